@@ -1,0 +1,24 @@
+#pragma once
+
+/// @file
+/// Export macro and the build-wide choices a header may ask about.
+
+#if defined(_WIN32)
+#if defined(KVANT_SHARED)
+#if defined(KVANT_BUILDING)
+#define KVANT_API __declspec(dllexport)
+#else
+#define KVANT_API __declspec(dllimport)
+#endif
+#else
+#define KVANT_API
+#endif
+#elif defined(__GNUC__)
+#define KVANT_API __attribute__((visibility("default")))
+#else
+#define KVANT_API
+#endif
+
+#if defined(__FAST_MATH__)
+#error "kvant's rounding rules do not survive -ffast-math: compile the files that include it without"
+#endif

@@ -1,0 +1,62 @@
+#pragma once
+
+/// @file
+/// Context: which kernels, which threads, and the workspace. One Context belongs to one thread at a
+/// time; weights are immutable and shared freely between contexts.
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "kvant/config.hpp"
+#include "kvant/executor.hpp"
+
+namespace kvant {
+
+struct KernelTable;
+
+struct ContextOptions {
+  /// Kernel set by name ("scalar", "avx2", ...). Empty: the environment variable KVANT_ISA (read
+  /// once per process), else the best that this machine runs.
+  std::string_view isa = {};
+  /// Threads; null: openmp_executor(threads).
+  std::shared_ptr<Executor> executor = nullptr;
+  /// For the default executor: 0 = all.
+  int threads = 0;
+};
+
+class KVANT_API Context {
+ public:
+  Context() : Context(ContextOptions{}) {}
+  /// @throws Error unavailable when the named kernel set is unknown, not built, or not runnable on
+  ///         this machine; the message lists those that are.
+  explicit Context(const ContextOptions& options);
+  ~Context();
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  [[nodiscard]] const KernelTable& kernels() const noexcept { return *kernels_; }
+  /// Name of the kernel set that runs, e.g. "avx512vnni".
+  [[nodiscard]] std::string_view isa() const noexcept;
+  [[nodiscard]] Executor& executor() const noexcept { return *executor_; }
+
+  /// At least `bytes` bytes, aligned to 64, valid until the next call. Grows and is kept: the hot
+  /// path stops allocating after the first call of a size.
+  /// @throws Error out_of_memory
+  [[nodiscard]] std::byte* workspace(std::size_t bytes);
+  /// Bytes held by the workspace.
+  [[nodiscard]] std::size_t workspace_size() const noexcept { return workspace_size_; }
+
+ private:
+  const KernelTable* kernels_;
+  std::shared_ptr<Executor> executor_;
+  std::byte* workspace_ = nullptr;
+  std::size_t workspace_size_ = 0;
+};
+
+/// The calling thread's own default Context, made on first use; what calls without a Context use.
+[[nodiscard]] KVANT_API Context& default_context();
+
+}  // namespace kvant

@@ -1,0 +1,28 @@
+#pragma once
+
+/// @file
+/// Which kernel sets this build has and this machine runs.
+
+#include <string_view>
+#include <vector>
+
+#include "kvant/config.hpp"
+
+namespace kvant {
+
+struct KernelTable;
+
+struct IsaInfo {
+  std::string_view name;
+  bool available = false;       ///< CPUID has it and the operating system saves its registers
+  std::string_view missing;     ///< the first feature that is not there; empty when available
+};
+
+/// All kernel sets of this build, the plainest first.
+[[nodiscard]] KVANT_API std::vector<IsaInfo> instruction_sets();
+
+/// The kernels by name; an empty name takes KVANT_ISA, else the best one.
+/// @throws Error unavailable: unknown or not runnable here; the message lists what there is.
+[[nodiscard]] KVANT_API const KernelTable& kernels_for(std::string_view name = {});
+
+}  // namespace kvant

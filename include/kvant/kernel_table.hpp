@@ -1,0 +1,197 @@
+#pragma once
+
+/// @file
+/// THE interface between the middle of the library (src/ops: validation, threads, workspace) and
+/// its back (src/cpu, one translation unit per instruction set; later src/cuda): plain structs of
+/// arguments and one struct of noexcept function pointers. Nothing here allocates, throws, starts a
+/// thread or knows an instruction set; nothing behind it validates.
+///
+/// Every operation gives bit-identical results on every kernel set (numerics.md), so a table may
+/// take an operation from its parent whenever it has nothing better.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kvant/dtype.hpp"
+
+namespace kvant {
+
+/// How a kernel set wants activation codes in memory: row-major, K padded with the code of zero.
+enum class CodeFormat : std::uint8_t {
+  s8,         ///< the code itself
+  u8_offset,  ///< code + 128, for instructions that multiply unsigned by signed
+  s16,        ///< the code widened to 16 bits
+};
+
+/// Where weight code (n, k) stands in a packed matrix. Panels of nr outputs; inside a panel groups
+/// of kr consecutive k lie together for each output:  [n / nr][k / kr][n % nr][k % kr].
+/// Outputs are padded to nr and k to k_pad with zero codes. nr = kr = 1 is plain row-major.
+struct WeightLayout {
+  std::int32_t nr = 1;
+  std::int32_t kr = 1;
+  std::int32_t k_pad = 1;  ///< K is rounded up to a multiple of this (itself a multiple of kr)
+
+  friend constexpr bool operator==(const WeightLayout&, const WeightLayout&) = default;
+
+  [[nodiscard]] constexpr std::int64_t padded_n(std::int64_t n) const noexcept {
+    return (n + nr - 1) / nr * nr;
+  }
+  [[nodiscard]] constexpr std::int64_t padded_k(std::int64_t k) const noexcept {
+    return (k + k_pad - 1) / k_pad * k_pad;
+  }
+  [[nodiscard]] constexpr std::int64_t offset(std::int64_t n, std::int64_t k,
+                                              std::int64_t k_padded) const noexcept {
+    return (n / nr) * (nr * k_padded) + (k / kr) * (nr * kr) + (n % nr) * kr + k % kr;
+  }
+};
+
+/// A float matrix to read: rows x cols of float32, float16 or bfloat16.
+struct FloatRows {
+  const void* data;
+  DType dtype;
+  std::int64_t rows;
+  std::int64_t cols;
+  std::ptrdiff_t stride;  ///< elements
+};
+
+/// Quantizes rows to symmetric int8, each by its own absmax (or by a given one), and finds outliers,
+/// reading the matrix once.
+///   absmax[r] = max |x| over the elements that are neither masked nor outliers; codes =
+///   rne(x * (127 / absmax)); outlier and masked elements have code 0.
+///   A row with a NaN: absmax NaN, codes 0. A row of zeros: absmax 0, codes 0.
+///   Where 127 / absmax would overflow, absmax is raised to kSmallestAbsmax.
+struct QuantizeRowsArgs {
+  FloatRows x;
+  bool through_half;  ///< round x to fp16 first (bitsandbytes)
+  /// |x| >= threshold is an outlier; +infinity: only infinities are.
+  float threshold;
+  /// [cols]: 0 removes a column (a known outlier feature), ~0 keeps it; null keeps all.
+  const std::uint32_t* keep_mask;
+  /// Scale by this absmax instead of each row's own; null: the row's own.
+  const float* given_absmax;
+  void* codes;  ///< [rows, k_padded] in `format`, padding is written too; null: only scan
+  CodeFormat format;
+  std::ptrdiff_t code_stride;  ///< bytes between rows
+  std::int64_t k_padded;
+  float* absmax;  ///< [rows]
+  /// [cols] set to 1 where a column has an outlier; null: outliers are not wanted, a row that has
+  /// one (an infinity) gets absmax NaN.
+  std::uint8_t* outlier_columns;
+};
+
+/// The absmax below which 127 / absmax is not finite: 127 times the smallest float with a finite
+/// reciprocal (bits 0x00200001), rounded up.
+inline constexpr float kSmallestAbsmax = 0x1.fc0010p-122f;
+
+/// Minimum and maximum, NaN elements ignored (a slice of nothing but NaN: +inf, -inf).
+struct RangeArgs {
+  FloatRows x;
+  bool per_column;  ///< false: min[rows], max[rows]; true: min[cols], max[cols], merged into what
+                    ///< they hold, so that row blocks can be scanned one after the other
+  float* min;
+  float* max;
+};
+
+/// Order of the roundings in quantize; with zero point 0 all reciprocal orders agree.
+enum class RoundOrder : std::uint8_t {
+  kvant,           ///< clamp(rne(x * inv_scale) + zero_point)
+  divide,          ///< clamp(rne(x / scale) + zero_point): quanto, GPTQ, AWQ
+  torch_channel,   ///< clamp(rne(x * inv_scale + zero_point)): torch per channel, qint32
+  torch_tensor,    ///< clamp(rne(fma(x, inv_scale, zero_point))): torch per tensor
+};
+
+/// Elementwise quantization to 8-bit codes. Parameter p of element (r, c) is
+/// p[r * row_step + c * col_step]; the steps are 0 or 1. NaN gives the zero point.
+struct QuantizeArgs {
+  FloatRows x;
+  RoundOrder order;
+  const float* scale;       ///< inv_scale for the reciprocal orders, scale for divide
+  const float* zero_point;  ///< integers
+  std::int32_t row_step;
+  std::int32_t col_step;
+  float lowest;   ///< clamp range, inside the code type's
+  float highest;
+  void* codes;  ///< [rows, cols]: int8, or uint8 where is_unsigned
+  bool is_unsigned;
+  std::ptrdiff_t code_stride;
+};
+
+/// (code - zero_point) * scale in fp32, then one rounding to y's type.
+struct DequantizeArgs {
+  const void* codes;
+  bool is_unsigned;
+  std::int64_t rows;
+  std::int64_t cols;
+  std::ptrdiff_t code_stride;
+  const float* scale;
+  const float* zero_point;
+  std::int32_t row_step;
+  std::int32_t col_step;
+  void* y;
+  DType y_dtype;  ///< float32, float16 or bfloat16
+  std::ptrdiff_t y_stride;
+};
+
+/// Converts between float32, float16 and bfloat16 (round to nearest even).
+struct ConvertArgs {
+  const void* x;
+  DType x_dtype;
+  void* y;
+  DType y_dtype;
+  std::int64_t count;
+};
+
+/// One group of outlier features in the epilogue: y += x[m, j] * w[n, j], j ascending, by fma.
+struct OutlierBlock {
+  const float* x;  ///< [m, count] activations, row-major
+  std::ptrdiff_t x_stride;
+  const void* w;  ///< [n / nr][count][nr], in panels as the weights
+  DType w_dtype;  ///< float32, float16 or bfloat16
+  std::int64_t count;
+};
+
+/// What happens to an int32 accumulator on its way out:
+///   y = narrow(float(acc) * (row_scale * col_scale) * scale + outliers + bias)
+/// with the outliers summed in fp32 from zero. round_first is bitsandbytes' order:
+///   y = narrow(narrow(float(acc) * (row_scale * col_scale) * scale + bias) + outliers).
+struct Epilogue {
+  void* y;
+  DType y_dtype;  ///< float32, float16, bfloat16; int32 stores acc and ignores the rest
+  std::ptrdiff_t y_stride;
+  const float* row_scale;  ///< [m]
+  const float* col_scale;  ///< [n], padded to nr
+  float scale;
+  const float* bias;  ///< [n], padded to nr; null: none
+  OutlierBlock outliers[2];
+  bool round_first;
+};
+
+/// Int8 GEMM over a range of output tiles. K is never split: an int32 accumulator holds it all.
+struct GemmArgs {
+  const void* a;            ///< activation codes [m, k_padded] in the set's format
+  std::ptrdiff_t a_stride;  ///< bytes
+  const std::int8_t* b;     ///< packed weights
+  const std::int32_t* b_offset;  ///< [n padded] subtracted from acc (u8_offset: 128 * sum of codes)
+  std::int64_t n;
+  std::int64_t k_padded;
+  std::int64_t row_begin, row_end;      ///< rows of this call
+  std::int64_t panel_begin, panel_end;  ///< panels (of nr outputs) of this call
+  Epilogue epilogue;
+};
+
+/// The kernels of one instruction set.
+struct KernelTable {
+  const char* name;
+  WeightLayout layout;
+  CodeFormat activation_format;
+  std::int32_t mr;  ///< rows of the register tile: the natural cut of M
+
+  void (*quantize_rows)(const QuantizeRowsArgs&) noexcept;
+  void (*range)(const RangeArgs&) noexcept;
+  void (*quantize)(const QuantizeArgs&) noexcept;
+  void (*dequantize)(const DequantizeArgs&) noexcept;
+  void (*convert)(const ConvertArgs&) noexcept;
+  void (*gemm)(const GemmArgs&) noexcept;
+};
+
+}  // namespace kvant

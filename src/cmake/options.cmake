@@ -1,0 +1,25 @@
+# What every target of the project shares: C++20, warnings for our own code, exact floats.
+function(kvant_warnings target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+                         $<$<BOOL:${KVANT_WERROR}>:-Werror>)
+endfunction()
+
+if(KVANT_SANITIZE)
+  add_compile_options(-fsanitize=${KVANT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${KVANT_SANITIZE})
+endif()
+
+function(kvant_configure_target target)
+  kvant_warnings(${target})
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  # numerics.md: integers are bit-identical everywhere, so no contraction and no fast math.
+  target_compile_options(${target} PRIVATE -ffp-contract=off)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(${target} PRIVATE KVANT_BUILDING=1)
+  set_target_properties(${target} PROPERTIES
+    CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE ON VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+endfunction()
