@@ -8,6 +8,7 @@
 #include <memory>
 #include <string_view>
 
+#include "kvant/aligned_array.hpp"
 #include "kvant/config.hpp"
 #include "kvant/executor.hpp"
 
@@ -31,29 +32,25 @@ class KVANT_API Context {
   /// @throws Error unavailable when the named kernel set is unknown, not built, or not runnable on
   ///         this machine; the message lists those that are.
   explicit Context(const ContextOptions& options);
-  ~Context();
-  Context(Context&&) noexcept;
-  Context& operator=(Context&&) noexcept;
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
 
   [[nodiscard]] const KernelTable& kernels() const noexcept { return *kernels_; }
   /// Name of the kernel set that runs, e.g. "avx512vnni".
   [[nodiscard]] std::string_view isa() const noexcept;
   [[nodiscard]] Executor& executor() const noexcept { return *executor_; }
 
-  /// At least `bytes` bytes, aligned to 64, valid until the next call. Grows and is kept: the hot
-  /// path stops allocating after the first call of a size.
+  /// At least `bytes` bytes, aligned to 64, valid until the next call with the same slot (0 or 1).
+  /// Grows and is kept: the hot path stops allocating after the first call of a size.
   /// @throws Error out_of_memory
-  [[nodiscard]] std::byte* workspace(std::size_t bytes);
+  [[nodiscard]] std::byte* workspace(std::size_t bytes, int slot = 0);
   /// Bytes held by the workspace.
-  [[nodiscard]] std::size_t workspace_size() const noexcept { return workspace_size_; }
+  [[nodiscard]] std::size_t workspace_size() const noexcept {
+    return workspace_[0].size() + workspace_[1].size();
+  }
 
  private:
   const KernelTable* kernels_;
   std::shared_ptr<Executor> executor_;
-  std::byte* workspace_ = nullptr;
-  std::size_t workspace_size_ = 0;
+  AlignedArray<std::byte> workspace_[2];
 };
 
 /// The calling thread's own default Context, made on first use; what calls without a Context use.

@@ -27,6 +27,12 @@ enum class Arithmetic : std::uint8_t {
   bitsandbytes,  ///< bitsandbytes' CPU backend: codes and scales bit for bit, its constants
 };
 
+/// The absmax that activations are scaled by.
+enum class ActivationScale : std::uint8_t {
+  per_row,     ///< each row's own (vector-wise)
+  per_tensor,  ///< the largest of the call, for all rows
+};
+
 struct Int8Options {
   /// |x| >= threshold makes an outlier; 0: no decomposition. NaN or negative is an error.
   float threshold = 6.0f;
@@ -37,6 +43,21 @@ struct Int8Options {
   /// path. Further outliers are still found at run time unless outliers == calibrated.
   /// Not with Arithmetic::bitsandbytes, which has only the int8 codes.
   std::span<const std::int64_t> keep_columns = {};
+  ActivationScale activation_scale = ActivationScale::per_row;
+  /// Report NaN and Inf in weights and activations as Error not_finite. Otherwise they are defined
+  /// results: an output or row with a NaN is NaN, infinities propagate as in floating point.
+  bool check_finite = false;
 };
+
+/// y [M, N] = x [M, K] w^T + bias by LLM.int8(), both sides quantized in this call as in the paper:
+/// outlier columns are found in x first, and their weights are taken from w in half precision.
+/// For weights used more than once make an Int8Linear: it quantizes and packs them once.
+/// @param x, w   fp32, fp16 or bf16; w is [N, K] as nn.Linear stores it
+/// @param bias   [1, N], or empty
+/// @throws Error shape_mismatch, invalid_argument, unsupported, out_of_range, out_of_memory
+KVANT_API void llm_int8_matmul(Context& context, ConstAnyMatrix x, ConstAnyMatrix w, AnyMatrix y,
+                               ConstAnyMatrix bias = {}, const Int8Options& options = {});
+KVANT_API void llm_int8_matmul(ConstAnyMatrix x, ConstAnyMatrix w, AnyMatrix y,
+                               ConstAnyMatrix bias = {}, const Int8Options& options = {});
 
 }  // namespace kvant

@@ -1,0 +1,227 @@
+// The scalar kernels: what every other set must equal bit for bit, and what runs where there is
+// nothing better. Built for the plain processor. Weights are plain row-major [n][k], so that the
+// compiler may vectorise the inner product with whatever that processor has.
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "cpu/tables.hpp"
+#include "kvant/float16.hpp"
+
+namespace kvant::detail {
+namespace {
+
+float load(const void* data, DType dtype, std::ptrdiff_t index) noexcept {
+  switch (dtype) {
+    case DType::float16: return static_cast<float>(static_cast<const float16*>(data)[index]);
+    case DType::bfloat16: return static_cast<float>(static_cast<const bfloat16*>(data)[index]);
+    default: return static_cast<const float*>(data)[index];
+  }
+}
+
+void store(void* data, DType dtype, std::ptrdiff_t index, float value) noexcept {
+  switch (dtype) {
+    case DType::float16: static_cast<float16*>(data)[index] = float16(value); break;
+    case DType::bfloat16: static_cast<bfloat16*>(data)[index] = bfloat16(value); break;
+    default: static_cast<float*>(data)[index] = value; break;
+  }
+}
+
+float narrow(DType dtype, float value) noexcept {
+  switch (dtype) {
+    case DType::float16: return static_cast<float>(float16(value));
+    case DType::bfloat16: return static_cast<float>(bfloat16(value));
+    default: return value;
+  }
+}
+
+/// Round half to even without a library call: adding 1.5 * 2^23 leaves no bits for a fraction.
+float round_half_even(float x) noexcept {
+  if (!(std::fabs(x) < 0x1p22f)) return x;  // already an integer, infinite or NaN
+  constexpr float kMagic = 0x1.8p23f;
+  return std::copysign((x + kMagic) - kMagic, x);
+}
+
+/// As minps and maxps: the second operand where either is NaN.
+float minimum(float a, float b) noexcept { return a < b ? a : b; }
+float maximum(float a, float b) noexcept { return a > b ? a : b; }
+
+void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t code) noexcept {
+  switch (format) {
+    case CodeFormat::s8: static_cast<std::int8_t*>(codes)[c] = static_cast<std::int8_t>(code); break;
+    case CodeFormat::u8_offset:
+      static_cast<std::uint8_t*>(codes)[c] = static_cast<std::uint8_t>(code + 128);
+      break;
+    case CodeFormat::s16:
+      static_cast<std::int16_t*>(codes)[c] = static_cast<std::int16_t>(code);
+      break;
+  }
+}
+
+float load_activation(const QuantizeRowsArgs& q, std::int64_t r, std::int64_t c) noexcept {
+  if (q.keep_mask != nullptr && q.keep_mask[c] == 0) return 0.0f;
+  const float value = load(q.x.data, q.x.dtype, r * q.x.stride + c);
+  return q.through_half ? static_cast<float>(float16(value)) : value;
+}
+
+void quantize_rows(const QuantizeRowsArgs& q) noexcept {
+  for (std::int64_t r = 0; r < q.x.rows; ++r) {
+    float absmax = 0.0f;
+    bool poisoned = false;
+    for (std::int64_t c = 0; c < q.x.cols; ++c) {
+      const float magnitude = std::fabs(load_activation(q, r, c));
+      if (magnitude != magnitude) {
+        poisoned = true;
+      } else if (magnitude < q.threshold) {
+        absmax = maximum(magnitude, absmax);
+      } else if (q.outlier_columns != nullptr) {
+        q.outlier_columns[c] = 1;
+      } else {
+        poisoned = true;
+      }
+    }
+    if (q.given_absmax != nullptr) absmax = *q.given_absmax;
+    if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
+    if (poisoned) absmax = std::numeric_limits<float>::quiet_NaN();
+    q.absmax[r] = absmax;
+    if (q.codes == nullptr) continue;
+    void* codes = static_cast<unsigned char*>(q.codes) + r * q.code_stride;
+    const bool has_codes = absmax > 0.0f && absmax < std::numeric_limits<float>::infinity();
+    const float inverse_scale = has_codes ? 127.0f / absmax : 0.0f;
+    for (std::int64_t c = 0; c < q.k_padded; ++c) {
+      std::int32_t code = 0;
+      if (has_codes && c < q.x.cols) {
+        const float value = load_activation(q, r, c);
+        if (std::fabs(value) < q.threshold) {
+          const float scaled = maximum(value * inverse_scale, -127.0f);
+          code = static_cast<std::int32_t>(round_half_even(minimum(scaled, 127.0f)));
+        }
+      }
+      store_code(codes, q.format, c, code);
+    }
+  }
+}
+
+void range(const RangeArgs& a) noexcept {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (std::int64_t r = 0; r < a.x.rows; ++r) {
+    float low = kInfinity;
+    float high = -kInfinity;
+    for (std::int64_t c = 0; c < a.x.cols; ++c) {
+      const float value = load(a.x.data, a.x.dtype, r * a.x.stride + c);
+      float& smallest = a.per_column ? a.min[c] : low;
+      float& largest = a.per_column ? a.max[c] : high;
+      smallest = minimum(value, smallest);
+      largest = maximum(value, largest);
+    }
+    if (!a.per_column) {
+      a.min[r] = low;
+      a.max[r] = high;
+    }
+  }
+}
+
+float round_code(RoundOrder order, float x, float scale, float zero_point) noexcept {
+  switch (order) {
+    case RoundOrder::kvant: return round_half_even(x * scale) + zero_point;
+    case RoundOrder::divide: return round_half_even(x / scale) + zero_point;
+    case RoundOrder::torch_channel: return round_half_even(x * scale + zero_point);
+    case RoundOrder::torch_tensor: return round_half_even(std::fma(x, scale, zero_point));
+  }
+  return zero_point;
+}
+
+void quantize(const QuantizeArgs& a) noexcept {
+  for (std::int64_t r = 0; r < a.x.rows; ++r) {
+    auto* codes = static_cast<std::uint8_t*>(a.codes) + r * a.code_stride;
+    for (std::int64_t c = 0; c < a.x.cols; ++c) {
+      const std::int64_t p = r * a.row_step + c * a.col_step;
+      const float value = load(a.x.data, a.x.dtype, r * a.x.stride + c);
+      const float q =
+          value != value ? a.zero_point[p] : round_code(a.order, value, a.scale[p], a.zero_point[p]);
+      const float clamped = minimum(maximum(q, a.lowest), a.highest);
+      codes[c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(round_half_even(clamped)));
+    }
+  }
+}
+
+void dequantize(const DequantizeArgs& a) noexcept {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const auto* codes = static_cast<const std::uint8_t*>(a.codes) + r * a.code_stride;
+    for (std::int64_t c = 0; c < a.cols; ++c) {
+      const std::int64_t p = r * a.row_step + c * a.col_step;
+      const auto code = a.is_unsigned ? static_cast<float>(codes[c])
+                                      : static_cast<float>(static_cast<std::int8_t>(codes[c]));
+      store(a.y, a.y_dtype, r * a.y_stride + c, (code - a.zero_point[p]) * a.scale[p]);
+    }
+  }
+}
+
+void convert(const ConvertArgs& a) noexcept {
+  for (std::int64_t i = 0; i < a.count; ++i) store(a.y, a.y_dtype, i, load(a.x, a.x_dtype, i));
+}
+
+float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
+  for (std::int64_t j = 0; j < block.count; ++j) {
+    sum = std::fma(block.x[m * block.x_stride + j], load(block.w, block.w_dtype, n * block.count + j),
+                   sum);
+  }
+  return sum;
+}
+
+void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc) noexcept {
+  const std::ptrdiff_t index = m * e.y_stride + n;
+  if (e.y_dtype == DType::int32) {
+    static_cast<std::int32_t*>(e.y)[index] = acc;
+    return;
+  }
+  float value = static_cast<float>(acc) * (e.row_scale[m] * e.col_scale[n]) * e.scale;
+  const bool has_outliers = e.outliers[0].count + e.outliers[1].count > 0;
+  const float outliers =
+      sum_outliers(e.outliers[1], m, n, sum_outliers(e.outliers[0], m, n, 0.0f));
+  if (e.round_first) {
+    if (e.bias != nullptr) value += e.bias[n];
+    if (has_outliers) value = narrow(e.y_dtype, value) + outliers;
+  } else {
+    if (has_outliers) value += outliers;
+    if (e.bias != nullptr) value += e.bias[n];
+  }
+  store(e.y, e.y_dtype, index, value);
+}
+
+std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noexcept {
+  std::int32_t sum = 0;
+  for (std::int64_t i = 0; i < k; ++i) {
+    sum += static_cast<std::int32_t>(static_cast<std::int16_t>(a[i])) *
+           static_cast<std::int32_t>(static_cast<std::int16_t>(b[i]));
+  }
+  return sum;
+}
+
+void gemm(const GemmArgs& g) noexcept {
+  for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
+    const std::int8_t* b = g.b + n * g.k_padded;
+    for (std::int64_t m = g.row_begin; m < g.row_end; ++m) {
+      const auto* a = static_cast<const std::int8_t*>(g.a) + m * g.a_stride;
+      finish(g.epilogue, m, n, dot(a, b, g.k_padded));
+    }
+  }
+}
+
+}  // namespace
+
+constinit const KernelTable kernels_scalar = {
+    .name = "scalar",
+    .layout = {.nr = 1, .kr = 1, .k_pad = 16},
+    .activation_format = CodeFormat::s8,
+    .mr = 1,
+    .quantize_rows = &quantize_rows,
+    .range = &range,
+    .quantize = &quantize,
+    .dequantize = &dequantize,
+    .convert = &convert,
+    .gemm = &gemm,
+};
+
+}  // namespace kvant::detail

@@ -1,0 +1,159 @@
+#pragma once
+
+// AVX2 + FMA + F16C as the traits type S of the microkernel templates: 8 lanes, one instruction per
+// member where the instruction set has it. Masks are vectors of all-ones or all-zeros lanes.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace kvant {
+namespace {
+
+struct Avx2 {
+  static constexpr int kLanes = 8;
+  using F = __m256;
+  using I = __m256i;
+  using M = __m256;
+
+  static F set1(float v) noexcept { return _mm256_set1_ps(v); }
+  static I zero_i() noexcept { return _mm256_setzero_si256(); }
+
+  static F load_f32(const float* p) noexcept { return _mm256_loadu_ps(p); }
+  static F load_f16(const std::uint16_t* p) noexcept {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static F load_bf16(const std::uint16_t* p) noexcept {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+  }
+  static I load_i32(const std::int32_t* p) noexcept {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static I load_i8(const std::int8_t* p) noexcept {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static I load_u8(const std::uint8_t* p) noexcept {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+
+  static void store_f32(float* p, F v) noexcept { _mm256_storeu_ps(p, v); }
+  static void store_f16(std::uint16_t* p, F v) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static void store_bf16(std::uint16_t* p, F v) noexcept {
+    const __m256i high = _mm256_srli_epi32(bf16_bits(v), 16);
+    const __m128i packed =
+        _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+  }
+  static void store_i32(std::int32_t* p, I v) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+  }
+  static void store_i16(std::int16_t* p, I v) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words(v));
+  }
+  /// Values in -128..127.
+  static void store_i8(std::int8_t* p, I v) noexcept {
+    const __m128i w = words(v);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(w, w));
+  }
+  /// Values in -128..127, stored + 128.
+  static void store_i8_offset(std::uint8_t* p, I v) noexcept {
+    const __m128i w = words(_mm256_add_epi32(v, _mm256_set1_epi32(128)));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
+  }
+  /// The low byte of each lane; values in -128..255.
+  static void store_low_bytes(std::int8_t* p, I v) noexcept {
+    const __m128i w = words(_mm256_and_si256(v, _mm256_set1_epi32(255)));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
+  }
+
+  static F add(F a, F b) noexcept { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) noexcept { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) noexcept { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) noexcept { return _mm256_div_ps(a, b); }
+  static F fma(F a, F b, F c) noexcept { return _mm256_fmadd_ps(a, b, c); }
+  /// b where either is NaN.
+  static F min(F a, F b) noexcept { return _mm256_min_ps(a, b); }
+  static F max(F a, F b) noexcept { return _mm256_max_ps(a, b); }
+  static F abs(F a) noexcept { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+  static F round(F a) noexcept {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static F bit_and(F a, I mask) noexcept { return _mm256_and_ps(a, _mm256_castsi256_ps(mask)); }
+  static F round_f16(F a) noexcept {
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static F round_bf16(F a) noexcept {
+    return _mm256_castsi256_ps(
+        _mm256_and_si256(bf16_bits(a), _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
+  }
+  static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
+  static I to_i32(F a) noexcept { return _mm256_cvtps_epi32(a); }
+  static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
+
+  static M no_mask() noexcept { return _mm256_setzero_ps(); }
+  static M greater_equal(F a, F b) noexcept { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+  static M is_nan(F a) noexcept { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+  static M mask_or(M a, M b) noexcept { return _mm256_or_ps(a, b); }
+  static M first_lanes(int count) noexcept {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+  }
+  static bool any(M m) noexcept { return _mm256_movemask_ps(m) != 0; }
+  static std::uint32_t bits(M m) noexcept {
+    return static_cast<std::uint32_t>(_mm256_movemask_ps(m));
+  }
+  static F zero_where(M m, F a) noexcept { return _mm256_andnot_ps(m, a); }
+  static F select(M m, F yes, F no) noexcept { return _mm256_blendv_ps(no, yes, m); }
+
+  static float horizontal_max(F a) noexcept {
+    __m128 v = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
+  }
+  static float horizontal_min(F a) noexcept {
+    __m128 v = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    v = _mm_min_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_min_ss(v, _mm_movehdup_ps(v)));
+  }
+
+  // GEMM: 2 codes of 16 bits per int32 lane. vpmaddwd is exact for every code; vpmaddubsw, twice as
+  // wide, would saturate. The tile is 6 rows x 16 columns: 12 accumulators of 16 registers.
+  static constexpr int kRows = 6;
+  static constexpr int kVectors = 2;
+  static constexpr int kGroup = 2;
+  static constexpr int kBytesA = 4;
+  static constexpr int kBytesB = 16;
+  static constexpr int kMaxAccumulators = 12;
+  static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+  static I broadcast_a(const unsigned char* p) noexcept {
+    std::int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof(pair));
+    return _mm256_set1_epi32(pair);
+  }
+  static I load_b(const std::int8_t* p) noexcept {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static I dot(I acc, I a, I b) noexcept { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+
+ private:
+  static __m128i words(I v) noexcept {
+    return _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  }
+  /// v rounded to bf16, in the upper halves of the lanes; NaN stays NaN.
+  static __m256i bf16_bits(F v) noexcept {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded),
+                                                _mm256_castsi256_ps(quiet), is_nan(v)));
+  }
+};
+
+}  // namespace
+}  // namespace kvant

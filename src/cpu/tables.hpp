@@ -1,0 +1,14 @@
+#pragma once
+
+// The one symbol of each instruction set's translation unit.
+
+#include "kvant/kernel_table.hpp"
+
+namespace kvant::detail {
+
+extern const KernelTable kernels_scalar;
+extern const KernelTable kernels_avx2;
+extern const KernelTable kernels_avx512;
+extern const KernelTable kernels_avx512vnni;
+
+}  // namespace kvant::detail
