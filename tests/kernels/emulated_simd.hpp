@@ -1,0 +1,230 @@
+#pragma once
+
+// The traits type S of the microkernel templates, said with plain arrays: what every member must
+// mean. With the lanes and the multiplication of a real instruction set it runs the same templates
+// on every machine, whatever that machine has; simd_members.hpp compares the real members with it.
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "kvant/float16.hpp"
+#include "kvant/kernel_table.hpp"
+
+namespace kvant {
+namespace {
+
+enum class EmulatedDot { madd_s16, dpbusd };
+
+template <int kWidth, EmulatedDot kDot, int kTileRows, int kTileVectors>
+struct EmulatedSimd {
+  static constexpr int kLanes = kWidth;
+  struct F {
+    float v[kWidth];
+  };
+  /// 4 * kLanes bytes: lanes of int32, or the bytes and words that the multiplications see in them.
+  struct I {
+    std::int32_t v[kWidth];
+  };
+  struct M {
+    bool v[kWidth];
+  };
+
+  template <class Function>
+  static F each(Function f) {
+    F r;
+    for (int i = 0; i < kWidth; ++i) r.v[i] = f(i);
+    return r;
+  }
+  template <class Function>
+  static I each_i(Function f) {
+    I r;
+    for (int i = 0; i < kWidth; ++i) r.v[i] = f(i);
+    return r;
+  }
+  template <class Function>
+  static M each_m(Function f) {
+    M r;
+    for (int i = 0; i < kWidth; ++i) r.v[i] = f(i);
+    return r;
+  }
+
+  static F set1(float v) { return each([&](int) { return v; }); }
+  static I zero_i() { return each_i([](int) { return 0; }); }
+
+  static F load_f32(const float* p) { return each([&](int i) { return p[i]; }); }
+  static F load_f16(const std::uint16_t* p) {
+    return each([&](int i) { return detail::half_bits_to_float(p[i]); });
+  }
+  static F load_bf16(const std::uint16_t* p) {
+    return each([&](int i) { return detail::bfloat_bits_to_float(p[i]); });
+  }
+  static I load_i32(const std::int32_t* p) { return each_i([&](int i) { return p[i]; }); }
+  static I load_i8(const std::int8_t* p) { return each_i([&](int i) { return p[i]; }); }
+  static I load_u8(const std::uint8_t* p) { return each_i([&](int i) { return p[i]; }); }
+
+  static void store_f32(float* p, F v) { std::memcpy(p, v.v, sizeof(v.v)); }
+  static void store_f16(std::uint16_t* p, F v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = detail::float_to_half_bits(v.v[i]);
+  }
+  static void store_bf16(std::uint16_t* p, F v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = detail::float_to_bfloat_bits(v.v[i]);
+  }
+  static void store_i32(std::int32_t* p, I v) { std::memcpy(p, v.v, sizeof(v.v)); }
+  static void store_i16(std::int16_t* p, I v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int16_t>(v.v[i]);
+  }
+  static void store_i8(std::int8_t* p, I v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int8_t>(v.v[i]);
+  }
+  static void store_i8_offset(std::uint8_t* p, I v) {
+    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::uint8_t>(v.v[i] + 128);
+  }
+  static void store_low_bytes(std::int8_t* p, I v) {
+    for (int i = 0; i < kWidth; ++i) {
+      p[i] = static_cast<std::int8_t>(static_cast<std::uint8_t>(v.v[i] & 255));
+    }
+  }
+
+  static F add(F a, F b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
+  static F sub(F a, F b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
+  static F mul(F a, F b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+  static F div(F a, F b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
+  static F fma(F a, F b, F c) {
+    return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+  }
+  static F min(F a, F b) {
+    return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F max(F a, F b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F abs(F a) {
+    return each([&](int i) { return __builtin_fabsf(a.v[i]); });
+  }
+  static F round(F a) {
+    return each([&](int i) { return __builtin_nearbyintf(a.v[i]); });
+  }
+  static F bit_and(F a, I mask) {
+    return each([&](int i) {
+      return std::bit_cast<float>(std::bit_cast<std::uint32_t>(a.v[i]) &
+                                  static_cast<std::uint32_t>(mask.v[i]));
+    });
+  }
+  static F round_f16(F a) {
+    return each([&](int i) { return static_cast<float>(float16(a.v[i])); });
+  }
+  static F round_bf16(F a) {
+    return each([&](int i) { return static_cast<float>(bfloat16(a.v[i])); });
+  }
+  static I sub_i(I a, I b) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) -
+                                       static_cast<std::uint32_t>(b.v[i]));
+    });
+  }
+  /// Values outside int32 give INT32_MIN, as cvtps2dq.
+  static I to_i32(F a) {
+    return each_i([&](int i) {
+      const float r = __builtin_nearbyintf(a.v[i]);
+      return r >= -0x1p31f && r < 0x1p31f ? static_cast<std::int32_t>(r) : INT32_MIN;
+    });
+  }
+  static F to_f32(I a) {
+    return each([&](int i) { return static_cast<float>(a.v[i]); });
+  }
+
+  static M no_mask() {
+    return each_m([](int) { return false; });
+  }
+  static M greater_equal(F a, F b) {
+    return each_m([&](int i) { return a.v[i] >= b.v[i]; });
+  }
+  static M is_nan(F a) {
+    return each_m([&](int i) { return a.v[i] != a.v[i]; });
+  }
+  static M mask_or(M a, M b) {
+    return each_m([&](int i) { return a.v[i] || b.v[i]; });
+  }
+  static M first_lanes(int count) {
+    return each_m([&](int i) { return i < count; });
+  }
+  static bool any(M m) { return bits(m) != 0; }
+  static std::uint32_t bits(M m) {
+    std::uint32_t r = 0;
+    for (int i = 0; i < kWidth; ++i) r |= static_cast<std::uint32_t>(m.v[i]) << i;
+    return r;
+  }
+  static F zero_where(M m, F a) {
+    return each([&](int i) { return m.v[i] ? 0.0f : a.v[i]; });
+  }
+  static F select(M m, F yes, F no) {
+    return each([&](int i) { return m.v[i] ? yes.v[i] : no.v[i]; });
+  }
+  static float horizontal_max(F a) {
+    float r = a.v[0];
+    for (float v : a.v) r = v > r ? v : r;
+    return r;
+  }
+  static float horizontal_min(F a) {
+    float r = a.v[0];
+    for (float v : a.v) r = v < r ? v : r;
+    return r;
+  }
+
+  // GEMM
+  static constexpr bool kBytes = kDot == EmulatedDot::dpbusd;
+  static constexpr int kRows = kTileRows;
+  static constexpr int kVectors = kTileVectors;
+  static constexpr int kGroup = kBytes ? 4 : 2;
+  static constexpr int kBytesA = 4;
+  static constexpr int kBytesB = kWidth * kGroup;
+  static constexpr int kMaxAccumulators = kTileRows * kTileVectors;
+  static constexpr int panels(int rows) {
+    return kWidth == 8 ? (rows == 1 ? 4 : rows == 2 ? 2 : 1) : (rows <= 2 ? 4 : rows <= 4 ? 2 : 1);
+  }
+  static I broadcast_a(const unsigned char* p) {
+    std::int32_t group;
+    std::memcpy(&group, p, sizeof(group));
+    return each_i([&](int) { return group; });
+  }
+  static I load_b(const std::int8_t* p) {
+    I r;
+    if constexpr (kBytes) {
+      std::memcpy(r.v, p, sizeof(r.v));
+    } else {
+      std::int16_t words[2 * kWidth];
+      for (int i = 0; i < 2 * kWidth; ++i) words[i] = p[i];
+      std::memcpy(r.v, words, sizeof(r.v));
+    }
+    return r;
+  }
+  static I dot(I acc, I a, I b) {
+    I r = acc;
+    for (int i = 0; i < kWidth; ++i) {
+      std::uint32_t sum = static_cast<std::uint32_t>(acc.v[i]);
+      if constexpr (kBytes) {
+        std::uint8_t x[4];
+        std::int8_t w[4];
+        std::memcpy(x, &a.v[i], 4);
+        std::memcpy(w, &b.v[i], 4);
+        for (int j = 0; j < 4; ++j) sum += static_cast<std::uint32_t>(int{x[j]} * int{w[j]});
+      } else {
+        std::int16_t x[2];
+        std::int16_t w[2];
+        std::memcpy(x, &a.v[i], 4);
+        std::memcpy(w, &b.v[i], 4);
+        for (int j = 0; j < 2; ++j) sum += static_cast<std::uint32_t>(int{x[j]} * int{w[j]});
+      }
+      r.v[i] = static_cast<std::int32_t>(sum);
+    }
+    return r;
+  }
+};
+
+using EmulatedAvx2 = EmulatedSimd<8, EmulatedDot::madd_s16, 6, 2>;
+using EmulatedAvx512 = EmulatedSimd<16, EmulatedDot::madd_s16, 8, 3>;
+using EmulatedAvx512Vnni = EmulatedSimd<16, EmulatedDot::dpbusd, 8, 3>;
+
+}  // namespace
+}  // namespace kvant

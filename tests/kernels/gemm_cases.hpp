@@ -1,0 +1,117 @@
+#pragma once
+
+// Runs the int8 GEMM of any kernel set on row-major codes, in guarded buffers.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kvant/kernel_table.hpp"
+#include "kvant/packed_matrix.hpp"
+#include "support/guarded_buffer.hpp"
+
+namespace kvant::test {
+
+struct GemmCase {
+  std::int64_t m, n, k;
+  std::vector<std::int8_t> a;  ///< [m, k]
+  std::vector<std::int8_t> b;  ///< [n, k]
+
+  [[nodiscard]] std::string shape() const {
+    return std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
+  }
+};
+
+/// The definition.
+inline std::vector<std::int32_t> reference_gemm(const GemmCase& c) {
+  std::vector<std::int32_t> out(static_cast<std::size_t>(c.m * c.n));
+  for (std::int64_t m = 0; m < c.m; ++m) {
+    for (std::int64_t n = 0; n < c.n; ++n) {
+      std::int64_t sum = 0;
+      for (std::int64_t k = 0; k < c.k; ++k) {
+        sum += std::int64_t{c.a[static_cast<std::size_t>(m * c.k + k)]} *
+               c.b[static_cast<std::size_t>(n * c.k + k)];
+      }
+      out[static_cast<std::size_t>(m * c.n + n)] = static_cast<std::int32_t>(sum);
+    }
+  }
+  return out;
+}
+
+/// Activation codes [m, k] in the format of a kernel set, rows padded to k_padded, at the very end of
+/// readable memory.
+struct PackedActivations {
+  std::ptrdiff_t stride;
+  GuardedBuffer<std::byte> bytes;
+
+  PackedActivations(const KernelTable& kernels, const GemmCase& c, std::int64_t k_padded)
+      : stride(k_padded * (kernels.activation_format == CodeFormat::s16 ? 2 : 1)),
+        bytes(static_cast<std::size_t>(c.m * stride)) {
+    for (std::int64_t m = 0; m < c.m; ++m) {
+      for (std::int64_t k = 0; k < k_padded; ++k) {
+        const std::int8_t code = k < c.k ? c.a[static_cast<std::size_t>(m * c.k + k)] : std::int8_t{0};
+        std::byte* row = bytes.data() + m * stride;
+        switch (kernels.activation_format) {
+          case CodeFormat::s8: row[k] = static_cast<std::byte>(code); break;
+          case CodeFormat::u8_offset: row[k] = static_cast<std::byte>(code + 128); break;
+          case CodeFormat::s16: {
+            const std::int16_t wide = code;
+            std::memcpy(row + 2 * k, &wide, 2);
+            break;
+          }
+        }
+      }
+    }
+  }
+};
+
+/// Int32 results of one kernel set, computed in the given ranges of panels (all, when 0).
+inline std::vector<std::int32_t> run_gemm(const KernelTable& kernels, const GemmCase& c,
+                                          std::int64_t panels_per_call = 0) {
+  PackedMatrix packed(kernels, c.n, c.k);
+  packed.pack_rows(0, MatrixView<const std::int8_t>(c.b.data(), c.n, c.k));
+  const GuardedBuffer<std::int8_t> weights(
+      std::span<const std::int8_t>(packed.data(), static_cast<std::size_t>(
+                                                      packed.layout().padded_n(c.n) * packed.k_padded())));
+  const PackedActivations a(kernels, c, packed.k_padded());
+  const GuardedBuffer<std::int32_t> out(static_cast<std::size_t>(c.m * c.n));
+  GemmArgs args{};
+  args.a = a.bytes.data();
+  args.a_stride = a.stride;
+  args.b = weights.data();
+  args.b_offset = packed.offsets();
+  args.n = c.n;
+  args.k_padded = packed.k_padded();
+  args.row_end = c.m;
+  args.epilogue.y = out.data();
+  args.epilogue.y_dtype = DType::int32;
+  args.epilogue.y_stride = c.n;
+  const std::int64_t step = panels_per_call > 0 ? panels_per_call : packed.panels();
+  for (std::int64_t p = 0; p < packed.panels(); p += step) {
+    args.panel_begin = p;
+    args.panel_end = p + step < packed.panels() ? p + step : packed.panels();
+    kernels.gemm(args);
+  }
+  return {out.data(), out.data() + out.size()};
+}
+
+/// Where two results differ first, with the values around it; empty when they do not.
+template <class T>
+std::string first_difference(const std::vector<T>& got, const std::vector<T>& want,
+                             std::int64_t cols) {
+  if (got.size() != want.size()) return "sizes differ";
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i] == want[i]) continue;
+    const auto row = static_cast<std::int64_t>(i) / cols;
+    const auto col = static_cast<std::int64_t>(i) % cols;
+    std::string text = "first at [" + std::to_string(row) + ", " + std::to_string(col) + "]:";
+    for (std::int64_t c = col > 1 ? col - 2 : 0; c < col + 3 && c < cols; ++c) {
+      const auto at = static_cast<std::size_t>(row * cols + c);
+      text += " " + std::to_string(got[at]) + " (want " + std::to_string(want[at]) + ")";
+    }
+    return text;
+  }
+  return {};
+}
+
+}  // namespace kvant::test

@@ -1,0 +1,93 @@
+// The int8 GEMM of every kernel set against the definition: exact, for every code, at every edge of
+// the register tile.
+
+#include <set>
+
+#include "kernels/gemm_cases.hpp"
+#include "kernels/kernel_sets.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+namespace kvant::test {
+namespace {
+
+void check_exact(const KernelTable& kernels, const GemmCase& c) {
+  const std::string difference = first_difference(run_gemm(kernels, c), reference_gemm(c), c.n);
+  INFO(kernels.name << " " << c.shape() << " seed " << test_seed() << ": " << difference);
+  CHECK(difference.empty());
+}
+
+GemmCase filled(std::int64_t m, std::int64_t n, std::int64_t k, int a, int b) {
+  return {m, n, k, std::vector<std::int8_t>(static_cast<std::size_t>(m * k), static_cast<std::int8_t>(a)),
+          std::vector<std::int8_t>(static_cast<std::size_t>(n * k), static_cast<std::int8_t>(b))};
+}
+
+}  // namespace
+
+TEST_CASE("gemm: shapes from the tile of each kernel set") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    std::mt19937_64 generator(test_seed());
+    std::set<std::int64_t> ms;
+    for (std::int64_t m = 1; m <= kernels->mr + 1; ++m) ms.insert(m);
+    ms.insert({2 * kernels->mr - 1, 2 * kernels->mr, 2 * kernels->mr + 1, 16, 17, 33});
+    const std::int64_t nr = kernels->layout.nr;
+    const std::set<std::int64_t> ns = {1, 2, 7, nr - 1 > 0 ? nr - 1 : 1, nr, nr + 1, 4 * nr - 1,
+                                       4 * nr, 5 * nr + 3};
+    for (const std::int64_t m : ms) {
+      for (const std::int64_t n : ns) {
+        for (const std::int64_t k : {1, 3, 64, 65, 97}) {
+          check_exact(*kernels, {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)});
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gemm: every K that leaves a remainder, deep K, odd M and N") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    std::mt19937_64 generator(test_seed());
+    for (const std::int64_t k : {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 1024, 4096}) {
+      for (const std::int64_t m : {1, 2, 3, 5, 16, 17}) {
+        check_exact(*kernels, {m, 19, k, random_codes(generator, m * k), random_codes(generator, 19 * k)});
+      }
+    }
+  }
+}
+
+TEST_CASE("gemm: extremes do not saturate") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    for (const std::int64_t k : {1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 1024, 4096}) {
+      for (const auto& [a, b] : {std::pair{-128, -128}, {127, -128}, {-128, 127}, {127, 127}, {127, -127}}) {
+        check_exact(*kernels, filled(3, 17, k, a, b));
+      }
+    }
+    // The pair that vpmaddubsw would saturate: 211 * 71 + 171 * 107 = 33278 as unsigned codes.
+    check_exact(*kernels, {1, 1, 2, {211 - 128, 171 - 128}, {71, 107}});
+    // The longest K whose extreme sum fits int32.
+    check_exact(*kernels, filled(1, 1, kMaxInnerDimension, -128, -128));
+    check_exact(*kernels, filled(2, 3, kMaxInnerDimension, 127, -128));
+  }
+}
+
+TEST_CASE("gemm: all 65,536 products of two codes") {
+  GemmCase c{256, 256, 1, {}, {}};
+  for (int i = -128; i < 128; ++i) {
+    c.a.push_back(static_cast<std::int8_t>(i));
+    c.b.push_back(static_cast<std::int8_t>(i));
+  }
+  for (const KernelTable* kernels : kernel_sets()) check_exact(*kernels, c);
+}
+
+TEST_CASE("gemm: the cut into panels does not matter") {
+  std::mt19937_64 generator(test_seed());
+  for (const KernelTable* kernels : kernel_sets()) {
+    for (const std::int64_t m : {1, 3, 9}) {
+      const GemmCase c{m, 301, 70, random_codes(generator, m * 70), random_codes(generator, 301 * 70)};
+      for (const std::int64_t panels : {1, 2, 3, 5}) {
+        CHECK(run_gemm(*kernels, c, panels) == run_gemm(*kernels, c));
+      }
+    }
+  }
+}
+
+}  // namespace kvant::test

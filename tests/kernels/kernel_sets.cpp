@@ -1,0 +1,43 @@
+#include "kernels/kernel_sets.hpp"
+
+#include "cpu/micro/elementwise.hpp"
+#include "cpu/micro/gemm.hpp"
+#include "cpu/micro/quantize_rows.hpp"
+#include "kernels/emulated_simd.hpp"
+#include "kvant/isa.hpp"
+
+namespace kvant::test {
+namespace {
+
+template <class S>
+constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
+  return {.name = name,
+          .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
+          .activation_format = format,
+          .mr = S::kRows,
+          .quantize_rows = &quantize_rows<S>,
+          .range = &range<S>,
+          .quantize = &quantize<S>,
+          .dequantize = &dequantize<S>,
+          .convert = &convert<S>,
+          .gemm = &gemm<S>};
+}
+
+constexpr KernelTable kEmulated[] = {
+    emulated_table<EmulatedAvx2>("emulated avx2", CodeFormat::s16),
+    emulated_table<EmulatedAvx512>("emulated avx512", CodeFormat::s16),
+    emulated_table<EmulatedAvx512Vnni>("emulated avx512vnni", CodeFormat::u8_offset),
+};
+
+}  // namespace
+
+std::vector<const KernelTable*> kernel_sets() {
+  std::vector<const KernelTable*> sets;
+  for (const IsaInfo& isa : instruction_sets()) {
+    if (isa.available) sets.push_back(&kernels_for(isa.name));
+  }
+  for (const KernelTable& table : kEmulated) sets.push_back(&table);
+  return sets;
+}
+
+}  // namespace kvant::test

@@ -1,0 +1,15 @@
+#pragma once
+
+// The kernel sets under test: those that this machine runs, and the microkernel templates over the
+// emulated instruction sets, which run everywhere.
+
+#include <vector>
+
+#include "kvant/kernel_table.hpp"
+
+namespace kvant::test {
+
+/// Real sets first. The scalar one is among them and is what the others are compared with.
+std::vector<const KernelTable*> kernel_sets();
+
+}  // namespace kvant::test

@@ -1,0 +1,43 @@
+// Each member of the real traits types against its emulation, where the processor has it.
+
+#include <string_view>
+
+#include "kvant/isa.hpp"
+#include "support/catch.hpp"
+
+namespace kvant::test {
+
+#if KVANT_TEST_X86
+const char* compare_avx2_members();
+const char* compare_avx512_members();
+const char* compare_avx512vnni_members();
+#endif
+
+namespace {
+
+void check(std::string_view name, const char* (*compare)()) {
+  for (const IsaInfo& isa : instruction_sets()) {
+    if (isa.name != name) continue;
+    if (!isa.available) {
+      WARN(name << ": not compared, this machine has no " << isa.missing);
+      return;
+    }
+    const char* differs = compare();
+    INFO(name << ": member " << (differs != nullptr ? differs : ""));
+    CHECK(differs == nullptr);
+    return;
+  }
+  FAIL(name << " is not in this build");
+}
+
+}  // namespace
+
+#if KVANT_TEST_X86
+TEST_CASE("simd members mean what their emulation says") {
+  check("avx2", &compare_avx2_members);
+  check("avx512", &compare_avx512_members);
+  check("avx512vnni", &compare_avx512vnni_members);
+}
+#endif
+
+}  // namespace kvant::test
