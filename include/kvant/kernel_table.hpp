@@ -62,7 +62,9 @@ struct FloatRows {
 ///   Where 127 / absmax would overflow, absmax is raised to kSmallestAbsmax.
 struct QuantizeRowsArgs {
   FloatRows x;
-  bool through_half;  ///< round x to fp16 first (bitsandbytes)
+  /// As bitsandbytes: x is rounded to fp16 first, and the inverse scale is (1 / absmax) * 127, which
+  /// is how torch evaluates 127 / tensor and differs from one division in the last bit.
+  bool parity;
   /// |x| >= threshold is an outlier; +infinity: only infinities are.
   float threshold;
   /// [cols]: 0 removes a column (a known outlier feature), ~0 keeps it; null keeps all.

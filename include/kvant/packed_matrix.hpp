@@ -38,7 +38,7 @@ class KVANT_API PackedMatrix {
   /// The name of the kernel set that packed it.
   [[nodiscard]] const char* packed_for() const noexcept { return packed_for_; }
   [[nodiscard]] bool fits(const KernelTable& kernels) const noexcept {
-    return kernels.layout == layout_ && kernels.activation_format == format_;
+    return codes_.empty() || (kernels.layout == layout_ && kernels.activation_format == format_);
   }
 
   [[nodiscard]] const std::int8_t* data() const noexcept { return codes_.data(); }

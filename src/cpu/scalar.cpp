@@ -62,7 +62,7 @@ void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t cod
 float load_activation(const QuantizeRowsArgs& q, std::int64_t r, std::int64_t c) noexcept {
   if (q.keep_mask != nullptr && q.keep_mask[c] == 0) return 0.0f;
   const float value = load(q.x.data, q.x.dtype, r * q.x.stride + c);
-  return q.through_half ? static_cast<float>(float16(value)) : value;
+  return q.parity ? static_cast<float>(float16(value)) : value;
 }
 
 void quantize_rows(const QuantizeRowsArgs& q) noexcept {
@@ -88,7 +88,8 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
     if (q.codes == nullptr) continue;
     void* codes = static_cast<unsigned char*>(q.codes) + r * q.code_stride;
     const bool has_codes = absmax > 0.0f && absmax < std::numeric_limits<float>::infinity();
-    const float inverse_scale = has_codes ? 127.0f / absmax : 0.0f;
+    const float quotient = q.parity ? 1.0f / absmax * 127.0f : 127.0f / absmax;
+    const float inverse_scale = has_codes ? quotient : 0.0f;
     for (std::int64_t c = 0; c < q.k_padded; ++c) {
       std::int32_t code = 0;
       if (has_codes && c < q.x.cols) {

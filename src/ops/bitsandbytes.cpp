@@ -62,7 +62,7 @@ VectorwiseQuantized vectorwise_quant(ConstAnyMatrix a, float threshold) {
     kernels.quantize_rows(
         {.x = {static_cast<const std::byte*>(a.data) + r * a.stride * element, a.dtype, 1, a.cols,
                a.stride},
-         .through_half = a.dtype != DType::float16,
+         .parity = true,
          .threshold = search ? threshold : std::numeric_limits<float>::infinity(),
          .keep_mask = nullptr,
          .given_absmax = nullptr,
@@ -92,6 +92,7 @@ void vectorwise_dequant(MatrixView<const std::int8_t> codes, std::span<const flo
   check_readable(kWho, "codes", codes);
   check_stats(kWho, "row statistics", stats, codes.rows());
   check_output(kWho, out, codes.rows(), codes.cols());
+  const detail::ScopedFloatEnvironment environment;
   for (std::int64_t r = 0; r < codes.rows(); ++r) {
     const float scale = stats[static_cast<std::size_t>(r)];
     for (std::int64_t c = 0; c < codes.cols(); ++c) {
@@ -167,6 +168,7 @@ void mm_dequant(MatrixView<const std::int32_t> c, std::span<const float> row_sta
                                           std::to_string(c.cols()) + " columns");
     }
   }
+  const detail::ScopedFloatEnvironment environment;
   for (std::int64_t m = 0; m < c.rows(); ++m) {
     for (std::int64_t n = 0; n < c.cols(); ++n) {
       const float scale = row_stats[static_cast<std::size_t>(m)] *
@@ -208,6 +210,7 @@ void mixed_scaled_mm(ConstAnyMatrix a, MatrixView<const std::int8_t> ca,
   }
   scaled_mm(ca, cb, row_stats, col_stats, out, bias);
   if (outlier_columns.empty()) return;
+  const detail::ScopedFloatEnvironment environment;
   for (std::int64_t m = 0; m < a.rows; ++m) {
     for (std::int64_t n = 0; n < cb.rows(); ++n) {
       float sum = 0.0f;

@@ -92,7 +92,7 @@ class Forward {
     const std::int64_t element = describe(x_.dtype).bits / 8;
     return {.x = {static_cast<const std::byte*>(x_.data) + first * x_.stride * element, x_.dtype,
                   rows, w_.k(), x_.stride},
-            .through_half = w_.is_parity() && x_.dtype != DType::float16,
+            .parity = w_.is_parity(),
             .threshold = search_threshold(),
             .keep_mask = w_.keep_mask.data(),
             .given_absmax = nullptr,

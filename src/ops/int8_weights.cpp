@@ -154,6 +154,7 @@ Int8Weights quantize_weights(Context& context, const ConstAnyMatrix& weights,
                              const ConstAnyMatrix& bias, const Int8Options& options) {
   constexpr const char* kWho = "Int8Linear::quantize";
   check_float(kWho, "weights", weights);
+  const ScopedFloatEnvironment environment;
   Int8Weights w = make_frame(kWho, context, weights.rows, weights.cols, bias, options);
 
   // Panel by panel: the only copy of the codes beside the packed ones is one panel per thread.
@@ -175,7 +176,7 @@ Int8Weights quantize_weights(Context& context, const ConstAnyMatrix& weights,
         const auto* data =
             static_cast<const std::byte*>(weights.data) + first * weights.stride * element;
         kernels.quantize_rows({.x = {data, weights.dtype, rows, w.k(), weights.stride},
-                               .through_half = w.is_parity(),
+                               .parity = w.is_parity(),
                                .threshold = std::numeric_limits<float>::infinity(),
                                .keep_mask = nullptr,
                                .given_absmax = nullptr,
@@ -202,6 +203,7 @@ Int8Weights weights_from_codes(Context& context, MatrixView<const std::int8_t> c
                                const Int8Options& options, const ConstAnyMatrix& kept_weights) {
   constexpr const char* kWho = "Int8Linear::from_codes";
   check_readable(kWho, "codes", codes);
+  const ScopedFloatEnvironment environment;
   if (static_cast<std::int64_t>(absmax.size()) != codes.rows()) {
     fail(ErrorCode::shape_mismatch, std::string(kWho) + ": " + std::to_string(absmax.size()) +
                                         " absmax values for " + std::to_string(codes.rows()) +

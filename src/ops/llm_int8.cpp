@@ -20,7 +20,7 @@ std::vector<std::int64_t> find_outliers(Context& context, const ConstAnyMatrix& 
   std::vector<float> absmax(static_cast<std::size_t>(x.rows));
   const detail::ScopedFloatEnvironment environment;
   context.kernels().quantize_rows({.x = {x.data, x.dtype, x.rows, x.cols, x.stride},
-                                   .through_half = false,
+                                   .parity = false,
                                    .threshold = threshold,
                                    .keep_mask = nullptr,
                                    .given_absmax = nullptr,

@@ -26,7 +26,7 @@ struct Result {
 
 struct Options {
   float threshold = kInf;
-  bool through_half = false;
+  bool parity = false;
   bool find_outliers = true;
   const std::vector<std::uint32_t>* keep_mask = nullptr;
   const float* given_absmax = nullptr;
@@ -56,7 +56,7 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
   const GuardedBuffer<float> absmax(static_cast<std::size_t>(rows));
   const GuardedBuffer<std::uint8_t> flags(std::vector<std::uint8_t>(static_cast<std::size_t>(cols), 0));
   kernels.quantize_rows({.x = {data.data(), dtype, rows, cols, stride},
-                         .through_half = options.through_half,
+                         .parity = options.parity,
                          .threshold = options.threshold,
                          .keep_mask = options.keep_mask != nullptr ? options.keep_mask->data() : nullptr,
                          .given_absmax = options.given_absmax,
@@ -124,7 +124,7 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
     const Options variants[] = {{.threshold = 6.0f},
                                 {.threshold = kInf},
                                 {.threshold = kInf, .find_outliers = false},
-                                {.threshold = 6.0f, .through_half = true},
+                                {.threshold = 6.0f, .parity = true},
                                 {.threshold = 6.0f, .keep_mask = &mask},
                                 {.threshold = 6.0f, .given_absmax = &given}};
     for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {

@@ -12,9 +12,9 @@ namespace {
 /// columns of known outlier features zeroed.
 template <class S, class X>
 inline typename S::F load_activation(const typename X::type* x, std::int64_t c, std::int64_t count,
-                                     bool through_half, const std::uint32_t* keep_mask) noexcept {
+                                     bool parity, const std::uint32_t* keep_mask) noexcept {
   typename S::F value = load_floats<S, X>(x + c, count);
-  if (through_half) value = S::round_f16(value);
+  if (parity) value = S::round_f16(value);
   if (keep_mask != nullptr) {
     if (count >= S::kLanes) {
       value = S::bit_and(value, S::load_i32(reinterpret_cast<const std::int32_t*>(keep_mask + c)));
@@ -40,7 +40,7 @@ inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x) no
   bool outlier = false;
   for (std::int64_t c = 0; c < q.x.cols; c += S::kLanes) {
     const typename S::F value =
-        load_activation<S, X>(x, c, q.x.cols - c, q.through_half, q.keep_mask);
+        load_activation<S, X>(x, c, q.x.cols - c, q.parity, q.keep_mask);
     const typename S::F magnitude = S::abs(value);
     const typename S::M is_outlier = S::greater_equal(magnitude, threshold);  // false for NaN
     nan = S::mask_or(nan, S::is_nan(value));
@@ -75,7 +75,7 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
   std::int64_t c = 0;
   for (; c < q.x.cols; c += S::kLanes) {
     const typename S::F value =
-        load_activation<S, X>(x, c, q.x.cols - c, q.through_half, q.keep_mask);
+        load_activation<S, X>(x, c, q.x.cols - c, q.parity, q.keep_mask);
     const typename S::M is_outlier = S::greater_equal(S::abs(value), threshold);
     const typename S::F scaled = S::mul(S::zero_where(is_outlier, value), inverse);
     // Only a given absmax smaller than the row's own makes this clamp do anything.
@@ -102,7 +102,7 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
       const bool has_codes = absmax > 0.0f && absmax < __builtin_inff();
       void* codes = static_cast<unsigned char*>(q.codes) + r * q.code_stride;
       if (has_codes) {
-        quantize_row<S, X>(q, x, 127.0f / absmax, codes);
+        quantize_row<S, X>(q, x, q.parity ? 1.0f / absmax * 127.0f : 127.0f / absmax, codes);
       } else {  // zeros, or a row whose result is NaN
         for (std::int64_t c = 0; c < q.k_padded; c += S::kLanes) {
           store_codes<S>(codes, q.format, c, S::zero_i());
