@@ -1,0 +1,313 @@
+#include "loader.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <kvant/io/checkpoint.hpp>
+#include <limits>
+#include <memory>
+#include <random>
+
+namespace gpt_bigcode {
+namespace {
+
+constexpr std::int64_t kCalibrationTokens = 128;
+
+/// A linear layer's parameters in float, as stored.
+struct FloatParameters {
+  WeightMatrix weights;
+  std::vector<float> bias;
+};
+
+/// Name and shape of one linear layer of a block.
+struct LinearName {
+  const char* name;
+  std::int64_t outputs;
+  std::int64_t inputs;
+  std::unique_ptr<LinearLayer> Block::*member;
+};
+
+template <class T>
+float largest_magnitude(const WeightMatrix& w) {
+  const T* values = reinterpret_cast<const T*>(w.row_data(0));
+  float largest = 0;
+  for (std::int64_t i = 0; i < w.rows() * w.cols(); ++i) {
+    largest = std::max(largest, std::fabs(static_cast<float>(values[i])));
+  }
+  return largest;
+}
+
+class Loader {
+ public:
+  Loader(kvant::Context& context, const std::filesystem::path& folder, const Config& config,
+         const LoadOptions& options)
+      : context_(context), config_(config), options_(options), checkpoint_(folder, kAllowTied) {
+    // Base models are saved without the prefix.
+    prefix_ = checkpoint_.contains("wte.weight") ? "" : "transformer.";
+    check_skip_patterns();
+  }
+
+  Model load() {
+    Model model;
+    model.config = config_;
+    if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
+    model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 !(plan().scheme == Scheme::llm_int8 && plan().threshold > 0);
+    load_embeddings(model);
+    std::vector<float> h;
+    if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
+    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
+      if (options_.progress) options_.progress(n, config_.n_layer);
+      model.blocks.push_back(load_block(n, h));
+    }
+    model.ln_f = load_norm("ln_f");
+    return model;
+  }
+
+ private:
+  static constexpr kvant::io::CheckpointOptions kAllowTied{.allow_missing = true};
+
+  [[nodiscard]] const Plan& plan() const { return options_.plan; }
+  [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
+
+  /// What float tensors are held as: as stored, unless the scheme says otherwise.
+  [[nodiscard]] std::optional<kvant::DType> held_dtype() const {
+    if (plan().scheme == Scheme::fp32) return kvant::DType::float32;
+    if (bf16()) return kvant::DType::bfloat16;
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::vector<LinearName> linears() const {
+    const std::int64_t width = config_.n_embd;
+    return {{"attn.c_attn", width + 2 * config_.kv_dim(), width, &Block::c_attn},
+            {"attn.c_proj", width, width, &Block::attn_c_proj},
+            {"mlp.c_fc", config_.n_inner, width, &Block::c_fc},
+            {"mlp.c_proj", width, config_.n_inner, &Block::mlp_c_proj}};
+  }
+
+  static std::string module_name(std::int64_t block, const char* linear) {
+    return "h." + std::to_string(block) + "." + linear;
+  }
+
+  /// Patterns are matched against the full name, whether the file has the prefix or not.
+  [[nodiscard]] bool skipped(const std::string& module) const {
+    return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
+      return glob_match(pattern, "transformer." + module);
+    });
+  }
+
+  void check_skip_patterns() const {
+    for (const std::string& pattern : options_.skip) {
+      bool found = glob_match(pattern, "lm_head");  // always kept; naming it is no mistake
+      for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
+        for (const LinearName& linear : linears()) {
+          found = found || glob_match(pattern, "transformer." + module_name(n, linear.name));
+        }
+      }
+      if (!found) {
+        throw UsageError("--skip " + pattern.substr(0, 80) +
+                         " matches no linear layer (they are named like "
+                         "transformer.h.0.attn.c_attn)");
+      }
+    }
+  }
+
+  void load_embeddings(Model& model) const {
+    const std::string head = "lm_head.weight";
+    const std::string table = prefix_ + "wte.weight";
+    const std::int64_t vocabulary = config_.vocab_size;
+    const std::int64_t width = config_.n_embd;
+    const bool tied = config_.tie_word_embeddings;
+    // A tied pair may be saved under either name.
+    const std::string& source = tied && !checkpoint_.contains(table) ? head : table;
+    model.wte = load_weights(context_, checkpoint_, source, vocabulary, width, held_dtype());
+    model.wpe = load_weights(context_, checkpoint_, prefix_ + "wpe.weight", config_.n_positions,
+                             width, held_dtype());
+    if (!tied) {
+      model.own_lm_head =
+          load_weights(context_, checkpoint_, head, vocabulary, width, held_dtype());
+    }
+  }
+
+  [[nodiscard]] LayerNorm load_norm(const std::string& name) const {
+    return {load_vector(context_, checkpoint_, prefix_ + name + ".weight", config_.n_embd, bf16()),
+            load_vector(context_, checkpoint_, prefix_ + name + ".bias", config_.n_embd, bf16())};
+  }
+
+  [[nodiscard]] std::vector<float> load_bias(const std::string& module, std::int64_t size) const {
+    return load_vector(context_, checkpoint_, prefix_ + module + ".bias", size, bf16());
+  }
+
+  [[nodiscard]] FloatParameters load_float(const std::string& module,
+                                           const LinearName& linear) const {
+    return {load_weights(context_, checkpoint_, prefix_ + module + ".weight", linear.outputs,
+                         linear.inputs, held_dtype()),
+            load_bias(module, linear.outputs)};
+  }
+
+  [[nodiscard]] std::vector<TokenId> calibration_ids() const {
+    std::vector<TokenId> ids = options_.calibration_ids;
+    if (ids.empty()) {
+      std::mt19937 random(20240229);  // fixed: loading twice gives the same model
+      ids.resize(static_cast<std::size_t>(std::min(kCalibrationTokens, config_.n_positions)));
+      for (TokenId& id : ids) {
+        id = static_cast<TokenId>(random() % static_cast<std::uint64_t>(config_.vocab_size));
+      }
+    }
+    if (static_cast<std::int64_t>(ids.size()) > config_.n_positions) {
+      ids.resize(static_cast<std::size_t>(config_.n_positions));  // one window
+    }
+    return ids;
+  }
+
+  /// @param h the calibration window's activations, moved on by this block; empty: no calibration
+  Block load_block(std::int64_t n, std::vector<float>& h) {
+    Block block;
+    block.ln_1 = load_norm("h." + std::to_string(n) + ".ln_1");
+    block.ln_2 = load_norm("h." + std::to_string(n) + ".ln_2");
+    if (h.empty()) {
+      for (const LinearName& linear : linears()) {
+        const std::string module = module_name(n, linear.name);
+        block.*linear.member = holds_codes(module)
+                                   ? from_stored_codes(module, linear)
+                                   : quantize(module, linear, load_float(module, linear), {});
+      }
+      return block;
+    }
+    // The window runs through the block in float first; what its linears see there decides which
+    // columns keep their weights. Its output in float feeds the next block.
+    std::vector<FloatParameters> parameters;
+    for (const LinearName& linear : linears()) {
+      parameters.push_back(load_float(module_name(n, linear.name), linear));
+    }
+    std::vector<const ObservingLinear*> observers;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto layer = std::make_unique<ObservingLinear>(parameters[i].weights, parameters[i].bias,
+                                                     plan().threshold);
+      observers.push_back(layer.get());
+      block.*linears()[i].member = std::move(layer);
+    }
+    LayerCache cache;
+    const kvant::MatrixView<float> window(
+        h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd, config_.n_embd);
+    run_block(context_, config_, block, Stream::fp32, window, cache);
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const LinearName linear = linears()[i];
+      const std::vector<std::int64_t> columns = observers[i]->outlier_columns();
+      block.*linear.member =
+          quantize(module_name(n, linear.name), linear, std::move(parameters[i]), columns);
+    }
+    return block;
+  }
+
+  /// Takes the parameters: their memory is gone when the layer is there.
+  std::unique_ptr<LinearLayer> quantize(const std::string& module, const LinearName& linear,
+                                        FloatParameters parameters,
+                                        const std::vector<std::int64_t>& keep_columns) {
+    const bool float_scheme = plan().scheme == Scheme::fp32 || bf16();
+    if (float_scheme || skipped(module)) {
+      return std::make_unique<FloatLinear>(std::move(parameters.weights),
+                                           std::move(parameters.bias), bf16());
+    }
+    if (plan().scheme == Scheme::int8_tensor) return per_tensor(linear, parameters);
+    kvant::Int8Options options;
+    options.threshold = plan().threshold;
+    options.arithmetic = plan().mode;
+    options.keep_columns = keep_columns;
+    return std::make_unique<QuantizedLinear>(kvant::Int8Linear::quantize(
+        context_, parameters.weights.view(), bias_view(parameters.bias), options));
+  }
+
+  static kvant::ConstAnyMatrix bias_view(const std::vector<float>& bias) {
+    return kvant::MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
+  }
+
+  /// One scale for the whole tensor: every row is given the same absmax.
+  std::unique_ptr<LinearLayer> per_tensor(const LinearName& linear,
+                                          const FloatParameters& parameters) {
+    const WeightMatrix& w = parameters.weights;
+    float absmax = 0;
+    switch (w.dtype()) {
+      case kvant::DType::float16:
+        absmax = largest_magnitude<kvant::float16>(w);
+        break;
+      case kvant::DType::bfloat16:
+        absmax = largest_magnitude<kvant::bfloat16>(w);
+        break;
+      default:
+        absmax = largest_magnitude<float>(w);
+    }
+    const float scale = absmax > 0 ? 127.0f / absmax : 0.0f;
+    std::vector<std::int8_t> codes(static_cast<std::size_t>(linear.outputs * linear.inputs));
+    std::vector<float> scratch;
+    for (std::int64_t r = 0; r < linear.outputs; ++r) {
+      const float* row = w.widen(context_, r, 1, scratch);
+      std::int8_t* out = codes.data() + r * linear.inputs;
+      for (std::int64_t c = 0; c < linear.inputs; ++c) {
+        out[c] = static_cast<std::int8_t>(std::nearbyint(row[c] * scale));
+      }
+    }
+    kvant::Int8Options options;
+    options.threshold = 0;
+    options.activation_scale = kvant::ActivationScale::per_tensor;
+    const std::vector<float> row_absmax(static_cast<std::size_t>(linear.outputs), absmax);
+    return std::make_unique<QuantizedLinear>(
+        kvant::Int8Linear::from_codes(context_, {codes.data(), linear.outputs, linear.inputs},
+                                      row_absmax, bias_view(parameters.bias), options));
+  }
+
+  [[nodiscard]] bool holds_codes(const std::string& module) const {
+    const kvant::io::TensorInfo* info = checkpoint_.find(prefix_ + module + ".weight");
+    return plan().stored_int8 && info != nullptr && info->dtype == kvant::DType::int8;
+  }
+
+  /// bitsandbytes' 8-bit form: codes, SCB (absmax of each row), weight_format (0: rows).
+  std::unique_ptr<LinearLayer> from_stored_codes(const std::string& module,
+                                                 const LinearName& linear) {
+    const std::string base = prefix_ + module;
+    if (skipped(module)) {
+      throw UsageError("--skip: " + base + " is stored in 8 bits, its float weights are gone");
+    }
+    if (checkpoint_.contains(base + ".weight_format")) {
+      const auto format = checkpoint_.values<std::uint8_t>(base + ".weight_format");
+      if (format.size() != 1 || format[0] != 0) {
+        throw kvant::Error(kvant::ErrorCode::unsupported,
+                           "tensor \"" + base + ".weight_format\" is not 0 (row-major)");
+      }
+    }
+    const auto codes = checkpoint_.matrix<std::int8_t>(base + ".weight");
+    const auto absmax = checkpoint_.matrix<float>(base + ".SCB");
+    if (codes.rows() != linear.outputs || codes.cols() != linear.inputs ||
+        absmax.size() != linear.outputs) {
+      throw kvant::Error(kvant::ErrorCode::shape_mismatch,
+                         "tensor \"" + base + ".weight\" is [" + std::to_string(codes.rows()) +
+                             ", " + std::to_string(codes.cols()) + "] with " +
+                             std::to_string(absmax.size()) + " scales, config.json makes it [" +
+                             std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) +
+                             "]");
+    }
+    const std::vector<float> bias = load_bias(module, linear.outputs);
+    kvant::Int8Options options;
+    options.threshold = plan().threshold;
+    options.arithmetic = plan().mode;
+    auto layer = std::make_unique<QuantizedLinear>(kvant::Int8Linear::from_codes(
+        context_, codes, {absmax.data(), static_cast<std::size_t>(absmax.size())}, bias_view(bias),
+        options));
+    checkpoint_.release(base + ".weight");
+    return layer;
+  }
+
+  kvant::Context& context_;
+  const Config& config_;
+  const LoadOptions& options_;
+  kvant::io::Checkpoint checkpoint_;
+  std::string prefix_;
+};
+
+}  // namespace
+
+Model load_model(kvant::Context& context, const std::filesystem::path& folder, const Config& config,
+                 const LoadOptions& options) {
+  return Loader(context, folder, config, options).load();
+}
+
+}  // namespace gpt_bigcode

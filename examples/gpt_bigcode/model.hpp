@@ -1,0 +1,63 @@
+#pragma once
+
+// The whole GPTBigCode model: ids in, logits out.
+
+#include <cstdint>
+#include <kvant/context.hpp>
+#include <span>
+#include <vector>
+
+#include "block.hpp"
+#include "config.hpp"
+#include "tokenizer.hpp"
+#include "weights.hpp"
+
+namespace gpt_bigcode {
+
+/// Keys and values of the tokens seen so far.
+struct Cache {
+  std::vector<LayerCache> layers;
+  std::int64_t length = 0;
+};
+
+/// Parameters are public: the loader builds them, forward() only reads them.
+struct Model {
+  Config config;
+  Stream stream = Stream::fp32;
+  /// Whether a row's result is the same whatever other rows are in the call; only then may a
+  /// prompt be cut into several calls.
+  bool rows_are_independent = true;
+  WeightMatrix wte;
+  WeightMatrix wpe;
+  std::vector<Block> blocks;
+  LayerNorm ln_f;
+  WeightMatrix own_lm_head;  ///< empty: tied to wte
+
+  [[nodiscard]] const WeightMatrix& lm_head() const {
+    return own_lm_head.rows() > 0 ? own_lm_head : wte;
+  }
+  /// Bytes of all parameters as they are held, without padding.
+  [[nodiscard]] std::size_t weight_bytes() const;
+};
+
+/// h [T, H] = wte[ids] + wpe[first position ...].
+/// @throws kvant::Error out_of_range: an id outside the vocabulary, or beyond n_positions
+std::vector<float> embed(kvant::Context& context, const Model& model, std::span<const TokenId> ids,
+                         std::int64_t first_position);
+
+/// Runs ids through the model as one call, after the tokens in the cache, which they join.
+/// @return the last layer norm's output [T, H]
+/// @throws kvant::Error out_of_range as embed(); the cache is untouched then
+std::vector<float> forward(kvant::Context& context, const Model& model,
+                           std::span<const TokenId> ids, Cache& cache);
+
+/// The same in calls of at most `chunk` tokens where that cannot change the result; returns the
+/// last token's row only.
+std::vector<float> prefill(kvant::Context& context, const Model& model,
+                           std::span<const TokenId> ids, Cache& cache, std::int64_t chunk = 512);
+
+/// logits [T, vocab] of rows of forward()'s output.
+void compute_logits(kvant::Context& context, const Model& model,
+                    kvant::MatrixView<const float> hidden, kvant::MatrixView<float> logits);
+
+}  // namespace gpt_bigcode

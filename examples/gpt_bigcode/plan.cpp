@@ -1,0 +1,104 @@
+// From wishes and folder to what will be done; and names.
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "loader.hpp"
+
+namespace gpt_bigcode {
+namespace {
+
+constexpr std::array<std::pair<Scheme, std::string_view>, 5> kNames = {{
+    {Scheme::fp32, "fp32"},
+    {Scheme::bf16, "bf16"},
+    {Scheme::int8_tensor, "int8-tensor"},
+    {Scheme::int8, "int8"},
+    {Scheme::llm_int8, "llm-int8"},
+}};
+
+constexpr float kDefaultThreshold = 6.0f;
+
+}  // namespace
+
+std::string_view to_string(Scheme scheme) noexcept {
+  for (const auto& [value, name] : kNames) {
+    if (value == scheme) return name;
+  }
+  return "unknown";
+}
+
+std::optional<Scheme> scheme_from_name(std::string_view name) noexcept {
+  for (const auto& [value, text] : kNames) {
+    if (text == name) return value;
+  }
+  return std::nullopt;
+}
+
+const std::vector<Scheme>& all_schemes() {
+  static const std::vector<Scheme> schemes = [] {
+    std::vector<Scheme> result;
+    for (const auto& [value, name] : kNames) result.push_back(value);
+    return result;
+  }();
+  return schemes;
+}
+
+Plan make_plan(const Config& config, const Request& request) {
+  Plan plan;
+  plan.stored_int8 = config.int8.has_value();
+  plan.scheme = request.scheme.value_or(plan.stored_int8 ? Scheme::llm_int8 : Scheme::fp32);
+  const std::string scheme(to_string(plan.scheme));
+  if (plan.stored_int8 && plan.scheme != Scheme::llm_int8) {
+    throw UsageError("--scheme " + scheme +
+                     " conflicts with the folder, which holds 8-bit weights of bitsandbytes "
+                     "(llm-int8)");
+  }
+  const bool quantizes = plan.scheme == Scheme::int8 || plan.scheme == Scheme::llm_int8;
+  if (request.mode && !quantizes) {
+    throw UsageError("--mode is for --scheme int8 and llm-int8, not for " + scheme);
+  }
+  if (request.threshold && plan.scheme != Scheme::llm_int8) {
+    throw UsageError("--threshold is for --scheme llm-int8, not for " + scheme);
+  }
+  plan.mode = request.mode.value_or(kvant::Arithmetic::kvant);
+  if (plan.scheme == Scheme::llm_int8) {
+    const float own = plan.stored_int8 ? config.int8->threshold : kDefaultThreshold;
+    plan.threshold = request.threshold.value_or(own);
+    // The original weights of outlier columns are there to keep only in a float folder.
+    plan.calibrate =
+        plan.mode == kvant::Arithmetic::kvant && plan.threshold > 0 && !plan.stored_int8;
+  }
+  if (request.calibration_file && !plan.calibrate) {
+    throw UsageError(
+        "--calibrate is for --scheme llm-int8 in the default mode, with a threshold above 0, on a "
+        "float folder");
+  }
+  return plan;
+}
+
+bool glob_match(std::string_view pattern, std::string_view name) noexcept {
+  // Two pointers; on a mismatch the last * takes one character more.
+  std::size_t p = 0;
+  std::size_t n = 0;
+  std::size_t star = std::string_view::npos;
+  std::size_t mark = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+}  // namespace gpt_bigcode

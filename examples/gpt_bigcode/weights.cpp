@@ -1,0 +1,110 @@
+#include "weights.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <kvant/error.hpp>
+#include <kvant/kernel_table.hpp>
+
+namespace gpt_bigcode {
+namespace {
+
+constexpr std::int64_t kSliceBytes = 4 << 20;
+
+std::int64_t size_of(kvant::DType dtype) {
+  return kvant::describe(dtype).bits / 8;
+}
+
+void convert(kvant::Context& context, const void* from, kvant::DType from_dtype, void* to,
+             kvant::DType to_dtype, std::int64_t count) {
+  context.kernels().convert({from, from_dtype, to, to_dtype, count});
+}
+
+}  // namespace
+
+WeightMatrix::WeightMatrix(std::int64_t rows, std::int64_t cols, kvant::DType dtype)
+    : rows_(rows),
+      cols_(cols),
+      dtype_(dtype),
+      data_(static_cast<std::size_t>(rows * cols * size_of(dtype))) {}
+
+std::byte* WeightMatrix::row_data(std::int64_t row) noexcept {
+  return data_.data() + row * cols_ * size_of(dtype_);
+}
+
+const std::byte* WeightMatrix::row_data(std::int64_t row) const noexcept {
+  return data_.data() + row * cols_ * size_of(dtype_);
+}
+
+const float* WeightMatrix::widen(kvant::Context& context, std::int64_t first, std::int64_t count,
+                                 std::vector<float>& scratch) const {
+  const std::byte* rows = row_data(first);
+  if (dtype_ == kvant::DType::float32) return reinterpret_cast<const float*>(rows);
+  const auto size = static_cast<std::size_t>(count * cols_);
+  if (scratch.size() < size) scratch.resize(size);
+  convert(context, rows, dtype_, scratch.data(), kvant::DType::float32, count * cols_);
+  return scratch.data();
+}
+
+void require_tensor(const kvant::io::Checkpoint& checkpoint, const std::string& name,
+                    const std::vector<std::uint64_t>& shape) {
+  const kvant::io::TensorInfo& info = *checkpoint.tensor(name).info;  // throws if it is missing
+  const auto text = [](const std::vector<std::uint64_t>& dimensions) {
+    std::string result = "[";
+    for (const std::uint64_t d : dimensions) {
+      result += (result.size() > 1 ? ", " : "") + std::to_string(d);
+    }
+    return result + "]";
+  };
+  if (info.shape != shape) {
+    throw kvant::Error(kvant::ErrorCode::shape_mismatch,
+                       "tensor \"" + name + "\" has the shape " + text(info.shape) +
+                           ", config.json makes it " + text(shape));
+  }
+  if (info.dtype != kvant::DType::float32 && info.dtype != kvant::DType::float16 &&
+      info.dtype != kvant::DType::bfloat16) {
+    throw kvant::Error(kvant::ErrorCode::unsupported, "tensor \"" + name + "\" is " +
+                                                          std::string(to_string(info.dtype)) +
+                                                          ", not float32, float16 or bfloat16");
+  }
+}
+
+WeightMatrix load_weights(kvant::Context& context, const kvant::io::Checkpoint& checkpoint,
+                          const std::string& name, std::int64_t rows, std::int64_t cols,
+                          std::optional<kvant::DType> dtype) {
+  require_tensor(checkpoint, name,
+                 {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)});
+  const kvant::io::TensorView tensor = checkpoint.tensor(name);
+  const kvant::DType from = tensor.info->dtype;
+  WeightMatrix result(rows, cols, dtype.value_or(from));
+  const std::int64_t row_bytes = cols * size_of(from);
+  const std::int64_t slice =
+      std::max<std::int64_t>(1, kSliceBytes / std::max<std::int64_t>(1, row_bytes));
+  std::vector<std::byte> aligned;  // the file may hold the tensor at any address
+  for (std::int64_t row = 0; row < rows; row += slice) {
+    const std::int64_t count = std::min(slice, rows - row);
+    const std::byte* source = tensor.data.data() + row * row_bytes;
+    if (from == result.dtype()) {
+      std::memcpy(result.row_data(row), source, static_cast<std::size_t>(count * row_bytes));
+    } else {
+      aligned.assign(source, source + count * row_bytes);
+      convert(context, aligned.data(), from, result.row_data(row), result.dtype(), count * cols);
+    }
+    checkpoint.release(name);
+  }
+  return result;
+}
+
+std::vector<float> load_vector(kvant::Context& context, const kvant::io::Checkpoint& checkpoint,
+                               const std::string& name, std::int64_t size, bool round_to_bf16) {
+  require_tensor(checkpoint, name, {static_cast<std::uint64_t>(size)});
+  const kvant::io::TensorView tensor = checkpoint.tensor(name);
+  const std::vector<std::byte> aligned(tensor.data.begin(), tensor.data.end());
+  std::vector<float> result(static_cast<std::size_t>(size));
+  convert(context, aligned.data(), tensor.info->dtype, result.data(), kvant::DType::float32, size);
+  if (round_to_bf16) {
+    for (float& value : result) value = static_cast<float>(kvant::bfloat16(value));
+  }
+  return result;
+}
+
+}  // namespace gpt_bigcode
