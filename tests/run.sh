@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Builds and runs all tests, dependencies included.
+#
+#   bash tests/run.sh          g++ Release, then g++ with AddressSanitizer and UBSan
+#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer and a plain x86-64 under qemu
+#
+# The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=0
+for argument in "$@"; do
+  case "$argument" in
+    --all) all=1 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "tests/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
+  esac
+done
+
+. src/cmake/packages.sh
+require_packages "${kvant_build_packages[@]}" catch2
+[ $all -eq 0 ] || require_packages clang-14 libomp-14-dev qemu-user
+jobs=${KVANT_JOBS:-$(nproc)}
+
+# Build directories made with another generator or checkout are of no use.
+configure() {  # preset directory
+  grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" "$2/CMakeCache.txt" &&
+    grep -qs 'CMAKE_GENERATOR:INTERNAL=Ninja' "$2/CMakeCache.txt" || rm -rf "$2"
+  cmake --preset "$1" --log-level=WARNING
+}
+
+suite() {  # preset directory [ctest arguments]
+  local preset=$1 directory=$2
+  shift 2
+  echo "== $preset: build"
+  configure "$preset" "$directory"
+  cmake --build "$directory" -j "$jobs" -- --quiet
+  echo "== $preset: test"
+  ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 "$@"
+}
+
+# Runs one command quietly; its output is shown when it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1; then
+    cat "$log"
+    echo "failed: $*" >&2
+    exit 1
+  fi
+  rm -f "$log"
+}
+
+if [ $all -eq 1 ]; then
+  suite clang build-clang
+  suite debug build-debug
+  # Over std::thread: Debian's OpenMP runtime is not instrumented.
+  suite tsan build-tsan -L 'llm_int8|kernels|unit'
+fi
+suite release build
+
+# One run per kernel set that this machine has, chosen by the environment as a user would.
+for isa in $(build/bin/list_isa --available); do
+  echo "== KVANT_ISA=$isa: $(KVANT_ISA=$isa build/bin/list_isa --chosen) runs"
+  [ "$(KVANT_ISA=$isa build/bin/list_isa --chosen)" = "$isa" ]
+  quietly env KVANT_ISA="$isa" build/bin/kvant_llm_int8_tests
+  quietly env KVANT_ISA="$isa" build/bin/kvant_unit_tests
+done
+if [ $all -eq 1 ]; then
+  echo "== a plain x86-64 (Nehalem under qemu): scalar kernels"
+  [ "$(qemu-x86_64 -cpu Nehalem build/bin/list_isa --chosen 2>/dev/null)" = scalar ]
+  quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_llm_int8_tests
+  quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_kernels_tests '~*threads*'
+  quietly qemu-x86_64 -cpu Nehalem build/bin/quickstart
+fi
+suite asan build-asan
