@@ -1,0 +1,66 @@
+#pragma once
+
+/// @file
+/// Matrix<T>: an owning, contiguous row-major matrix; what functions return that make one.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvant/error.hpp"
+#include "kvant/matrix_view.hpp"
+
+namespace kvant {
+
+template <class T>
+class Matrix {
+ public:
+  Matrix() = default;
+  /// Zeros. @throws Error invalid_argument for a negative shape
+  Matrix(std::int64_t rows, std::int64_t cols)
+      : values_(checked_size(rows, cols)), rows_(rows), cols_(cols) {}
+  /// Takes the values, row by row. @throws Error shape_mismatch
+  Matrix(std::int64_t rows, std::int64_t cols, std::vector<T> values)
+      : values_(std::move(values)), rows_(rows), cols_(cols) {
+    if (values_.size() != checked_size(rows, cols)) {
+      throw Error(ErrorCode::shape_mismatch, "Matrix: " + std::to_string(values_.size()) +
+                                                 " values for [" + std::to_string(rows) + ", " +
+                                                 std::to_string(cols) + "]");
+    }
+  }
+
+  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] T* data() noexcept { return values_.data(); }
+  [[nodiscard]] const T* data() const noexcept { return values_.data(); }
+  [[nodiscard]] const std::vector<T>& values() const noexcept { return values_; }
+
+  T& operator()(std::int64_t r, std::int64_t c) noexcept { return data()[r * cols_ + c]; }
+  const T& operator()(std::int64_t r, std::int64_t c) const noexcept {
+    return data()[r * cols_ + c];
+  }
+
+  [[nodiscard]] MatrixView<T> view() noexcept { return {data(), rows_, cols_}; }
+  [[nodiscard]] MatrixView<const T> view() const noexcept { return {data(), rows_, cols_}; }
+  operator MatrixView<T>() noexcept { return view(); }              // NOLINT: implicit on purpose
+  operator MatrixView<const T>() const noexcept { return view(); }  // NOLINT
+  operator ConstAnyMatrix() const noexcept { return view(); }       // NOLINT
+  operator AnyMatrix() noexcept { return view(); }                  // NOLINT
+
+ private:
+  static std::size_t checked_size(std::int64_t rows, std::int64_t cols) {
+    if (rows < 0 || cols < 0) {
+      throw Error(ErrorCode::invalid_argument, "Matrix: the shape [" + std::to_string(rows) + ", " +
+                                                   std::to_string(cols) + "] is negative");
+    }
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
+  }
+
+  std::vector<T> values_;
+  std::int64_t rows_ = 0;
+  std::int64_t cols_ = 0;
+};
+
+}  // namespace kvant
