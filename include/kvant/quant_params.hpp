@@ -50,6 +50,8 @@ inline constexpr BlockShape per_column{0, 1};
 /// A token is a row of the activations.
 inline constexpr BlockShape per_token = per_row;
 
+}  // namespace granularity
+
 /// torch's axis: 0 (or -2) gives one scale per row, 1 (or -1) one per column.
 /// @throws Error invalid_argument for another axis
 KVANT_API BlockShape per_channel(int axis);
@@ -57,8 +59,6 @@ KVANT_API BlockShape per_channel(int axis);
 KVANT_API BlockShape per_group(std::int64_t size);
 /// Two-dimensional blocks. @throws Error invalid_argument for a side < 1
 KVANT_API BlockShape per_block(std::int64_t rows, std::int64_t cols);
-
-}  // namespace granularity
 
 /// How the scale (and zero point) of a block follow from its smallest and largest value.
 enum class ScaleRule : std::uint8_t {
