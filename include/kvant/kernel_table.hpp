@@ -181,6 +181,36 @@ struct GemmArgs {
   Epilogue epilogue;
 };
 
+/// How a kernel set wants the activations of its bfloat16 GEMM: row-major, K padded with zeros.
+enum class HalfFormat : std::uint8_t {
+  f32,   ///< bf16 values widened to float
+  bf16,  ///< as they are
+};
+
+/// bfloat16 GEMM over a range of output tiles, summed in float32: y = narrow(a b^T + bias).
+struct HalfGemmArgs {
+  const void* a;            ///< [m, k_padded] in the set's format
+  std::ptrdiff_t a_stride;  ///< bytes
+  const std::uint16_t* b;   ///< packed bfloat16 weights
+  std::int64_t n;
+  std::int64_t k_padded;
+  std::int64_t row_begin, row_end;
+  std::int64_t panel_begin, panel_end;
+  void* y;
+  DType y_dtype;  ///< float32, float16 or bfloat16
+  std::ptrdiff_t y_stride;
+  const float* bias;  ///< [n], padded to nr; null: none
+};
+
+/// The half-precision kernels: what int8 is measured against, and what kept layers run on. Unlike
+/// the integers, their sums may differ between instruction sets in the last bits (numerics.md gives
+/// bounds, not bits, for floats); on one machine they do not depend on threads.
+struct HalfKernels {
+  WeightLayout layout;
+  HalfFormat activations;
+  void (*gemm)(const HalfGemmArgs&) noexcept;
+};
+
 /// The kernels of one instruction set.
 struct KernelTable {
   const char* name;
@@ -194,6 +224,7 @@ struct KernelTable {
   void (*dequantize)(const DequantizeArgs&) noexcept;
   void (*convert)(const ConvertArgs&) noexcept;
   void (*gemm)(const GemmArgs&) noexcept;
+  HalfKernels half;
 };
 
 }  // namespace kvant

@@ -79,4 +79,31 @@ class KVANT_API Int8Linear {
   std::shared_ptr<const State> state_;
 };
 
+/// A layer kept in half precision: bfloat16 weights in the kernels' layout, activations rounded to
+/// bfloat16, sums in float32. For the layers that a model does not quantize, and what int8 is
+/// measured against: on a processor with AVX-512 BF16 it runs on that.
+class KVANT_API Bf16Linear {
+ public:
+  Bf16Linear() = default;
+
+  /// Packs weights [out, in] (fp32, fp16 or bf16, rounded to bf16) and an optional bias [1, out].
+  /// @throws Error shape_mismatch, invalid_argument, out_of_memory
+  static Bf16Linear pack(ConstAnyMatrix weights, ConstAnyMatrix bias = {});
+  static Bf16Linear pack(Context& context, ConstAnyMatrix weights, ConstAnyMatrix bias = {});
+
+  /// y [M, out] = bf16(x [M, in]) W^T + b. @throws as Int8Linear::forward
+  void forward(ConstAnyMatrix x, AnyMatrix y) const;
+  void forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const;
+
+  [[nodiscard]] std::int64_t in_features() const noexcept;
+  [[nodiscard]] std::int64_t out_features() const noexcept;
+  /// Bytes this layer holds, padding included.
+  [[nodiscard]] std::size_t memory_footprint() const noexcept;
+
+ private:
+  struct State;
+  explicit Bf16Linear(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+  std::shared_ptr<const State> state_;
+};
+
 }  // namespace kvant

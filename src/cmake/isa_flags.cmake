@@ -5,7 +5,8 @@
 set(kvant_isa_table
   "avx2|x86_64|AMD64|-mavx2 -mfma -mf16c"
   "avx512|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq"
-  "avx512vnni|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni")
+  "avx512vnni|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
+  "avx512bf16|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16")
 
 # Optimised even in Debug builds: unoptimised intrinsics test nothing that ships.
 # -fno-exceptions keeps the personality routine, a weak symbol, out of the objects. g++ 12 warns about

@@ -5,6 +5,7 @@
 
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
+#include "cpu/micro/gemm_bf16.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/tables.hpp"
 
@@ -21,6 +22,7 @@ constinit const KernelTable kernels_avx2 = {
     .dequantize = &dequantize<Avx2>,
     .convert = &convert<Avx2>,
     .gemm = &gemm<Avx2>,
+    .half = half_kernels<Avx2, WidenedProduct<Avx2>>(),
 };
 
 }  // namespace kvant::detail

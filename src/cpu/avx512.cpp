@@ -5,6 +5,7 @@
 
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
+#include "cpu/micro/gemm_bf16.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/tables.hpp"
 
@@ -21,6 +22,7 @@ constinit const KernelTable kernels_avx512 = {
     .dequantize = &dequantize<Avx512>,
     .convert = &convert<Avx512>,
     .gemm = &gemm<Avx512>,
+    .half = half_kernels<Avx512, WidenedProduct<Avx512>>(),
 };
 
 }  // namespace kvant::detail

@@ -5,6 +5,7 @@
 
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
+#include "cpu/micro/gemm_bf16.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/tables.hpp"
 
@@ -21,6 +22,7 @@ constinit const KernelTable kernels_avx512vnni = {
     .dequantize = &dequantize<Avx512Vnni>,
     .convert = &convert<Avx512Vnni>,
     .gemm = &gemm<Avx512Vnni>,
+    .half = half_kernels<Avx512Vnni, WidenedProduct<Avx512Vnni>>(),
 };
 
 }  // namespace kvant::detail

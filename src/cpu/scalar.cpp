@@ -210,6 +210,23 @@ void gemm(const GemmArgs& g) noexcept {
   }
 }
 
+void gemm_bf16(const HalfGemmArgs& g) noexcept {
+  for (std::int64_t m = g.row_begin; m < g.row_end; ++m) {
+    const auto* a = reinterpret_cast<const float*>(static_cast<const unsigned char*>(g.a) +
+                                                   m * g.a_stride);
+    for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
+      const std::uint16_t* b = g.b + n * g.k_padded;
+      float sums[4] = {};
+      for (std::int64_t k = 0; k < g.k_padded; k += 4) {  // four sums: additions have latency
+        for (int i = 0; i < 4; ++i) sums[i] += a[k + i] * bfloat_bits_to_float(b[k + i]);
+      }
+      float value = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      if (g.bias != nullptr) value += g.bias[n];
+      store(g.y, g.y_dtype, m * g.y_stride + n, value);
+    }
+  }
+}
+
 }  // namespace
 
 constinit const KernelTable kernels_scalar = {
@@ -223,6 +240,9 @@ constinit const KernelTable kernels_scalar = {
     .dequantize = &dequantize,
     .convert = &convert,
     .gemm = &gemm,
+    .half = {.layout = {.nr = 1, .kr = 1, .k_pad = 4},
+             .activations = HalfFormat::f32,
+             .gemm = &gemm_bf16},
 };
 
 }  // namespace kvant::detail

@@ -133,6 +133,15 @@ struct Avx512 {
   }
 };
 
+#if defined(__AVX512BF16__)
+/// vdpbf16ps: two products of bf16 per lane and step, summed in float.
+struct Avx512Bf16 : Avx512 {
+  static F dot_bf16(F acc, I a, I b) noexcept {
+    return _mm512_dpbf16_ps(acc, __builtin_bit_cast(__m512bh, a), __builtin_bit_cast(__m512bh, b));
+  }
+};
+#endif
+
 #if defined(__AVX512VNNI__)
 /// vpdpbusd: 4 products of unsigned by signed bytes per lane and step. Activations are the unsigned
 /// side (code + 128); the epilogue subtracts 128 times the sum of the weights.

@@ -20,6 +20,7 @@ const char* feature_name(CpuFeature feature) noexcept {
     case kAvx512vl: return "avx512vl";
     case kAvx512dq: return "avx512dq";
     case kAvx512vnni: return "avx512_vnni";
+    case kAvx512bf16: return "avx512_bf16";
   }
   return "?";
 }
@@ -62,6 +63,9 @@ std::uint32_t detect_cpu_features() noexcept {
     add(ebx >> 30 & 1u, zmm, kAvx512bw);
     add(ebx >> 31 & 1u, zmm, kAvx512vl);
     add(ecx >> 11 & 1u, zmm, kAvx512vnni);
+    if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+      add(eax >> 5 & 1u, zmm, kAvx512bf16);
+    }
   }
   return features;
 }

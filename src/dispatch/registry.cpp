@@ -27,9 +27,26 @@ constexpr Entry kEntries[] = {
 #undef KVANT_ISA
 };
 
-std::uint32_t missing_features(const Entry& entry) noexcept {
+std::uint32_t cpu_features() noexcept {
   static const std::uint32_t have = detect_cpu_features();
-  return entry.needs & ~have;
+  return have;
+}
+
+/// The table that runs: the entry's own, or with BF16 where the processor has that as well.
+const KernelTable& complete(const KernelTable& table) noexcept {
+#if KVANT_HAS_ISA_AVX512BF16
+  static const KernelTable vnni_with_bf16 = [] {
+    KernelTable both = kernels_avx512vnni;
+    both.half = half_kernels_avx512bf16;
+    return both;
+  }();
+  if (&table == &kernels_avx512vnni && (cpu_features() & kAvx512bf16) != 0) return vnni_with_bf16;
+#endif
+  return table;
+}
+
+std::uint32_t missing_features(const Entry& entry) noexcept {
+  return entry.needs & ~cpu_features();
 }
 
 std::string list_instruction_sets() {
@@ -47,13 +64,13 @@ const KernelTable& best_kernels() noexcept {
   for (const Entry& entry : kEntries) {
     if (missing_features(entry) == 0) best = entry.table;
   }
-  return *best;
+  return complete(*best);
 }
 
 const KernelTable& kernels_by_name(std::string_view name, const char* asked_by) {
   for (const Entry& entry : kEntries) {
     if (entry.table->name != name) continue;
-    if (missing_features(entry) == 0) return *entry.table;
+    if (missing_features(entry) == 0) return complete(*entry.table);
     throw Error(ErrorCode::unavailable, std::string(asked_by) + ": kernel set \"" +
                                             std::string(name) + "\" does not run on this machine; " +
                                             "there are: " + list_instruction_sets());

@@ -63,7 +63,9 @@ TEST_CASE("quantize: every order of rounding, parameter per tensor, row or colum
       const auto data = stored(x, dtype);
       for (const RoundOrder order : {RoundOrder::kvant, RoundOrder::divide, RoundOrder::torch_channel,
                                      RoundOrder::torch_tensor}) {
-        for (const auto& [row_step, col_step] : {std::pair{0, 0}, {1, 0}, {0, 1}}) {
+        for (const auto& steps : {std::pair{0, 0}, {1, 0}, {0, 1}}) {
+          const int row_step = steps.first;  // plain variables: clang 14 cannot capture bindings
+          const int col_step = steps.second;
           for (const bool is_unsigned : {false, true}) {
             const auto run = [&](const KernelTable& kernels) {
               const std::int64_t used = row_step == 1 ? rows : col_step == 1 ? cols : 1;

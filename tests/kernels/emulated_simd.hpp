@@ -199,6 +199,19 @@ struct EmulatedSimd {
     }
     return r;
   }
+  /// Two products of bf16 per lane; the order of the sum is not part of the contract.
+  static F dot_bf16(F acc, I a, I b) {
+    for (int i = 0; i < kWidth; ++i) {
+      std::uint16_t x[2];
+      std::uint16_t w[2];
+      std::memcpy(x, &a.v[i], 4);
+      std::memcpy(w, &b.v[i], 4);
+      for (int j = 0; j < 2; ++j) {
+        acc.v[i] += detail::bfloat_bits_to_float(x[j]) * detail::bfloat_bits_to_float(w[j]);
+      }
+    }
+    return acc;
+  }
   static I dot(I acc, I a, I b) {
     I r = acc;
     for (int i = 0; i < kWidth; ++i) {

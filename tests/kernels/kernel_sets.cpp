@@ -1,7 +1,7 @@
 #include "kernels/kernel_sets.hpp"
 
 #include "cpu/micro/elementwise.hpp"
-#include "cpu/micro/gemm.hpp"
+#include "cpu/micro/gemm_bf16.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
@@ -9,7 +9,7 @@
 namespace kvant::test {
 namespace {
 
-template <class S>
+template <class S, class P>
 constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
   return {.name = name,
           .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
@@ -20,13 +20,14 @@ constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
           .quantize = &quantize<S>,
           .dequantize = &dequantize<S>,
           .convert = &convert<S>,
-          .gemm = &gemm<S>};
+          .gemm = &gemm<S>,
+          .half = half_kernels<S, P>()};
 }
 
 constexpr KernelTable kEmulated[] = {
-    emulated_table<EmulatedAvx2>("emulated avx2", CodeFormat::s16),
-    emulated_table<EmulatedAvx512>("emulated avx512", CodeFormat::s16),
-    emulated_table<EmulatedAvx512Vnni>("emulated avx512vnni", CodeFormat::u8_offset),
+    emulated_table<EmulatedAvx2, WidenedProduct<EmulatedAvx2>>("emulated avx2", CodeFormat::s16),
+    emulated_table<EmulatedAvx512, WidenedProduct<EmulatedAvx512>>("emulated avx512", CodeFormat::s16),
+    emulated_table<EmulatedAvx512Vnni, PairProduct<EmulatedAvx512Vnni>>("emulated avx512vnni", CodeFormat::u8_offset),
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "kvant/isa.hpp"
+#include "kvant/kernel_table.hpp"
 #include "support/catch.hpp"
 
 namespace kvant::test {
@@ -11,6 +12,7 @@ namespace kvant::test {
 const char* compare_avx2_members();
 const char* compare_avx512_members();
 const char* compare_avx512vnni_members();
+const char* compare_avx512bf16_members();
 #endif
 
 namespace {
@@ -37,6 +39,11 @@ TEST_CASE("simd members mean what their emulation says") {
   check("avx2", &compare_avx2_members);
   check("avx512", &compare_avx512_members);
   check("avx512vnni", &compare_avx512vnni_members);
+  if (kernels_for().half.activations == HalfFormat::bf16) {  // chosen only where the CPU has it
+    CHECK(compare_avx512bf16_members() == nullptr);
+  } else {
+    WARN("avx512bf16: not compared, this machine has no avx512_bf16");
+  }
 }
 #endif
 

@@ -1,0 +1,156 @@
+// Bf16Linear: packing bfloat16 weights, and the forward pass over the half-precision kernels.
+
+#include <algorithm>
+#include <new>
+#include <string>
+
+#include "dispatch/cpu_features.hpp"
+#include "kvant/kernel_table.hpp"
+#include "kvant/linear.hpp"
+#include "ops/int8_weights.hpp"
+#include "ops/parallel.hpp"
+#include "ops/validate.hpp"
+
+namespace kvant {
+
+using namespace detail;
+
+struct Bf16Linear::State {
+  HalfKernels kernels;
+  const char* packed_for;
+  std::int64_t n;
+  std::int64_t k;
+  std::int64_t k_padded;
+  AlignedArray<std::uint16_t> weights;
+  AlignedArray<float> bias;
+};
+
+Bf16Linear Bf16Linear::pack(ConstAnyMatrix weights, ConstAnyMatrix bias) {
+  return pack(default_context(), weights, bias);
+}
+
+Bf16Linear Bf16Linear::pack(Context& context, ConstAnyMatrix weights, ConstAnyMatrix bias) {
+  constexpr const char* kWho = "Bf16Linear::pack";
+  check_float(kWho, "weights", weights);
+  if (bias.rows != 0) {
+    check_float(kWho, "bias", bias);
+    if (bias.rows != 1 || bias.cols != weights.rows) {
+      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": bias is " +
+                                          shape_text(bias.rows, bias.cols) + ", the weights have " +
+                                          std::to_string(weights.rows) + " outputs");
+    }
+  }
+  try {
+    const HalfKernels& kernels = context.kernels().half;
+    const WeightLayout& layout = kernels.layout;
+    State state{kernels, context.kernels().name, weights.rows, weights.cols,
+                layout.padded_k(weights.cols), {}, {}};
+    const std::int64_t padded_n = layout.padded_n(state.n);
+    state.weights = AlignedArray<std::uint16_t>(
+        static_cast<std::size_t>(padded_n * state.k_padded), std::uint16_t{0});
+    parallel(context, state.n, state.n * state.k, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n) {
+        for (std::int64_t k = 0; k < state.k; ++k) {
+          state.weights[static_cast<std::size_t>(layout.offset(n, k, state.k_padded))] =
+              float_to_bfloat_bits(load_float(weights, n, k));
+        }
+      }
+    });
+    if (bias.rows != 0) {
+      state.bias = AlignedArray<float>(static_cast<std::size_t>(padded_n), 0.0f);
+      for (std::int64_t n = 0; n < state.n; ++n) {
+        state.bias[static_cast<std::size_t>(n)] = load_float(bias, 0, n);
+      }
+    }
+    return Bf16Linear(std::make_shared<const State>(std::move(state)));
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::out_of_memory, std::string(kWho) + ": out of memory");
+  }
+}
+
+void Bf16Linear::forward(ConstAnyMatrix x, AnyMatrix y) const { forward(default_context(), x, y); }
+
+void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
+  constexpr const char* kWho = "Bf16Linear::forward";
+  check_float(kWho, "x", x);
+  check_float(kWho, "y", y);
+  check_writable(kWho, "y", y);
+  if (x.cols != in_features()) {
+    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": x has " + std::to_string(x.cols) +
+                                        " columns, the layer takes " +
+                                        std::to_string(in_features()) + " inputs");
+  }
+  if (y.rows != x.rows || y.cols != out_features()) {
+    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": y is " + shape_text(y.rows, y.cols) +
+                                        "; " + shape_text(x.rows, out_features()) + " is wanted");
+  }
+  if (overlap(x, y)) fail(ErrorCode::invalid_argument, std::string(kWho) + ": y overlaps x");
+  if (y.rows == 0 || y.cols == 0) return;
+  const State& s = *state_;
+  const KernelTable& kernels = context.kernels();
+  if (kernels.half.gemm != s.kernels.gemm) {
+    fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are packed for \"" +
+                                     s.packed_for + "\", the context runs \"" + kernels.name +
+                                     "\"; build the layer with the same context");
+  }
+
+  const bool wide = s.kernels.activations == HalfFormat::f32;
+  // Rows of exactly 4096 bytes would all fall into the same cache sets.
+  const std::int64_t stride = (s.k_padded * (wide ? 4 : 2) + 63) / 64 * 64 + 64;
+  const std::int64_t half_row = (s.k + 31) / 32 * 64;
+  const std::int64_t tasks = std::min<std::int64_t>(x.rows, context.executor().concurrency());
+  std::byte* a = context.workspace(static_cast<std::size_t>(x.rows * stride + tasks * half_row));
+  const std::int64_t element = describe(x.dtype).bits / 8;
+  parallel(context, tasks, x.rows * s.k, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      std::byte* half = a + x.rows * stride + task * half_row;
+      for (std::int64_t m = x.rows * task / tasks; m < x.rows * (task + 1) / tasks; ++m) {
+        const auto* from = static_cast<const std::byte*>(x.data) + m * x.stride * element;
+        std::byte* row = a + m * stride;
+        std::byte* rounded = wide ? half : row;
+        kernels.convert({from, x.dtype, rounded, DType::bfloat16, s.k});
+        if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
+        const std::int64_t size = wide ? 4 : 2;
+        std::fill(row + s.k * size, row + s.k_padded * size, std::byte{0});
+      }
+    }
+  });
+
+  const std::int64_t nr = s.kernels.layout.nr;
+  const std::int64_t panels = (s.n + nr - 1) / nr;
+  const std::int64_t mr = kernels.mr;
+  const auto cached = static_cast<std::int64_t>(cache_sizes().l2) / 2 / stride;
+  const std::int64_t block = std::max(mr, cached / mr * mr);
+  const std::int64_t blocks = (x.rows + block - 1) / block;
+  parallel(context, blocks * panels, x.rows * s.n * (s.k / 8 + 1),
+           [&](std::int64_t begin, std::int64_t end) {
+             while (begin < end) {
+               const std::int64_t b = begin / panels;
+               const std::int64_t first = begin % panels;
+               const std::int64_t last = std::min(panels, first + (end - begin));
+               s.kernels.gemm({.a = a,
+                               .a_stride = stride,
+                               .b = s.weights.data(),
+                               .n = s.n,
+                               .k_padded = s.k_padded,
+                               .row_begin = b * block,
+                               .row_end = std::min(x.rows, (b + 1) * block),
+                               .panel_begin = first,
+                               .panel_end = last,
+                               .y = y.data,
+                               .y_dtype = y.dtype,
+                               .y_stride = y.stride,
+                               .bias = s.bias.data()});
+               begin += last - first;
+             }
+           });
+}
+
+std::int64_t Bf16Linear::in_features() const noexcept { return state_ != nullptr ? state_->k : 0; }
+std::int64_t Bf16Linear::out_features() const noexcept { return state_ != nullptr ? state_->n : 0; }
+
+std::size_t Bf16Linear::memory_footprint() const noexcept {
+  return state_ != nullptr ? state_->weights.bytes() + state_->bias.bytes() : 0;
+}
+
+}  // namespace kvant
