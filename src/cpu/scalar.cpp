@@ -1,5 +1,5 @@
-// The scalar kernels: what every other set must equal bit for bit, and what runs where there is
-// nothing better. Built for the plain processor. Weights are plain row-major [n][k], so that the
+// The scalar kernels: the rules of quantize.hpp in loops. What every other set must equal bit for bit,
+// and what runs where there is nothing better. Built for the plain processor. Weights are plain row-major [n][k], so that the
 // compiler may vectorise the inner product with whatever that processor has.
 
 #include <cmath>
@@ -8,6 +8,7 @@
 
 #include "cpu/tables.hpp"
 #include "kvant/float16.hpp"
+#include "kvant/quantize.hpp"
 
 namespace kvant::detail {
 namespace {
@@ -34,13 +35,6 @@ float narrow(DType dtype, float value) noexcept {
     case DType::bfloat16: return static_cast<float>(bfloat16(value));
     default: return value;
   }
-}
-
-/// Round half to even without a library call: adding 1.5 * 2^23 leaves no bits for a fraction.
-float round_half_even(float x) noexcept {
-  if (!(std::fabs(x) < 0x1p22f)) return x;  // already an integer, infinite or NaN
-  constexpr float kMagic = 0x1.8p23f;
-  return std::copysign((x + kMagic) - kMagic, x);
 }
 
 /// As minps and maxps: the second operand where either is NaN.
@@ -123,26 +117,17 @@ void range(const RangeArgs& a) noexcept {
   }
 }
 
-float round_code(RoundOrder order, float x, float scale, float zero_point) noexcept {
-  switch (order) {
-    case RoundOrder::kvant: return round_half_even(x * scale) + zero_point;
-    case RoundOrder::divide: return round_half_even(x / scale) + zero_point;
-    case RoundOrder::torch_channel: return round_half_even(x * scale + zero_point);
-    case RoundOrder::torch_tensor: return round_half_even(std::fma(x, scale, zero_point));
-  }
-  return zero_point;
-}
-
 void quantize(const QuantizeArgs& a) noexcept {
+  const auto lowest = static_cast<std::int32_t>(a.lowest);
+  const auto highest = static_cast<std::int32_t>(a.highest);
   for (std::int64_t r = 0; r < a.x.rows; ++r) {
     auto* codes = static_cast<std::uint8_t*>(a.codes) + r * a.code_stride;
     for (std::int64_t c = 0; c < a.x.cols; ++c) {
       const std::int64_t p = r * a.row_step + c * a.col_step;
       const float value = load(a.x.data, a.x.dtype, r * a.x.stride + c);
-      const float q =
-          value != value ? a.zero_point[p] : round_code(a.order, value, a.scale[p], a.zero_point[p]);
-      const float clamped = minimum(maximum(q, a.lowest), a.highest);
-      codes[c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(round_half_even(clamped)));
+      codes[c] = static_cast<std::uint8_t>(
+          quantize_value(value, a.scale[p], static_cast<std::int32_t>(a.zero_point[p]), lowest,
+                         highest, a.order));
     }
   }
 }
@@ -152,9 +137,10 @@ void dequantize(const DequantizeArgs& a) noexcept {
     const auto* codes = static_cast<const std::uint8_t*>(a.codes) + r * a.code_stride;
     for (std::int64_t c = 0; c < a.cols; ++c) {
       const std::int64_t p = r * a.row_step + c * a.col_step;
-      const auto code = a.is_unsigned ? static_cast<float>(codes[c])
-                                      : static_cast<float>(static_cast<std::int8_t>(codes[c]));
-      store(a.y, a.y_dtype, r * a.y_stride + c, (code - a.zero_point[p]) * a.scale[p]);
+      const std::int32_t code = a.is_unsigned ? std::int32_t{codes[c]}
+                                              : std::int32_t{static_cast<std::int8_t>(codes[c])};
+      store(a.y, a.y_dtype, r * a.y_stride + c,
+            dequantize_value(code, a.scale[p], static_cast<std::int32_t>(a.zero_point[p])));
     }
   }
 }

@@ -29,14 +29,6 @@ void store_float(const AnyMatrix& m, std::int64_t row, std::int64_t col, float v
   }
 }
 
-float round_to(DType dtype, float value) noexcept {
-  switch (dtype) {
-    case DType::float16: return static_cast<float>(float16(value));
-    case DType::bfloat16: return static_cast<float>(bfloat16(value));
-    default: return value;
-  }
-}
-
 float Int8Weights::kept_weight(std::int64_t n, std::int64_t j) const noexcept {
   const std::int64_t nr = codes.layout().nr;
   const auto count = static_cast<std::int64_t>(keep_columns.size());

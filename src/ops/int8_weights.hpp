@@ -11,6 +11,7 @@
 #include "kvant/context.hpp"
 #include "kvant/llm_int8.hpp"
 #include "kvant/packed_matrix.hpp"
+#include "ops/round_to.hpp"
 
 namespace kvant::detail {
 
@@ -53,8 +54,6 @@ void int8_forward(Context& context, const Int8Weights& weights, const ConstAnyMa
 /// One element as float.
 float load_float(const ConstAnyMatrix& m, std::int64_t row, std::int64_t col) noexcept;
 void store_float(const AnyMatrix& m, std::int64_t row, std::int64_t col, float value) noexcept;
-/// value rounded to a float type and back.
-float round_to(DType dtype, float value) noexcept;
 
 /// Checks threshold and keep_columns against K. @throws Error invalid_argument, out_of_range
 void check_options(const char* who, const Int8Options& options, std::int64_t k);
