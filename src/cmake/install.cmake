@@ -1,0 +1,70 @@
+# cmake --install: libraries, headers, CMake package (find_package(kvant)) and pkg-config files. One
+# export set per component, so that a consumer of the core needs neither Eigen nor fmt.
+include(CMakePackageConfigHelpers)
+
+set(kvant_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/kvant)
+foreach(target IN LISTS kvant_installed_targets)
+  string(REGEX REPLACE "^kvant_?" "" component ${target})
+  if(component STREQUAL "")
+    set(component core)
+  endif()
+  install(TARGETS ${target} EXPORT kvant_${component}
+          RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+          LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT kvant_${component} NAMESPACE kvant:: FILE kvant-${component}.cmake
+          DESTINATION ${kvant_package_dir})
+endforeach()
+
+set(kvant_header_filter)
+foreach(pair "IO:kvant/io" "EIGEN:eigen.hpp" "FMT:fmt.hpp")
+  string(REPLACE ":" ";" pair ${pair})
+  list(GET pair 0 option)
+  list(GET pair 1 pattern)
+  if(NOT KVANT_${option})
+    list(APPEND kvant_header_filter PATTERN ${pattern} EXCLUDE)
+  endif()
+endforeach()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvant DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN "*.hpp" ${kvant_header_filter})
+
+# A static kvant needs OpenMP at the consumer's link step; a shared one has it inside.
+set(kvant_needs_openmp FALSE)
+if(OpenMP_CXX_FOUND AND NOT BUILD_SHARED_LIBS)
+  set(kvant_needs_openmp TRUE)
+endif()
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/kvantConfig.cmake.in
+                              ${PROJECT_BINARY_DIR}/kvantConfig.cmake
+                              INSTALL_DESTINATION ${kvant_package_dir} NO_SET_AND_CHECK_MACRO)
+# Before 1.0 a minor version may break its callers.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/kvantConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/kvantConfig.cmake ${PROJECT_BINARY_DIR}/kvantConfigVersion.cmake
+        DESTINATION ${kvant_package_dir})
+
+# pkg-config: kvant, and one file per component. The prefix is where the file lies, so that an
+# installed tree can be moved.
+file(RELATIVE_PATH kvant_pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" kvant_pc_prefix ${kvant_pc_prefix})
+function(kvant_pkg_config name description requires libraries)
+  configure_file(${PROJECT_SOURCE_DIR}/src/cmake/kvant.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${name}.pc
+          DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endfunction()
+
+set(kvant_pc_libraries "-L\${libdir} -lkvant")
+if(kvant_needs_openmp)
+  string(APPEND kvant_pc_libraries " ${OpenMP_CXX_FLAGS}")
+endif()
+kvant_pkg_config(kvant "${PROJECT_DESCRIPTION}" "" "${kvant_pc_libraries}")
+if(KVANT_IO)
+  kvant_pkg_config(kvant-io "kvant: reading and writing model files" "kvant = ${PROJECT_VERSION}"
+                   "-L\${libdir} -lkvant_io")
+endif()
+if(KVANT_EIGEN)
+  kvant_pkg_config(kvant-eigen "kvant: views of Eigen matrices" "kvant = ${PROJECT_VERSION}, eigen3"
+                   "")
+endif()
+if(KVANT_FMT)
+  kvant_pkg_config(kvant-fmt "kvant: fmt formatters" "kvant = ${PROJECT_VERSION}, fmt" "")
+endif()

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
+#
+#   adapters (eigen, fmt, io)  -> everything public
+#   ops                        -> public headers, dispatch; never an instruction set
+#   kernel_table               -> vocabulary
+#   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, C headers (the
+#                                 scalar kernels, built for every processor: std,
+#                                 and the rules in quantize.hpp)
+#   dispatch/registry.cpp      -> the only file outside cpu that names its tables
+#   quantize.hpp (the rules)   -> kernel_table, vocabulary
+#   vocabulary                 -> std
+set -euo pipefail
+cd "$1"
+bad=0
+
+# Includes of the given files as "FILE:LINE:what", without < > ".
+includes() {
+  grep -HnE '^[[:space:]]*#[[:space:]]*include' "$@" |
+    sed -E 's/#[[:space:]]*include[[:space:]]*[<"]([^>"]*)[>"].*/\1/; s/:[[:space:]]+/:/'
+}
+
+# only WHO ALLOWED_REGEX FILES...: every include must match.
+only() {
+  local who=$1 allowed=$2 found
+  shift 2
+  found=$(includes "$@" | grep -vE ":[0-9]+:($allowed)\$" || true)
+  if [ -n "$found" ]; then
+    printf '%s may not include:\n%s\n' "$who" "$found" >&2
+    bad=1
+  fi
+}
+
+# never WHO FORBIDDEN_REGEX FILES...: no include may match.
+never() {
+  local who=$1 forbidden=$2 found
+  shift 2
+  found=$(includes "$@" | grep -E ":[0-9]+:($forbidden)\$" || true)
+  if [ -n "$found" ]; then
+    printf '%s may not include:\n%s\n' "$who" "$found" >&2
+    bad=1
+  fi
+}
+
+std='[a-z_0-9]+'
+names='aligned_array config dtype error finfo float16 float8 int4 matrix matrix_view tf32 version visit_dtype'
+vocabulary="kvant/(${names// /|})\\.hpp"
+c_headers='cstdint|cstddef|type_traits|immintrin\.h'
+intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
+foreign='Eigen/.*|fmt/.*|nlohmann/.*|catch2/.*'
+
+vocabulary_files=()
+for name in $names; do vocabulary_files+=("include/kvant/$name.hpp"); done
+only "the vocabulary" "$std|$vocabulary" "${vocabulary_files[@]}"
+only "kernel_table.hpp" "$std|$vocabulary" include/kvant/kernel_table.hpp
+only "quantize.hpp" "$std|$vocabulary|kvant/kernel_table\\.hpp" include/kvant/quantize.hpp
+
+mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
+only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp" "${core[@]}"
+never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
+only "a public header of io" "$std|kvant/.*\\.hpp" include/kvant/io/*.hpp
+only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
+only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
+
+mapfile -t ops < <(find src/ops -type f)
+never "ops" "cpu/.*|cuda/.*|io/.*|kvant/(io/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
+mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)
+only "cpu" "$c_headers|cpu/.*|$vocabulary|kvant/kernel_table\\.hpp" "${cpu[@]}"
+only "the scalar kernels" "$std|cpu/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar.cpp
+mapfile -t dispatch < <(find src/dispatch -type f ! -name registry.cpp)
+never "dispatch" "cpu/.*|cuda/.*|ops/.*|io/.*|$foreign|$intrinsics" "${dispatch[@]}"
+never "registry.cpp" "cpu/(simd|micro).*|ops/.*|io/.*|$foreign|$intrinsics" src/dispatch/registry.cpp
+mapfile -t io < <(find src/io -type f)
+never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
+mapfile -t programs < <(find examples benchmarks -name '*.cpp' -o -name '*.hpp')
+never "a program" "cpu/.*|ops/.*|dispatch/.*|io/.*" "${programs[@]}"
+
+[ $bad -eq 0 ] && echo "include rules hold"
+exit $bad
