@@ -44,7 +44,7 @@ constexpr const char* to_string(ErrorCode code) noexcept {
 }
 
 /// The one exception type of the library.
-class Error : public std::runtime_error {
+class KVANT_API Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
 

@@ -70,7 +70,7 @@ enum class FormatErrorKind : std::uint8_t {
 }
 
 /// code() is ErrorCode::unsupported for FormatErrorKind::unsupported, else invalid_file.
-class FormatError : public Error {
+class KVANT_API FormatError : public Error {
  public:
   FormatError(FormatErrorKind kind, const std::string& message)
       : Error(
