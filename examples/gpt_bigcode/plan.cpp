@@ -55,11 +55,11 @@ Plan make_plan(const Config& config, const Request& request) {
                      "(llm-int8)");
   }
   const bool quantizes = plan.scheme == Scheme::int8 || plan.scheme == Scheme::llm_int8;
-  if (request.mode && !quantizes) {
-    throw UsageError("--mode is for --scheme int8 and llm-int8, not for " + scheme);
+  if (request.mode == kvant::Arithmetic::bitsandbytes && !quantizes) {
+    throw UsageError("--mode bitsandbytes is for --scheme int8 and llm-int8, not for " + scheme);
   }
-  if (request.threshold && plan.scheme != Scheme::llm_int8) {
-    throw UsageError("--threshold is for --scheme llm-int8, not for " + scheme);
+  if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
+    throw UsageError("--threshold above 0 is for --scheme llm-int8, not for " + scheme);
   }
   plan.mode = request.mode.value_or(kvant::Arithmetic::kvant);
   if (plan.scheme == Scheme::llm_int8) {

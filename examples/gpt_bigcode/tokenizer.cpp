@@ -135,11 +135,12 @@ void Tokenizer::read_vocabulary(const nlohmann::json& model, const std::string& 
     fail(kvant::ErrorCode::invalid_file, file, "model.vocab is not an object");
   }
   for (const auto& [token, id] : vocabulary.items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > kMaxId) {
+    const std::int64_t number = id.is_number_integer() ? id.get<std::int64_t>() : -1;
+    if (number < 0 || number > kMaxId) {
       fail(kvant::ErrorCode::invalid_file, file,
            "model.vocab: the id of " + shorten(token) + " is " + id.dump().substr(0, 40));
     }
-    const auto value = id.get<TokenId>();
+    const auto value = static_cast<TokenId>(number);
     set_token(value, from_alphabet(token), false, file);
     vocabulary_.emplace(token, value);
   }
