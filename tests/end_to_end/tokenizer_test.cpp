@@ -129,8 +129,10 @@ TEST_CASE("tokenizer: splitting") {
 }
 
 TEST_CASE("tokenizer: both forms of merges, lowest rank first, leftmost on ties") {
+  const auto pair = [](const char* left, const char* right) { return json::array({left, right}); };
   for (const json& merges :
-       {json{"b c", "a b", "ab c", "a a"}, json{{"b", "c"}, {"a", "b"}, {"ab", "c"}, {"a", "a"}}}) {
+       {json::array({"b c", "a b", "ab c", "a a"}),
+        json::array({pair("b", "c"), pair("a", "b"), pair("ab", "c"), pair("a", "a")})}) {
     const Tokenizer tokenizer(toy(merges), "toy");
     CHECK(tokenizer.encode("abc") == Ids{0, 7});  // b c has the lower rank
     CHECK(tokenizer.encode("aaa") == Ids{8, 0});
