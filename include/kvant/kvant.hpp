@@ -16,6 +16,7 @@
 #include "kvant/float16.hpp"
 #include "kvant/float8.hpp"
 #include "kvant/int4.hpp"
+#include "kvant/int8_matmul.hpp"
 #include "kvant/isa.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/linear.hpp"

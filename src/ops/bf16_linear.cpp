@@ -4,11 +4,10 @@
 #include <new>
 #include <string>
 
-#include "dispatch/cpu_features.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/linear.hpp"
 #include "ops/int8_weights.hpp"
-#include "ops/parallel.hpp"
+#include "ops/parallel_tiles.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {
@@ -118,32 +117,21 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
 
   const std::int64_t nr = s.kernels.layout.nr;
   const std::int64_t panels = (s.n + nr - 1) / nr;
-  const std::int64_t mr = kernels.mr;
-  const auto cached = static_cast<std::int64_t>(cache_sizes().l2) / 2 / stride;
-  const std::int64_t block = std::max(mr, cached / mr * mr);
-  const std::int64_t blocks = (x.rows + block - 1) / block;
-  parallel(context, blocks * panels, x.rows * s.n * (s.k / 8 + 1),
-           [&](std::int64_t begin, std::int64_t end) {
-             while (begin < end) {
-               const std::int64_t b = begin / panels;
-               const std::int64_t first = begin % panels;
-               const std::int64_t last = std::min(panels, first + (end - begin));
-               s.kernels.gemm({.a = a,
-                               .a_stride = stride,
-                               .b = s.weights.data(),
-                               .n = s.n,
-                               .k_padded = s.k_padded,
-                               .row_begin = b * block,
-                               .row_end = std::min(x.rows, (b + 1) * block),
-                               .panel_begin = first,
-                               .panel_end = last,
-                               .y = y.data,
-                               .y_dtype = y.dtype,
-                               .y_stride = y.stride,
-                               .bias = s.bias.data()});
-               begin += last - first;
-             }
-           });
+  const HalfGemmArgs args{.a = a,
+                          .a_stride = stride,
+                          .b = s.weights.data(),
+                          .n = s.n,
+                          .k_padded = s.k_padded,
+                          .row_begin = 0,
+                          .row_end = 0,
+                          .panel_begin = 0,
+                          .panel_end = 0,
+                          .y = y.data,
+                          .y_dtype = y.dtype,
+                          .y_stride = y.stride,
+                          .bias = s.bias.data()};
+  parallel_tiles(context, args, x.rows, panels, stride, x.rows * s.n * (s.k / 8 + 1),
+                 [&](const HalfGemmArgs& part) { s.kernels.gemm(part); });
 }
 
 std::int64_t Bf16Linear::in_features() const noexcept { return state_ != nullptr ? state_->k : 0; }

@@ -7,10 +7,10 @@
 
 #include "kvant/context.hpp"
 #include "kvant/error.hpp"
+#include "kvant/int8_matmul.hpp"
 #include "kvant/kernel_table.hpp"
-#include "kvant/packed_matrix.hpp"
+#include "dispatch/float_environment.hpp"
 #include "ops/int8_weights.hpp"
-#include "ops/parallel.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant::bitsandbytes {
@@ -111,45 +111,8 @@ void linear_matmul(MatrixView<const std::int8_t> ca, MatrixView<const std::int8_
                                         " columns, cb " + std::to_string(cb.cols()));
   }
   check_output(kWho, out, ca.rows(), cb.rows());
-  if (ca.rows() == 0 || cb.rows() == 0) return;
-
   Context& context = default_context();
-  const KernelTable& kernels = context.kernels();
-  PackedMatrix packed(kernels, cb.rows(), cb.cols());
-  packed.pack_rows(0, cb);
-  const bool wide = kernels.activation_format == CodeFormat::s16;
-  const std::int64_t stride = packed.k_padded() * (wide ? 2 : 1);
-  const std::byte zero{kernels.activation_format == CodeFormat::u8_offset ? std::uint8_t{128}
-                                                                          : std::uint8_t{0}};
-  AlignedArray<std::byte> codes(static_cast<std::size_t>(ca.rows() * stride), zero);
-  for (std::int64_t m = 0; m < ca.rows(); ++m) {
-    std::byte* row = codes.data() + m * stride;
-    for (std::int64_t k = 0; k < ca.cols(); ++k) {
-      if (wide) {
-        reinterpret_cast<std::int16_t*>(row)[k] = ca(m, k);
-      } else {
-        row[k] = static_cast<std::byte>(static_cast<std::uint8_t>(ca(m, k))) ^ zero;
-      }
-    }
-  }
-  GemmArgs args{};
-  args.a = codes.data();
-  args.a_stride = stride;
-  args.b = packed.data();
-  args.b_offset = packed.offsets();
-  args.n = packed.n();
-  args.k_padded = packed.k_padded();
-  args.row_end = ca.rows();
-  args.epilogue.y = out.data();
-  args.epilogue.y_dtype = DType::int32;
-  args.epilogue.y_stride = out.stride();
-  detail::parallel(context, packed.panels(), ca.rows() * cb.rows() * (ca.cols() / 16 + 1),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     GemmArgs part = args;
-                     part.panel_begin = begin;
-                     part.panel_end = end;
-                     kernels.gemm(part);
-                   });
+  int8_matmul(context, ca, pack_codes(context, cb), out);
 }
 
 void mm_dequant(MatrixView<const std::int32_t> c, std::span<const float> row_stats,

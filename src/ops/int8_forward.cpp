@@ -7,10 +7,9 @@
 #include <limits>
 #include <string>
 
-#include "dispatch/cpu_features.hpp"
 #include "kvant/error.hpp"
 #include "ops/int8_weights.hpp"
-#include "ops/parallel.hpp"
+#include "ops/parallel_tiles.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant::detail {
@@ -242,22 +241,10 @@ class Forward {
     }
   }
 
-  /// Row blocks whose codes stay in the second-level cache, times panels; a task is a run of panels.
   void multiply() {
     const auto kept = static_cast<std::int64_t>(w_.keep_columns.size());
     const KernelTable& kernels = context_.kernels();
-    const std::int64_t panels = w_.codes.panels();
-    const std::int64_t threads = context_.executor().concurrency();
-    const std::int64_t mr = kernels.mr;
-    const auto cached = static_cast<std::int64_t>(cache_sizes().l2) / 2 / code_stride_;
-    std::int64_t block = std::max(mr, cached / mr * mr);
-    if (panels < 4 * threads) {  // narrow: cut M finer, or threads would have nothing to do
-      const std::int64_t even = (m_ * panels / (4 * threads) + mr - 1) / mr * mr;
-      block = std::min(block, std::max(mr, even));
-    }
-    const std::int64_t blocks = (m_ + block - 1) / block;
-
-    GemmArgs args{.a = codes_,
+    const GemmArgs args{.a = codes_,
                   .a_stride = code_stride_,
                   .b = w_.codes.data(),
                   .b_offset = w_.codes.offsets(),
@@ -278,19 +265,9 @@ class Forward {
                                             {outlier_x_, outliers_, outlier_w_, DType::float32,
                                              outliers_}},
                                .round_first = w_.is_parity()}};
-    const std::int64_t operations = m_ * w_.n() * (w_.k() / 16 + 1);
-    parallel(context_, blocks * panels, operations, [&](std::int64_t begin, std::int64_t end) {
-      GemmArgs part = args;
-      while (begin < end) {
-        const std::int64_t b = begin / panels;
-        part.row_begin = b * block;
-        part.row_end = std::min(m_, part.row_begin + block);
-        part.panel_begin = begin % panels;
-        part.panel_end = std::min(panels, part.panel_begin + (end - begin));
-        kernels.gemm(part);
-        begin += part.panel_end - part.panel_begin;
-      }
-    });
+    parallel_tiles(context_, args, m_, w_.codes.panels(), code_stride_,
+                   m_ * w_.n() * (w_.k() / 16 + 1),
+                   [&](const GemmArgs& part) { kernels.gemm(part); });
   }
 
   Context& context_;
