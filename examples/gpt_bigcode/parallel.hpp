@@ -15,7 +15,7 @@ namespace gpt_bigcode {
 template <class Task>
 void parallel_tasks(kvant::Context& context, std::int64_t count, std::int64_t operations,
                     Task&& task) {
-  constexpr std::int64_t kWorthAThread = 1 << 17;
+  constexpr std::int64_t kWorthAThread = 1 << 19;
   if (count <= 1 || operations < kWorthAThread) {
     for (std::int64_t i = 0; i < count; ++i) task(i);
     return;
