@@ -129,7 +129,9 @@ TEST_CASE("exact_decimal agrees with an exact printf") {
 }
 
 TEST_CASE("every code of every small float decodes to torch's float32") {
-  for (const auto& [name, expected] : golden()["decode_all_codes"].items()) {
+  for (const auto& item : golden()["decode_all_codes"].items()) {
+    const std::string& name = item.key();
+    const nlohmann::json& expected = item.value();
     CAPTURE(name);
     std::vector<std::uint8_t> bytes;
     int nans = 0;

@@ -244,6 +244,21 @@ TEST_CASE("packed codes: sizes, footprint, and back from bytes") {
   CHECK_THROWS_WITH(kvant::QuantizedMatrix(1, 7, q.bytes(), params), Catch::Contains("-8"));
 }
 
+TEST_CASE("rows that repeat or walk upwards are read as they are") {
+  std::mt19937_64 generator(kvant::test::test_seed());
+  const auto values = wild_values(generator, 5 * 40);
+  const MatrixView<const float> repeated(values.data(), 5, 40, 0);
+  const MatrixView<const float> upwards(values.data() + 4 * 40, 5, 40, -40);
+  for (const MatrixView<const float>& x : {repeated, upwards}) {
+    const auto params = kvant::choose_params(x, kvant::int8_affine, kvant::per_group(16));
+    CHECK(kvant::quantize(x, params).unpack() == reference_codes(x, params));
+    const auto wanted = reference_range(x, kvant::per_column);
+    const auto range = kvant::block_range(kvant::default_context(), x, kvant::per_column);
+    CHECK(range.min == wanted.min);
+    CHECK(range.max == wanted.max);
+  }
+}
+
 TEST_CASE("fake_quantize in place") {
   std::mt19937_64 generator(kvant::test::test_seed());
   auto values = wild_values(generator, 4 * 3000);
