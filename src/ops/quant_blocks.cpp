@@ -190,25 +190,55 @@ void BlockParams::dequantize_scalar(const Window& w, const void* codes, std::ptr
   }
 }
 
+namespace {
+
+// With the width known the compiler turns these loops into shifts of whole vectors.
+template <int kBits>
+void pack_bits(const std::uint8_t* codes, std::int64_t count, std::uint8_t* packed) noexcept {
+  constexpr int kPerByte = 8 / kBits;
+  constexpr unsigned kMask = (1u << kBits) - 1u;
+  const std::int64_t whole = count / kPerByte;
+  for (std::int64_t i = 0; i < whole; ++i) {
+    unsigned byte = 0;
+    for (int j = 0; j < kPerByte; ++j) byte |= (codes[i * kPerByte + j] & kMask) << (j * kBits);
+    packed[i] = static_cast<std::uint8_t>(byte);
+  }
+  if (whole * kPerByte == count) return;
+  packed[whole] = 0;
+  for (std::int64_t i = whole * kPerByte; i < count; ++i) packed_set(packed, i, kBits, codes[i]);
+}
+
+template <int kBits, bool kSigned>
+void unpack_bits(const std::uint8_t* packed, std::int64_t count, std::uint8_t* codes) noexcept {
+  constexpr int kPerByte = 8 / kBits;
+  constexpr unsigned kMask = (1u << kBits) - 1u;
+  constexpr unsigned kSign = kSigned ? 1u << (kBits - 1) : 0u;
+  const std::int64_t whole = count / kPerByte;
+  for (std::int64_t i = 0; i < whole; ++i) {
+    for (int j = 0; j < kPerByte; ++j) {
+      const unsigned field = (packed[i] >> (j * kBits)) & kMask;
+      codes[i * kPerByte + j] = static_cast<std::uint8_t>((field ^ kSign) - kSign);
+    }
+  }
+  for (std::int64_t i = whole * kPerByte; i < count; ++i) {
+    codes[i] = static_cast<std::uint8_t>(packed_get(packed, i, kBits, kSigned));
+  }
+}
+
+}  // namespace
+
 void pack_codes(const std::uint8_t* codes, std::int64_t count, int bits,
                 std::uint8_t* packed) noexcept {
-  const std::int64_t per_byte = 8 / bits;
-  const unsigned mask = (1u << bits) - 1u;
-  for (std::int64_t i = 0; i < count; i += per_byte, ++packed) {
-    unsigned byte = 0;
-    const std::int64_t here = std::min(per_byte, count - i);
-    for (std::int64_t j = 0; j < here; ++j) {
-      byte |= (codes[i + j] & mask) << (static_cast<int>(j) * bits);
-    }
-    *packed = static_cast<std::uint8_t>(byte);
-  }
+  if (bits == 4) return pack_bits<4>(codes, count, packed);
+  pack_bits<2>(codes, count, packed);
 }
 
 void unpack_codes(const std::uint8_t* packed, std::int64_t count, int bits, bool is_signed,
                   std::uint8_t* codes) noexcept {
-  for (std::int64_t i = 0; i < count; ++i) {
-    codes[i] = static_cast<std::uint8_t>(packed_get(packed, i, bits, is_signed));
-  }
+  if (bits == 4 && is_signed) return unpack_bits<4, true>(packed, count, codes);
+  if (bits == 4) return unpack_bits<4, false>(packed, count, codes);
+  if (is_signed) return unpack_bits<2, true>(packed, count, codes);
+  unpack_bits<2, false>(packed, count, codes);
 }
 
 }  // namespace kvant::detail
