@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds kvant and runs its main job on a real language model: one table of five ways to compute its
+# linear layers, with perplexity, bytes, speed, and a few lines of C++ that each wrote. Dependencies
+# are installed (as root, by apt-get) or named.
+#
+#   bash examples/run.sh            build Release into build/, run the comparison
+#   bash examples/run.sh --all      also run the small examples
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=0
+for argument in "$@"; do
+  case "$argument" in
+    --all) all=1 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "examples/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
+  esac
+done
+
+. src/cmake/packages.sh
+require_packages "${kvant_build_packages[@]}"
+
+# The programs in build/bin are Release programs of this checkout, whatever was there before.
+if ! grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" build/CMakeCache.txt ||
+   ! grep -qs 'CMAKE_BUILD_TYPE:STRING=Release' build/CMakeCache.txt ||
+   ! grep -qs 'CMAKE_GENERATOR:INTERNAL=Ninja' build/CMakeCache.txt; then
+  rm -rf build
+  echo "Building kvant (Release) ..."
+  cmake --preset release -DKVANT_TESTS=OFF --log-level=WARNING
+fi
+cmake --build build -j "${KVANT_JOBS:-$(nproc)}" -- --quiet
+
+if [ $all -eq 1 ]; then
+  for example in list_isa quickstart dtypes linear_quantization eigen_interop thread_pool dummy_model; do
+    echo
+    echo "== $example"
+    build/bin/$example
+  done
+fi
+echo
+build/bin/compare_schemes examples/models/tiny-code-model
