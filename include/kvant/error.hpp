@@ -24,6 +24,7 @@ enum class ErrorCode : std::uint8_t {
   out_of_memory,     ///< an allocation failed; nothing was changed
   invalid_file,      ///< the bytes of a file break the rules of its format
   io,                ///< the operating system refused (missing file, no permission, disk full)
+  cancelled,         ///< the caller asked a long job to stop; nothing was changed
 };
 
 /// The name of a code, e.g. "shape_mismatch".
@@ -39,6 +40,7 @@ constexpr const char* to_string(ErrorCode code) noexcept {
     case ErrorCode::out_of_memory: return "out_of_memory";
     case ErrorCode::invalid_file: return "invalid_file";
     case ErrorCode::io: return "io";
+    case ErrorCode::cancelled: return "cancelled";
   }
   return "unknown";
 }

@@ -9,16 +9,16 @@
 #include <system_error>
 #include <utility>
 
-#include "kvant/error.hpp"
+#include "io/os_error.hpp"
 
 namespace kvant::io {
 
 void AtomicFile::fail(const char* what, int code) const {
-  throw Error(ErrorCode::io,
-              path_.string() + ": " + what + ": " + std::generic_category().message(code));
+  throw_os_error(shown_, what, code);
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(path) {
+AtomicFile::AtomicFile(const std::filesystem::path& path, std::string shown)
+    : path_(path), shown_(shown.empty() ? path.string() : std::move(shown)) {
   std::error_code error;
   if (std::filesystem::is_symlink(path_, error)) {
     std::filesystem::path target = std::filesystem::weakly_canonical(path_, error);
@@ -56,6 +56,41 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     if (count < 0) fail("cannot write", errno);
     bytes = bytes.subspan(static_cast<std::size_t>(count));
   }
+}
+
+void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t begin = offset;
+  const std::uint64_t size = bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t count = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("cannot write", errno);
+    offset += static_cast<std::uint64_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+#ifdef __linux__
+  constexpr std::uint64_t kWorthStarting = 256 << 10;
+  if (size >= kWorthStarting) {  // a hint: errors show at commit
+    ::sync_file_range(file_, static_cast<off_t>(begin), static_cast<off_t>(size),
+                      SYNC_FILE_RANGE_WRITE);
+  }
+#else
+  static_cast<void>(begin);
+  static_cast<void>(size);
+#endif
+}
+
+void AtomicFile::reserve(std::uint64_t size) {
+#ifdef __linux__
+  if (size == 0) return;
+  while (::fallocate(file_, 0, 0, static_cast<off_t>(size)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail("cannot write", errno);
+    return;  // a file system that cannot: writing will show
+  }
+#else
+  static_cast<void>(size);
+#endif
 }
 
 void AtomicFile::commit() {

@@ -4,8 +4,10 @@
 /// AtomicFile: a file that appears complete or not at all.
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "kvant/config.hpp"
@@ -18,8 +20,9 @@ namespace kvant::io {
 /// replaced. A target that is no regular file (a pipe, /dev/null) is written to directly.
 class KVANT_API AtomicFile {
  public:
+  /// @param shown the file's name in messages; empty: the path
   /// @throws Error io
-  explicit AtomicFile(const std::filesystem::path& path);
+  explicit AtomicFile(const std::filesystem::path& path, std::string shown = {});
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -27,6 +30,13 @@ class KVANT_API AtomicFile {
   /// @throws Error io (disk full, ...)
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Writes at a place of its own, independent of write(); from several threads at once if they
+  /// write different bytes. The disk starts on large pieces at once, so that commit() is short.
+  /// @throws Error io
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  /// Claims disk space for a file of this size where the file system can, so that a full disk shows
+  /// now. @throws Error io
+  void reserve(std::uint64_t size);
   /// @throws Error io; the target is untouched then
   void commit();
 
@@ -34,6 +44,7 @@ class KVANT_API AtomicFile {
   [[noreturn]] void fail(const char* what, int code) const;
 
   std::filesystem::path path_;
+  std::string shown_;
   std::filesystem::path temporary_;  ///< empty: writing to the target itself
   int file_ = -1;
 };

@@ -28,6 +28,9 @@ enum class FormatErrorKind : std::uint8_t {
   path,            ///< a shard name that is not a plain file name
   missing_shard,   ///< a shard that is not there
   missing_tensor,  ///< a tensor that is not where the index says
+  missing_scales,  ///< 8-bit codes without their scales (SCB), or the reverse
+  bad_scales,      ///< scales that are negative, not finite, or of another number than the rows
+  weight_format,   ///< an order of 8-bit codes other than row by row
 };
 
 /// The word for a kind, e.g. "bad_length".
@@ -65,6 +68,12 @@ enum class FormatErrorKind : std::uint8_t {
       return "missing_shard";
     case FormatErrorKind::missing_tensor:
       return "missing_tensor";
+    case FormatErrorKind::missing_scales:
+      return "missing_scales";
+    case FormatErrorKind::bad_scales:
+      return "bad_scales";
+    case FormatErrorKind::weight_format:
+      return "weight_format";
   }
   return "unknown";
 }

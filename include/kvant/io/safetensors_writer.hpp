@@ -7,11 +7,14 @@
 ///     kvant::io::SafeTensorsWriter writer;
 ///     writer.add("logits", kvant::MatrixView<const float>(data, rows, cols));
 ///     writer.write("out.safetensors");
+///
+/// Tensors that are not all there at once: safetensors_stream.hpp.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +22,7 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/safetensors_stream.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant::io {
@@ -59,18 +63,9 @@ class KVANT_API SafeTensorsWriter {
   [[nodiscard]] std::vector<std::byte> to_bytes() const;
 
  private:
-  struct Tensor {
-    std::string name;
-    DType dtype;
-    std::vector<std::uint64_t> shape;
-    std::span<const std::byte> data;
-  };
-  /// The tensors in the order of the file.
-  [[nodiscard]] std::vector<const Tensor*> plan() const;
-  /// Length word and padded JSON.
-  [[nodiscard]] std::string header(const std::vector<const Tensor*>& order) const;
-
-  std::map<std::string, Tensor> tensors_;
+  std::vector<TensorSpec> specs_;
+  std::vector<std::span<const std::byte>> data_;
+  std::set<std::string> names_;
   std::map<std::string, std::string> metadata_;
 };
 

@@ -1,0 +1,178 @@
+#include "kvant/io/inspect_checkpoint.hpp"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "io/text_table.hpp"
+
+namespace kvant::io {
+namespace {
+
+std::string shape_text(const std::vector<std::uint64_t>& shape) {
+  constexpr std::size_t kShown = 8;
+  std::string text = "[";
+  for (std::size_t i = 0; i < std::min(shape.size(), kShown); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + (shape.size() > kShown ? ", ...]" : "]");
+}
+
+/// How many layers, elements and bytes share a scheme.
+struct Group {
+  std::size_t layers = 0;
+  std::uint64_t elements = 0;
+  std::uint64_t bytes = 0;
+};
+
+std::map<std::string, Group> group_layers(const std::vector<StoredLayer>& layers) {
+  std::map<std::string, Group> groups;
+  for (const StoredLayer& layer : layers) {
+    Group& group = groups[std::string(layer.scheme())];
+    ++group.layers;
+    group.elements += static_cast<std::uint64_t>(layer.elements());
+    group.bytes += layer.bytes;
+  }
+  return groups;
+}
+
+std::uint64_t count_elements(const std::vector<ModelTensor>& tensors,
+                             const std::vector<StoredLayer>& layers) {
+  std::uint64_t count = 0;
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.role != TensorRole::parameter) continue;
+    // Bytes passed the reader, so bits do not overflow by more than this division takes back.
+    const Footprint bytes = footprint(std::span(&tensor, 1));
+    const auto bits = static_cast<std::uint64_t>(describe(tensor.dtype).bits);
+    count += bits >= 8 ? bytes.total() / (bits / 8) : bytes.total() * 8 / bits;
+  }
+  for (const StoredLayer& layer : layers) count += static_cast<std::uint64_t>(layer.elements());
+  return count;
+}
+
+nlohmann::ordered_json footprint_json(const Footprint& f) {
+  return {{"parameters", f.parameters},
+          {"scales", f.scales},
+          {"buffers", f.buffers},
+          {"total", f.total()}};
+}
+
+}  // namespace
+
+CheckpointSummary inspect_checkpoint(const std::filesystem::path& path) {
+  const Checkpoint checkpoint(path, {.allow_missing = true});
+  CheckpointSummary summary;
+  summary.path = path.string();
+  summary.model_type = model_type_of(path);
+  for (const auto& file : checkpoint.files()) {
+    summary.files.push_back(file.filename().string());
+    std::error_code ignored;
+    const auto size = std::filesystem::file_size(file, ignored);
+    if (!ignored) summary.file_bytes += size;
+  }
+  for (const TensorInfo* info : checkpoint.tensors()) summary.tensors.push_back(*info);
+  std::sort(summary.tensors.begin(), summary.tensors.end(),
+            [](const TensorInfo& a, const TensorInfo& b) { return natural_less(a.name, b.name); });
+  summary.layers = find_linear_layers(checkpoint, summary.model_type);
+  const std::vector<ModelTensor> tensors = model_tensors(checkpoint, summary.model_type);
+  summary.elements = count_elements(tensors, summary.layers);
+  summary.stored = footprint(tensors);
+  summary.float32 = footprint(tensors, {.cast = DType::float32});
+  summary.bfloat16 = footprint(tensors, {.cast = DType::bfloat16});
+  summary.int8 = footprint(tensors, kFootprintBitsandbytesInt8);
+  summary.metadata = checkpoint.metadata();
+  summary.warnings = checkpoint.warnings();
+  return summary;
+}
+
+std::string to_text(const CheckpointSummary& summary) {
+  std::map<std::string_view, const StoredLayer*> linear;
+  for (const StoredLayer& layer : summary.layers) linear.emplace(layer.name, &layer);
+  TextTable table({{"tensor"}, {"dtype"}, {"shape"}, {"bytes", Align::right}, {"linear layer"}});
+  for (const TensorInfo& tensor : summary.tensors) {
+    const std::string_view name = tensor.name;
+    std::string scheme;
+    if (name.ends_with(".weight")) {
+      const auto it = linear.find(name.substr(0, name.size() - 7));
+      if (it != linear.end()) {
+        scheme = std::string(it->second->scheme());
+        if (it->second->transposed) scheme += ", transposed";
+      }
+    }
+    table.add({shown_name(name), std::string(describe(tensor.dtype).safetensors),
+               shape_text(tensor.shape), bytes_text(tensor.bytes), scheme});
+  }
+  std::string text = table.text() + "\n";
+
+  text += shown_name(summary.path) + ": " + counted(summary.tensors.size(), "tensor") + " in " +
+          counted(summary.files.size(), "file") + " of " + bytes_text(summary.file_bytes) + ", " +
+          std::to_string(summary.elements) + " parameters" +
+          (summary.model_type.empty() ? "" : ", model type " + shown_name(summary.model_type)) +
+          "\n";
+  if (!summary.layers.empty()) {
+    TextTable groups({{"linear layers"},
+                      {"count", Align::right},
+                      {"parameters", Align::right},
+                      {"bytes", Align::right},
+                      {"bits per weight", Align::right}});
+    for (const auto& [scheme, group] : group_layers(summary.layers)) {
+      const double bits =
+          8.0 * static_cast<double>(group.bytes) / static_cast<double>(group.elements);
+      groups.add({scheme, std::to_string(group.layers), std::to_string(group.elements),
+                  bytes_text(group.bytes), number_text(bits, 4)});
+    }
+    text += "\n" + groups.text();
+  }
+  TextTable footprints({{"footprint"},
+                        {"parameters", Align::right},
+                        {"scales", Align::right},
+                        {"buffers", Align::right},
+                        {"total", Align::right}});
+  const auto add = [&](const char* name, const Footprint& f) {
+    footprints.add({name, bytes_text(f.parameters), bytes_text(f.scales), bytes_text(f.buffers),
+                    bytes_text(f.total())});
+  };
+  add("as stored", summary.stored);
+  add("floats in fp32", summary.float32);
+  add("floats in bf16, fp16", summary.bfloat16);
+  add("linear layers in int8", summary.int8);
+  text += "\n" + footprints.text();
+  for (const std::string& warning : summary.warnings) text += "warning: " + warning + "\n";
+  return text;
+}
+
+std::string to_json(const CheckpointSummary& summary) {
+  nlohmann::ordered_json json;
+  json["path"] = summary.path;
+  json["model_type"] = summary.model_type;
+  json["files"] = summary.files;
+  json["file_bytes"] = summary.file_bytes;
+  json["parameters"] = summary.elements;
+  json["metadata"] = summary.metadata;
+  json["footprint"] = {{"stored", footprint_json(summary.stored)},
+                       {"fp32", footprint_json(summary.float32)},
+                       {"bf16", footprint_json(summary.bfloat16)},
+                       {"int8", footprint_json(summary.int8)}};
+  json["linear_layers"] = nlohmann::ordered_json::array();
+  for (const StoredLayer& layer : summary.layers) {
+    json["linear_layers"].push_back({{"name", layer.name},
+                                     {"scheme", layer.scheme()},
+                                     {"outputs", layer.outputs},
+                                     {"inputs", layer.inputs},
+                                     {"transposed", layer.transposed},
+                                     {"bytes", layer.bytes}});
+  }
+  json["tensors"] = nlohmann::ordered_json::array();
+  for (const TensorInfo& tensor : summary.tensors) {
+    json["tensors"].push_back({{"name", tensor.name},
+                               {"dtype", describe(tensor.dtype).safetensors},
+                               {"shape", tensor.shape},
+                               {"bytes", tensor.bytes}});
+  }
+  json["warnings"] = summary.warnings;
+  return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,22 @@
+#pragma once
+
+// Writing SVG and HTML: text is escaped, numbers do not depend on the locale.
+
+#include <string>
+#include <string_view>
+
+namespace kvant::io {
+
+/// For element content and quoted attributes; characters that XML 1.0 forbids become U+FFFD.
+[[nodiscard]] std::string escape_markup(std::string_view text);
+
+/// A coordinate: at most two decimals, never an exponent.
+[[nodiscard]] std::string coordinate(double value);
+
+/// The text in at most `width` characters, its middle replaced by "..." where it is longer.
+[[nodiscard]] std::string shorten_middle(const std::string& text, std::size_t width);
+
+/// The smallest of 1, 2, 2.5 or 5 times a power of ten that is at least value; 1 for 0.
+[[nodiscard]] double round_up_nicely(double value);
+
+}  // namespace kvant::io

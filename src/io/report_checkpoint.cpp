@@ -1,0 +1,142 @@
+#include "kvant/io/report_checkpoint.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "io/json_sax.hpp"
+#include "io/layer_reader.hpp"
+#include "io/layer_tasks.hpp"
+#include "kvant/error.hpp"
+
+namespace kvant::io {
+namespace {
+
+std::uint64_t tensor_bytes(const Checkpoint& checkpoint) {
+  std::uint64_t sum = 0;
+  for (const TensorInfo* info : checkpoint.tensors()) sum += info->bytes;
+  return sum;
+}
+
+std::string shape_of(const StoredLayer& layer) {
+  return "[" + std::to_string(layer.outputs) + ", " + std::to_string(layer.inputs) + "]";
+}
+
+ErrorAccumulator compare_layer(const Checkpoint& model, const Checkpoint& quantized,
+                               LayerReport& layer) {
+  const LayerReader before(model, layer.before);
+  const LayerReader after(quantized, layer.after);
+  const std::int64_t block = rows_per_block(layer.before);
+  const std::int64_t cols = layer.before.inputs;
+  std::vector<float> a(static_cast<std::size_t>(std::min(block, layer.before.outputs) * cols));
+  std::vector<float> b(a.size());
+  ErrorAccumulator error;
+  for (std::int64_t row = 0; row < layer.before.outputs; row += block) {
+    const std::int64_t count = std::min(block, layer.before.outputs - row);
+    before.read(row, count, a.data());
+    after.read(row, count, b.data());
+    error.add(MatrixView<const float>(a.data(), count, cols),
+              MatrixView<const float>(b.data(), count, cols));
+  }
+  model.release(layer.before.name + ".weight");
+  quantized.release(layer.after.name + ".weight");
+  layer.error = error.metrics();
+  layer.signal = error.signal();
+  layer.squared_error = error.squared_error();
+  return error;
+}
+
+/// Pairs the linear layers of both by name.
+std::vector<LayerReport> pair_layers(const Checkpoint& model, const Checkpoint& quantized,
+                                     const CheckpointReport& report,
+                                     const std::vector<StoredLayer>& before,
+                                     const std::vector<StoredLayer>& after) {
+  std::map<std::string_view, const StoredLayer*> by_name;
+  for (const StoredLayer& layer : after) by_name.emplace(layer.name, &layer);
+  std::vector<LayerReport> layers;
+  for (const StoredLayer& layer : before) {
+    const auto it = by_name.find(layer.name);
+    if (it == by_name.end()) {
+      throw Error(ErrorCode::invalid_argument, report.quantized + ": has no linear layer " +
+                                                   in_quotes(layer.name) + ", which " +
+                                                   report.model + " has; are they the same model?");
+    }
+    if (it->second->outputs != layer.outputs || it->second->inputs != layer.inputs) {
+      throw Error(ErrorCode::shape_mismatch, "layer " + in_quotes(layer.name) + " is " +
+                                                 shape_of(layer) + " in " + report.model + " and " +
+                                                 shape_of(*it->second) + " in " + report.quantized);
+    }
+    LayerReport& row = layers.emplace_back();
+    row.before = layer;
+    row.after = *it->second;
+    row.bytes_before = layer.bytes;
+    row.bytes_after = it->second->bytes;
+  }
+  if (layers.empty()) {
+    throw Error(ErrorCode::invalid_argument, report.model + ": has no linear layers to compare");
+  }
+  (void)model;
+  (void)quantized;
+  return layers;
+}
+
+/// Everything that is no linear weight: is it still the same?
+void compare_others(const Checkpoint& model, const Checkpoint& quantized,
+                    CheckpointReport& report) {
+  std::map<std::string, bool> linear;
+  for (const LayerReport& layer : report.layers)
+    linear.emplace(layer.before.name + ".weight", true);
+  for (const TensorInfo* info : model.tensors()) {
+    if (linear.contains(info->name)) continue;
+    if (info->name.rfind(".SCB") != std::string::npos) continue;
+    ++report.other_tensors;
+    const TensorInfo* other = quantized.find(info->name);
+    if (other == nullptr) {
+      report.warnings.push_back("tensor " + in_quotes(info->name) + " is not in " +
+                                report.quantized);
+      continue;
+    }
+    const auto a = model.tensor(info->name).data;
+    const auto b = quantized.tensor(info->name).data;
+    if (info->dtype == other->dtype && info->shape == other->shape &&
+        std::equal(a.begin(), a.end(), b.begin(), b.end())) {
+      ++report.other_equal;
+    }
+    model.release(info->name);
+    quantized.release(info->name);
+  }
+}
+
+}  // namespace
+
+CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
+                                   const std::filesystem::path& quantized_path,
+                                   const ReportOptions& options) {
+  CheckpointReport report;
+  report.model = model_path.string();
+  report.quantized = quantized_path.string();
+  constexpr CheckpointOptions kAllowTied{.allow_missing = true};
+  const Checkpoint model(model_path, kAllowTied);
+  const Checkpoint quantized(quantized_path, kAllowTied);
+  const std::string type = model_type_of(model_path);
+  const std::string quantized_type = model_type_of(quantized_path);
+  report.layers =
+      pair_layers(model, quantized, report, find_linear_layers(model, type),
+                  find_linear_layers(quantized, quantized_type.empty() ? type : quantized_type));
+  std::vector<ErrorAccumulator> errors(report.layers.size());
+  for_each_layer(
+      report.layers.size(), options.threads,
+      [&](std::size_t i) { errors[i] = compare_layer(model, quantized, report.layers[i]); },
+      [&](std::size_t done) {
+        if (options.progress) options.progress(done, report.layers.size());
+      });
+  ErrorAccumulator total;
+  for (const ErrorAccumulator& error : errors) total.add(error);
+  report.total = total.metrics();
+  report.bytes_before = tensor_bytes(model);
+  report.bytes_after = tensor_bytes(quantized);
+  compare_others(model, quantized, report);
+  return report;
+}
+
+}  // namespace kvant::io
