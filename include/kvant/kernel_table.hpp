@@ -16,12 +16,31 @@
 
 namespace kvant {
 
-/// How a kernel set wants activation codes in memory: row-major, K padded with the code of zero.
+/// How a kernel set wants activation codes: K padded with the code of zero.
 enum class CodeFormat : std::uint8_t {
   s8,         ///< the code itself
   u8_offset,  ///< code + 128, for instructions that multiply unsigned by signed
-  s16,        ///< the code widened to 16 bits
 };
+
+/// The cut of M rows into blocks of at most mr, as even as possible: 33 rows in blocks of 8 are
+/// 7 + 7 + 7 + 6 + 6. The activations of a block lie together, in groups of 4 bytes of each row in
+/// turn: [k_padded * element / 4][rows of the block][4 bytes]; the blocks follow each other without
+/// gaps. A block of one row is a plain row.
+struct RowBlocks {
+  std::int64_t m;
+  std::int32_t mr;
+
+  [[nodiscard]] constexpr std::int64_t count() const noexcept { return (m + mr - 1) / mr; }
+  [[nodiscard]] constexpr std::int64_t first(std::int64_t block) const noexcept {
+    return m * block / count();
+  }
+  [[nodiscard]] constexpr std::int32_t rows(std::int64_t block) const noexcept {
+    return static_cast<std::int32_t>(first(block + 1) - first(block));
+  }
+};
+
+/// What the activations of a GEMM may be read beyond their end, in bytes.
+inline constexpr std::int64_t kActivationSlack = 64;
 
 /// Where weight code (n, k) stands in a packed matrix. Panels of nr outputs; inside a panel groups
 /// of kr consecutive k lie together for each output:  [n / nr][k / kr][n % nr][k % kr].
@@ -168,20 +187,37 @@ struct Epilogue {
   bool round_first;
 };
 
+/// What a panel's packed codes lack of the true ones. Instructions that sum pairs of products in 16
+/// bits saturate unless the two weights of a pair stay within -128..128 together; where a pair does
+/// not, the excess of one weight is taken out of the packed codes and multiplied separately. That is
+/// a property of the weights alone, found when they are packed, and the result is exact.
+struct ResidualLists {
+  /// [panels + 1] into entries; entries of a panel are ordered by output, then k.
+  const std::int64_t* panel_begin;
+  /// [panels][nr]: how many of the panel's entries belong to each output.
+  const std::int32_t* counts;
+  /// k << 8 | excess (as a signed byte).
+  const std::uint32_t* entries;
+  /// [panels]: 1 where there are too many pairs for a list: the codes are complete and the kernel
+  /// multiplies them by wider, slower steps.
+  const std::uint8_t* wide;
+};
+
 /// Int8 GEMM over a range of output tiles. K is never split: an int32 accumulator holds it all.
 struct GemmArgs {
-  const void* a;            ///< activation codes [m, k_padded] in the set's format
-  std::ptrdiff_t a_stride;  ///< bytes
-  const std::int8_t* b;     ///< packed weights
+  const void* a;         ///< activation codes in RowBlocks{m, mr}, in the set's format
+  const std::int8_t* b;  ///< packed weights
   const std::int32_t* b_offset;  ///< [n padded] subtracted from acc (u8_offset: 128 * sum of codes)
+  ResidualLists residuals;       ///< only for sets with pair_limit; null pointers otherwise
+  std::int64_t m;
   std::int64_t n;
   std::int64_t k_padded;
-  std::int64_t row_begin, row_end;      ///< rows of this call
+  std::int64_t block_begin, block_end;  ///< row blocks of this call
   std::int64_t panel_begin, panel_end;  ///< panels (of nr outputs) of this call
   Epilogue epilogue;
 };
 
-/// How a kernel set wants the activations of its bfloat16 GEMM: row-major, K padded with zeros.
+/// How a kernel set wants the activations of its bfloat16 GEMM: in RowBlocks, K padded with zeros.
 enum class HalfFormat : std::uint8_t {
   f32,   ///< bf16 values widened to float
   bf16,  ///< as they are
@@ -189,12 +225,12 @@ enum class HalfFormat : std::uint8_t {
 
 /// bfloat16 GEMM over a range of output tiles, summed in float32: y = narrow(a b^T + bias).
 struct HalfGemmArgs {
-  const void* a;            ///< [m, k_padded] in the set's format
-  std::ptrdiff_t a_stride;  ///< bytes
-  const std::uint16_t* b;   ///< packed bfloat16 weights
+  const void* a;           ///< in RowBlocks{m, mr}, in the set's format
+  const std::uint16_t* b;  ///< packed bfloat16 weights
+  std::int64_t m;
   std::int64_t n;
   std::int64_t k_padded;
-  std::int64_t row_begin, row_end;
+  std::int64_t block_begin, block_end;
   std::int64_t panel_begin, panel_end;
   void* y;
   DType y_dtype;  ///< float32, float16 or bfloat16
@@ -216,7 +252,10 @@ struct KernelTable {
   const char* name;
   WeightLayout layout;
   CodeFormat activation_format;
-  std::int32_t mr;  ///< rows of the register tile: the natural cut of M
+  std::int32_t mr;  ///< rows of the register tile: the cut of M into RowBlocks
+  /// Two neighbouring weights (k even, k + 1) may sum to -pair_limit..pair_limit, counting equal
+  /// signs only; what is beyond goes into ResidualLists. 0: no limit.
+  std::int32_t pair_limit;
 
   void (*quantize_rows)(const QuantizeRowsArgs&) noexcept;
   void (*range)(const RangeArgs&) noexcept;

@@ -13,6 +13,8 @@
 
 namespace kvant {
 
+class Context;
+
 /// Codes [n, k] packed for the kernels that made it. Kernel sets with the same layout and activation
 /// format share packed weights; any other refuses them (the border throws, see packed_for).
 class KVANT_API PackedMatrix {
@@ -27,6 +29,10 @@ class KVANT_API PackedMatrix {
   /// at the same time by different threads.
   void pack_rows(std::int64_t first, MatrixView<const std::int8_t> codes) noexcept;
 
+  /// Call once, when all rows are packed: makes the ResidualLists of kernel sets with a pair_limit.
+  /// @throws std::bad_alloc
+  void seal(Context& context);
+
   /// Row-major codes of the outputs [first, first + codes.rows()).
   void unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const noexcept;
 
@@ -38,20 +44,29 @@ class KVANT_API PackedMatrix {
   /// The name of the kernel set that packed it.
   [[nodiscard]] const char* packed_for() const noexcept { return packed_for_; }
   [[nodiscard]] bool fits(const KernelTable& kernels) const noexcept {
-    return codes_.empty() || (kernels.layout == layout_ && kernels.activation_format == format_);
+    return n_ == 0 || (kernels.layout == layout_ && kernels.activation_format == format_ &&
+                               kernels.pair_limit == pair_limit_);
   }
 
   [[nodiscard]] const std::int8_t* data() const noexcept { return codes_.data(); }
   /// 128 * the sum of an output's codes, [n padded]; null where the kernels need none.
   [[nodiscard]] const std::int32_t* offsets() const noexcept { return offsets_.data(); }
-  [[nodiscard]] std::size_t bytes() const noexcept { return codes_.bytes() + offsets_.bytes(); }
-
-  [[nodiscard]] std::int8_t code(std::int64_t n, std::int64_t k) const noexcept {
-    return codes_[static_cast<std::size_t>(layout_.offset(n, k, k_padded_))];
+  /// Null pointers where the kernels have no pair_limit.
+  [[nodiscard]] ResidualLists residuals() const noexcept {
+    return {residual_begin_.data(), residual_counts_.data(), residual_entries_.data(),
+            wide_.data()};
+  }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return codes_.bytes() + offsets_.bytes() + residual_begin_.bytes() + residual_counts_.bytes() +
+           residual_entries_.bytes() + wide_.bytes();
   }
 
  private:
+  template <class Found>
+  void for_each_excess(std::int64_t n, Found&& found) noexcept;
+
   WeightLayout layout_;
+  std::int32_t pair_limit_ = 0;
   CodeFormat format_ = CodeFormat::s8;
   const char* packed_for_ = "";
   std::int64_t n_ = 0;
@@ -59,6 +74,10 @@ class KVANT_API PackedMatrix {
   std::int64_t k_padded_ = 0;
   AlignedArray<std::int8_t> codes_;
   AlignedArray<std::int32_t> offsets_;
+  AlignedArray<std::int64_t> residual_begin_;
+  AlignedArray<std::int32_t> residual_counts_;
+  AlignedArray<std::uint32_t> residual_entries_;
+  AlignedArray<std::uint8_t> wide_;
 };
 
 /// The longest K whose s8 x s8 dot product fits int32 for every code, -128 included.

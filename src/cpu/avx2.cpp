@@ -14,8 +14,9 @@ namespace kvant::detail {
 constinit const KernelTable kernels_avx2 = {
     .name = "avx2",
     .layout = {.nr = Avx2::kVectors * Avx2::kLanes, .kr = Avx2::kGroup, .k_pad = 64},
-    .activation_format = CodeFormat::s16,
+    .activation_format = CodeFormat::u8_offset,
     .mr = Avx2::kRows,
+    .pair_limit = Avx2::kPairLimit,
     .quantize_rows = &quantize_rows<Avx2>,
     .range = &range<Avx2>,
     .quantize = &quantize<Avx2>,

@@ -14,8 +14,9 @@ namespace kvant::detail {
 constinit const KernelTable kernels_avx512 = {
     .name = "avx512",
     .layout = {.nr = Avx512::kVectors * Avx512::kLanes, .kr = Avx512::kGroup, .k_pad = 64},
-    .activation_format = CodeFormat::s16,
+    .activation_format = CodeFormat::u8_offset,
     .mr = Avx512::kRows,
+    .pair_limit = Avx512::kPairLimit,
     .quantize_rows = &quantize_rows<Avx512>,
     .range = &range<Avx512>,
     .quantize = &quantize<Avx512>,

@@ -16,6 +16,7 @@ constinit const KernelTable kernels_avx512vnni = {
     .layout = {.nr = Avx512Vnni::kVectors * Avx512Vnni::kLanes, .kr = Avx512Vnni::kGroup, .k_pad = 64},
     .activation_format = CodeFormat::u8_offset,
     .mr = Avx512Vnni::kRows,
+    .pair_limit = Avx512Vnni::kPairLimit,
     .quantize_rows = &quantize_rows<Avx512Vnni>,
     .range = &range<Avx512Vnni>,
     .quantize = &quantize<Avx512Vnni>,

@@ -47,9 +47,6 @@ void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t cod
     case CodeFormat::u8_offset:
       static_cast<std::uint8_t*>(codes)[c] = static_cast<std::uint8_t>(code + 128);
       break;
-    case CodeFormat::s16:
-      static_cast<std::int16_t*>(codes)[c] = static_cast<std::int16_t>(code);
-      break;
   }
 }
 
@@ -189,17 +186,16 @@ std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noe
 void gemm(const GemmArgs& g) noexcept {
   for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
     const std::int8_t* b = g.b + n * g.k_padded;
-    for (std::int64_t m = g.row_begin; m < g.row_end; ++m) {
-      const auto* a = static_cast<const std::int8_t*>(g.a) + m * g.a_stride;
+    for (std::int64_t m = g.block_begin; m < g.block_end; ++m) {  // a block is a row
+      const auto* a = static_cast<const std::int8_t*>(g.a) + m * g.k_padded;
       finish(g.epilogue, m, n, dot(a, b, g.k_padded));
     }
   }
 }
 
 void gemm_bf16(const HalfGemmArgs& g) noexcept {
-  for (std::int64_t m = g.row_begin; m < g.row_end; ++m) {
-    const auto* a = reinterpret_cast<const float*>(static_cast<const unsigned char*>(g.a) +
-                                                   m * g.a_stride);
+  for (std::int64_t m = g.block_begin; m < g.block_end; ++m) {  // a block is a row
+    const auto* a = static_cast<const float*>(g.a) + m * g.k_padded;
     for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
       const std::uint16_t* b = g.b + n * g.k_padded;
       float sums[4] = {};
@@ -220,6 +216,7 @@ constinit const KernelTable kernels_scalar = {
     .layout = {.nr = 1, .kr = 1, .k_pad = 16},
     .activation_format = CodeFormat::s8,
     .mr = 1,
+    .pair_limit = 0,
     .quantize_rows = &quantize_rows,
     .range = &range,
     .quantize = &quantize,

@@ -51,9 +51,6 @@ struct Avx2 {
   static void store_i32(std::int32_t* p, I v) noexcept {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
   }
-  static void store_i16(std::int16_t* p, I v) noexcept {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words(v));
-  }
   /// Values in -128..127.
   static void store_i8(std::int8_t* p, I v) noexcept {
     const __m128i w = words(v);
@@ -90,6 +87,13 @@ struct Avx2 {
     return _mm256_castsi256_ps(
         _mm256_and_si256(bf16_bits(a), _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
+  static I set1_i(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
+  static I and_i(I a, I b) noexcept { return _mm256_and_si256(a, b); }
+  static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
+  /// Lane-wise: a (0..255, the other bytes zero) times the low byte of b as a signed number.
+  static I multiply_low_byte(I a, I b) noexcept {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
+  }
   static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
   static I to_i32(F a) noexcept { return _mm256_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
@@ -120,24 +124,36 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_min_ss(v, _mm_movehdup_ps(v)));
   }
 
-  // GEMM: 2 codes of 16 bits per int32 lane. vpmaddwd is exact for every code; vpmaddubsw, twice as
-  // wide, would saturate. The tile is 6 rows x 16 columns: 12 accumulators of 16 registers.
+  // GEMM: 4 products of unsigned by signed bytes per lane. vpmaddubsw sums pairs in 16 bits and
+  // would saturate; the packed weights keep to kPairLimit, so that it never does. The tile is 6 rows
+  // x 16 columns: 12 accumulators of 16 registers.
   static constexpr int kRows = 6;
   static constexpr int kVectors = 2;
-  static constexpr int kGroup = 2;
-  static constexpr int kBytesA = 4;
-  static constexpr int kBytesB = 16;
+  static constexpr int kGroup = 4;
+  static constexpr int kBytesB = 32;
   static constexpr int kMaxAccumulators = 12;
+  static constexpr int kPairLimit = 128;
   static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static I broadcast_a(const unsigned char* p) noexcept {
-    std::int32_t pair;
-    __builtin_memcpy(&pair, p, sizeof(pair));
-    return _mm256_set1_epi32(pair);
+    std::int32_t group;
+    __builtin_memcpy(&group, p, sizeof(group));
+    return _mm256_set1_epi32(group);
   }
   static I load_b(const std::int8_t* p) noexcept {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
-  static I dot(I acc, I a, I b) noexcept { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+  static I dot(I acc, I a, I b) noexcept {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+  }
+  /// The same for any weights: even and odd bytes apart, widened to 16 bits.
+  static I dot_wide(I acc, I a, I b) noexcept {
+    const I a_even = _mm256_and_si256(a, _mm256_set1_epi16(255));
+    const I a_odd = _mm256_srli_epi16(a, 8);
+    const I b_even = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
+    const I b_odd = _mm256_srai_epi16(b, 8);
+    return _mm256_add_epi32(
+        acc, _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd)));
+  }
 
  private:
   static __m128i words(I v) noexcept {

@@ -45,9 +45,6 @@ struct Avx512 {
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(v), 16)));
   }
   static void store_i32(std::int32_t* p, I v) noexcept { _mm512_storeu_si512(p, v); }
-  static void store_i16(std::int16_t* p, I v) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
-  }
   /// Values in -128..127.
   static void store_i8(std::int8_t* p, I v) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
@@ -82,6 +79,13 @@ struct Avx512 {
     return _mm512_castsi512_ps(
         _mm512_and_si512(bf16_bits(a), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
+  static I set1_i(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
+  static I and_i(I a, I b) noexcept { return _mm512_and_si512(a, b); }
+  static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
+  /// Lane-wise: a (0..255, the other bytes zero) times the low byte of b as a signed number.
+  static I multiply_low_byte(I a, I b) noexcept {
+    return _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1));
+  }
   static I sub_i(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
   static I to_i32(F a) noexcept { return _mm512_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm512_cvtepi32_ps(a); }
@@ -101,24 +105,33 @@ struct Avx512 {
   static float horizontal_max(F a) noexcept { return _mm512_reduce_max_ps(a); }
   static float horizontal_min(F a) noexcept { return _mm512_reduce_min_ps(a); }
 
-  // GEMM without VNNI: vpmaddwd on codes widened to 16 bits, as AVX2 does. The tile is 8 rows x 48
-  // columns: 24 accumulators of 32 registers.
+  // GEMM without VNNI: vpmaddubsw on pairs of weights that cannot saturate it, as AVX2 does. The tile
+  // is 8 rows x 48 columns: 24 accumulators of 32 registers.
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
-  static constexpr int kGroup = 2;
-  static constexpr int kBytesA = 4;
-  static constexpr int kBytesB = 32;
+  static constexpr int kGroup = 4;
+  static constexpr int kBytesB = 64;
   static constexpr int kMaxAccumulators = 24;
+  static constexpr int kPairLimit = 128;
   static constexpr int panels(int rows) noexcept { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
   static I broadcast_a(const unsigned char* p) noexcept {
     std::int32_t group;
     __builtin_memcpy(&group, p, sizeof(group));
     return _mm512_set1_epi32(group);
   }
-  static I load_b(const std::int8_t* p) noexcept {
-    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  static I load_b(const std::int8_t* p) noexcept { return _mm512_loadu_si512(p); }
+  static I dot(I acc, I a, I b) noexcept {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
   }
-  static I dot(I acc, I a, I b) noexcept { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
+  /// The same for any weights: even and odd bytes apart, widened to 16 bits.
+  static I dot_wide(I acc, I a, I b) noexcept {
+    const I a_even = _mm512_and_si512(a, _mm512_set1_epi16(255));
+    const I a_odd = _mm512_srli_epi16(a, 8);
+    const I b_even = _mm512_srai_epi16(_mm512_slli_epi16(b, 8), 8);
+    const I b_odd = _mm512_srai_epi16(b, 8);
+    return _mm512_add_epi32(
+        acc, _mm512_add_epi32(_mm512_madd_epi16(a_even, b_even), _mm512_madd_epi16(a_odd, b_odd)));
+  }
 
  private:
   /// v rounded to bf16, in the upper halves of the lanes; NaN stays NaN. (vcvtneps2bf16 would flush
@@ -146,9 +159,7 @@ struct Avx512Bf16 : Avx512 {
 /// vpdpbusd: 4 products of unsigned by signed bytes per lane and step. Activations are the unsigned
 /// side (code + 128); the epilogue subtracts 128 times the sum of the weights.
 struct Avx512Vnni : Avx512 {
-  static constexpr int kGroup = 4;
-  static constexpr int kBytesB = 64;
-  static I load_b(const std::int8_t* p) noexcept { return _mm512_loadu_si512(p); }
+  static constexpr int kPairLimit = 0;
   static I dot(I acc, I a, I b) noexcept { return _mm512_dpbusd_epi32(acc, a, b); }
 };
 #endif

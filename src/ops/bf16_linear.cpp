@@ -8,6 +8,7 @@
 #include "kvant/linear.hpp"
 #include "ops/int8_weights.hpp"
 #include "ops/parallel_tiles.hpp"
+#include "ops/row_blocks.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {
@@ -94,23 +95,33 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
   }
 
   const bool wide = s.kernels.activations == HalfFormat::f32;
-  // Rows of exactly 4096 bytes would all fall into the same cache sets.
-  const std::int64_t stride = (s.k_padded * (wide ? 4 : 2) + 63) / 64 * 64 + 64;
-  const std::int64_t half_row = (s.k + 31) / 32 * 64;
-  const std::int64_t tasks = std::min<std::int64_t>(x.rows, context.executor().concurrency());
-  std::byte* a = context.workspace(static_cast<std::size_t>(x.rows * stride + tasks * half_row));
+  const RowBlocks blocks{x.rows, kernels.mr};
+  const std::int64_t size = wide ? 4 : 2;
+  const std::int64_t row_bytes = s.k_padded * size;
+  const std::int64_t half_bytes = (s.k + 31) / 32 * 64;
+  const std::int64_t tasks =
+      std::min<std::int64_t>(blocks.count(), context.executor().concurrency());
+  const std::int64_t a_bytes = (x.rows * row_bytes + kActivationSlack + 63) / 64 * 64;
+  const std::int64_t task_bytes = (half_bytes + blocks.mr * row_bytes + 63) / 64 * 64;
+  std::byte* a = context.workspace(static_cast<std::size_t>(a_bytes + tasks * task_bytes));
   const std::int64_t element = describe(x.dtype).bits / 8;
   parallel(context, tasks, x.rows * s.k, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
-      std::byte* half = a + x.rows * stride + task * half_row;
-      for (std::int64_t m = x.rows * task / tasks; m < x.rows * (task + 1) / tasks; ++m) {
-        const auto* from = static_cast<const std::byte*>(x.data) + m * x.stride * element;
-        std::byte* row = a + m * stride;
-        std::byte* rounded = wide ? half : row;
-        kernels.convert({from, x.dtype, rounded, DType::bfloat16, s.k});
-        if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
-        const std::int64_t size = wide ? 4 : 2;
-        std::fill(row + s.k * size, row + s.k_padded * size, std::byte{0});
+      std::byte* half = a + a_bytes + task * task_bytes;
+      for (std::int64_t b = blocks.count() * task / tasks; b < blocks.count() * (task + 1) / tasks;
+           ++b) {
+        const std::int32_t rows = blocks.rows(b);
+        std::byte* to = a + blocks.first(b) * row_bytes;
+        std::byte* plain = rows == 1 ? to : half + half_bytes;
+        for (std::int32_t r = 0; r < rows; ++r) {
+          const auto* from = static_cast<const std::byte*>(x.data) +
+                             (blocks.first(b) + r) * x.stride * element;
+          std::byte* row = plain + r * row_bytes;
+          kernels.convert({from, x.dtype, wide ? half : row, DType::bfloat16, s.k});
+          if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
+          std::fill(row + s.k * size, row + row_bytes, std::byte{0});
+        }
+        if (rows > 1) interleave_rows(plain, row_bytes, rows, row_bytes / 4, to);
       }
     }
   });
@@ -118,19 +129,19 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
   const std::int64_t nr = s.kernels.layout.nr;
   const std::int64_t panels = (s.n + nr - 1) / nr;
   const HalfGemmArgs args{.a = a,
-                          .a_stride = stride,
                           .b = s.weights.data(),
+                          .m = x.rows,
                           .n = s.n,
                           .k_padded = s.k_padded,
-                          .row_begin = 0,
-                          .row_end = 0,
+                          .block_begin = 0,
+                          .block_end = 0,
                           .panel_begin = 0,
                           .panel_end = 0,
                           .y = y.data,
                           .y_dtype = y.dtype,
                           .y_stride = y.stride,
                           .bias = s.bias.data()};
-  parallel_tiles(context, args, x.rows, panels, stride, x.rows * s.n * (s.k / 8 + 1),
+  parallel_tiles(context, args, panels, row_bytes, x.rows * s.n * (s.k / 8 + 1),
                  [&](const HalfGemmArgs& part) { s.kernels.gemm(part); });
 }
 

@@ -10,6 +10,7 @@
 #include "kvant/error.hpp"
 #include "ops/int8_weights.hpp"
 #include "ops/parallel_tiles.hpp"
+#include "ops/row_blocks.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant::detail {
@@ -43,7 +44,12 @@ class Forward {
  public:
   Forward(Context& context, const Int8Weights& weights, const ConstAnyMatrix& x,
           const AnyMatrix& y) noexcept
-      : context_(context), w_(weights), x_(x), y_(y), m_(x.rows) {}
+      : context_(context),
+        w_(weights),
+        x_(x),
+        y_(y),
+        m_(x.rows),
+        blocks_{x.rows, context.kernels().mr} {}
 
   void run() {
     plan_activations();
@@ -70,13 +76,14 @@ class Forward {
   }
 
   void plan_activations() {
-    tasks_ = std::max<std::int64_t>(1, std::min<std::int64_t>(m_, context_.executor().concurrency()));
-    const CodeFormat format = context_.kernels().activation_format;
+    tasks_ = std::max<std::int64_t>(
+        1, std::min<std::int64_t>(blocks_.count(), context_.executor().concurrency()));
     // Rows of exactly 4096 bytes would all fall into the same cache sets.
-    code_stride_ = align_up(w_.codes.k_padded() * (format == CodeFormat::s16 ? 2 : 1)) + kAlign;
+    scratch_stride_ = w_.codes.k_padded() + kAlign;
     const auto carve = [this](std::byte* base) {
       Carver carver(base);
-      codes_ = carver.take<std::byte>(m_ * code_stride_);
+      codes_ = carver.take<std::byte>(m_ * w_.codes.k_padded() + kActivationSlack);
+      scratch_ = carver.take<std::byte>(tasks_ * blocks_.mr * scratch_stride_);
       absmax_ = carver.take<float>(m_);
       row_scale_ = carver.take<float>(m_);
       flags_ = carver.take<std::uint8_t>(tasks_ * w_.k());
@@ -87,6 +94,7 @@ class Forward {
   }
 
   [[nodiscard]] QuantizeRowsArgs quantize_args(std::int64_t first, std::int64_t rows,
+                                               std::byte* codes,
                                                std::uint8_t* flags) const noexcept {
     const std::int64_t element = describe(x_.dtype).bits / 8;
     return {.x = {static_cast<const std::byte*>(x_.data) + first * x_.stride * element, x_.dtype,
@@ -95,12 +103,31 @@ class Forward {
             .threshold = search_threshold(),
             .keep_mask = w_.keep_mask.data(),
             .given_absmax = nullptr,
-            .codes = codes_ + first * code_stride_,
+            .codes = codes,
             .format = context_.kernels().activation_format,
-            .code_stride = code_stride_,
+            .code_stride = scratch_stride_,
             .k_padded = w_.codes.k_padded(),
             .absmax = absmax_ + first,
             .outlier_columns = ignores_outliers() ? nullptr : flags};
+  }
+
+  /// The row blocks of one task: rows quantized into a small scratch, then interleaved.
+  void quantize_task(std::int64_t task, bool with_codes, const float* given) noexcept {
+    std::byte* scratch = scratch_ + task * blocks_.mr * scratch_stride_;
+    const std::int64_t last = blocks_.count() * (task + 1) / tasks_;
+    for (std::int64_t b = blocks_.count() * task / tasks_; b < last; ++b) {
+      const std::int64_t first = blocks_.first(b);
+      const std::int32_t rows = blocks_.rows(b);
+      std::byte* block = codes_ + first * w_.codes.k_padded();
+      std::byte* plain = rows == 1 ? block : scratch;
+      QuantizeRowsArgs args = quantize_args(first, rows, plain, flags_ + task * w_.k());
+      args.given_absmax = given;
+      if (!with_codes) args.codes = nullptr;
+      context_.kernels().quantize_rows(args);
+      if (with_codes && rows > 1) {
+        interleave_rows(plain, scratch_stride_, rows, w_.codes.k_padded() / 4, block);
+      }
+    }
   }
 
   void quantize_activations() {
@@ -110,12 +137,7 @@ class Forward {
     const auto pass = [&](bool with_codes, const float* given) {
       parallel(context_, tasks_, m_ * w_.k() * 2, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
-          const std::int64_t first = m_ * task / tasks_;
-          const std::int64_t rows = m_ * (task + 1) / tasks_ - first;
-          QuantizeRowsArgs args = quantize_args(first, rows, flags_ + task * w_.k());
-          args.given_absmax = given;
-          if (!with_codes) args.codes = nullptr;
-          context_.kernels().quantize_rows(args);
+          quantize_task(task, with_codes, given);
         }
       });
     };
@@ -148,15 +170,13 @@ class Forward {
       columns_[outliers_++] = at - flags_;
     }
     if (outliers_ == 0 || !whole_columns()) return;
-    const CodeFormat format = context_.kernels().activation_format;
-    for (std::int64_t m = 0; m < m_; ++m) {
-      std::byte* row = codes_ + m * code_stride_;
+    const bool offset = context_.kernels().activation_format == CodeFormat::u8_offset;
+    const std::byte zero{offset ? std::uint8_t{128} : std::uint8_t{0}};
+    for (std::int64_t b = 0; b < blocks_.count(); ++b) {
+      std::byte* block = codes_ + blocks_.first(b) * w_.codes.k_padded();
+      const std::int32_t rows = blocks_.rows(b);
       for (std::int64_t j = 0; j < outliers_; ++j) {
-        if (format == CodeFormat::s16) {
-          reinterpret_cast<std::int16_t*>(row)[columns_[j]] = 0;
-        } else {
-          row[columns_[j]] = format == CodeFormat::u8_offset ? std::byte{128} : std::byte{0};
-        }
+        for (std::int32_t r = 0; r < rows; ++r) block[code_offset(rows, r, columns_[j])] = zero;
       }
     }
   }
@@ -197,28 +217,47 @@ class Forward {
   /// Weights of the outlier columns in panels [n / nr][outlier][nr], dequantized from the codes.
   void gather_weights(std::int64_t padded_n) {
     const std::int64_t nr = w_.codes.layout().nr;
+    const ResidualLists lists = w_.codes.residuals();
     parallel(context_, padded_n / nr, padded_n * outliers_, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t panel = begin; panel < end; ++panel) {
+        float* to = outlier_w_ + panel * outliers_ * nr;
         for (std::int64_t j = 0; j < outliers_; ++j) {
           const std::int64_t kr = w_.codes.layout().kr;
           const std::int8_t* codes = w_.codes.data() + w_.codes.layout().offset(
               panel * nr, columns_[j], w_.codes.k_padded());
-          float* to = outlier_w_ + (panel * outliers_ + j) * nr;
-          if (w_.is_parity()) {
-            const float* absmax = w_.absmax.data() + panel * nr;
-            for (std::int64_t i = 0; i < nr; ++i) {
-              const float value = static_cast<float>(codes[i * kr]) * absmax[i] * kInverse127;
-              to[i] = round_to(x_.dtype, value);
-            }
-          } else {
-            const float* factor = w_.col_factor.data() + panel * nr;
-            for (std::int64_t i = 0; i < nr; ++i) {
-              to[i] = static_cast<float>(codes[i * kr]) * factor[i];
-            }
-          }
+          for (std::int64_t i = 0; i < nr; ++i) to[j * nr + i] = static_cast<float>(codes[i * kr]);
         }
+        if (lists.entries != nullptr) add_excess(lists, panel, to);
+        scale_weights(panel, to);
       }
     });
+  }
+
+  /// What the packed codes of one panel lack (ResidualLists), for the outlier columns.
+  void add_excess(const ResidualLists& lists, std::int64_t panel, float* to) const noexcept {
+    const std::int64_t nr = w_.codes.layout().nr;
+    const std::uint32_t* entry = lists.entries + lists.panel_begin[panel];
+    if (lists.panel_begin[panel] == lists.panel_begin[panel + 1]) return;
+    for (std::int64_t i = 0; i < nr; ++i) {
+      for (std::int32_t c = 0; c < lists.counts[panel * nr + i]; ++c, ++entry) {
+        const std::int64_t k = *entry >> 8;
+        if (flags_[k] == 0) continue;
+        const std::int64_t j = std::lower_bound(columns_, columns_ + outliers_, k) - columns_;
+        to[j * nr + i] += static_cast<float>(static_cast<std::int8_t>(*entry & 255u));
+      }
+    }
+  }
+
+  void scale_weights(std::int64_t panel, float* to) const noexcept {
+    const std::int64_t nr = w_.codes.layout().nr;
+    const float* absmax = w_.absmax.data() + panel * nr;
+    const float* factor = w_.col_factor.data() + panel * nr;
+    for (std::int64_t j = 0; j < outliers_; ++j, to += nr) {
+      for (std::int64_t i = 0; i < nr; ++i) {
+        to[i] = w_.is_parity() ? round_to(x_.dtype, to[i] * absmax[i] * kInverse127)
+                               : to[i] * factor[i];
+      }
+    }
   }
 
   [[nodiscard]] bool needs_rounded_bias() const noexcept {
@@ -245,13 +284,14 @@ class Forward {
     const auto kept = static_cast<std::int64_t>(w_.keep_columns.size());
     const KernelTable& kernels = context_.kernels();
     const GemmArgs args{.a = codes_,
-                  .a_stride = code_stride_,
                   .b = w_.codes.data(),
                   .b_offset = w_.codes.offsets(),
+                  .residuals = w_.codes.residuals(),
+                  .m = m_,
                   .n = w_.n(),
                   .k_padded = w_.codes.k_padded(),
-                  .row_begin = 0,
-                  .row_end = 0,
+                  .block_begin = 0,
+                  .block_end = 0,
                   .panel_begin = 0,
                   .panel_end = 0,
                   .epilogue = {.y = y_.data,
@@ -265,7 +305,7 @@ class Forward {
                                             {outlier_x_, outliers_, outlier_w_, DType::float32,
                                              outliers_}},
                                .round_first = w_.is_parity()}};
-    parallel_tiles(context_, args, m_, w_.codes.panels(), code_stride_,
+    parallel_tiles(context_, args, w_.codes.panels(), w_.codes.k_padded(),
                    m_ * w_.n() * (w_.k() / 16 + 1),
                    [&](const GemmArgs& part) { kernels.gemm(part); });
   }
@@ -275,11 +315,13 @@ class Forward {
   const ConstAnyMatrix& x_;
   const AnyMatrix& y_;
   std::int64_t m_;
+  RowBlocks blocks_;
 
   std::int64_t tasks_ = 1;
-  std::ptrdiff_t code_stride_ = 0;
+  std::ptrdiff_t scratch_stride_ = 0;
   std::int64_t outliers_ = 0;
   std::byte* codes_ = nullptr;
+  std::byte* scratch_ = nullptr;
   float* absmax_ = nullptr;
   float* row_scale_ = nullptr;
   std::uint8_t* flags_ = nullptr;

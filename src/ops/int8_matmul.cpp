@@ -8,6 +8,7 @@
 #include "kvant/error.hpp"
 #include "ops/int8_weights.hpp"
 #include "ops/parallel_tiles.hpp"
+#include "ops/row_blocks.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {
@@ -41,45 +42,54 @@ void check_operands(const Context& context, MatrixView<const std::int8_t> a, con
 /// One row of codes in the kernels' format, padded with the code of zero.
 void store_row(CodeFormat format, const std::int8_t* from, std::int64_t k, std::int64_t k_padded,
                std::byte* to) noexcept {
-  if (format == CodeFormat::s16) {
-    auto* wide = reinterpret_cast<std::int16_t*>(to);
-    for (std::int64_t i = 0; i < k; ++i) wide[i] = from[i];
-    for (std::int64_t i = k; i < k_padded; ++i) wide[i] = 0;
-    return;
-  }
   const auto zero = static_cast<unsigned char>(format == CodeFormat::u8_offset ? 128 : 0);
   auto* bytes = reinterpret_cast<unsigned char*>(to);
-  for (std::int64_t i = 0; i < k; ++i) bytes[i] = static_cast<unsigned char>(from[i]) ^ zero;
+  for (std::int64_t i = 0; i < k; ++i) {
+    bytes[i] = static_cast<unsigned char>(static_cast<unsigned char>(from[i]) ^ zero);
+  }
   for (std::int64_t i = k; i < k_padded; ++i) bytes[i] = zero;
 }
 
-/// Activations into the workspace, then the product with this epilogue.
+/// Activations into the workspace, block by block, then the product with this epilogue.
 void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
               const Epilogue& epilogue) {
   const KernelTable& kernels = context.kernels();
-  const bool wide = kernels.activation_format == CodeFormat::s16;
-  // Rows of exactly 4096 bytes would all fall into the same cache sets.
-  const std::int64_t stride = (w.k_padded() * (wide ? 2 : 1) + 63) / 64 * 64 + 64;
-  std::byte* codes = context.workspace(static_cast<std::size_t>(a.rows() * stride));
-  parallel(context, a.rows(), a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t m = begin; m < end; ++m) {
-      store_row(kernels.activation_format, a.row_data(m), a.cols(), w.k_padded(),
-                codes + m * stride);
+  const RowBlocks blocks{a.rows(), kernels.mr};
+  const std::int64_t row_bytes = w.k_padded();
+  const std::int64_t tasks =
+      std::min<std::int64_t>(blocks.count(), context.executor().concurrency());
+  const std::int64_t codes_bytes = a.rows() * row_bytes + kActivationSlack;
+  std::byte* codes = context.workspace(
+      static_cast<std::size_t>(codes_bytes + tasks * blocks.mr * row_bytes));
+  parallel(context, tasks, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      std::byte* scratch = codes + codes_bytes + task * blocks.mr * row_bytes;
+      for (std::int64_t b = blocks.count() * task / tasks; b < blocks.count() * (task + 1) / tasks;
+           ++b) {
+        const std::int32_t rows = blocks.rows(b);
+        std::byte* to = codes + blocks.first(b) * row_bytes;
+        std::byte* plain = rows == 1 ? to : scratch;
+        for (std::int32_t r = 0; r < rows; ++r) {
+          store_row(kernels.activation_format, a.row_data(blocks.first(b) + r), a.cols(),
+                    w.k_padded(), plain + r * row_bytes);
+        }
+        if (rows > 1) interleave_rows(plain, row_bytes, rows, row_bytes / 4, to);
+      }
     }
   });
   const GemmArgs args{.a = codes,
-                      .a_stride = stride,
                       .b = w.data(),
                       .b_offset = w.offsets(),
+                      .residuals = w.residuals(),
+                      .m = a.rows(),
                       .n = w.n(),
                       .k_padded = w.k_padded(),
-                      .row_begin = 0,
-                      .row_end = 0,
+                      .block_begin = 0,
+                      .block_end = 0,
                       .panel_begin = 0,
                       .panel_end = 0,
                       .epilogue = epilogue};
-  parallel_tiles(context, args, a.rows(), w.panels(), stride,
-                 a.rows() * w.n() * (w.k() / 16 + 1),
+  parallel_tiles(context, args, w.panels(), row_bytes, a.rows() * w.n() * (w.k() / 16 + 1),
                  [&](const GemmArgs& part) { kernels.gemm(part); });
 }
 
@@ -94,6 +104,7 @@ PackedMatrix pack_codes(Context& context, MatrixView<const std::int8_t> codes) {
       const std::int64_t first = begin * nr;
       packed.pack_rows(first, codes.rows_from(first, std::min(end * nr, packed.n()) - first));
     });
+    packed.seal(context);
     return packed;
   } catch (const std::bad_alloc&) {
     fail(ErrorCode::out_of_memory, "pack_codes: out of memory");

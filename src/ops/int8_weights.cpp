@@ -182,6 +182,7 @@ Int8Weights quantize_weights(Context& context, const ConstAnyMatrix& weights,
       }
     }
   });
+  w.codes.seal(context);
   set_factors(w);
   if (options.check_finite) check_weights_finite(kWho, w);
   keep_weights(w, [&](std::int64_t n, std::int64_t j) {
@@ -224,6 +225,7 @@ Int8Weights weights_from_codes(Context& context, MatrixView<const std::int8_t> c
     const std::int64_t first = begin * nr;
     w.codes.pack_rows(first, codes.rows_from(first, std::min(end * nr, w.n()) - first));
   });
+  w.codes.seal(context);
   std::copy(absmax.begin(), absmax.end(), w.absmax.data());
   set_factors(w);
   keep_weights(w, [&](std::int64_t n, std::int64_t j) { return load_float(kept_weights, n, j); });

@@ -136,11 +136,13 @@ void Int8Linear::dequantize(AnyMatrix w) const {
                  std::string(kWho) + ": w is " + detail::shape_text(w.rows, w.cols) +
                      ", the layer " + detail::shape_text(out_features(), in_features()));
   }
+  std::vector<std::int8_t> codes(static_cast<std::size_t>(w.cols));
   for (std::int64_t n = 0; n < w.rows; ++n) {
     const detail::Int8Weights& weights = state_->weights;
+    weights.codes.unpack_rows(n, MatrixView<std::int8_t>(codes.data(), 1, w.cols));
     const float absmax = weights.absmax[static_cast<std::size_t>(n)];
     for (std::int64_t k = 0; k < w.cols; ++k) {
-      const auto code = static_cast<float>(weights.codes.code(n, k));
+      const auto code = static_cast<float>(codes[static_cast<std::size_t>(k)]);
       detail::store_float(w, n, k, code * absmax * detail::kInverse127);
     }
     for (std::size_t j = 0; j < weights.keep_columns.size(); ++j) {

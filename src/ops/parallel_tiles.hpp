@@ -1,8 +1,8 @@
 #pragma once
 
-// How every matrix product is cut: row blocks whose activations stay in the second-level cache,
-// times panels of weights; a task is a run of neighbouring panels. K is never cut, so results do not
-// depend on the number of threads.
+// How every matrix product is cut: runs of row blocks whose activations stay in the second-level
+// cache, times panels of weights; a task is a run of neighbouring panels. K is never cut, so results
+// do not depend on the number of threads.
 
 #include <algorithm>
 #include <cstdint>
@@ -14,28 +14,28 @@
 
 namespace kvant::detail {
 
-/// Calls multiply(args) with args' ranges set, for all m rows and panels.
+/// Calls multiply(args) with args' ranges set, for all row blocks and panels.
 /// @param row_bytes   bytes of one row of activations
 /// @param operations  estimate of the whole work
 template <class Args, class Multiply>
-void parallel_tiles(Context& context, const Args& args, std::int64_t m, std::int64_t panels,
-                    std::int64_t row_bytes, std::int64_t operations, Multiply&& multiply) {
+void parallel_tiles(Context& context, const Args& args, std::int64_t panels, std::int64_t row_bytes,
+                    std::int64_t operations, Multiply&& multiply) {
+  const RowBlocks blocks{args.m, context.kernels().mr};
   const std::int64_t threads = context.executor().concurrency();
-  const std::int64_t mr = context.kernels().mr;
-  const std::int64_t cached =
-      static_cast<std::int64_t>(cache_sizes().l2) / 2 / std::max<std::int64_t>(row_bytes, 1);
-  std::int64_t block = std::max(mr, cached / mr * mr);
+  const std::int64_t block_bytes = std::max<std::int64_t>(row_bytes * blocks.mr, 1);
+  // Half of the cache for activations, the rest for the panel of weights that passes over them.
+  std::int64_t run = std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(cache_sizes().l2) / 2 / block_bytes);
   if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
-    const std::int64_t even = (m * panels / (4 * threads) + mr - 1) / mr * mr;
-    block = std::min(block, std::max(mr, even));
+    run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
   }
-  const std::int64_t blocks = (m + block - 1) / block;
-  parallel(context, blocks * panels, operations, [&](std::int64_t begin, std::int64_t end) {
+  run = std::min(run, blocks.count());
+  const std::int64_t runs = (blocks.count() + run - 1) / run;
+  parallel(context, runs * panels, operations, [&](std::int64_t begin, std::int64_t end) {
     Args part = args;
     while (begin < end) {
-      const std::int64_t b = begin / panels;
-      part.row_begin = b * block;
-      part.row_end = std::min(m, part.row_begin + block);
+      part.block_begin = begin / panels * run;
+      part.block_end = std::min(blocks.count(), part.block_begin + run);
       part.panel_begin = begin % panels;
       part.panel_end = std::min(panels, part.panel_begin + (end - begin));
       multiply(part);

@@ -14,7 +14,7 @@
 namespace kvant {
 namespace {
 
-enum class EmulatedDot { madd_s16, dpbusd };
+enum class EmulatedDot { maddubs, dpbusd };
 
 template <int kWidth, EmulatedDot kDot, int kTileRows, int kTileVectors>
 struct EmulatedSimd {
@@ -71,9 +71,6 @@ struct EmulatedSimd {
     for (int i = 0; i < kWidth; ++i) p[i] = detail::float_to_bfloat_bits(v.v[i]);
   }
   static void store_i32(std::int32_t* p, I v) { std::memcpy(p, v.v, sizeof(v.v)); }
-  static void store_i16(std::int16_t* p, I v) {
-    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int16_t>(v.v[i]);
-  }
   static void store_i8(std::int8_t* p, I v) {
     for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::int8_t>(v.v[i]);
   }
@@ -116,6 +113,23 @@ struct EmulatedSimd {
   }
   static F round_bf16(F a) {
     return each([&](int i) { return static_cast<float>(bfloat16(a.v[i])); });
+  }
+  static I set1_i(std::int32_t v) {
+    return each_i([&](int) { return v; });
+  }
+  static I and_i(I a, I b) {
+    return each_i([&](int i) { return a.v[i] & b.v[i]; });
+  }
+  static I add_i(I a, I b) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) +
+                                       static_cast<std::uint32_t>(b.v[i]));
+    });
+  }
+  static I multiply_low_byte(I a, I b) {
+    return each_i([&](int i) {
+      return (a.v[i] & 255) * static_cast<std::int8_t>(static_cast<std::uint8_t>(b.v[i] & 255));
+    });
   }
   static I sub_i(I a, I b) {
     return each_i([&](int i) {
@@ -173,12 +187,11 @@ struct EmulatedSimd {
   }
 
   // GEMM
-  static constexpr bool kBytes = kDot == EmulatedDot::dpbusd;
   static constexpr int kRows = kTileRows;
   static constexpr int kVectors = kTileVectors;
-  static constexpr int kGroup = kBytes ? 4 : 2;
-  static constexpr int kBytesA = 4;
-  static constexpr int kBytesB = kWidth * kGroup;
+  static constexpr int kGroup = 4;
+  static constexpr int kBytesB = kWidth * 4;
+  static constexpr int kPairLimit = kDot == EmulatedDot::maddubs ? 128 : 0;
   static constexpr int kMaxAccumulators = kTileRows * kTileVectors;
   static constexpr int panels(int rows) {
     return kWidth == 8 ? (rows == 1 ? 4 : rows == 2 ? 2 : 1) : (rows <= 2 ? 4 : rows <= 4 ? 2 : 1);
@@ -190,13 +203,7 @@ struct EmulatedSimd {
   }
   static I load_b(const std::int8_t* p) {
     I r;
-    if constexpr (kBytes) {
-      std::memcpy(r.v, p, sizeof(r.v));
-    } else {
-      std::int16_t words[2 * kWidth];
-      for (int i = 0; i < 2 * kWidth; ++i) words[i] = p[i];
-      std::memcpy(r.v, words, sizeof(r.v));
-    }
+    std::memcpy(r.v, p, sizeof(r.v));
     return r;
   }
   /// Two products of bf16 per lane; the order of the sum is not part of the contract.
@@ -212,22 +219,23 @@ struct EmulatedSimd {
     }
     return acc;
   }
-  static I dot(I acc, I a, I b) {
+  /// Four products of unsigned by signed bytes; maddubs sums pairs of them in saturating 16 bits.
+  static I dot(I acc, I a, I b) { return multiply(acc, a, b, kDot == EmulatedDot::maddubs); }
+  static I dot_wide(I acc, I a, I b) { return multiply(acc, a, b, false); }
+
+ private:
+  static I multiply(I acc, I a, I b, bool saturate) {
     I r = acc;
     for (int i = 0; i < kWidth; ++i) {
-      std::uint32_t sum = static_cast<std::uint32_t>(acc.v[i]);
-      if constexpr (kBytes) {
-        std::uint8_t x[4];
-        std::int8_t w[4];
-        std::memcpy(x, &a.v[i], 4);
-        std::memcpy(w, &b.v[i], 4);
-        for (int j = 0; j < 4; ++j) sum += static_cast<std::uint32_t>(int{x[j]} * int{w[j]});
-      } else {
-        std::int16_t x[2];
-        std::int16_t w[2];
-        std::memcpy(x, &a.v[i], 4);
-        std::memcpy(w, &b.v[i], 4);
-        for (int j = 0; j < 2; ++j) sum += static_cast<std::uint32_t>(int{x[j]} * int{w[j]});
+      std::uint8_t x[4];
+      std::int8_t w[4];
+      std::memcpy(x, &a.v[i], 4);
+      std::memcpy(w, &b.v[i], 4);
+      auto sum = static_cast<std::uint32_t>(acc.v[i]);
+      for (int j = 0; j < 4; j += 2) {
+        int pair = int{x[j]} * int{w[j]} + int{x[j + 1]} * int{w[j + 1]};
+        if (saturate) pair = pair > 32767 ? 32767 : pair < -32768 ? -32768 : pair;
+        sum += static_cast<std::uint32_t>(pair);
       }
       r.v[i] = static_cast<std::int32_t>(sum);
     }
@@ -235,8 +243,8 @@ struct EmulatedSimd {
   }
 };
 
-using EmulatedAvx2 = EmulatedSimd<8, EmulatedDot::madd_s16, 6, 2>;
-using EmulatedAvx512 = EmulatedSimd<16, EmulatedDot::madd_s16, 8, 3>;
+using EmulatedAvx2 = EmulatedSimd<8, EmulatedDot::maddubs, 6, 2>;
+using EmulatedAvx512 = EmulatedSimd<16, EmulatedDot::maddubs, 8, 3>;
 using EmulatedAvx512Vnni = EmulatedSimd<16, EmulatedDot::dpbusd, 8, 3>;
 
 }  // namespace

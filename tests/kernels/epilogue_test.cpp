@@ -46,8 +46,7 @@ std::vector<std::byte> panel_weights(const KernelTable& kernels, const std::vect
 
 std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c) {
   const GemmCase& g = c.gemm;
-  PackedMatrix packed(kernels, g.n, g.k);
-  packed.pack_rows(0, MatrixView<const std::int8_t>(g.b.data(), g.n, g.k));
+  const PackedMatrix packed = pack(kernels, g);
   const PackedActivations a(kernels, g, packed.k_padded());
   const std::int64_t size = describe(c.y_dtype).bits / 8;
   const std::int64_t y_stride = g.n + 3;  // a gap that must stay as it is
@@ -63,12 +62,13 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
   const auto found_w = panel_weights(kernels, c.found_w, g.n, c.found, DType::float32);
   GemmArgs args{};
   args.a = a.bytes.data();
-  args.a_stride = a.stride;
   args.b = packed.data();
   args.b_offset = packed.offsets();
   args.n = g.n;
   args.k_padded = packed.k_padded();
-  args.row_end = g.m;
+  args.residuals = packed.residuals();
+  args.m = g.m;
+  args.block_end = RowBlocks{g.m, kernels.mr}.count();
   args.panel_end = packed.panels();
   args.epilogue = {.y = y.data(),
                    .y_dtype = c.y_dtype,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kvant/context.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/packed_matrix.hpp"
 #include "support/guarded_buffer.hpp"
@@ -38,38 +39,42 @@ inline std::vector<std::int32_t> reference_gemm(const GemmCase& c) {
   return out;
 }
 
-/// Activation codes [m, k] in the format of a kernel set, rows padded to k_padded, at the very end of
-/// readable memory.
+/// Activation codes [m, k] in the format and the row blocks of a kernel set, at the very end of
+/// readable memory (but for the slack that the kernels may read).
 struct PackedActivations {
-  std::ptrdiff_t stride;
   GuardedBuffer<std::byte> bytes;
 
   PackedActivations(const KernelTable& kernels, const GemmCase& c, std::int64_t k_padded)
-      : stride(k_padded * (kernels.activation_format == CodeFormat::s16 ? 2 : 1)),
-        bytes(static_cast<std::size_t>(c.m * stride)) {
-    for (std::int64_t m = 0; m < c.m; ++m) {
-      for (std::int64_t k = 0; k < k_padded; ++k) {
-        const std::int8_t code = k < c.k ? c.a[static_cast<std::size_t>(m * c.k + k)] : std::int8_t{0};
-        std::byte* row = bytes.data() + m * stride;
-        switch (kernels.activation_format) {
-          case CodeFormat::s8: row[k] = static_cast<std::byte>(code); break;
-          case CodeFormat::u8_offset: row[k] = static_cast<std::byte>(code + 128); break;
-          case CodeFormat::s16: {
-            const std::int16_t wide = code;
-            std::memcpy(row + 2 * k, &wide, 2);
-            break;
-          }
+      : bytes(static_cast<std::size_t>(c.m * k_padded + kActivationSlack)) {
+    const RowBlocks blocks{c.m, kernels.mr};
+    const int offset = kernels.activation_format == CodeFormat::u8_offset ? 128 : 0;
+    for (std::int64_t b = 0; b < blocks.count(); ++b) {
+      const std::int64_t rows = blocks.rows(b);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t k = 0; k < k_padded; ++k) {
+          const auto row = static_cast<std::size_t>((blocks.first(b) + r) * c.k + k);
+          const int code = k < c.k ? c.a[row] : 0;
+          bytes[static_cast<std::size_t>(blocks.first(b) * k_padded + k / 4 * rows * 4 + r * 4 + k % 4)] =
+              static_cast<std::byte>(static_cast<std::uint8_t>(code + offset));
         }
       }
     }
   }
 };
 
+/// Weights packed and sealed.
+inline PackedMatrix pack(const KernelTable& kernels, const GemmCase& c) {
+  PackedMatrix packed(kernels, c.n, c.k);
+  packed.pack_rows(0, MatrixView<const std::int8_t>(c.b.data(), c.n, c.k));
+  Context context({.executor = inline_executor()});
+  packed.seal(context);
+  return packed;
+}
+
 /// Int32 results of one kernel set, computed in the given ranges of panels (all, when 0).
 inline std::vector<std::int32_t> run_gemm(const KernelTable& kernels, const GemmCase& c,
                                           std::int64_t panels_per_call = 0) {
-  PackedMatrix packed(kernels, c.n, c.k);
-  packed.pack_rows(0, MatrixView<const std::int8_t>(c.b.data(), c.n, c.k));
+  const PackedMatrix packed = pack(kernels, c);
   const GuardedBuffer<std::int8_t> weights(
       std::span<const std::int8_t>(packed.data(), static_cast<std::size_t>(
                                                       packed.layout().padded_n(c.n) * packed.k_padded())));
@@ -77,12 +82,13 @@ inline std::vector<std::int32_t> run_gemm(const KernelTable& kernels, const Gemm
   const GuardedBuffer<std::int32_t> out(static_cast<std::size_t>(c.m * c.n));
   GemmArgs args{};
   args.a = a.bytes.data();
-  args.a_stride = a.stride;
   args.b = weights.data();
   args.b_offset = packed.offsets();
   args.n = c.n;
   args.k_padded = packed.k_padded();
-  args.row_end = c.m;
+  args.residuals = packed.residuals();
+  args.m = c.m;
+  args.block_end = RowBlocks{c.m, kernels.mr}.count();
   args.epilogue.y = out.data();
   args.epilogue.y_dtype = DType::int32;
   args.epilogue.y_stride = c.n;

@@ -1,7 +1,10 @@
 // The int8 GEMM of every kernel set against the definition: exact, for every code, at every edge of
 // the register tile.
 
+#include <algorithm>
+#include <cmath>
 #include <set>
+#include <tuple>
 
 #include "kernels/gemm_cases.hpp"
 #include "kernels/kernel_sets.hpp"
@@ -66,6 +69,29 @@ TEST_CASE("gemm: extremes do not saturate") {
     // The longest K whose extreme sum fits int32.
     check_exact(*kernels, filled(1, 1, kMaxInnerDimension, -128, -128));
     check_exact(*kernels, filled(2, 3, kMaxInnerDimension, 127, -128));
+  }
+}
+
+TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit, and any mixture") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    std::mt19937_64 generator(test_seed());
+    for (const auto& [m, n, k] : {std::tuple{1, 100, 256}, {2, 33, 130}, {3, 49, 77}, {6, 16, 1024}, {8, 48, 512}, {13, 200, 300}}) {
+      GemmCase c{m, n, k, random_codes(generator, m * k), {}};
+      std::normal_distribution<float> normal(0.0f, 30.0f);
+      for (std::int64_t i = 0; i < n * k; ++i) {
+        c.b.push_back(static_cast<std::int8_t>(std::clamp(normal(generator), -128.0f, 127.0f)));
+      }
+      for (std::int64_t i = 0; i < k; ++i) {  // one loud output; another of nothing but -128
+        c.b[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(i % 2 == 0 ? 127 : 125);
+        c.b[static_cast<std::size_t>((n - 1) * k + i)] = -128;
+      }
+      check_exact(*kernels, c);
+      // What was packed is what comes back.
+      const PackedMatrix packed = pack(*kernels, c);
+      std::vector<std::int8_t> back(c.b.size());
+      packed.unpack_rows(0, MatrixView<std::int8_t>(back.data(), n, k));
+      CHECK((back == c.b));
+    }
   }
 }
 

@@ -15,6 +15,7 @@ constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
           .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
           .activation_format = format,
           .mr = S::kRows,
+          .pair_limit = S::kPairLimit,
           .quantize_rows = &quantize_rows<S>,
           .range = &range<S>,
           .quantize = &quantize<S>,
@@ -25,8 +26,8 @@ constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
 }
 
 constexpr KernelTable kEmulated[] = {
-    emulated_table<EmulatedAvx2, WidenedProduct<EmulatedAvx2>>("emulated avx2", CodeFormat::s16),
-    emulated_table<EmulatedAvx512, WidenedProduct<EmulatedAvx512>>("emulated avx512", CodeFormat::s16),
+    emulated_table<EmulatedAvx2, WidenedProduct<EmulatedAvx2>>("emulated avx2", CodeFormat::u8_offset),
+    emulated_table<EmulatedAvx512, WidenedProduct<EmulatedAvx512>>("emulated avx512", CodeFormat::u8_offset),
     emulated_table<EmulatedAvx512Vnni, PairProduct<EmulatedAvx512Vnni>>("emulated avx512vnni", CodeFormat::u8_offset),
 };
 

@@ -51,8 +51,7 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
     }
   }
   const std::int64_t k_padded = (cols + 63) / 64 * 64;
-  const std::int64_t width = format == CodeFormat::s16 ? 2 : 1;
-  const GuardedBuffer<std::byte> codes(static_cast<std::size_t>(rows * k_padded * width));
+  const GuardedBuffer<std::byte> codes(static_cast<std::size_t>(rows * k_padded));
   const GuardedBuffer<float> absmax(static_cast<std::size_t>(rows));
   const GuardedBuffer<std::uint8_t> flags(std::vector<std::uint8_t>(static_cast<std::size_t>(cols), 0));
   kernels.quantize_rows({.x = {data.data(), dtype, rows, cols, stride},
@@ -62,15 +61,14 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
                          .given_absmax = options.given_absmax,
                          .codes = codes.data(),
                          .format = format,
-                         .code_stride = k_padded * width,
+                         .code_stride = k_padded,
                          .k_padded = k_padded,
                          .absmax = absmax.data(),
                          .outlier_columns = options.find_outliers ? flags.data() : nullptr});
   Result result;
   for (std::int64_t i = 0; i < rows * k_padded; ++i) {
-    const std::byte* at = codes.data() + i * width;
+    const std::byte* at = codes.data() + i;
     std::int16_t wide = 0;
-    if (format == CodeFormat::s16) std::memcpy(&wide, at, 2);
     if (format == CodeFormat::s8) wide = static_cast<std::int8_t>(*at);
     if (format == CodeFormat::u8_offset) wide = static_cast<std::int16_t>(static_cast<int>(*at) - 128);
     const std::int64_t c = i % k_padded;
@@ -131,7 +129,7 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
       for (std::size_t v = 0; v < std::size(variants); ++v) {
         const Result want = run(*sets.front(), x, rows, cols, dtype, CodeFormat::s8, variants[v]);
         for (const KernelTable* kernels : sets) {
-          for (const CodeFormat format : {CodeFormat::s8, CodeFormat::u8_offset, CodeFormat::s16}) {
+          for (const CodeFormat format : {CodeFormat::s8, CodeFormat::u8_offset}) {
             const Result got = run(*kernels, x, rows, cols, dtype, format, variants[v]);
             INFO(kernels->name << " cols " << cols << " " << to_string(dtype) << " variant " << v
                                << " format " << static_cast<int>(format) << " seed " << test_seed());

@@ -46,7 +46,7 @@ template <class S, class E>
 const char* compare_simd_members() {
   constexpr int kLanes = S::kLanes;
   static_assert(kLanes == E::kLanes && S::kRows == E::kRows && S::kVectors == E::kVectors);
-  static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB && S::kBytesA == E::kBytesA);
+  static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB && S::kPairLimit == E::kPairLimit);
   static_assert(S::kMaxAccumulators == E::kMaxAccumulators);
   for (int rows = 1; rows <= S::kRows; ++rows) {
     if (S::panels(rows) != E::panels(rows)) return "panels";
@@ -133,6 +133,14 @@ const char* compare_simd_members() {
     KVANT_COMPARE(f, select, T::is_nan(KVANT_A(T)), KVANT_B(T), KVANT_C(T));
     KVANT_COMPARE(i, broadcast_a, bytes);
     KVANT_COMPARE(i, load_b, reinterpret_cast<const std::int8_t*>(bytes));
+    KVANT_COMPARE(i, set1_i, codes[0]);
+    KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, multiply_low_byte, T::load_u8(bytes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    if constexpr (S::kPairLimit != 0) {
+      KVANT_COMPARE(i, dot_wide, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                    T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
+    }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
 
@@ -146,7 +154,6 @@ const char* compare_simd_members() {
   } while (false)
     KVANT_STORE(store_f16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_bf16, std::uint16_t, KVANT_A(T));
-    KVANT_STORE(store_i16, std::int16_t, T::load_i32(codes));
     KVANT_STORE(store_i8, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_i8_offset, std::uint8_t, T::load_i32(codes));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_i32(codes));

@@ -12,12 +12,15 @@
 //     ...                                      three vectors: 24 multiplications for 3 + 8 loads
 //   a row 7 -> [  c70  ] [  c71 ] [  c72 ]
 //
+// Activations lie in RowBlocks order, so that a step reads 4 * kRows neighbouring bytes of them.
+//
 // K is never split, so a tile's accumulators leave the registers once. A panel of weights stays in
 // the second-level cache while all row blocks pass over it. With few rows (decode) a tile spans
 // several panels instead: the accumulators are needed to hide the latency of the multiplication,
 // and several streams of weights keep more of the memory busy than one.
 
 #include "cpu/micro/epilogue.hpp"
+#include "cpu/micro/residuals.hpp"
 #include "cpu/micro/simd_common.hpp"
 
 namespace kvant {
@@ -40,12 +43,20 @@ struct Int8Product {
   static void store(Element* p, Sum v) noexcept { S::store_i32(p, v); }
 };
 
-/// acc[kRows][kPanels * S::kVectors * S::kLanes] = A rows times kPanels panels of B. A function of
-/// its own, never inlined: inside a larger loop nest the accumulators would be spilled.
+/// The same codes multiplied without a limit on pairs of weights: slower, and exact for all.
+template <class S>
+struct WideInt8Product : Int8Product<S> {
+  using Sum = typename S::I;
+  static Sum dot(Sum sum, Sum a, Sum b) noexcept { return S::dot_wide(sum, a, b); }
+};
+
+/// acc[kRows][kPanels * S::kVectors * S::kLanes] = a block of kRows rows times kPanels panels of B.
+/// A function of its own, never inlined: inside a larger loop nest the accumulators would be
+/// spilled.
 template <class S, class P, int kRows, int kPanels>
-[[gnu::noinline]] void gemm_tile(const unsigned char* a, std::ptrdiff_t a_stride,
-                                 const unsigned char* b, std::ptrdiff_t panel_bytes,
-                                 std::int64_t groups, typename P::Element* acc) noexcept {
+[[gnu::noinline]] void gemm_tile(const unsigned char* a, const unsigned char* b,
+                                 std::ptrdiff_t panel_bytes, std::int64_t groups,
+                                 typename P::Element* acc) noexcept {
   constexpr int kColumns = kPanels * S::kVectors;
   typename P::Sum c[kRows][kColumns];
   KVANT_UNROLL
@@ -57,7 +68,7 @@ template <class S, class P, int kRows, int kPanels>
     if constexpr (kRows < kColumns) {  // the fewer operands are held, the others pass through
       typename P::Operand av[kRows];
       KVANT_UNROLL
-      for (int r = 0; r < kRows; ++r) av[r] = P::broadcast_a(a + r * a_stride);
+      for (int r = 0; r < kRows; ++r) av[r] = P::broadcast_a(a + r * 4);
       KVANT_UNROLL
       for (int j = 0; j < kColumns; ++j) {
         const typename P::Operand bv =
@@ -73,12 +84,12 @@ template <class S, class P, int kRows, int kPanels>
       }
       KVANT_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const typename P::Operand av = P::broadcast_a(a + r * a_stride);
+        const typename P::Operand av = P::broadcast_a(a + r * 4);
         KVANT_UNROLL
         for (int j = 0; j < kColumns; ++j) c[r][j] = P::dot(c[r][j], av, bv[j]);
       }
     }
-    a += S::kBytesA;
+    a += kRows * 4;
     b += S::kVectors * P::kBytesB;
   }
   KVANT_UNROLL
@@ -91,8 +102,8 @@ template <class S, class P, int kRows, int kPanels>
 }
 
 template <class P>
-using GemmTile = void (*)(const unsigned char*, std::ptrdiff_t, const unsigned char*, std::ptrdiff_t,
-                          std::int64_t, typename P::Element*) noexcept;
+using GemmTile = void (*)(const unsigned char*, const unsigned char*, std::ptrdiff_t, std::int64_t,
+                          typename P::Element*) noexcept;
 
 /// The tile for a number of rows, over S::panels(rows) panels or over one.
 template <class S, class P, int kRows = S::kRows>
@@ -107,30 +118,29 @@ inline GemmTile<P> find_tile(int rows, bool wide) noexcept {
   }
 }
 
-/// Walks the tiles of g's range of rows and panels; finish(acc, row, rows, panel, panels) takes each.
-template <class S, class P, class Args, class Finish>
-inline void walk_tiles(const Args& g, Finish&& finish) noexcept {
-  const std::int64_t rows = g.row_end - g.row_begin;
-  if (rows <= 0) return;
+/// Walks the tiles of g's range of row blocks and panels.
+/// tile(a, b, panel_bytes, groups, acc, rows, panel, panels) multiplies one,
+/// finish(acc, row, rows, panel, panels) takes the sums.
+template <class S, class P, class Args, class Tile, class Finish>
+inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
+  const RowBlocks blocks{g.m, S::kRows};
   const std::int64_t groups = g.k_padded / P::kGroup;
   const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(groups) * S::kVectors * P::kBytesB;
-  // Even blocks: 33 rows are 7 + 7 + 7 + 6 + 6, not 8 + 8 + 8 + 8 + 1.
-  const std::int64_t blocks = (rows + S::kRows - 1) / S::kRows;
-  const int wide = S::panels(static_cast<int>((rows + blocks - 1) / blocks));
   alignas(64) typename P::Element acc[S::kMaxAccumulators * S::kLanes];
+  const int wide = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
 
   for (std::int64_t panel = g.panel_begin; panel < g.panel_end;) {
     const int panels = g.panel_end - panel >= wide ? wide : 1;
     const auto* b = offset_bytes<unsigned char>(g.b, panel * panel_bytes);
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      const std::int64_t first = g.row_begin + rows * block / blocks;
-      const std::int64_t last = g.row_begin + rows * (block + 1) / blocks;
-      const int count = static_cast<int>(last - first);
-      const bool all = panels > 1 && S::panels(count) == panels;
+    for (std::int64_t block = g.block_begin; block < g.block_end; ++block) {
+      const std::int64_t row = blocks.first(block);
+      const int rows = blocks.rows(block);
+      const auto* a = offset_bytes<unsigned char>(g.a, row * groups * 4);
+      const bool all = panels > 1 && S::panels(rows) == panels;
       for (int p = 0; p < panels; p += all ? panels : 1) {
-        find_tile<S, P>(count, all)(offset_bytes<unsigned char>(g.a, first * g.a_stride), g.a_stride,
-                                    b + p * panel_bytes, panel_bytes, groups, acc);
-        finish(acc, first, count, panel + p, all ? panels : 1);
+        const int now = all ? panels : 1;
+        tile(a, b + p * panel_bytes, panel_bytes, groups, acc, rows, panel + p, now);
+        finish(acc, row, rows, panel + p, now);
       }
     }
     panel += panels;
@@ -139,10 +149,27 @@ inline void walk_tiles(const Args& g, Finish&& finish) noexcept {
 
 template <class S>
 void gemm(const GemmArgs& g) noexcept {
-  walk_tiles<S, Int8Product<S>>(g, [&](const std::int32_t* acc, std::int64_t row, int rows,
-                                       std::int64_t panel, int panels) {
-    epilogue<S>(g, acc, row, rows, panel, panels);
-  });
+  using P = Int8Product<S>;
+  walk_tiles<S, P>(
+      g,
+      [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
+          std::int64_t groups, std::int32_t* acc, int rows, std::int64_t panel, int panels) {
+        if constexpr (S::kPairLimit == 0) {
+          find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+        } else {
+          bool wide = false;
+          for (int p = 0; p < panels; ++p) wide = wide || g.residuals.wide[panel + p] != 0;
+          if (wide) {
+            find_tile<S, WideInt8Product<S>>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+          } else {
+            find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+          }
+          add_residuals<S>(g.residuals, a, acc, rows, panel, panels);
+        }
+      },
+      [&](const std::int32_t* acc, std::int64_t row, int rows, std::int64_t panel, int panels) {
+        epilogue<S>(g, acc, row, rows, panel, panels);
+      });
 }
 
 }  // namespace

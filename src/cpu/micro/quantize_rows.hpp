@@ -63,7 +63,6 @@ inline void store_codes(void* codes, CodeFormat format, std::int64_t c, typename
   switch (format) {
     case CodeFormat::s8: S::store_i8(static_cast<std::int8_t*>(codes) + c, q); break;
     case CodeFormat::u8_offset: S::store_i8_offset(static_cast<std::uint8_t*>(codes) + c, q); break;
-    case CodeFormat::s16: S::store_i16(static_cast<std::int16_t*>(codes) + c, q); break;
   }
 }
 
