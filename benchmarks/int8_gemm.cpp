@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
   report.note("ceiling: " + std::string(ceiling_name(isa)) + " on registers");
   for (const Shape& s : options.shapes) {
     const auto x = random_codes(s.m * s.k, 1);
-    const auto w = random_codes(s.n * s.k, 2);
+    const auto w = normal_codes(s.n * s.k, 2);
+    const auto uniform = random_codes(s.n * s.k, 7);
     const auto xf = normal_floats(s.m * s.k, 3);
     const auto wf = normal_floats(s.n * s.k, 4);
     const double work = 2e-9 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
@@ -45,6 +46,8 @@ int main(int argc, char** argv) {
       Context context({.threads = threads});
       const PackedMatrix packed = pack_codes(context, MatrixView<const std::int8_t>(w.data(), s.n, s.k));
       const MatrixView<const std::int8_t> a(x.data(), s.m, s.k);
+      const PackedMatrix packed_uniform = pack_codes(context, MatrixView<const std::int8_t>(uniform.data(), s.n, s.k));
+      std::vector<std::int32_t> sums_uniform(static_cast<std::size_t>(s.m * s.n));
       std::vector<std::int32_t> sums(static_cast<std::size_t>(s.m * s.n));
       std::vector<float> floats(sums.size());
       const std::vector<float> rows(static_cast<std::size_t>(s.m), 1.0f);
@@ -52,6 +55,7 @@ int main(int argc, char** argv) {
       std::vector<Entry> entries = {
           ceiling_entry(isa, threads),
           {"s32", work, [&] { int8_matmul(context, a, packed, MatrixView<std::int32_t>(sums.data(), s.m, s.n)); }},
+          {"uniform", work, [&] { int8_matmul(context, a, packed_uniform, MatrixView<std::int32_t>(sums_uniform.data(), s.m, s.n)); }},
           {"f32", work, [&] { int8_matmul(context, a, packed, rows, columns, MatrixView<float>(floats.data(), s.m, s.n)); }}};
       const PeerRun peers[] = {onednn_s8(x.data(), w.data(), s.m, s.n, s.k, false, threads),
                                onednn_s8(x.data(), w.data(), s.m, s.n, s.k, true, threads),
@@ -66,10 +70,10 @@ int main(int argc, char** argv) {
         }
         entries.push_back({peer.name, work, peer.run});
       }
-      entries[1].run();
-      entries[2].run();
+      for (int i = 1; i <= 3; ++i) entries[static_cast<std::size_t>(i)].run();
       const auto at = [&](std::int64_t m, std::int64_t n) { return static_cast<std::size_t>(m * s.n + n); };
       if (!is_right(x, w, s, [&](auto m, auto n) { return static_cast<float>(sums[at(m, n)]); }) ||
+          !is_right(x, uniform, s, [&](auto m, auto n) { return static_cast<float>(sums_uniform[at(m, n)]); }) ||
           !is_right(x, w, s, [&](auto m, auto n) { return floats[at(m, n)]; })) {
         report.wrong(fmt::format("int8_gemm {}x{}x{}", s.m, s.n, s.k));
       }
@@ -80,11 +84,14 @@ int main(int argc, char** argv) {
       const std::vector<Figure> figures = race(entries, options.quick);
       Record record{.question = "int8_gemm", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa, .unit = "GOPS"};
       record.ceiling = figures[0].value;
-      for (std::size_t i = 3; i < entries.size(); ++i) record.peers[entries[i].name] = figures[i].value;
+      for (std::size_t i = 4; i < entries.size(); ++i) record.peers[entries[i].name] = figures[i].value;
       record.dtype = "s8s8s32";
       record.value = figures[1];
       report.add(record);
       record.dtype = "s8s8f32";
+      record.value = figures[3];
+      report.add(record);
+      record.dtype = "uniform";
       record.value = figures[2];
       report.add(record);
     }

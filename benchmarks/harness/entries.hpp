@@ -4,6 +4,7 @@
 
 #include <omp.h>
 
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <string>
@@ -71,6 +72,17 @@ inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed, 
   return values;
 }
 
+/// Codes as quantized weights have them: normal, scaled to absmax 127 at about four sigmas.
+inline std::vector<std::int8_t> normal_codes(std::int64_t count, std::uint64_t seed) {
+  std::vector<std::int8_t> codes;
+  codes.reserve(static_cast<std::size_t>(count));
+  for (const float v : normal_floats(count, seed, 32.0f)) {
+    codes.push_back(static_cast<std::int8_t>(std::fmin(std::fmax(v, -127.0f), 127.0f)));
+  }
+  return codes;
+}
+
+/// Uniform codes: the worst case of kernels that depend on pairs of weights being small.
 inline std::vector<std::int8_t> random_codes(std::int64_t count, std::uint64_t seed) {
   std::vector<std::int8_t> codes(static_cast<std::size_t>(count));
   std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;

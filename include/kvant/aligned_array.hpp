@@ -10,7 +10,16 @@
 #include <type_traits>
 #include <utility>
 
+#include "kvant/config.hpp"
+
 namespace kvant {
+
+namespace detail {
+/// 64-byte aligned; large blocks on 2 MiB, and with a word to the system that huge pages would do
+/// them good. @throws std::bad_alloc
+[[nodiscard]] KVANT_API void* allocate_aligned(std::size_t bytes);
+KVANT_API void free_aligned(void* data, std::size_t bytes) noexcept;
+}  // namespace detail
 
 template <class T>
 class AlignedArray {
@@ -20,12 +29,13 @@ class AlignedArray {
   AlignedArray() noexcept = default;
   /// `size` elements, uninitialised. @throws std::bad_alloc
   explicit AlignedArray(std::size_t size)
-      : data_(size == 0 ? nullptr : static_cast<T*>(::operator new(bytes_for(size), kAlignment))),
+      : data_(size == 0 ? nullptr
+                        : static_cast<T*>(detail::allocate_aligned(bytes_for(size)))),
         size_(size) {}
   AlignedArray(std::size_t size, T value) : AlignedArray(size) {
     for (std::size_t i = 0; i < size; ++i) data_[i] = value;
   }
-  ~AlignedArray() { ::operator delete(data_, kAlignment); }
+  ~AlignedArray() { detail::free_aligned(data_, size_ * sizeof(T)); }
   AlignedArray(AlignedArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   AlignedArray& operator=(AlignedArray&& other) noexcept {
@@ -46,7 +56,6 @@ class AlignedArray {
   operator std::span<const T>() const noexcept { return {data_, size_}; }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
   static std::size_t bytes_for(std::size_t size) {
     if (size > SIZE_MAX / sizeof(T)) throw std::bad_array_new_length();
     return size * sizeof(T);

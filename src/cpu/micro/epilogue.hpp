@@ -76,13 +76,20 @@ inline void store_accumulators(const GemmArgs& g, const std::int32_t* acc, std::
                                std::int64_t row, int rows, std::int64_t panel) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const std::int64_t n0 = panel * kColumns;
-  const std::int64_t columns = g.n - n0 < kColumns ? g.n - n0 : kColumns;
   for (int r = 0; r < rows; ++r) {
     auto* y = static_cast<std::int32_t*>(g.epilogue.y) + (row + r) * g.epilogue.y_stride + n0;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const std::int32_t offset = g.b_offset != nullptr ? g.b_offset[n0 + c] : 0;
-      y[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc[r * acc_stride + c]) -
-                                       static_cast<std::uint32_t>(offset));
+    for (int v = 0; v < S::kVectors; ++v) {
+      const std::int64_t n = n0 + v * S::kLanes;
+      if (n >= g.n) break;
+      typename S::I sum = S::load_i32(acc + r * acc_stride + v * S::kLanes);
+      if (g.b_offset != nullptr) sum = S::sub_i(sum, S::load_i32(g.b_offset + n));
+      if (g.n - n >= S::kLanes) {
+        S::store_i32(y + v * S::kLanes, sum);
+      } else {
+        alignas(64) std::int32_t buffer[S::kLanes];
+        S::store_i32(buffer, sum);
+        __builtin_memcpy(y + v * S::kLanes, buffer, static_cast<std::size_t>(g.n - n) * sizeof(*y));
+      }
     }
   }
 }

@@ -50,6 +50,9 @@ struct WideInt8Product : Int8Product<S> {
   static Sum dot(Sum sum, Sum a, Sum b) noexcept { return S::dot_wide(sum, a, b); }
 };
 
+/// How far ahead of its use a tile of many rows asks for its weights.
+inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
+
 /// acc[kRows][kPanels * S::kVectors * S::kLanes] = a block of kRows rows times kPanels panels of B.
 /// A function of its own, never inlined: inside a larger loop nest the accumulators would be
 /// spilled.
@@ -89,6 +92,11 @@ template <class S, class P, int kRows, int kPanels>
         for (int j = 0; j < kColumns; ++j) c[r][j] = P::dot(c[r][j], av, bv[j]);
       }
     }
+    if constexpr (kRows > 4) {
+      // The weights come from the second-level cache: ask for them some steps ahead.
+      KVANT_UNROLL
+      for (int j = 0; j < kColumns; ++j) __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
+    }
     a += kRows * 4;
     b += S::kVectors * P::kBytesB;
   }
@@ -118,6 +126,19 @@ inline GemmTile<P> find_tile(int rows, bool wide) noexcept {
   }
 }
 
+/// Brings a slice of the panel after b into the second-level cache, so that the first row block of
+/// the next panel finds it there: a panel is read by many row blocks, but from memory only once.
+inline void prefetch_next_panel(const unsigned char* b, std::ptrdiff_t panel_bytes,
+                                std::int64_t block, std::int64_t blocks) noexcept {
+  constexpr std::int64_t kLine = 64;
+  if (blocks < 4) return;  // few rows: the panels are streamed as it is
+  const std::int64_t lines = panel_bytes / kLine;
+  const unsigned char* next = b + panel_bytes;
+  for (std::int64_t i = lines * block / blocks; i < lines * (block + 1) / blocks; ++i) {
+    __builtin_prefetch(next + i * kLine, 0, 2);
+  }
+}
+
 /// Walks the tiles of g's range of row blocks and panels.
 /// tile(a, b, panel_bytes, groups, acc, rows, panel, panels) multiplies one,
 /// finish(acc, row, rows, panel, panels) takes the sums.
@@ -140,6 +161,7 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
       for (int p = 0; p < panels; p += all ? panels : 1) {
         const int now = all ? panels : 1;
         tile(a, b + p * panel_bytes, panel_bytes, groups, acc, rows, panel + p, now);
+        prefetch_next_panel(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin);
         finish(acc, row, rows, panel + p, now);
       }
     }

@@ -1,0 +1,41 @@
+// From codes [N, K] to packed weights ready to multiply, once per layer when a model is loaded. The
+// figure counts bytes of codes; ceiling: the best streaming read of as many bytes.
+
+#include <algorithm>
+
+#include "harness/entries.hpp"
+#include "harness/machine.hpp"
+#include "harness/report.hpp"
+
+using namespace kvant;
+using namespace kvant::bench;
+
+int main(int argc, char** argv) {
+  const Options options = parse_options(argc, argv, "pack", "packing weights against the streaming read");
+  const std::string isa(Context().isa());
+  Report report(options, isa);
+  for (const Shape& s : options.shapes) {
+    const std::int64_t bytes = s.n * s.k;
+    std::vector<std::int8_t> codes;
+    for (const float v : normal_floats(bytes, 1, 30.0f)) {
+      codes.push_back(static_cast<std::int8_t>(std::clamp(v, -127.0f, 127.0f)));
+    }
+    const MatrixView<const std::int8_t> view(codes.data(), s.n, s.k);
+    for (const int threads : options.threads) {
+      Context context({.threads = threads});
+      PackedMatrix packed;
+      const double gigabytes = 1e-9 * static_cast<double>(bytes);
+      std::vector<Entry> entries = {{"kvant", gigabytes, [&] { packed = pack_codes(context, view); }}};
+      for (const int streams : {1, 4, 8}) entries.push_back(stream_entry(codes.data(), bytes, 1, streams, threads));
+      const std::vector<Figure> figures = race(entries, options.quick);
+      std::vector<std::int8_t> back(static_cast<std::size_t>(s.k));
+      packed.unpack_rows(s.n - 1, MatrixView<std::int8_t>(back.data(), 1, s.k));
+      if (!std::equal(back.begin(), back.end(), view.row_data(s.n - 1))) report.wrong("pack: codes differ");
+      Record record{.question = "pack", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa, .dtype = "int8", .unit = "GB/s"};
+      record.value = figures[0];
+      for (std::size_t i = 1; i < figures.size(); ++i) record.ceiling = std::max(record.ceiling, figures[i].value);
+      report.add(record);
+    }
+  }
+  return report.finish();
+}

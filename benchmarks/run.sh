@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Measures kvant against its ceilings and its peers, in one process per question, interleaved.
+#
+#   bash benchmarks/run.sh [--quick] [--question NAME]... [--shape MxNxK]... [--threads 1,2]
+#                          [--json FILE]
+#
+# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode
+# --quick measures a few shapes within 3 minutes (installing and building not counted).
+# --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
+# then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
+# Exit status: 0 whatever the figures are, 1 when an answer is wrong, 2 for a wrong command line.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+questions=()
+arguments=()
+json=
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --quick) arguments+=(--quick) ;;
+    --question | --shape | --threads | --json)
+      [ $# -ge 2 ] || { echo "benchmarks/run.sh: $1 needs a value" >&2; exit 2; }
+      case "$1" in
+        --question) questions+=("$2") ;;
+        --json) json=$2 ;;
+        *) arguments+=("$1" "$2") ;;
+      esac
+      shift ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "benchmarks/run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
+  esac
+  shift
+done
+all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode)
+for question in "${questions[@]}"; do
+  [[ " ${all[*]} " == *" $question "* ]] ||
+    { echo "benchmarks/run.sh: no question $question; there are: ${all[*]}" >&2; exit 2; }
+done
+[ ${#questions[@]} -gt 0 ] || questions=("${all[@]}")
+
+. src/cmake/packages.sh
+require_packages "${kvant_build_packages[@]}" libbenchmark-dev libdnnl-dev libopenblas-dev jq
+if ! grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" build-benchmarks/CMakeCache.txt; then
+  rm -rf build-benchmarks
+fi
+cmake -S . -B build-benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS=OFF \
+  -DKVANT_BENCHMARKS=ON --log-level=WARNING >/dev/null
+targets=()
+for question in "${questions[@]}"; do targets+=("bench_$question"); done
+cmake --build build-benchmarks -j "$(nproc)" --target "${targets[@]}" -- --quiet
+
+# Peers at their best: OpenBLAS does not know every processor by its model number, and falls back to
+# something from 2004; with KVANT_ISA=avx2 all are held to AVX2.
+if [ "${KVANT_ISA:-}" = avx2 ]; then
+  export ONEDNN_MAX_CPU_ISA=${ONEDNN_MAX_CPU_ISA:-AVX2} OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-Haswell}
+elif grep -qs avx512vl /proc/cpuinfo; then
+  export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
+elif grep -qs avx2 /proc/cpuinfo; then
+  export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-Haswell}
+fi
+
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+status=0
+mkdir -p build/bin
+for question in "${questions[@]}"; do
+  cp -f "build-benchmarks/bin/bench_$question" build/bin/
+  code=0
+  "build/bin/bench_$question" "${arguments[@]}" --json "$parts/$question.json" || code=$?
+  [ $code -eq 0 ] || [ $code -eq 1 ] || exit $code
+  [ $code -eq 0 ] || status=1
+  echo
+done
+if [ -n "$json" ]; then
+  jq -s 'add' "$parts"/*.json >"$json"
+  echo "records: $json"
+fi
+exit $status
