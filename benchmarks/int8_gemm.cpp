@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   report.note("ceiling: " + std::string(ceiling_name(isa)) + " on registers");
   for (const Shape& s : options.shapes) {
     const auto x = random_codes(s.m * s.k, 1);
-    const auto w = normal_codes(s.n * s.k, 2);
+    const auto w = normal_codes(s.n, s.k, 2);
     const auto uniform = random_codes(s.n * s.k, 7);
     const auto xf = normal_floats(s.m * s.k, 3);
     const auto wf = normal_floats(s.n * s.k, 4);

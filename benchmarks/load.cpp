@@ -20,8 +20,7 @@ int main(int argc, char** argv) {
     constexpr int kLayers = 4;
     const std::filesystem::path path =
         std::filesystem::temp_directory_path() / ("kvant_bench_load_" + std::to_string(getpid()) + ".safetensors");
-    std::vector<std::int8_t> codes;
-    for (const float v : normal_floats(s.n * s.k, 1, 30.0f)) codes.push_back(static_cast<std::int8_t>(v));
+    const std::vector<std::int8_t> codes = normal_codes(s.n, s.k, 1);
     const std::vector<float> scales(static_cast<std::size_t>(s.n), 1.5f);
     {
       io::SafeTensorsWriter writer;

@@ -16,10 +16,7 @@ int main(int argc, char** argv) {
   Report report(options, isa);
   for (const Shape& s : options.shapes) {
     const std::int64_t bytes = s.n * s.k;
-    std::vector<std::int8_t> codes;
-    for (const float v : normal_floats(bytes, 1, 30.0f)) {
-      codes.push_back(static_cast<std::int8_t>(std::clamp(v, -127.0f, 127.0f)));
-    }
+    const std::vector<std::int8_t> codes = normal_codes(s.n, s.k, 1);
     const MatrixView<const std::int8_t> view(codes.data(), s.n, s.k);
     for (const int threads : options.threads) {
       Context context({.threads = threads});

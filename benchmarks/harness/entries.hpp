@@ -72,12 +72,22 @@ inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed, 
   return values;
 }
 
-/// Codes as quantized weights have them: normal, scaled to absmax 127 at about four sigmas.
-inline std::vector<std::int8_t> normal_codes(std::int64_t count, std::uint64_t seed) {
+/// Codes [n, k] as quantized weights have them: normal rows scaled to absmax 127.
+inline std::vector<std::int8_t> normal_codes(std::int64_t n, std::int64_t k, std::uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<float> normal;
   std::vector<std::int8_t> codes;
-  codes.reserve(static_cast<std::size_t>(count));
-  for (const float v : normal_floats(count, seed, 32.0f)) {
-    codes.push_back(static_cast<std::int8_t>(std::fmin(std::fmax(v, -127.0f), 127.0f)));
+  codes.reserve(static_cast<std::size_t>(n * k));
+  std::vector<float> row(static_cast<std::size_t>(k));
+  for (std::int64_t i = 0; i < n; ++i) {
+    float absmax = 0;
+    for (float& v : row) {
+      v = normal(generator);
+      absmax = std::fmax(absmax, std::fabs(v));
+    }
+    for (const float v : row) {
+      codes.push_back(static_cast<std::int8_t>(std::nearbyint(v * (127.0f / absmax))));
+    }
   }
   return codes;
 }

@@ -95,7 +95,9 @@ template <class S, class P, int kRows, int kPanels>
     if constexpr (kRows > 4) {
       // The weights come from the second-level cache: ask for them some steps ahead.
       KVANT_UNROLL
-      for (int j = 0; j < kColumns; ++j) __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
+      for (int j = 0; j < kColumns; ++j) {
+        __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
+      }
     }
     a += kRows * 4;
     b += S::kVectors * P::kBytesB;
