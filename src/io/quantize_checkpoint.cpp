@@ -68,7 +68,7 @@ CheckpointSummary quantize_checkpoint(const std::filesystem::path& model,
                                       const QuantizeCheckpointOptions& options) {
   CheckpointSource source(model);
   QuantizePlan plan = plan_quantization(source, options);
-  return carry_out(source, std::move(plan), model, output, options, options.dry_run);
+  return carry_out(source, std::move(plan), model, output, options.job, options.dry_run);
 }
 
 CheckpointSummary dequantize_checkpoint(const std::filesystem::path& model,
@@ -76,7 +76,7 @@ CheckpointSummary dequantize_checkpoint(const std::filesystem::path& model,
                                         const DequantizeCheckpointOptions& options) {
   CheckpointSource source(model);
   QuantizePlan plan = plan_dequantization(source, options);
-  return carry_out(source, std::move(plan), model, output, options, options.dry_run);
+  return carry_out(source, std::move(plan), model, output, options.job, options.dry_run);
 }
 
 }  // namespace kvant::io

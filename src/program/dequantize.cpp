@@ -43,7 +43,7 @@ int dequantize_command(const Arguments& arguments) {
     throw UsageError("--dtype " + dtype.substr(0, 40) + " is not one of fp32, fp16, bf16");
   }
   Progress progress(flags.quiet);
-  flags.apply(options, progress);
+  flags.apply(options.job, progress);
   options.dry_run = flags.dry_run;
   const auto start = std::chrono::steady_clock::now();
   const io::CheckpointSummary summary = dequantize_checkpoint(model, output, options);

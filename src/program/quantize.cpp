@@ -113,7 +113,7 @@ int quantize_command(const Arguments& arguments) {
   }
   options.outliers = parse_outliers(outliers);
   Progress progress(flags.quiet);
-  flags.apply(options, progress);
+  flags.apply(options.job, progress);
   options.dry_run = flags.dry_run;
   if (!keep_outliers.empty()) options.keep_outliers = read_outlier_columns(keep_outliers);
   if (!calibrate.empty()) {

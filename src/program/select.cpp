@@ -73,10 +73,10 @@ int select_command(const Arguments& arguments) {
   if (output.empty()) return 0;
   std::cout.flush();
   io::QuantizeCheckpointOptions quantize = to_quantize_options(plan);
-  quantize.force = force;
-  quantize.threads = options.threads;
-  quantize.cancel = &interrupted();
-  quantize.progress = show;
+  quantize.job.force = force;
+  quantize.job.threads = options.threads;
+  quantize.job.cancel = &interrupted();
+  quantize.job.progress = show;
   io::quantize_checkpoint(model, output, quantize);
   progress.finish();
   return 0;

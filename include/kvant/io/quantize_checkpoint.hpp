@@ -6,6 +6,10 @@
 /// tensor as stored where GPT-2 stores it transposed).
 ///
 ///     kvant::io::quantize_checkpoint("model", "model-int8");
+///     kvant::io::quantize_checkpoint("model", "model-mix", {
+///         .scheme = kvant::io::WeightScheme::llm_int8,
+///         .rules = {{"*.h.0.*", kvant::io::WeightScheme::fp16}},
+///         .job = {.force = true}});
 ///
 /// The result loads in transformers as a bitsandbytes 8-bit model: codes and scales are that
 /// library's own, byte for byte. int8_checkpoint.hpp describes the tensors.
@@ -58,21 +62,23 @@ struct JobOptions {
   const std::atomic<bool>* cancel = nullptr;
   /// Bytes of the source that are done, of how many, and the tensor just worked on. Called from the
   /// working threads, one call at a time.
-  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view tensor)> progress;
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view tensor)> progress =
+      {};
 };
 
-struct QuantizeCheckpointOptions : JobOptions {
+struct QuantizeCheckpointOptions {
   /// Of all linear layers that no rule names. The float schemes also convert the other tensors.
   WeightScheme scheme = WeightScheme::llm_int8;
   /// The last rule that matches a layer decides; {pattern, keep} skips. A pattern that matches no
   /// linear layer is an error.
-  std::vector<LayerRule> rules;
+  std::vector<LayerRule> rules = {};
   float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
   /// Module -> ascending input features whose weights are kept in half precision beside the codes.
-  std::map<std::string, std::vector<std::int64_t>> keep_outliers;
+  std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
   /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.
   Outliers outliers = Outliers::per_call;
   bool dry_run = false;  ///< plan and check; write nothing
+  JobOptions job = {};
 };
 
 /// A linear layer in the result.
@@ -112,11 +118,12 @@ KVANT_API CheckpointSummary quantize_checkpoint(const std::filesystem::path& mod
                                                 const std::filesystem::path& output,
                                                 const QuantizeCheckpointOptions& options = {});
 
-struct DequantizeCheckpointOptions : JobOptions {
+struct DequantizeCheckpointOptions {
   /// float32, float16 or bfloat16, of all float tensors; nothing: what config.json names, else
   /// float32.
-  std::optional<DType> dtype;
-  bool dry_run = false;
+  std::optional<DType> dtype = {};
+  bool dry_run = false;  ///< plan and check; write nothing
+  JobOptions job = {};
 };
 
 /// 8-bit layers become float ones: weight = code * SCB / 127 (kept columns as kept), as
