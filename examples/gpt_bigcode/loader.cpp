@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <kvant/io/checkpoint.hpp>
+#include <kvant/io/glob.hpp>
+#include <kvant/io/int8_checkpoint.hpp>
 #include <limits>
 #include <memory>
 #include <random>
+#include <utility>
+
+#include "calibration.hpp"
 
 namespace gpt_bigcode {
 namespace {
@@ -44,6 +49,9 @@ class Loader {
     // Base models are saved without the prefix.
     prefix_ = checkpoint_.contains("wte.weight") ? "" : "transformer.";
     check_skip_patterns();
+    if (options.plan.stored_int8 && options.plan.mode == kvant::Arithmetic::kvant) {
+      outliers_ = kvant::io::stored_outliers(checkpoint_);
+    }
   }
 
   Model load() {
@@ -51,7 +59,8 @@ class Loader {
     model.config = config_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
-                                 !(plan().scheme == Scheme::llm_int8 && plan().threshold > 0);
+                                 (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
+                                  outliers_ != kvant::Outliers::per_call);
     load_embeddings(model);
     std::vector<float> h;
     if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
@@ -63,7 +72,32 @@ class Loader {
     return model;
   }
 
+  OutlierColumns observe() {
+    std::vector<float> h;
+    {
+      Model embeddings;  // gone before the first block comes
+      embeddings.config = config_;
+      load_embeddings(embeddings);
+      h = embed(context_, embeddings, calibration_ids(), 0);
+    }
+    OutlierColumns result;
+    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
+      if (options_.progress) options_.progress(n, config_.n_layer);
+      ObservedBlock observed = observe_block(n, h);
+      for (std::size_t i = 0; i < observed.columns.size(); ++i) {
+        result[prefix_ + module_name(n, linears()[i].name)] = std::move(observed.columns[i]);
+      }
+    }
+    return result;
+  }
+
  private:
+  /// A block's linears in float, and the columns where their inputs were outliers.
+  struct ObservedBlock {
+    std::vector<FloatParameters> parameters;
+    std::vector<std::vector<std::int64_t>> columns;
+  };
+
   static constexpr kvant::io::CheckpointOptions kAllowTied{.allow_missing = true};
 
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
@@ -91,16 +125,18 @@ class Loader {
   /// Patterns are matched against the full name, whether the file has the prefix or not.
   [[nodiscard]] bool skipped(const std::string& module) const {
     return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
-      return glob_match(pattern, "transformer." + module);
+      return kvant::io::glob_match(pattern, "transformer." + module);
     });
   }
 
   void check_skip_patterns() const {
     for (const std::string& pattern : options_.skip) {
-      bool found = glob_match(pattern, "lm_head");  // always kept; naming it is no mistake
+      bool found =
+          kvant::io::glob_match(pattern, "lm_head");  // always kept; naming it is no mistake
       for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
         for (const LinearName& linear : linears()) {
-          found = found || glob_match(pattern, "transformer." + module_name(n, linear.name));
+          found =
+              found || kvant::io::glob_match(pattern, "transformer." + module_name(n, linear.name));
         }
       }
       if (!found) {
@@ -159,11 +195,40 @@ class Loader {
     return ids;
   }
 
-  /// @param h the calibration window's activations, moved on by this block; empty: no calibration
-  Block load_block(std::int64_t n, std::vector<float>& h) {
+  /// Runs the calibration window h through a block in float; h becomes the next block's input.
+  ObservedBlock observe_block(std::int64_t n, std::vector<float>& h) {
+    Block block = load_norms(n);
+    ObservedBlock observed;
+    for (const LinearName& linear : linears()) {
+      observed.parameters.push_back(load_float(module_name(n, linear.name), linear));
+    }
+    std::vector<const ObservingLinear*> observers;
+    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
+      auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
+                                                     observed.parameters[i].bias, plan().threshold);
+      observers.push_back(layer.get());
+      block.*linears()[i].member = std::move(layer);
+    }
+    LayerCache cache;
+    const kvant::MatrixView<float> window(
+        h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd, config_.n_embd);
+    run_block(context_, config_, block, Stream::fp32, window, cache);
+    for (const ObservingLinear* observer : observers) {
+      observed.columns.push_back(observer->outlier_columns());
+    }
+    return observed;
+  }
+
+  [[nodiscard]] Block load_norms(std::int64_t n) const {
     Block block;
     block.ln_1 = load_norm("h." + std::to_string(n) + ".ln_1");
     block.ln_2 = load_norm("h." + std::to_string(n) + ".ln_2");
+    return block;
+  }
+
+  /// @param h the calibration window's activations, moved on by this block; empty: no calibration
+  Block load_block(std::int64_t n, std::vector<float>& h) {
+    Block block = load_norms(n);
     if (h.empty()) {
       for (const LinearName& linear : linears()) {
         const std::string module = module_name(n, linear.name);
@@ -173,28 +238,12 @@ class Loader {
       }
       return block;
     }
-    // The window runs through the block in float first; what its linears see there decides which
-    // columns keep their weights. Its output in float feeds the next block.
-    std::vector<FloatParameters> parameters;
-    for (const LinearName& linear : linears()) {
-      parameters.push_back(load_float(module_name(n, linear.name), linear));
-    }
-    std::vector<const ObservingLinear*> observers;
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      auto layer = std::make_unique<ObservingLinear>(parameters[i].weights, parameters[i].bias,
-                                                     plan().threshold);
-      observers.push_back(layer.get());
-      block.*linears()[i].member = std::move(layer);
-    }
-    LayerCache cache;
-    const kvant::MatrixView<float> window(
-        h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd, config_.n_embd);
-    run_block(context_, config_, block, Stream::fp32, window, cache);
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
+    // What the linears see in float decides which columns keep their weights.
+    ObservedBlock observed = observe_block(n, h);
+    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
       const LinearName linear = linears()[i];
-      const std::vector<std::int64_t> columns = observers[i]->outlier_columns();
-      block.*linear.member =
-          quantize(module_name(n, linear.name), linear, std::move(parameters[i]), columns);
+      block.*linear.member = quantize(module_name(n, linear.name), linear,
+                                      std::move(observed.parameters[i]), observed.columns[i]);
     }
     return block;
   }
@@ -203,8 +252,9 @@ class Loader {
   std::unique_ptr<LinearLayer> quantize(const std::string& module, const LinearName& linear,
                                         FloatParameters parameters,
                                         const std::vector<std::int64_t>& keep_columns) {
-    const bool float_scheme = plan().scheme == Scheme::fp32 || bf16();
-    if (float_scheme || skipped(module)) {
+    // What a quantized folder holds in float is meant to stay so.
+    const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
+    if (stays || skipped(module)) {
       return std::make_unique<FloatLinear>(std::move(parameters.weights),
                                            std::move(parameters.bias), bf16());
     }
@@ -256,42 +306,37 @@ class Loader {
   }
 
   [[nodiscard]] bool holds_codes(const std::string& module) const {
-    const kvant::io::TensorInfo* info = checkpoint_.find(prefix_ + module + ".weight");
-    return plan().stored_int8 && info != nullptr && info->dtype == kvant::DType::int8;
+    return plan().stored_int8 && kvant::io::is_int8_module(checkpoint_, prefix_ + module);
   }
 
-  /// bitsandbytes' 8-bit form: codes, SCB (absmax of each row), weight_format (0: rows).
+  /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
   std::unique_ptr<LinearLayer> from_stored_codes(const std::string& module,
                                                  const LinearName& linear) {
     const std::string base = prefix_ + module;
     if (skipped(module)) {
       throw UsageError("--skip: " + base + " is stored in 8 bits, its float weights are gone");
     }
-    if (checkpoint_.contains(base + ".weight_format")) {
-      const auto format = checkpoint_.values<std::uint8_t>(base + ".weight_format");
-      if (format.size() != 1 || format[0] != 0) {
-        throw kvant::Error(kvant::ErrorCode::unsupported,
-                           "tensor \"" + base + ".weight_format\" is not 0 (row-major)");
-      }
-    }
-    const auto codes = checkpoint_.matrix<std::int8_t>(base + ".weight");
-    const auto absmax = checkpoint_.matrix<float>(base + ".SCB");
-    if (codes.rows() != linear.outputs || codes.cols() != linear.inputs ||
-        absmax.size() != linear.outputs) {
-      throw kvant::Error(kvant::ErrorCode::shape_mismatch,
-                         "tensor \"" + base + ".weight\" is [" + std::to_string(codes.rows()) +
-                             ", " + std::to_string(codes.cols()) + "] with " +
-                             std::to_string(absmax.size()) + " scales, config.json makes it [" +
-                             std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) +
-                             "]");
+    const kvant::io::Int8Module stored = kvant::io::read_int8_module(checkpoint_, base);
+    if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
+      throw kvant::Error(
+          kvant::ErrorCode::shape_mismatch,
+          "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) + ", " +
+              std::to_string(stored.codes.cols()) + "], config.json makes it [" +
+              std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
     }
     const std::vector<float> bias = load_bias(module, linear.outputs);
     kvant::Int8Options options;
     options.threshold = plan().threshold;
     options.arithmetic = plan().mode;
+    options.outliers = outliers_;
+    kvant::ConstAnyMatrix kept;
+    // bitsandbytes knows the codes only; without a threshold nothing takes the float path.
+    if (plan().mode == kvant::Arithmetic::kvant && plan().threshold > 0) {
+      options.keep_columns = stored.keep_columns;
+      kept = stored.kept_weights;
+    }
     auto layer = std::make_unique<QuantizedLinear>(kvant::Int8Linear::from_codes(
-        context_, codes, {absmax.data(), static_cast<std::size_t>(absmax.size())}, bias_view(bias),
-        options));
+        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
     checkpoint_.release(base + ".weight");
     return layer;
   }
@@ -301,6 +346,7 @@ class Loader {
   const LoadOptions& options_;
   kvant::io::Checkpoint checkpoint_;
   std::string prefix_;
+  kvant::Outliers outliers_ = kvant::Outliers::per_call;
 };
 
 }  // namespace
@@ -308,6 +354,17 @@ class Loader {
 Model load_model(kvant::Context& context, const std::filesystem::path& folder, const Config& config,
                  const LoadOptions& options) {
   return Loader(context, folder, config, options).load();
+}
+
+OutlierColumns find_outlier_columns(
+    kvant::Context& context, const std::filesystem::path& folder, const Config& config,
+    const std::vector<TokenId>& ids, float threshold,
+    const std::function<void(std::int64_t, std::int64_t)>& progress) {
+  LoadOptions options;
+  options.plan.threshold = threshold;
+  options.calibration_ids = ids;
+  options.progress = progress;
+  return Loader(context, folder, config, options).observe();
 }
 
 }  // namespace gpt_bigcode

@@ -73,7 +73,4 @@ struct LoadOptions {
 Model load_model(kvant::Context& context, const std::filesystem::path& folder, const Config& config,
                  const LoadOptions& options);
 
-/// Whether a name matches a pattern with * and ?.
-[[nodiscard]] bool glob_match(std::string_view pattern, std::string_view name) noexcept;
-
 }  // namespace gpt_bigcode

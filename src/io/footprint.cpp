@@ -72,13 +72,13 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
   return result;
 }
 
-std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, std::string_view model_type) {
+std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelKind& kind) {
   std::map<std::string, const StoredLayer*> weights;  // tensor name -> its layer
-  const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, model_type);
+  const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, kind);
   for (const StoredLayer& layer : layers) weights.emplace(layer.name + ".weight", &layer);
   // A scale's layer: what stands before ".SCB", or before ".weight." of the 4-bit tensors.
   const auto is_scale = [&](const std::string& name) {
-    for (const char* end : {".SCB", ".weight_format"}) {
+    for (const char* end : {".SCB", ".weight_format", ".kvant_keep_columns", ".kvant_keep_weights"}) {
       if (!name.ends_with(end)) continue;
       const auto it = weights.find(name.substr(0, name.rfind('.')) + ".weight");
       if (it != weights.end() && it->second->form == StoredForm::int8) return true;
@@ -94,7 +94,7 @@ std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, std::string
   for (const TensorInfo* info : checkpoint.tensors()) {
     ModelTensor tensor{info->name, info->dtype, info->shape, TensorRole::parameter, false};
     if (const auto it = weights.find(info->name); it != weights.end()) {
-      tensor.role = TensorRole::linear_weight;
+      tensor.role = it->second->kept ? TensorRole::parameter : TensorRole::linear_weight;
       tensor.transposed = it->second->transposed;
     } else if (is_scale(info->name)) {
       tensor.role = TensorRole::scale;

@@ -40,9 +40,11 @@ std::map<std::string, Group> group_layers(const std::vector<StoredLayer>& layers
 
 std::uint64_t count_elements(const std::vector<ModelTensor>& tensors,
                              const std::vector<StoredLayer>& layers) {
+  std::set<std::string> linear;
+  for (const StoredLayer& layer : layers) linear.insert(layer.name + ".weight");
   std::uint64_t count = 0;
   for (const ModelTensor& tensor : tensors) {
-    if (tensor.role != TensorRole::parameter) continue;
+    if (tensor.role != TensorRole::parameter || linear.contains(tensor.name)) continue;
     // Bytes passed the reader, so bits do not overflow by more than this division takes back.
     const Footprint bytes = footprint(std::span(&tensor, 1));
     const auto bits = static_cast<std::uint64_t>(describe(tensor.dtype).bits);
@@ -61,37 +63,38 @@ nlohmann::ordered_json footprint_json(const Footprint& f) {
 
 }  // namespace
 
-CheckpointSummary inspect_checkpoint(const std::filesystem::path& path) {
+CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
   const Checkpoint checkpoint(path, {.allow_missing = true});
-  CheckpointSummary summary;
-  summary.path = path.string();
-  summary.model_type = model_type_of(path);
+  CheckpointContents contents;
+  contents.path = path.string();
+  const ModelKind kind = model_kind_of(path);
+  contents.model_type = kind.model_type;
   for (const auto& file : checkpoint.files()) {
-    summary.files.push_back(file.filename().string());
+    contents.files.push_back(file.filename().string());
     std::error_code ignored;
     const auto size = std::filesystem::file_size(file, ignored);
-    if (!ignored) summary.file_bytes += size;
+    if (!ignored) contents.file_bytes += size;
   }
-  for (const TensorInfo* info : checkpoint.tensors()) summary.tensors.push_back(*info);
-  std::sort(summary.tensors.begin(), summary.tensors.end(),
+  for (const TensorInfo* info : checkpoint.tensors()) contents.tensors.push_back(*info);
+  std::sort(contents.tensors.begin(), contents.tensors.end(),
             [](const TensorInfo& a, const TensorInfo& b) { return natural_less(a.name, b.name); });
-  summary.layers = find_linear_layers(checkpoint, summary.model_type);
-  const std::vector<ModelTensor> tensors = model_tensors(checkpoint, summary.model_type);
-  summary.elements = count_elements(tensors, summary.layers);
-  summary.stored = footprint(tensors);
-  summary.float32 = footprint(tensors, {.cast = DType::float32});
-  summary.bfloat16 = footprint(tensors, {.cast = DType::bfloat16});
-  summary.int8 = footprint(tensors, kFootprintBitsandbytesInt8);
-  summary.metadata = checkpoint.metadata();
-  summary.warnings = checkpoint.warnings();
-  return summary;
+  contents.layers = find_linear_layers(checkpoint, kind);
+  const std::vector<ModelTensor> tensors = model_tensors(checkpoint, kind);
+  contents.elements = count_elements(tensors, contents.layers);
+  contents.stored = footprint(tensors);
+  contents.float32 = footprint(tensors, {.cast = DType::float32});
+  contents.bfloat16 = footprint(tensors, {.cast = DType::bfloat16});
+  contents.int8 = footprint(tensors, kFootprintBitsandbytesInt8);
+  contents.metadata = checkpoint.metadata();
+  contents.warnings = checkpoint.warnings();
+  return contents;
 }
 
-std::string to_text(const CheckpointSummary& summary) {
+std::string to_text(const CheckpointContents& contents) {
   std::map<std::string_view, const StoredLayer*> linear;
-  for (const StoredLayer& layer : summary.layers) linear.emplace(layer.name, &layer);
+  for (const StoredLayer& layer : contents.layers) linear.emplace(layer.name, &layer);
   TextTable table({{"tensor"}, {"dtype"}, {"shape"}, {"bytes", Align::right}, {"linear layer"}});
-  for (const TensorInfo& tensor : summary.tensors) {
+  for (const TensorInfo& tensor : contents.tensors) {
     const std::string_view name = tensor.name;
     std::string scheme;
     if (name.ends_with(".weight")) {
@@ -99,6 +102,7 @@ std::string to_text(const CheckpointSummary& summary) {
       if (it != linear.end()) {
         scheme = std::string(it->second->scheme());
         if (it->second->transposed) scheme += ", transposed";
+        if (it->second->kept) scheme += ", never quantized";
       }
     }
     table.add({shown_name(name), std::string(describe(tensor.dtype).safetensors),
@@ -106,18 +110,18 @@ std::string to_text(const CheckpointSummary& summary) {
   }
   std::string text = table.text() + "\n";
 
-  text += shown_name(summary.path) + ": " + counted(summary.tensors.size(), "tensor") + " in " +
-          counted(summary.files.size(), "file") + " of " + bytes_text(summary.file_bytes) + ", " +
-          std::to_string(summary.elements) + " parameters" +
-          (summary.model_type.empty() ? "" : ", model type " + shown_name(summary.model_type)) +
+  text += shown_name(contents.path) + ": " + counted(contents.tensors.size(), "tensor") + " in " +
+          counted(contents.files.size(), "file") + " of " + bytes_text(contents.file_bytes) + ", " +
+          std::to_string(contents.elements) + " parameters" +
+          (contents.model_type.empty() ? "" : ", model type " + shown_name(contents.model_type)) +
           "\n";
-  if (!summary.layers.empty()) {
+  if (!contents.layers.empty()) {
     TextTable groups({{"linear layers"},
                       {"count", Align::right},
                       {"parameters", Align::right},
                       {"bytes", Align::right},
                       {"bits per weight", Align::right}});
-    for (const auto& [scheme, group] : group_layers(summary.layers)) {
+    for (const auto& [scheme, group] : group_layers(contents.layers)) {
       const double bits =
           8.0 * static_cast<double>(group.bytes) / static_cast<double>(group.elements);
       groups.add({scheme, std::to_string(group.layers), std::to_string(group.elements),
@@ -134,44 +138,45 @@ std::string to_text(const CheckpointSummary& summary) {
     footprints.add({name, bytes_text(f.parameters), bytes_text(f.scales), bytes_text(f.buffers),
                     bytes_text(f.total())});
   };
-  add("as stored", summary.stored);
-  add("floats in fp32", summary.float32);
-  add("floats in bf16, fp16", summary.bfloat16);
-  add("linear layers in int8", summary.int8);
+  add("as stored", contents.stored);
+  add("floats in fp32", contents.float32);
+  add("floats in bf16, fp16", contents.bfloat16);
+  add("linear layers in int8", contents.int8);
   text += "\n" + footprints.text();
-  for (const std::string& warning : summary.warnings) text += "warning: " + warning + "\n";
+  for (const std::string& warning : contents.warnings) text += "warning: " + warning + "\n";
   return text;
 }
 
-std::string to_json(const CheckpointSummary& summary) {
+std::string to_json(const CheckpointContents& contents) {
   nlohmann::ordered_json json;
-  json["path"] = summary.path;
-  json["model_type"] = summary.model_type;
-  json["files"] = summary.files;
-  json["file_bytes"] = summary.file_bytes;
-  json["parameters"] = summary.elements;
-  json["metadata"] = summary.metadata;
-  json["footprint"] = {{"stored", footprint_json(summary.stored)},
-                       {"fp32", footprint_json(summary.float32)},
-                       {"bf16", footprint_json(summary.bfloat16)},
-                       {"int8", footprint_json(summary.int8)}};
+  json["path"] = contents.path;
+  json["model_type"] = contents.model_type;
+  json["files"] = contents.files;
+  json["file_bytes"] = contents.file_bytes;
+  json["parameters"] = contents.elements;
+  json["metadata"] = contents.metadata;
+  json["footprint"] = {{"stored", footprint_json(contents.stored)},
+                       {"fp32", footprint_json(contents.float32)},
+                       {"bf16", footprint_json(contents.bfloat16)},
+                       {"int8", footprint_json(contents.int8)}};
   json["linear_layers"] = nlohmann::ordered_json::array();
-  for (const StoredLayer& layer : summary.layers) {
+  for (const StoredLayer& layer : contents.layers) {
     json["linear_layers"].push_back({{"name", layer.name},
                                      {"scheme", layer.scheme()},
                                      {"outputs", layer.outputs},
                                      {"inputs", layer.inputs},
                                      {"transposed", layer.transposed},
+                                     {"kept", layer.kept},
                                      {"bytes", layer.bytes}});
   }
   json["tensors"] = nlohmann::ordered_json::array();
-  for (const TensorInfo& tensor : summary.tensors) {
+  for (const TensorInfo& tensor : contents.tensors) {
     json["tensors"].push_back({{"name", tensor.name},
                                {"dtype", describe(tensor.dtype).safetensors},
                                {"shape", tensor.shape},
                                {"bytes", tensor.bytes}});
   }
-  json["warnings"] = summary.warnings;
+  json["warnings"] = contents.warnings;
   return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

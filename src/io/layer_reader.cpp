@@ -48,7 +48,7 @@ std::int64_t rows_per_block(const StoredLayer& layer) noexcept {
 LayerReader::LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer) : layer_(layer) {
   data_ = checkpoint.tensor(layer.name + ".weight").data;
   if (layer.form == StoredForm::int8) {
-    scales_ = floats(checkpoint, layer.name + ".SCB", static_cast<std::uint64_t>(layer.outputs));
+    int8_ = read_int8_module(checkpoint, layer.name);
   } else if (layer.form != StoredForm::floating) {
     load_4bit(checkpoint);
   }
@@ -128,13 +128,26 @@ void LayerReader::read_transposed(std::int64_t first, std::int64_t count, float*
 }
 
 void LayerReader::read_int8(std::int64_t first, std::int64_t count, float* out) const {
-  const auto* codes = reinterpret_cast<const std::int8_t*>(data_.data());
   for (std::int64_t r = 0; r < count; ++r) {
     // In the order of Int8Linear::dequantize.
-    const float absmax = scales_[static_cast<std::size_t>(first + r)];
-    const std::int8_t* row = codes + (first + r) * layer_.inputs;
+    const float absmax = int8_.absmax[static_cast<std::size_t>(first + r)];
+    const std::int8_t* row = int8_.codes.row_data(first + r);
+    float* to = out + r * layer_.inputs;
     for (std::int64_t k = 0; k < layer_.inputs; ++k) {
-      out[r * layer_.inputs + k] = static_cast<float>(row[k]) * absmax * kInverse127;
+      to[k] = static_cast<float>(row[k]) * absmax * kInverse127;
+    }
+  }
+  const auto keep = static_cast<std::int64_t>(int8_.keep_columns.size());
+  if (keep == 0) return;
+  const ConstAnyMatrix& kept = int8_.kept_weights;
+  const std::int64_t size = describe(kept.dtype).bits / 8;
+  std::vector<float> values(static_cast<std::size_t>(keep));
+  for (std::int64_t r = 0; r < count; ++r) {
+    const auto* row = static_cast<const std::byte*>(kept.data) + (first + r) * kept.stride * size;
+    widen(row, kept.dtype, keep, values.data());
+    for (std::int64_t i = 0; i < keep; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      out[r * layer_.inputs + int8_.keep_columns[at]] = values[at];
     }
   }
 }

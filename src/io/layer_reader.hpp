@@ -9,13 +9,14 @@
 
 #include "io/quant_state.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/io/stored_layer.hpp"
 
 namespace kvant::io {
 
 class LayerReader {
  public:
-  /// @throws FormatError structure, size: scales that do not fit the codes
+  /// @throws FormatError as read_int8_module; structure, size: 4-bit parts that do not fit
   LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer);
 
   /// Rows [first, first + count) of the [outputs, inputs] weights, row after row into out.
@@ -32,7 +33,8 @@ class LayerReader {
 
   const StoredLayer& layer_;
   std::span<const std::byte> data_;
-  std::vector<float> scales_;  ///< SCB, or absmax of each block
+  std::vector<float> scales_;  ///< 4 bits: absmax of each block
+  Int8Module int8_;
   std::vector<float> table_;   ///< 4 bits: the value of each code
   std::optional<QuantState> state_;
 };

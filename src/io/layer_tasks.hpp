@@ -3,21 +3,20 @@
 // The same work for each layer of a model, on several threads; the results do not depend on how
 // many.
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
 
-#include "kvant/context.hpp"
 #include "kvant/executor.hpp"
 
 namespace kvant::io {
 
-/// Runs task(i) for i in [0, count), then done(how many are finished) under a lock. The error of
+/// Runs task(i) for i in [0, count), each followed by done(i) under a lock. The error of
 /// the first layer in order that failed is thrown when all threads have stopped.
 template <class Task, class Done>
 void for_each_layer(std::size_t count, int threads, Task&& task, Done&& done) {
   std::mutex mutex;
-  std::size_t finished = 0;
   std::size_t failed_at = count;
   std::exception_ptr failure;
   openmp_executor(threads)->parallel_for(static_cast<std::int64_t>(count),
@@ -27,7 +26,7 @@ void for_each_layer(std::size_t count, int threads, Task&& task, Done&& done) {
                                              try {
                                                task(index);
                                                const std::lock_guard lock(mutex);
-                                               done(++finished);
+                                               done(index);
                                              } catch (...) {
                                                const std::lock_guard lock(mutex);
                                                if (index < failed_at) {

@@ -69,7 +69,7 @@ std::string shorten_middle(const std::string& text, std::size_t width) {
 double round_up_nicely(double value) {
   if (!(value > 0) || !std::isfinite(value)) return 1;
   const double power = std::pow(10, std::floor(std::log10(value)));
-  for (const double step : {1.0, 2.0, 2.5, 5.0}) {
+  for (const double step : {1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0}) {
     if (step * power >= value) return step * power;
   }
   return 10 * power;

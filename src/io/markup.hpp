@@ -16,7 +16,8 @@ namespace kvant::io {
 /// The text in at most `width` characters, its middle replaced by "..." where it is longer.
 [[nodiscard]] std::string shorten_middle(const std::string& text, std::size_t width);
 
-/// The smallest of 1, 2, 2.5 or 5 times a power of ten that is at least value; 1 for 0.
+/// The smallest number not below value that is a power of ten times 1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6 or
+/// 8, so that its quarters are short too; 1 for 0.
 [[nodiscard]] double round_up_nicely(double value);
 
 }  // namespace kvant::io

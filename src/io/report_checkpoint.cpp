@@ -1,13 +1,14 @@
 #include "kvant/io/report_checkpoint.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
+#include <set>
 
 #include "io/json_sax.hpp"
 #include "io/layer_reader.hpp"
 #include "io/layer_tasks.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
 
 namespace kvant::io {
 namespace {
@@ -38,6 +39,9 @@ ErrorAccumulator compare_layer(const Checkpoint& model, const Checkpoint& quanti
     error.add(MatrixView<const float>(a.data(), count, cols),
               MatrixView<const float>(b.data(), count, cols));
   }
+  if (layer.after.form == StoredForm::int8) {
+    layer.outlier_columns = read_int8_module(quantized, layer.after.name).keep_columns;
+  }
   model.release(layer.before.name + ".weight");
   quantized.release(layer.after.name + ".weight");
   layer.error = error.metrics();
@@ -47,8 +51,7 @@ ErrorAccumulator compare_layer(const Checkpoint& model, const Checkpoint& quanti
 }
 
 /// Pairs the linear layers of both by name.
-std::vector<LayerReport> pair_layers(const Checkpoint& model, const Checkpoint& quantized,
-                                     const CheckpointReport& report,
+std::vector<LayerReport> pair_layers(const CheckpointReport& report,
                                      const std::vector<StoredLayer>& before,
                                      const std::vector<StoredLayer>& after) {
   std::map<std::string_view, const StoredLayer*> by_name;
@@ -56,6 +59,8 @@ std::vector<LayerReport> pair_layers(const Checkpoint& model, const Checkpoint& 
   std::vector<LayerReport> layers;
   for (const StoredLayer& layer : before) {
     const auto it = by_name.find(layer.name);
+    // Layers that are never quantized are rows of their own only where something happened to them.
+    if (layer.kept && (it == by_name.end() || it->second->scheme() == layer.scheme())) continue;
     if (it == by_name.end()) {
       throw Error(ErrorCode::invalid_argument, report.quantized + ": has no linear layer " +
                                                    in_quotes(layer.name) + ", which " +
@@ -73,10 +78,8 @@ std::vector<LayerReport> pair_layers(const Checkpoint& model, const Checkpoint& 
     row.bytes_after = it->second->bytes;
   }
   if (layers.empty()) {
-    throw Error(ErrorCode::invalid_argument, report.model + ": has no linear layers to compare");
+    throw Error(ErrorCode::unsupported, report.model + ": has no linear layers to compare");
   }
-  (void)model;
-  (void)quantized;
   return layers;
 }
 
@@ -118,17 +121,21 @@ CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
   constexpr CheckpointOptions kAllowTied{.allow_missing = true};
   const Checkpoint model(model_path, kAllowTied);
   const Checkpoint quantized(quantized_path, kAllowTied);
-  const std::string type = model_type_of(model_path);
-  const std::string quantized_type = model_type_of(quantized_path);
-  report.layers =
-      pair_layers(model, quantized, report, find_linear_layers(model, type),
-                  find_linear_layers(quantized, quantized_type.empty() ? type : quantized_type));
+  const ModelKind kind = model_kind_of(model_path);
+  ModelKind quantized_kind = model_kind_of(quantized_path);
+  if (quantized_kind.model_type.empty()) quantized_kind = kind;  // a file without its config.json
+  report.layers = pair_layers(report, find_linear_layers(model, kind),
+                              find_linear_layers(quantized, quantized_kind));
   std::vector<ErrorAccumulator> errors(report.layers.size());
+  std::uint64_t done_bytes = 0;
+  std::uint64_t all_bytes = 0;
+  for (const LayerReport& layer : report.layers) all_bytes += layer.bytes_before;
   for_each_layer(
       report.layers.size(), options.threads,
       [&](std::size_t i) { errors[i] = compare_layer(model, quantized, report.layers[i]); },
-      [&](std::size_t done) {
-        if (options.progress) options.progress(done, report.layers.size());
+      [&](std::size_t i) {
+        done_bytes += report.layers[i].bytes_before;
+        if (options.progress) options.progress(done_bytes, all_bytes, report.layers[i].before.name);
       });
   ErrorAccumulator total;
   for (const ErrorAccumulator& error : errors) total.add(error);

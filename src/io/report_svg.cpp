@@ -2,11 +2,14 @@
 // the left and its size before and after on the right.
 //
 //   name                        SQNR                         bytes
-//   h.0.attn.c_attn   int8     |=============== 44.1        |====--------- 12 KB of 49 KB
+//   h.0.attn.c_attn   int8     |--------------o      44.1   |====--------- 12 KB of 49 KB
+//
+// SQNR is drawn as points, whose axis need not begin at 0: layers differ by few decibels.
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "io/markup.hpp"
 #include "io/text_table.hpp"
@@ -48,11 +51,16 @@ class Chart {
     std::size_t label = 12;
     for (const LayerReport& layer : report.layers) {
       label = std::max(label, display_width(label_of(layer)));
-      if (std::isfinite(layer.error.sqnr_db)) sqnr_ = std::max(sqnr_, layer.error.sqnr_db);
+      if (std::isfinite(layer.error.sqnr_db)) {
+        high_ = std::max(high_, layer.error.sqnr_db);
+        low_ = std::min(low_, layer.error.sqnr_db);
+      }
       bytes_ = std::max({bytes_, static_cast<double>(layer.bytes_before),
                          static_cast<double>(layer.bytes_after)});
     }
-    sqnr_ = std::max(10.0, std::ceil(sqnr_ / 10) * 10);
+    low_ = std::isfinite(low_) ? std::floor((low_ - 2) / 5) * 5 : 0;
+    // Four equal steps of a whole number of decibels.
+    high_ = low_ + std::max(8.0, std::ceil((high_ - low_) / 4) * 4);
     bytes_ = round_up_nicely(bytes_);
     scheme_x_ = kMargin + static_cast<double>(label) * kCharacter + 12;
     error_x_ = scheme_x_ + kSchemeWidth;
@@ -71,15 +79,15 @@ class Chart {
            ".h{font-size:12px;font-weight:bold;fill:#111827}</style>\n" +
            "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
     heading();
-    axis(error_x_, sqnr_, 5, [](double value) { return number_text(value, 4); });
-    axis(size_x_, bytes_, 4,
+    axis(error_x_, low_, high_, [](double value) { return number_text(value, 4); });
+    axis(size_x_, 0, bytes_,
          [](double value) { return bytes_text(static_cast<std::uint64_t>(value)); });
+    total_line();
     double y = kTop;
     for (const LayerReport& layer : report_.layers) {
       row(layer, y);
       y += kRow;
     }
-    total_line();
     return out_ + "</svg>\n";
   }
 
@@ -115,18 +123,19 @@ class Chart {
          "whole model " + bytes_text(report_.bytes_before) + " -> " +
              bytes_text(report_.bytes_after) + ", total SQNR " +
              decibel_text(report_.total.sqnr_db) + (finite(report_.total) ? " dB" : ""));
-    text(error_x_, kTop - 22, "h", "SQNR of the weights, dB (longer is better)");
+    text(error_x_, kTop - 22, "h", "SQNR of the weights, dB (right is better)");
     text(size_x_, kTop - 22, "h", "bytes after (grey: before)");
   }
 
   static bool finite(const ErrorMetrics& error) { return std::isfinite(error.sqnr_db); }
 
   template <class Label>
-  void axis(double x, double top, int steps, Label&& label) {
-    for (int i = 0; i <= steps; ++i) {
-      const double at = x + kPanel * i / steps;
+  void axis(double x, double low, double high, Label&& label) {
+    constexpr int kSteps = 4;
+    for (int i = 0; i <= kSteps; ++i) {
+      const double at = x + kPanel * i / kSteps;
       line(at, kTop - 3, at, bottom_ + 3, "stroke=\"#e5e7eb\"");
-      text(at, kTop - 7, "a", label(top * i / steps), " text-anchor=\"middle\"");
+      text(at, kTop - 7, "a", label(low + (high - low) * i / kSteps), " text-anchor=\"middle\"");
     }
   }
 
@@ -140,9 +149,16 @@ class Chart {
     text(scheme_x_, base, "m", scheme.substr(0, 6),
          " fill=\"" + std::string(color_of(scheme)) + "\"");
     const double db = layer.error.sqnr_db;
-    const double length = std::isfinite(db) ? kPanel * std::clamp(db / sqnr_, 0.0, 1.0) : 0;
-    if (std::isfinite(db)) bar(error_x_, bar_y, length, kBar, color_of(scheme));
-    text(error_x_ + length + 5, base, "n", decibel_text(db));
+    if (!std::isnan(db)) {  // an exact layer stands at the right end, hollow
+      const double x = error_x(db);
+      const std::string color(color_of(scheme));
+      line(error_x_, y + kRow / 2, x, y + kRow / 2,
+           "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
+      out_ += "<circle cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y + kRow / 2) +
+              "\" r=\"4.5\" stroke=\"" + color + "\" stroke-width=\"1.5\" fill=\"" +
+              (std::isinf(db) ? "#ffffff" : color) + "\"/>\n";
+    }
+    text(error_x_ + kPanel + 12, base, "n", decibel_text(db));
     const double before = kPanel * static_cast<double>(layer.bytes_before) / bytes_;
     const double after = kPanel * static_cast<double>(layer.bytes_after) / bytes_;
     bar(size_x_, bar_y, before, kBar, "#cbd0d8");
@@ -154,15 +170,20 @@ class Chart {
 
   void total_line() {
     if (!finite(report_.total)) return;
-    const double x = error_x_ + kPanel * std::clamp(report_.total.sqnr_db / sqnr_, 0.0, 1.0);
+    const double x = error_x(report_.total.sqnr_db);
     line(x, kTop - 3, x, bottom_ + 8, "stroke=\"#111827\" stroke-dasharray=\"3 3\"");
     text(x, bottom_ + 21, "n", "total " + decibel_text(report_.total.sqnr_db) + " dB",
          " text-anchor=\"middle\"");
   }
 
+  [[nodiscard]] double error_x(double db) const {
+    return error_x_ + kPanel * std::clamp((db - low_) / (high_ - low_), 0.0, 1.0);
+  }
+
   const CheckpointReport& report_;
   std::string out_;
-  double sqnr_ = 0;   ///< right end of the left axis
+  double low_ = std::numeric_limits<double>::infinity();  ///< ends of the left axis, dB
+  double high_ = 0;
   double bytes_ = 1;  ///< right end of the right axis
   double scheme_x_ = 0;
   double error_x_ = 0;

@@ -1,12 +1,11 @@
 #include "kvant/io/stored_layer.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <optional>
+#include <system_error>
 
-#include "io/json_sax.hpp"
-#include "io/json_tree.hpp"
+#include "io/architectures.hpp"
+#include "io/model_config.hpp"
 #include "io/quant_state.hpp"
 
 namespace kvant::io {
@@ -14,31 +13,6 @@ namespace {
 
 constexpr std::string_view kWeight = ".weight";
 constexpr std::uint64_t kMaxDimension = std::uint64_t{1} << 31;
-
-/// Last parts of module names that are tables or output heads in the models of the hub: their
-/// weights are two-dimensional, but no layer that is quantized.
-constexpr std::array kNoLinear{"wte",
-                               "wpe",
-                               "embed_tokens",
-                               "embed_positions",
-                               "embed_in",
-                               "shared",
-                               "tok_embeddings",
-                               "word_embeddings",
-                               "position_embeddings",
-                               "embeddings",
-                               "lm_head",
-                               "embed_out",
-                               "token_type_embeddings",
-                               "token_embedding",
-                               "decoder",
-                               "position_embedding",
-                               "relative_attention_bias"};
-
-std::string_view last_part(std::string_view module) {
-  const std::size_t dot = module.rfind('.');
-  return dot == std::string_view::npos ? module : module.substr(dot + 1);
-}
 
 bool is_small_matrix(const TensorInfo& info) {
   return info.shape.size() == 2 && info.shape[0] > 0 && info.shape[1] > 0 &&
@@ -58,7 +32,7 @@ std::uint64_t bytes_of(const Checkpoint& checkpoint, const std::string& name) {
 }
 
 std::optional<StoredLayer> layer_of(const Checkpoint& checkpoint, const TensorInfo& weight,
-                                    std::string_view model_type) {
+                                    const Architecture& architecture) {
   StoredLayer layer;
   layer.name = weight.name.substr(0, weight.name.size() - kWeight.size());
   layer.dtype = weight.dtype;
@@ -81,12 +55,15 @@ std::optional<StoredLayer> layer_of(const Checkpoint& checkpoint, const TensorIn
     layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
     layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
     layer.scales = bytes_of(checkpoint, layer.name + ".SCB") +
-                   bytes_of(checkpoint, layer.name + ".weight_format");
+                   bytes_of(checkpoint, layer.name + ".weight_format") +
+                   bytes_of(checkpoint, layer.name + ".kvant_keep_columns") +
+                   bytes_of(checkpoint, layer.name + ".kvant_keep_weights");
   } else if (describe(weight.dtype).kind == DTypeKind::floating) {
-    const std::string_view last = last_part(layer.name);
-    if (std::find(kNoLinear.begin(), kNoLinear.end(), last) != kNoLinear.end()) return std::nullopt;
-    // GPT-2's Conv1D multiplies from the other side.
-    layer.transposed = model_type == "gpt2";
+    const ModuleKind kind = architecture.judge(layer.name, weight);
+    if (kind == ModuleKind::other) return std::nullopt;
+    layer.kept = kind == ModuleKind::kept_linear;
+    // GPT-2's Conv1D multiplies from the other side; output heads are none.
+    layer.transposed = architecture.transposed() && !layer.kept;
     layer.outputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 1 : 0]);
     layer.inputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 0 : 1]);
   } else {
@@ -152,12 +129,12 @@ bool natural_less(std::string_view a, std::string_view b) noexcept {
   return a < b;  // "h.1" and "h.01": any fixed order
 }
 
-std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint,
-                                            std::string_view model_type) {
+std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint, const ModelKind& kind) {
+  const Architecture architecture = Architecture::of(kind.model_type, kind.vocabulary);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
     if (!info->name.ends_with(kWeight)) continue;
-    if (auto layer = layer_of(checkpoint, *info, model_type)) layers.push_back(std::move(*layer));
+    if (auto layer = layer_of(checkpoint, *info, architecture)) layers.push_back(std::move(*layer));
   }
   std::sort(layers.begin(), layers.end(), [](const StoredLayer& a, const StoredLayer& b) {
     return natural_less(a.name, b.name);
@@ -165,15 +142,14 @@ std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint,
   return layers;
 }
 
-std::string model_type_of(const std::filesystem::path& checkpoint) {
+ModelKind model_kind_of(const std::filesystem::path& checkpoint) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(checkpoint, ignored);
   const auto file = (folder ? checkpoint : checkpoint.parent_path()) / "config.json";
   if (!std::filesystem::exists(file, ignored)) return {};
   try {
-    const auto config = read_json_tree(file);
-    const auto it = config.find("model_type");
-    return it != config.end() && it->is_string() ? it->get<std::string>() : std::string();
+    const ModelConfig config(file);
+    return {config.model_type(), config.vocabulary()};
   } catch (const Error&) {
     return {};
   }

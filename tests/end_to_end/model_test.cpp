@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <kvant/error.hpp>
+#include <kvant/io/glob.hpp>
 #include <string>
 
 #include "end_to_end/model_builder.hpp"
@@ -182,10 +183,10 @@ TEST_CASE("model: skipped layers stay in float") {
   CHECK(logits("int8", {"transformer.h.0.*"}) != logits("int8", {}));
   CHECK(logits("int8", {"lm_head"}) == logits("int8", {}));
   CHECK_THROWS_AS(logits("int8", {"h.0.*"}), gpt_bigcode::UsageError);
-  CHECK(gpt_bigcode::glob_match("*.h.?.mlp.*", "transformer.h.0.mlp.c_fc"));
-  CHECK_FALSE(gpt_bigcode::glob_match("*.h.?.mlp.*", "transformer.h.10.mlp.c_fc"));
-  CHECK(gpt_bigcode::glob_match("*a*b", "xaaxbb"));
-  CHECK_FALSE(gpt_bigcode::glob_match("", "x"));
+  CHECK(kvant::io::glob_match("*.h.?.mlp.*", "transformer.h.0.mlp.c_fc"));
+  CHECK_FALSE(kvant::io::glob_match("*.h.?.mlp.*", "transformer.h.10.mlp.c_fc"));
+  CHECK(kvant::io::glob_match("*a*b", "xaaxbb"));
+  CHECK_FALSE(kvant::io::glob_match("", "x"));
 }
 
 TEST_CASE("model: outlier columns keep their weights after calibration") {

@@ -14,12 +14,13 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/io/stored_layer.hpp"
 
 namespace kvant::io {
 
 /// What a tensor is in its model.
 enum class TensorRole : std::uint8_t {
-  parameter,      ///< trained, and no linear layer's weight
+  parameter,      ///< trained, and no weight that can be quantized
   linear_weight,  ///< [outputs, inputs] of a linear layer, floating or codes
   scale,          ///< scales, tables and formats that belong to codes
   buffer,         ///< constants: position ids, masks, running statistics
@@ -65,8 +66,7 @@ inline constexpr FootprintRule kFootprintQuantoInt8{
                                             const FootprintRule& rule = kFootprintAsStored);
 
 /// All tensors of a checkpoint with their roles.
-/// @param model_type  see find_linear_layers
 [[nodiscard]] KVANT_API std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint,
-                                                               std::string_view model_type = {});
+                                                               const ModelKind& kind = {});
 
 }  // namespace kvant::io

@@ -16,7 +16,7 @@
 
 namespace kvant::io {
 
-struct CheckpointSummary {
+struct CheckpointContents {
   std::string path;
   std::string model_type;           ///< of config.json; empty where there is none
   std::vector<std::string> files;   ///< names, in the order of their tensors
@@ -35,11 +35,11 @@ struct CheckpointSummary {
 /// Opens a checkpoint (a folder, a .safetensors file, an index) with all checks of the reader. The
 /// elements themselves are not read.
 /// @throws FormatError, Error io
-[[nodiscard]] KVANT_API CheckpointSummary inspect_checkpoint(const std::filesystem::path& path);
+[[nodiscard]] KVANT_API CheckpointContents inspect_checkpoint(const std::filesystem::path& path);
 
 /// An aligned table of the tensors, the linear layers by form, and the footprint.
-[[nodiscard]] KVANT_API std::string to_text(const CheckpointSummary& summary);
+[[nodiscard]] KVANT_API std::string to_text(const CheckpointContents& contents);
 /// One JSON object; sizes in bytes.
-[[nodiscard]] KVANT_API std::string to_json(const CheckpointSummary& summary);
+[[nodiscard]] KVANT_API std::string to_json(const CheckpointContents& contents);
 
 }  // namespace kvant::io

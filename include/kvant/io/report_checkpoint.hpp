@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvant/config.hpp"
@@ -45,13 +46,14 @@ struct CheckpointReport {
 
 struct ReportOptions {
   int threads = 0;  ///< 0: all
-  /// Called after each layer with how many are done, never by two threads at once.
-  std::function<void(std::size_t done, std::size_t count)> progress = nullptr;
+  /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the
+  /// working threads, one call at a time.
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
 };
 
 /// Memory: one block of rows per thread (a few MiB each), whatever the size of the model.
-/// @throws FormatError for a broken file; Error invalid_argument: no linear layers, or a layer that
-///         the other checkpoint does not have; shape_mismatch: a layer of another shape there
+/// @throws FormatError for a broken file; Error unsupported: no linear layers; shape_mismatch: a
+///         layer that the other checkpoint does not have, or has in another shape
 [[nodiscard]] KVANT_API CheckpointReport report_checkpoint(const std::filesystem::path& model,
                                                            const std::filesystem::path& quantized,
                                                            const ReportOptions& options = {});

@@ -5,6 +5,8 @@
 /// 8-bit and 4-bit forms that bitsandbytes writes.
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +32,7 @@ struct StoredLayer {
   std::int64_t outputs = 0;
   std::int64_t inputs = 0;
   bool transposed = false;   ///< a floating weight that stands as [inputs, outputs] (Conv1D)
+  bool kept = false;         ///< one that transformers never quantizes (output heads, T5's wo)
   std::uint64_t bytes = 0;   ///< of the weight with its scales; the bias is not in it
   std::uint64_t scales = 0;  ///< of these, bytes of scales, tables and formats
 
@@ -41,18 +44,23 @@ struct StoredLayer {
 /// "fp32" for float32, "fp16", "bf16"; the dtype's own name for others.
 [[nodiscard]] KVANT_API std::string_view scheme_of(DType dtype) noexcept;
 
-/// The linear layers, in the order of their names with numbers as numbers (h.2 before h.10).
-/// A quantized weight always is one; a floating weight is one where model_type's architecture says
-/// so, and for an architecture that kvant does not know if it is two-dimensional and neither an
-/// embedding nor an output head by its name.
-/// @param model_type as in config.json; empty: not known
-/// @throws FormatError structure: a 4-bit weight whose description cannot be read
-[[nodiscard]] KVANT_API std::vector<StoredLayer> find_linear_layers(
-    const Checkpoint& checkpoint, std::string_view model_type = {});
+/// What config.json says that decides which weights are linear layers.
+struct ModelKind {
+  std::string model_type = {};  ///< "gpt_bigcode", ...; empty: not known
+  std::optional<std::uint64_t> vocabulary = {};
+};
 
-/// The "model_type" in the config.json beside a checkpoint; empty where there is none or it cannot
-/// be read (verify_checkpoint says why).
-[[nodiscard]] KVANT_API std::string model_type_of(const std::filesystem::path& checkpoint);
+/// From the config.json beside a checkpoint; empty where there is none or it cannot be read
+/// (verify_checkpoint says why).
+[[nodiscard]] KVANT_API ModelKind model_kind_of(const std::filesystem::path& checkpoint);
+
+/// The linear layers, in the order of their names with numbers as numbers (h.2 before h.10).
+/// A quantized weight always is one. A floating weight is one where its architecture says so (the
+/// same tables that quantize_checkpoint uses), and for an architecture that kvant does not know if
+/// it is two-dimensional and neither an embedding nor an output head by its name.
+/// @throws FormatError structure: a 4-bit weight whose description cannot be read
+[[nodiscard]] KVANT_API std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint,
+                                                                    const ModelKind& kind = {});
 
 /// True where a comes before b, runs of digits compared as numbers.
 [[nodiscard]] KVANT_API bool natural_less(std::string_view a, std::string_view b) noexcept;

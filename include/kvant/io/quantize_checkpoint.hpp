@@ -1,0 +1,137 @@
+#pragma once
+
+/// @file
+/// Quantizing a model folder in Hugging Face form into another one, and back, without Python and
+/// without ever holding the model: memory is a few megabytes per thread, whatever its size (and one
+/// tensor as stored where GPT-2 stores it transposed).
+///
+///     kvant::io::quantize_checkpoint("model", "model-int8");
+///     kvant::io::quantize_checkpoint("model", "model-mix", {
+///         .scheme = kvant::io::WeightScheme::llm_int8,
+///         .rules = {{"*.h.0.*", kvant::io::WeightScheme::fp16}},
+///         .job = {.force = true}});
+///
+/// The result loads in transformers as a bitsandbytes 8-bit model: codes and scales are that
+/// library's own, byte for byte. int8_checkpoint.hpp describes the tensors.
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/dtype.hpp"
+#include "kvant/io/checkpoint_writer.hpp"
+#include "kvant/llm_int8.hpp"
+
+namespace kvant::io {
+
+/// What becomes of a linear layer's weight.
+enum class WeightScheme : std::uint8_t {
+  keep,      ///< as it is stored
+  llm_int8,  ///< bitsandbytes' 8-bit form, outlier features in floating point at run time
+  int8,      ///< the same with llm_int8_threshold 0: no outlier features
+  fp16,
+  bf16,
+  fp32,
+};
+
+/// "llm-int8", "int8", "fp16", ...
+[[nodiscard]] KVANT_API std::string_view to_string(WeightScheme scheme) noexcept;
+[[nodiscard]] KVANT_API std::optional<WeightScheme> weight_scheme_from_name(
+    std::string_view name) noexcept;
+
+/// Layers whose full module name matches a pattern (glob.hpp).
+struct LayerRule {
+  std::string pattern;
+  WeightScheme scheme = WeightScheme::keep;
+};
+
+/// What long jobs share.
+struct JobOptions {
+  std::uint64_t max_shard_size = kDefaultShardSize;
+  bool force = false;  ///< replace an output folder that is there (empty or a checkpoint)
+  /// Threads that read, compute and write; 0: all, and at least two, so that these overlap.
+  int threads = 0;
+  /// Set to true from anywhere (a signal handler) to stop: Error cancelled, nothing is left.
+  const std::atomic<bool>* cancel = nullptr;
+  /// Bytes of the source that are done, of how many, and the tensor just worked on. Called from the
+  /// working threads, one call at a time.
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view tensor)> progress =
+      {};
+};
+
+struct QuantizeCheckpointOptions {
+  /// Of all linear layers that no rule names. The float schemes also convert the other tensors.
+  WeightScheme scheme = WeightScheme::llm_int8;
+  /// The last rule that matches a layer decides; {pattern, keep} skips. A pattern that matches no
+  /// linear layer is an error.
+  std::vector<LayerRule> rules = {};
+  float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
+  /// Module -> ascending input features whose weights are kept in half precision beside the codes.
+  std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
+  /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.
+  Outliers outliers = Outliers::per_call;
+  bool dry_run = false;  ///< plan and check; write nothing
+  JobOptions job = {};
+};
+
+/// A linear layer in the result.
+struct PlannedLayer {
+  std::string name;
+  WeightScheme scheme = WeightScheme::keep;
+  DType stored = DType::float32;     ///< of the source
+  std::vector<std::uint64_t> shape;  ///< of the source
+  std::int64_t kept_columns = 0;
+  std::uint64_t bytes_before = 0;  ///< of the weight
+  std::uint64_t bytes_after = 0;   ///< of the weight, its scales and kept columns
+};
+
+struct CheckpointSummary {
+  std::string model_type;
+  std::vector<PlannedLayer> layers;       ///< ascending by name; kept linear layers too
+  std::vector<std::string> skip_modules;  ///< llm_int8_skip_modules, if there are 8-bit layers
+  std::uint64_t bytes_before = 0;         ///< of all tensors
+  std::uint64_t bytes_after = 0;
+  std::vector<std::string> shards;        ///< names of the result's safetensors files
+  std::vector<std::string> copied_files;  ///< tokenizer, generation settings, ...
+  std::vector<std::string> warnings;      ///< the library never prints
+};
+
+/// Which layers: what transformers replaces for the model_type (a table: gpt_bigcode, gpt2, llama,
+/// mistral, qwen2, opt, bloom, gpt_neox, bert, t5), else all two-dimensional weights that are no
+/// embedding and no output head, with a warning. Biases and all other tensors keep their stored
+/// dtype. config.json gets its quantization_config and is otherwise preserved; tokenizer and
+/// generation files are copied.
+/// @param model a folder with config.json and safetensors files; @param output appears whole or not
+///        at all
+/// @throws FormatError as Checkpoint does; Error unsupported (quantized already, a layer of another
+///         dtype than F32, F16 and BF16), not_finite (a weight that is NaN or infinite, or beyond
+///         fp16 in an 8-bit layer), invalid_argument (a rule that matches nothing, int8 and
+///         llm_int8 in one model, output = input, kept columns), out_of_range, io, cancelled
+KVANT_API CheckpointSummary quantize_checkpoint(const std::filesystem::path& model,
+                                                const std::filesystem::path& output,
+                                                const QuantizeCheckpointOptions& options = {});
+
+struct DequantizeCheckpointOptions {
+  /// float32, float16 or bfloat16, of all float tensors; nothing: what config.json names, else
+  /// float32.
+  std::optional<DType> dtype = {};
+  bool dry_run = false;  ///< plan and check; write nothing
+  JobOptions job = {};
+};
+
+/// 8-bit layers become float ones: weight = code * SCB / 127 (kept columns as kept), as
+/// bitsandbytes computes it, rounded to the dtype; config.json loses its quantization_config.
+/// @throws as quantize_checkpoint; FormatError as read_int8_module; Error unsupported: there is no
+///         8-bit layer
+KVANT_API CheckpointSummary dequantize_checkpoint(const std::filesystem::path& model,
+                                                  const std::filesystem::path& output,
+                                                  const DequantizeCheckpointOptions& options = {});
+
+}  // namespace kvant::io

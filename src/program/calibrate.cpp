@@ -1,0 +1,87 @@
+#include "calibrate.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "kvant/error.hpp"
+#if KVANT_PROGRAM_GPT_BIGCODE
+#include <unistd.h>
+
+#include "calibration.hpp"
+#include "config.hpp"
+#include "interrupt.hpp"
+#include "json_file.hpp"
+#include "kvant/context.hpp"
+#include "tokenizer.hpp"
+#endif
+
+namespace kvant::program {
+
+OutlierColumns read_outlier_columns(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) throw Error(ErrorCode::io, file + ": cannot be read");
+  const nlohmann::json json = nlohmann::json::parse(stream, nullptr, false);
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::invalid_file,
+                file + ": " + what +
+                    "; wanted is an object of module names and lists of columns, like "
+                    "{\"transformer.h.0.attn.c_attn\": [3, 17]}");
+  };
+  if (!json.is_object()) refuse("not a JSON object");
+  OutlierColumns result;
+  for (const auto& [module, columns] : json.items()) {
+    if (!columns.is_array()) refuse("the value of \"" + module.substr(0, 80) + "\" is no list");
+    std::vector<std::int64_t>& list = result[module];
+    for (const nlohmann::json& column : columns) {
+      if (!column.is_number_unsigned() || column.get<std::uint64_t>() > INT64_MAX) {
+        refuse("\"" + module.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
+               ", which is no column");
+      }
+      list.push_back(column.get<std::int64_t>());
+    }
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+  }
+  return result;
+}
+
+#if KVANT_PROGRAM_GPT_BIGCODE
+
+OutlierColumns find_outlier_columns(const std::string& model, const std::string& text_file,
+                                    float threshold, int threads, bool quiet) {
+  const std::filesystem::path folder(model);
+  const gpt_bigcode::Config config = gpt_bigcode::load_config(folder / "config.json");
+  const gpt_bigcode::Tokenizer tokenizer(folder / "tokenizer.json");
+  std::vector<gpt_bigcode::TokenId> ids = {static_cast<gpt_bigcode::TokenId>(config.bos_token_id)};
+  const std::vector<gpt_bigcode::TokenId> text =
+      tokenizer.encode(gpt_bigcode::read_text_file(text_file));
+  ids.insert(ids.end(), text.begin(), text.end());
+  Context context(ContextOptions{.threads = threads});
+  const bool terminal = !quiet && ::isatty(STDERR_FILENO) != 0;
+  const auto progress = [&](std::int64_t block, std::int64_t count) {
+    if (interrupted()) throw Error(ErrorCode::cancelled, "stopped; nothing was written");
+    if (terminal) {
+      std::fprintf(stderr, "\r\033[Kcalibrating block %lld of %lld",
+                   static_cast<long long>(block + 1), static_cast<long long>(count));
+    }
+  };
+  OutlierColumns result =
+      gpt_bigcode::find_outlier_columns(context, folder, config, ids, threshold, progress);
+  if (terminal) std::fprintf(stderr, "\r\033[K");
+  return result;
+}
+
+#else
+
+OutlierColumns find_outlier_columns(const std::string&, const std::string&, float, int, bool) {
+  throw Error(ErrorCode::unsupported,
+              "--calibrate needs the gpt_bigcode example, which this program was built without; "
+              "give a list instead (--keep-outliers)");
+}
+
+#endif
+
+}  // namespace kvant::program

@@ -1,0 +1,32 @@
+#pragma once
+
+// What the subcommands' command lines share.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "commands.hpp"
+
+namespace kvant::program {
+
+/// A wrong command line: exit code 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Parses the words after the subcommand's name.
+/// @return false: --help was asked for and printed
+/// @throws UsageError
+bool parse(CLI::App& app, const Arguments& arguments);
+
+/// "5GB", "500 MB", "2GiB", "1000000"; powers of 1000, or of 1024 with an i.
+/// @throws UsageError, naming the option
+std::uint64_t parse_size(const std::string& text, const char* option);
+
+/// "1.23 GB"
+std::string size_text(std::uint64_t bytes);
+
+}  // namespace kvant::program

@@ -1,0 +1,34 @@
+// kvant inspect: what a checkpoint holds.
+
+#include <iostream>
+#include <string>
+
+#include "command_line.hpp"
+#include "kvant/io/inspect_checkpoint.hpp"
+
+namespace kvant::program {
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant inspect MODEL\n"
+    "  kvant inspect model.safetensors --json\n\n"
+    "Lists tensors, dtypes, shapes and bytes, how each linear layer is stored, and the model's\n"
+    "footprint as it is and as it would be in other types. The elements are not read: see\n"
+    "kvant verify.\n";
+
+}  // namespace
+
+int inspect_command(const Arguments& arguments) {
+  std::string path;
+  bool json = false;
+  CLI::App app(kDescription, "kvant inspect");
+  app.add_option("PATH", path, "a folder, a .safetensors file, or an index")->required();
+  app.add_flag("--json", json, "one JSON object instead of tables");
+  if (!parse(app, arguments)) return 0;
+  const io::CheckpointContents contents = io::inspect_checkpoint(path);
+  std::cout << (json ? to_json(contents) : to_text(contents));
+  return 0;
+}
+
+}  // namespace kvant::program

@@ -1,0 +1,110 @@
+// kvant: quantizes model checkpoints. Dispatches to the subcommands; the library does the work.
+//
+// Exit codes: 0, 1 (a file, the model, the machine, interrupted), 2 (the command line).
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "command_line.hpp"
+#include "commands.hpp"
+#include "kvant/error.hpp"
+#include "kvant/version.hpp"
+
+namespace {
+
+using kvant::program::Arguments;
+
+struct Command {
+  const char* name;
+  const char* summary;
+  int (*run)(const Arguments&);
+};
+
+constexpr std::array kCommands = {
+    Command{"quantize", "write a smaller checkpoint (8-bit, fp16, bf16)",
+            kvant::program::quantize_command},
+    Command{"dequantize", "write a float checkpoint from an 8-bit one",
+            kvant::program::dequantize_command},
+    Command{"inspect", "list tensors, shapes, schemes and the footprint",
+            kvant::program::inspect_command},
+    Command{"report", "compare a model with its quantized form, layer by layer",
+            kvant::program::report_command},
+    Command{"verify", "check every byte, and list what is wrong", kvant::program::verify_command},
+    Command{"select", "propose a scheme per layer under a budget of error or size",
+            kvant::program::select_command},
+};
+
+void print_help() {
+  std::cout << "Examples:\n"
+               "  kvant quantize MODEL OUT --scheme llm-int8\n"
+               "  kvant report MODEL OUT --html report.html\n"
+               "  kvant dequantize OUT BACK --dtype fp16\n\n"
+               "MODEL is a folder in Hugging Face form: config.json and safetensors files.\n\n"
+               "Commands (each has --help):\n";
+  for (const Command& command : kCommands) {
+    std::string name = command.name;
+    name.resize(std::max<std::size_t>(name.size(), 12), ' ');
+    std::cout << "  " << name << command.summary << "\n";
+  }
+  std::cout << "\nkvant " << KVANT_VERSION_STRING << ". Exit codes: 0 done, 1 failed, 2 wrong command "
+            << "line.\n";
+}
+
+/// One line, whatever the message holds.
+int fail(const std::string& message, int code) {
+  std::string line = "kvant: " + message;
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+  return code;
+}
+
+int run(const Arguments& words) {
+  if (words.empty()) {
+    print_help();
+    return 2;
+  }
+  if (words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    print_help();
+    return 0;
+  }
+  if (words[0] == "--version") {
+    std::cout << "kvant " << KVANT_VERSION_STRING << "\n";
+    return 0;
+  }
+  for (const Command& command : kCommands) {
+    if (words[0] == command.name) return command.run(Arguments(words.begin() + 1, words.end()));
+  }
+  throw kvant::program::UsageError("there is no command " + words[0].substr(0, 40) +
+                                   " (try kvant --help)");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A file above its size limit, or a closed pipe, is an error to report, not the end.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const int code = run(Arguments(argv + std::min(argc, 1), argv + argc));
+    std::cout.flush();
+    if (std::fflush(stdout) != 0 || !std::cout) return fail("cannot write to standard output", 1);
+    return code;
+  } catch (const kvant::program::UsageError& error) {
+    return fail(error.what(), 2);
+  } catch (const kvant::Error& error) {
+    // What the library calls an invalid argument came from the command line.
+    return fail(error.what(), error.code() == kvant::ErrorCode::invalid_argument ? 2 : 1);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory", 1);
+  } catch (const std::exception& error) {
+    return fail(error.what(), 1);
+  }
+}

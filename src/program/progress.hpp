@@ -1,0 +1,36 @@
+#pragma once
+
+// Progress on stderr: a line that is drawn again and again on a terminal, a plain line now and then
+// in a pipe or a file.
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace kvant::program {
+
+class Progress {
+ public:
+  /// @param quiet show nothing
+  explicit Progress(bool quiet);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void update(std::uint64_t done, std::uint64_t total, std::string_view tensor);
+  /// Takes the bar away (what was printed as lines stays).
+  void finish();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  [[nodiscard]] std::string status(std::uint64_t done, std::uint64_t total) const;
+
+  bool terminal_;
+  bool quiet_;
+  bool drawn_ = false;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_;
+};
+
+}  // namespace kvant::program

@@ -1,0 +1,140 @@
+// kvant quantize: a float checkpoint to a smaller one.
+
+#include <chrono>
+#include <string>
+
+#include "calibrate.hpp"
+#include "command_line.hpp"
+#include "job_options.hpp"
+
+namespace kvant::program {
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant quantize MODEL OUT\n"
+    "  kvant quantize MODEL OUT --scheme llm-int8 --skip 'transformer.h.0.*'\n"
+    "  kvant quantize MODEL OUT --only '*.mlp.*=llm-int8' --dry-run\n"
+    "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n\n"
+    "Writes the folder OUT from the folder MODEL (config.json, safetensors files). 8-bit results\n"
+    "load in transformers as bitsandbytes models, and in kvant's programs. OUT appears whole or\n"
+    "not at all; memory does not grow with the model.\n";
+
+io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
+  const auto scheme = io::weight_scheme_from_name(name);
+  if (!scheme || *scheme == io::WeightScheme::keep) {
+    throw UsageError(where + ": " + name.substr(0, 40) +
+                     " is not one of llm-int8, int8, fp16, bf16, fp32");
+  }
+  return *scheme;
+}
+
+io::LayerRule parse_only(const std::string& text) {
+  const std::size_t equals = text.rfind('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw UsageError("--only " + text.substr(0, 80) +
+                     ": not PATTERN=SCHEME, like 'transformer.h.*.mlp.*=int8'");
+  }
+  return {text.substr(0, equals), scheme_of(text.substr(equals + 1), "--only")};
+}
+
+Outliers parse_outliers(const std::string& name) {
+  if (name == "per-call") return Outliers::per_call;
+  if (name == "per-row") return Outliers::per_row;
+  if (name == "calibrated") return Outliers::calibrated;
+  throw UsageError("--outliers " + name.substr(0, 40) +
+                   " is not one of per-call, per-row, calibrated");
+}
+
+}  // namespace
+
+int quantize_command(const Arguments& arguments) {
+  std::string model;
+  std::string output;
+  std::string scheme;
+  std::vector<std::string> skip;
+  std::vector<std::string> only;
+  std::string calibrate;
+  std::string keep_outliers;
+  std::string outliers = "per-call";
+  JobFlags flags;
+  io::QuantizeCheckpointOptions options;
+
+  CLI::App app(kDescription, "kvant quantize");
+  app.add_option("MODEL", model, "the folder to read")->required();
+  app.add_option("OUT", output, "the folder to write")->required();
+  app.add_option("--scheme", scheme,
+                 "llm-int8, int8 (the same without outlier features), fp16, bf16 or fp32\n"
+                 "(default: llm-int8; with --only, the other layers stay as they are)")
+      ->type_name("NAME");
+  auto* threshold = app.add_option("--threshold", options.threshold,
+                                   "llm-int8: inputs of at least this magnitude are outliers\n"
+                                   "(default: 6)")
+                        ->type_name("T");
+  app.add_option("--skip", skip,
+                 "keep layers as they are whose full name matches, e.g. '*.h.0.*';\n"
+                 "may be repeated")
+      ->type_name("PATTERN")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--only", only, "a scheme for the layers that match; may be repeated")
+      ->type_name("PATTERN=SCHEME")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  auto* calibrate_option =
+      app.add_option(
+             "--calibrate", calibrate,
+             "gpt_bigcode models: find the outlier features by running this text, and keep\n"
+             "their weights in fp16 too (read by kvant, ignored by transformers)")
+          ->type_name("FILE");
+  app.add_option("--keep-outliers", keep_outliers,
+                 "the same from a list: JSON, module name -> columns")
+      ->type_name("FILE")
+      ->excludes(calibrate_option);
+  app.add_option("--outliers", outliers,
+                 "how kvant chooses outlier features at run time: per-call, per-row (a row's\n"
+                 "result does not depend on its neighbours) or calibrated (only the kept ones)")
+      ->type_name("NAME");
+  flags.add_to(app);
+  if (!parse(app, arguments)) return 0;
+
+  options.scheme = io::WeightScheme::llm_int8;
+  if (!scheme.empty()) {
+    options.scheme = scheme_of(scheme, "--scheme");
+  } else if (!only.empty()) {
+    options.scheme = io::WeightScheme::keep;
+  }
+  for (const std::string& text : only) options.rules.push_back(parse_only(text));
+  for (const std::string& pattern : skip) {
+    options.rules.push_back({pattern, io::WeightScheme::keep});
+  }
+  if (threshold->count() > 0 && options.scheme == io::WeightScheme::int8 && options.threshold > 0) {
+    throw UsageError("--threshold is for llm-int8; int8 has none");
+  }
+  options.outliers = parse_outliers(outliers);
+  Progress progress(flags.quiet);
+  flags.apply(options.job, progress);
+  options.dry_run = flags.dry_run;
+  if (!keep_outliers.empty()) options.keep_outliers = read_outlier_columns(keep_outliers);
+  if (!calibrate.empty()) {
+    io::QuantizeCheckpointOptions trial = options;  // mistakes show before the model runs
+    trial.dry_run = true;
+    const io::CheckpointSummary plan = quantize_checkpoint(model, output, trial);
+    const OutlierColumns found =
+        find_outlier_columns(model, calibrate, options.threshold, flags.threads, flags.quiet);
+    for (const io::PlannedLayer& layer : plan.layers) {
+      const auto columns = found.find(layer.name);
+      if (layer.scheme == io::WeightScheme::llm_int8 && columns != found.end()) {
+        options.keep_outliers.insert(*columns);
+      }
+    }
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const io::CheckpointSummary summary = quantize_checkpoint(model, output, options);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  progress.finish();
+  print_summary(summary, flags, "changed", output, seconds.count());
+  return 0;
+}
+
+}  // namespace kvant::program

@@ -1,0 +1,64 @@
+// kvant report: what a quantization did, layer by layer.
+
+#include <iostream>
+#include <string>
+
+#include "command_line.hpp"
+#include "kvant/io/atomic_file.hpp"
+#include "kvant/io/report_checkpoint.hpp"
+#include "progress.hpp"
+
+namespace kvant::program {
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant report MODEL QUANTIZED\n"
+    "  kvant report MODEL QUANTIZED --svg report.svg --html report.html\n\n"
+    "Compares the weights of two checkpoints of one model: for each linear layer the largest and\n"
+    "mean error, mean squared error, SQNR (signal to quantization noise), cosine, outlier columns\n"
+    "kept in half precision, and bytes before and after.\n";
+
+void write_file(const std::string& path, const std::string& text) {
+  io::AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace
+
+int report_command(const Arguments& arguments) {
+  std::string model;
+  std::string quantized;
+  std::string svg;
+  std::string html;
+  bool json = false;
+  bool quiet = false;
+  io::ReportOptions options;
+  CLI::App app(kDescription, "kvant report");
+  app.add_option("MODEL", model, "the original: a folder, a .safetensors file, or an index")
+      ->required();
+  app.add_option("QUANTIZED", quantized, "the quantized one")->required();
+  app.add_flag("--json", json, "one JSON object instead of a table");
+  app.add_option("--svg", svg, "write a chart of error and size by layer")->type_name("FILE");
+  app.add_option("--html", html, "write one self-contained page with chart and table")
+      ->type_name("FILE");
+  app.add_option("--threads", options.threads, "threads (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--quiet", quiet, "no progress");
+  if (!parse(app, arguments)) return 0;
+
+  Progress progress(quiet);
+  options.progress = [&](std::uint64_t done, std::uint64_t total, std::string_view layer) {
+    progress.update(done, total, layer);
+  };
+  const io::CheckpointReport report = io::report_checkpoint(model, quantized, options);
+  progress.finish();
+  std::cout << (json ? to_json(report) : to_text(report));
+  if (!svg.empty()) write_file(svg, to_svg(report));
+  if (!html.empty()) write_file(html, to_html(report));
+  return 0;
+}
+
+}  // namespace kvant::program

@@ -1,0 +1,85 @@
+// kvant select: which layers to quantize under a budget.
+
+#include <iostream>
+#include <string>
+
+#include "command_line.hpp"
+#include "interrupt.hpp"
+#include "kvant/io/select_schemes.hpp"
+#include "progress.hpp"
+
+namespace kvant::program {
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant select MODEL --budget 40dB               every layer has at least 40 dB SQNR\n"
+    "  kvant select MODEL --budget 42dB --total       all layers together have\n"
+    "  kvant select MODEL --budget 500MB --write OUT  the best model of at most that size\n\n"
+    "Tries int8, fp16 and bf16 on each linear layer, proposes one for each, and prints the plan\n"
+    "and the arguments of kvant quantize that carry it out. What is compared are weights, not the\n"
+    "model's answers.\n";
+
+}  // namespace
+
+int select_command(const Arguments& arguments) {
+  std::string model;
+  std::string budget_text;
+  std::string scheme = "llm-int8";
+  std::string output;
+  bool total = false;
+  bool json = false;
+  bool force = false;
+  bool quiet = false;
+  io::SelectOptions options;
+  CLI::App app(kDescription, "kvant select");
+  app.add_option("MODEL", model, "the folder to read")->required();
+  app.add_option("--budget", budget_text,
+                 "decibels (smallest model) or bytes (best model): 40dB, 500MB, 1.5GiB")
+      ->required()
+      ->type_name("BUDGET");
+  app.add_flag("--total", total, "decibels are meant for all layers together");
+  app.add_option("--int8", scheme, "the 8-bit scheme: llm-int8 (default) or int8")
+      ->type_name("NAME");
+  auto* write = app.add_option("--write", output, "quantize MODEL by the plan into this folder")
+                    ->type_name("OUT");
+  app.add_flag("--force", force, "replace OUT if it is an empty folder or a checkpoint")
+      ->needs(write);
+  app.add_flag("--json", json, "one JSON object instead of a table");
+  app.add_option("--threads", options.threads, "threads (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--quiet", quiet, "no progress");
+  if (!parse(app, arguments)) return 0;
+  if (scheme != "llm-int8" && scheme != "int8") {
+    throw UsageError("--int8 " + scheme.substr(0, 40) + " is not llm-int8 or int8");
+  }
+  options.int8 = scheme == "int8" ? io::WeightScheme::int8 : io::WeightScheme::llm_int8;
+  const io::Budget budget = io::parse_budget(budget_text, total);
+
+  Progress progress(quiet);
+  const auto show = [&](std::uint64_t done, std::uint64_t all, std::string_view name) {
+    progress.update(done, all, name);
+  };
+  options.progress = show;
+  const io::SchemePlan plan = io::select_schemes(model, budget, options);
+  progress.finish();
+  std::cout << (json ? to_json(plan) : to_text(plan));
+  const std::string words = to_arguments(plan);
+  if (!json && !words.empty()) {
+    std::cout << "\nkvant quantize " << model << " " << (output.empty() ? "OUT" : output) << " "
+              << words << "\n";
+  }
+  if (output.empty()) return 0;
+  std::cout.flush();
+  io::QuantizeCheckpointOptions quantize = to_quantize_options(plan);
+  quantize.job.force = force;
+  quantize.job.threads = options.threads;
+  quantize.job.cancel = &interrupted();
+  quantize.job.progress = show;
+  io::quantize_checkpoint(model, output, quantize);
+  progress.finish();
+  return 0;
+}
+
+}  // namespace kvant::program
