@@ -61,13 +61,13 @@ inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed, 
   std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
   for (float& v : values) {
     float sum = 0;
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 12; ++i) {
       state ^= state << 13;
       state ^= state >> 7;
       state ^= state << 17;
       sum += static_cast<float>(static_cast<std::int32_t>(state >> 32)) * 0x1p-31f;
     }
-    v = sum * 0.866f * scale;  // four uniforms: variance one, near enough to normal
+    v = sum * 0.5f * scale;  // twelve uniforms: variance one, tails to six sigmas
   }
   return values;
 }

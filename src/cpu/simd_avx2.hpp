@@ -95,6 +95,15 @@ struct Avx2 {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
   }
   static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
+  /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
+  static I abs_bits(F a) noexcept {
+    return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7FFFFFFF));
+  }
+  static I max_u32(I a, I b) noexcept { return _mm256_max_epu32(a, b); }
+  static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
+    const I wide = _mm256_set1_epi32(static_cast<int>(limit));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(a, wide), a)) != 0;
+  }
   static I to_i32(F a) noexcept { return _mm256_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
 

@@ -87,6 +87,14 @@ struct Avx512 {
     return _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1));
   }
   static I sub_i(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
+  /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
+  static I abs_bits(F a) noexcept {
+    return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7FFFFFFF));
+  }
+  static I max_u32(I a, I b) noexcept { return _mm512_max_epu32(a, b); }
+  static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
+    return _mm512_cmpge_epu32_mask(a, _mm512_set1_epi32(static_cast<int>(limit))) != 0;
+  }
   static I to_i32(F a) noexcept { return _mm512_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm512_cvtepi32_ps(a); }
 

@@ -137,6 +137,22 @@ struct EmulatedSimd {
                                        static_cast<std::uint32_t>(b.v[i]));
     });
   }
+  static I abs_bits(F a) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(a.v[i]) & 0x7FFFFFFFu);
+    });
+  }
+  static I max_u32(I a, I b) {
+    return each_i([&](int i) {
+      return static_cast<std::uint32_t>(a.v[i]) > static_cast<std::uint32_t>(b.v[i]) ? a.v[i] : b.v[i];
+    });
+  }
+  static bool any_at_least_u32(I a, std::uint32_t limit) {
+    for (const std::int32_t v : a.v) {
+      if (static_cast<std::uint32_t>(v) >= limit) return true;
+    }
+    return false;
+  }
   /// Values outside int32 give INT32_MIN, as cvtps2dq.
   static I to_i32(F a) {
     return each_i([&](int i) {

@@ -134,6 +134,12 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, broadcast_a, bytes);
     KVANT_COMPARE(i, load_b, reinterpret_cast<const std::int8_t*>(bytes));
     KVANT_COMPARE(i, set1_i, codes[0]);
+    KVANT_COMPARE(i, abs_bits, KVANT_A(T));
+    KVANT_COMPARE(i, max_u32, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    if (S::any_at_least_u32(S::load_i32(codes), words[0][0]) !=
+        E::any_at_least_u32(E::load_i32(codes), words[0][0])) {
+      return "any_at_least_u32";
+    }
     KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, multiply_low_byte, T::load_u8(bytes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));

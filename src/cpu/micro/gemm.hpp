@@ -52,6 +52,9 @@ struct WideInt8Product : Int8Product<S> {
 
 /// How far ahead of its use a tile of many rows asks for its weights.
 inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
+/// Bytes of the next panel that it brings into the second-level cache in each step, so that the
+/// first row block there does not wait for memory.
+inline constexpr std::ptrdiff_t kAheadPerStep = 128;
 
 /// acc[kRows][kPanels * S::kVectors * S::kLanes] = a block of kRows rows times kPanels panels of B.
 /// A function of its own, never inlined: inside a larger loop nest the accumulators would be
@@ -59,7 +62,7 @@ inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
 template <class S, class P, int kRows, int kPanels>
 [[gnu::noinline]] void gemm_tile(const unsigned char* a, const unsigned char* b,
                                  std::ptrdiff_t panel_bytes, std::int64_t groups,
-                                 typename P::Element* acc) noexcept {
+                                 typename P::Element* acc, const unsigned char* ahead) noexcept {
   constexpr int kColumns = kPanels * S::kVectors;
   typename P::Sum c[kRows][kColumns];
   KVANT_UNROLL
@@ -98,6 +101,9 @@ template <class S, class P, int kRows, int kPanels>
       for (int j = 0; j < kColumns; ++j) {
         __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
       }
+      KVANT_UNROLL
+      for (int i = 0; i < kAheadPerStep; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+      ahead += kAheadPerStep;
     }
     a += kRows * 4;
     b += S::kVectors * P::kBytesB;
@@ -113,7 +119,7 @@ template <class S, class P, int kRows, int kPanels>
 
 template <class P>
 using GemmTile = void (*)(const unsigned char*, const unsigned char*, std::ptrdiff_t, std::int64_t,
-                          typename P::Element*) noexcept;
+                          typename P::Element*, const unsigned char*) noexcept;
 
 /// The tile for a number of rows, over S::panels(rows) panels or over one.
 template <class S, class P, int kRows = S::kRows>
@@ -128,21 +134,8 @@ inline GemmTile<P> find_tile(int rows, bool wide) noexcept {
   }
 }
 
-/// Brings a slice of the panel after b into the second-level cache, so that the first row block of
-/// the next panel finds it there: a panel is read by many row blocks, but from memory only once.
-inline void prefetch_next_panel(const unsigned char* b, std::ptrdiff_t panel_bytes,
-                                std::int64_t block, std::int64_t blocks) noexcept {
-  constexpr std::int64_t kLine = 64;
-  if (blocks < 4) return;  // few rows: the panels are streamed as it is
-  const std::int64_t lines = panel_bytes / kLine;
-  const unsigned char* next = b + panel_bytes;
-  for (std::int64_t i = lines * block / blocks; i < lines * (block + 1) / blocks; ++i) {
-    __builtin_prefetch(next + i * kLine, 0, 2);
-  }
-}
-
 /// Walks the tiles of g's range of row blocks and panels.
-/// tile(a, b, panel_bytes, groups, acc, rows, panel, panels) multiplies one,
+/// tile(a, b, panel_bytes, groups, acc, ahead, rows, panel, panels) multiplies one,
 /// finish(acc, row, rows, panel, panels) takes the sums.
 template <class S, class P, class Args, class Tile, class Finish>
 inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
@@ -162,8 +155,10 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
       const bool all = panels > 1 && S::panels(rows) == panels;
       for (int p = 0; p < panels; p += all ? panels : 1) {
         const int now = all ? panels : 1;
-        tile(a, b + p * panel_bytes, panel_bytes, groups, acc, rows, panel + p, now);
-        prefetch_next_panel(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin);
+        // The first row blocks fetch the next panel meanwhile; the others have nothing to fetch.
+        const std::ptrdiff_t part = (block - g.block_begin) * groups * kAheadPerStep;
+        const unsigned char* ahead = part < panel_bytes ? b + now * panel_bytes + part : b;
+        tile(a, b + p * panel_bytes, panel_bytes, groups, acc, ahead, rows, panel + p, now);
         finish(acc, row, rows, panel + p, now);
       }
     }
@@ -177,16 +172,17 @@ void gemm(const GemmArgs& g) noexcept {
   walk_tiles<S, P>(
       g,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-          std::int64_t groups, std::int32_t* acc, int rows, std::int64_t panel, int panels) {
+          std::int64_t groups, std::int32_t* acc, const unsigned char* ahead, int rows,
+          std::int64_t panel, int panels) {
         if constexpr (S::kPairLimit == 0) {
-          find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+          find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
         } else {
           bool wide = false;
           for (int p = 0; p < panels; ++p) wide = wide || g.residuals.wide[panel + p] != 0;
           if (wide) {
-            find_tile<S, WideInt8Product<S>>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+            find_tile<S, WideInt8Product<S>>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
           } else {
-            find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc);
+            find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
           }
           add_residuals<S>(g.residuals, a, acc, rows, panel, panels);
         }
