@@ -2,7 +2,8 @@
 # Builds and runs all tests, dependencies included.
 #
 #   bash tests/run.sh          g++ Release, then g++ with AddressSanitizer and UBSan
-#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer and a plain x86-64 under qemu
+#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer, a plain x86-64 under qemu, and a
+#                              minute of libFuzzer for each target of tests/fuzz
 #
 # The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
 set -euo pipefail
@@ -12,7 +13,7 @@ all=0
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "tests/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -72,5 +73,26 @@ if [ $all -eq 1 ]; then
   quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_llm_int8_tests
   quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_kernels_tests '~*threads*'
   quietly qemu-x86_64 -cpu Nehalem build/bin/quickstart
+fi
+# Fuzzing: new inputs are kept in build-fuzz/fuzz between runs, what crashes is left there too.
+if [ $all -eq 1 ]; then
+  echo "== fuzz: build"
+  configure fuzz build-fuzz
+  cmake --build build-fuzz -j "$jobs" --target safetensors_fuzz index_fuzz config_fuzz tokenizer_fuzz -- --quiet
+  for seeds in build-fuzz/fuzz/*.seeds; do
+    name=$(basename "$seeds" .seeds)
+    echo "== fuzz: $name, 60 seconds"
+    mkdir -p "build-fuzz/fuzz/$name/seeds" "build-fuzz/fuzz/$name/found"
+    # One folder of seeds: some are files of their own, with names that repeat.
+    number=0
+    tr ';' '\n' <"$seeds" | while read -r seed; do
+      [ -n "$seed" ] || continue
+      number=$((number + 1))
+      cp -rT "$seed" "build-fuzz/fuzz/$name/seeds/$number"
+    done
+    quietly "build-fuzz/bin/${name}_fuzz" -max_total_time=60 -timeout=10 -rss_limit_mb=2048 \
+      -max_len=65536 -artifact_prefix="build-fuzz/fuzz/$name/" \
+      "build-fuzz/fuzz/$name/found" "build-fuzz/fuzz/$name/seeds"
+  done
 fi
 suite asan build-asan

@@ -28,5 +28,6 @@
 #include "kvant/quant_params.hpp"
 #include "kvant/quantize.hpp"
 #include "kvant/tf32.hpp"
+#include "kvant/torch_quantize.hpp"
 #include "kvant/version.hpp"
 #include "kvant/visit_dtype.hpp"

@@ -1,32 +1,54 @@
-// libFuzzer target: any bytes give an error or a fully consistent view of the file.
-//
-//   clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -Iinclude -Isrc
-//       tests/fuzz/safetensors_fuzz.cpp src/io/*.cpp -o safetensors_fuzz
-//   ./safetensors_fuzz corpus tests/data/safetensors/good tests/data/safetensors/bad
+// Any bytes give an error or a fully consistent view of the file, and a file that can be opened can
+// be listed and verified as a checkpoint.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
 
+#include "fuzz/memory_file.hpp"
+#include "kvant/error.hpp"
+#include "kvant/io/inspect_checkpoint.hpp"
 #include "kvant/io/safetensors.hpp"
+#include "kvant/io/verify_checkpoint.hpp"
+
+namespace {
+
+/// @return the bytes of all tensors
+std::size_t touch_everything(const kvant::io::SafeTensors& file) {
+  std::size_t total = 0;
+  volatile unsigned touched = 0;
+  for (const auto& info : file.tensors()) {
+    const auto view = file.tensor(info.name);
+    if (view.info != &info || view.data.size() != info.bytes) std::abort();
+    for (const std::byte b : view.data) touched = touched + std::to_integer<unsigned>(b);
+    total += view.data.size();
+    if (info.dtype == kvant::DType::float32 && info.shape.size() <= 2) {
+      for (const float v : file.values<float>(info.name)) touched = touched + (v > 0 ? 1u : 0u);
+    }
+  }
+  return total;
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  bool good = false;
   try {
     const auto file = kvant::io::SafeTensors::from_bytes(std::as_bytes(std::span(data, size)));
-    std::size_t total = 0;
-    volatile unsigned touched = 0;
-    for (const auto& info : file.tensors()) {
-      const auto view = file.tensor(info.name);
-      if (view.info != &info || view.data.size() != info.bytes) std::abort();
-      for (const std::byte b : view.data) touched = touched + std::to_integer<unsigned>(b);
-      total += view.data.size();
-      if (info.dtype == kvant::DType::float32 && info.shape.size() <= 2) {
-        for (const float v : file.values<float>(info.name)) touched = touched + (v > 0 ? 1u : 0u);
-      }
-    }
-    if (total > size) std::abort();
+    if (touch_everything(file) > size) std::abort();
+    good = true;
   } catch (const kvant::io::FormatError&) {
   }
+  const kvant::test::MemoryFile path(data, size);
+  try {
+    const auto contents = kvant::io::inspect_checkpoint(path.path());
+    if (!good || to_text(contents).empty() || to_json(contents).empty()) std::abort();
+  } catch (const kvant::Error&) {
+    // A file by itself may be good and its 4-bit descriptions not.
+  }
+  const auto result = kvant::io::verify_checkpoint(path.path());
+  if (!good && result.ok()) std::abort();
+  if (to_text(result).empty() || to_json(result).empty()) std::abort();
   return 0;
 }

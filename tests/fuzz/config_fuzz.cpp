@@ -1,0 +1,54 @@
+// Any bytes as config.json: an error, or a configuration that can be changed, written and read
+// again; the language model's own reader gives an error or sizes that multiply without overflow.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "fuzz/memory_file.hpp"
+#include "config.hpp"
+#include "io/json_tree.hpp"
+#include "io/model_config.hpp"
+#include "kvant/error.hpp"
+
+namespace {
+
+using kvant::io::ModelConfig;
+using kvant::test::MemoryFile;
+
+void change_and_read_back(const std::filesystem::path& path) {
+  std::optional<ModelConfig> config;
+  try {
+    config.emplace(path);
+  } catch (const kvant::Error&) {
+    return;
+  }
+  const std::string type = config->model_type();
+  (void)config->vocabulary();
+  (void)config->is_8bit();
+  config->clear_quantization();
+  config->set_8bit(6.0f, {"lm_head"});
+  config->set_dtype("float16");
+  const std::string text = config->text();
+  const MemoryFile file(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  const ModelConfig again(file.path());  // what was written must be readable
+  if (!again.is_8bit() || again.model_type() != type) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const MemoryFile file(data, size);
+  change_and_read_back(file.path());
+  try {
+    const auto config =
+        gpt_bigcode::parse_config(kvant::io::read_json_tree(file.path()), "config.json");
+    if (config.head_dim() < 1 || config.kv_dim() < 1 || config.n_embd % config.n_head != 0) {
+      std::abort();
+    }
+  } catch (const kvant::Error&) {
+  }
+  return 0;
+}
