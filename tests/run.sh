@@ -27,7 +27,7 @@ jobs=${KVANT_JOBS:-$(nproc)}
 configure() {  # preset directory
   grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" "$2/CMakeCache.txt" &&
     grep -qs 'CMAKE_GENERATOR:INTERNAL=Ninja' "$2/CMakeCache.txt" || rm -rf "$2"
-  cmake --preset "$1" --log-level=WARNING
+  cmake --preset "$1" -DKVANT_TESTS=ON --log-level=WARNING >/dev/null
 }
 
 suite() {  # preset directory [ctest arguments]
