@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds kvant and runs its main job on a real language model: one table of five ways to compute its
-# linear layers, with perplexity, bytes, speed, and a few lines of C++ that each wrote. Dependencies
-# are installed (as root, by apt-get) or named.
+# linear layers, with perplexity, bytes, speed, and a few lines of C++ that each wrote; then the
+# model quantized with the program kvant, run, and reported on. Dependencies are installed (as root,
+# by apt-get) or named.
 #
 #   bash examples/run.sh            build Release into build/, run the comparison
 #   bash examples/run.sh --all      also run the small examples
@@ -12,7 +13,7 @@ all=0
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "examples/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -31,7 +32,7 @@ fi
 cmake --build build -j "${KVANT_JOBS:-$(nproc)}" -- --quiet
 
 if [ $all -eq 1 ]; then
-  for example in list_isa quickstart dtypes linear_quantization eigen_interop thread_pool dummy_model; do
+  for example in list_isa quickstart dtypes linear_quantization eigen_interop thread_pool dummy_model memory_footprint; do
     echo
     echo "== $example"
     build/bin/$example
@@ -42,3 +43,16 @@ fi
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 echo
 build/bin/compare_schemes examples/models/tiny-code-model
+
+# The same as a user of the program would do it: quantize a checkpoint, run the result, look at it.
+model=examples/models/tiny-code-model/model
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+echo
+echo "== kvant quantize, and gpt_bigcode on the result"
+build/bin/kvant quantize $model "$out/int8" --calibrate examples/models/tiny-code-model/note.txt
+build/bin/gpt_bigcode "$out/int8" --prompt 'template <typename T>' --tokens 32
+echo
+echo "== kvant report"
+build/bin/kvant report $model "$out/int8" --svg build/report.svg
+echo "picture: build/report.svg"

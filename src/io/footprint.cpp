@@ -78,7 +78,8 @@ std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const Model
   for (const StoredLayer& layer : layers) weights.emplace(layer.name + ".weight", &layer);
   // A scale's layer: what stands before ".SCB", or before ".weight." of the 4-bit tensors.
   const auto is_scale = [&](const std::string& name) {
-    for (const char* end : {".SCB", ".weight_format", ".kvant_keep_columns", ".kvant_keep_weights"}) {
+    for (const char* end :
+         {".SCB", ".weight_format", ".kvant_keep_columns", ".kvant_keep_weights"}) {
       if (!name.ends_with(end)) continue;
       const auto it = weights.find(name.substr(0, name.rfind('.')) + ".weight");
       if (it != weights.end() && it->second->form == StoredForm::int8) return true;

@@ -35,7 +35,7 @@ class LayerReader {
   std::span<const std::byte> data_;
   std::vector<float> scales_;  ///< 4 bits: absmax of each block
   Int8Module int8_;
-  std::vector<float> table_;   ///< 4 bits: the value of each code
+  std::vector<float> table_;  ///< 4 bits: the value of each code
   std::optional<QuantState> state_;
 };
 

@@ -16,8 +16,8 @@ namespace kvant::io {
 /// The text in at most `width` characters, its middle replaced by "..." where it is longer.
 [[nodiscard]] std::string shorten_middle(const std::string& text, std::size_t width);
 
-/// The smallest number not below value that is a power of ten times 1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6 or
-/// 8, so that its quarters are short too; 1 for 0.
+/// The smallest number not below value that is a power of ten times 1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6
+/// or 8, so that its quarters are short too; 1 for 0.
 [[nodiscard]] double round_up_nicely(double value);
 
 }  // namespace kvant::io

@@ -88,7 +88,8 @@ void spend_bytes(SchemePlan& plan) {
                     number_text(plan.budget.value, 15));
   }
   double left = plan.budget.value - static_cast<double>(smallest);
-  while (const auto step = best_step(plan.layers, static_cast<std::uint64_t>(std::min(left, 9e18)))) {
+  while (const auto step =
+             best_step(plan.layers, static_cast<std::uint64_t>(std::min(left, 9e18)))) {
     plan.layers[step->layer].chosen = step->choice;
     left -= static_cast<double>(step->bytes);
   }
@@ -103,9 +104,10 @@ double sqnr_of(double signal, double squared_error) noexcept {
 
 std::vector<SchemeChoice> undominated(std::vector<SchemeChoice> choices) {
   std::erase_if(choices, [](const SchemeChoice& c) { return !std::isfinite(c.squared_error); });
-  std::stable_sort(choices.begin(), choices.end(), [](const SchemeChoice& a, const SchemeChoice& b) {
-    return a.bytes != b.bytes ? a.bytes < b.bytes : a.squared_error < b.squared_error;
-  });
+  std::stable_sort(
+      choices.begin(), choices.end(), [](const SchemeChoice& a, const SchemeChoice& b) {
+        return a.bytes != b.bytes ? a.bytes < b.bytes : a.squared_error < b.squared_error;
+      });
   std::vector<SchemeChoice> result;
   for (const SchemeChoice& choice : choices) {
     if (result.empty() || choice.squared_error < result.back().squared_error) {
@@ -154,14 +156,12 @@ Budget parse_budget(std::string_view text, bool total) {
     std::string_view name;
     double bytes;
   };
-  constexpr std::array kUnits{Unit{"", 1},          Unit{"B", 1},
-                              Unit{"KB", 1e3},      Unit{"kB", 1e3},
-                              Unit{"MB", 1e6},      Unit{"GB", 1e9},
-                              Unit{"TB", 1e12},     Unit{"KiB", 0x1p10},
-                              Unit{"MiB", 0x1p20},  Unit{"GiB", 0x1p30},
-                              Unit{"TiB", 0x1p40}};
-  const auto known = std::find_if(kUnits.begin(), kUnits.end(),
-                                  [&](const Unit& u) { return u.name == unit; });
+  constexpr std::array kUnits{Unit{"", 1},         Unit{"B", 1},        Unit{"KB", 1e3},
+                              Unit{"kB", 1e3},     Unit{"MB", 1e6},     Unit{"GB", 1e9},
+                              Unit{"TB", 1e12},    Unit{"KiB", 0x1p10}, Unit{"MiB", 0x1p20},
+                              Unit{"GiB", 0x1p30}, Unit{"TiB", 0x1p40}};
+  const auto known =
+      std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& u) { return u.name == unit; });
   if (known == kUnits.end()) fail(": unknown unit");
   if (budget.value <= 0) fail(": no positive number of bytes");
   budget.kind = BudgetKind::bytes;

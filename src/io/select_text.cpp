@@ -92,7 +92,8 @@ std::string to_arguments(const SchemePlan& plan) {
   std::string text;
   if (any_int8(plan)) text = "--scheme " + std::string(to_string(plan.int8));
   for (const LayerRule& rule : rules_of(plan)) {
-    text += std::string(text.empty() ? "" : " ") + "--only " + quoted(rule.pattern + "=" + std::string(to_string(rule.scheme)));
+    text += std::string(text.empty() ? "" : " ") + "--only " +
+            quoted(rule.pattern + "=" + std::string(to_string(rule.scheme)));
   }
   return text;
 }

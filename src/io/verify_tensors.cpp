@@ -94,9 +94,7 @@ class Checker {
   void add(Severity severity, const char* kind, const std::string& message) {
     add_finding(result_, severity, kind, message);
   }
-  void error(const char* kind, const std::string& message) {
-    add(Severity::error, kind, message);
-  }
+  void error(const char* kind, const std::string& message) { add(Severity::error, kind, message); }
   static std::string named(std::string_view name) { return "tensor " + in_quotes(name); }
   static std::string describe_info(const TensorInfo& info) {
     return describe_tensor(info.dtype, info.shape);
@@ -135,10 +133,9 @@ class Checker {
     const TensorView weight = tensors_.find(module + ".weight");
     if (weight.info == nullptr || weight.info->dtype != DType::int8) {
       error("scale", named(info.name) + " has scales, but " +
-                         (weight.info == nullptr
-                              ? "there is no " + in_quotes(module + ".weight")
-                              : in_quotes(module + ".weight") + " is " +
-                                    describe_info(*weight.info) + ", not int8"));
+                         (weight.info == nullptr ? "there is no " + in_quotes(module + ".weight")
+                                                 : in_quotes(module + ".weight") + " is " +
+                                                       describe_info(*weight.info) + ", not int8"));
     }
     if (info.dtype != DType::float32) {
       error("scale", named(info.name) + " is " + describe_info(info) + "; scales are F32");
@@ -176,7 +173,8 @@ class Checker {
     const std::string& weight = view.info->name;
     std::optional<QuantState> state;
     try {
-      state = find_quant_state(weight, [&](const std::string& name) { return tensors_.find(name); });
+      state =
+          find_quant_state(weight, [&](const std::string& name) { return tensors_.find(name); });
     } catch (const FormatError& failure) {
       error("quant_state", failure.what());
       return true;

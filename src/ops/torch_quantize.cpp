@@ -86,7 +86,8 @@ DynamicParams choose_dynamic_params(ConstAnyMatrix x, DType dtype, bool reduce_r
   const auto narrow = static_cast<float>(result.scale);
   if (narrow == 0 || std::isinf(1 / narrow)) result.scale = kScaleOfZeros;
   if (result.scale < static_cast<double>(kSmallestDynamicScale)) {
-    const auto factor = static_cast<float>(static_cast<double>(kSmallestDynamicScale) / result.scale);
+    const auto factor =
+        static_cast<float>(static_cast<double>(kSmallestDynamicScale) / result.scale);
     result.scale = static_cast<double>(kSmallestDynamicScale);
     const float width = kSmallestDynamicScale * static_cast<float>(highest - lowest);
     if (range.min == 0) {
@@ -118,9 +119,9 @@ void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix m
     detail::fail(ErrorCode::unsupported, "fake_quantize_mask: parameters with a float shift");
   }
   if (mask.rows != x.rows || mask.cols != x.cols) {
-    detail::fail(ErrorCode::shape_mismatch,
-                 "fake_quantize_mask: x is " + detail::shape_text(x.rows, x.cols) +
-                     ", the mask " + detail::shape_text(mask.rows, mask.cols));
+    detail::fail(ErrorCode::shape_mismatch, "fake_quantize_mask: x is " +
+                                                detail::shape_text(x.rows, x.cols) + ", the mask " +
+                                                detail::shape_text(mask.rows, mask.cols));
   }
   const BlockShape block = params.block;
   const std::int64_t blocks_across = block.count_cols(x.cols);
@@ -133,7 +134,8 @@ void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix m
       const std::int64_t block_col = block.cols == 0 ? 0 : c / block.cols;
       const auto i = static_cast<std::size_t>(block_row * blocks_across + block_col);
       const float factor = params.inv_scale.empty() ? 1 / params.scale[i] : params.inv_scale[i];
-      const float zero = params.zero_point.empty() ? 0.0f : static_cast<float>(params.zero_point[i]);
+      const float zero =
+          params.zero_point.empty() ? 0.0f : static_cast<float>(params.zero_point[i]);
       const float code = round_half_even(element(x, r * x.stride + c) * factor) + zero;
       out[r * mask.stride + c] = code >= lowest && code <= highest ? 1 : 0;  // a NaN is neither
     }

@@ -144,8 +144,7 @@ TEST_CASE("kvant program: verify says what is wrong with codes that cannot be") 
   CHECK(run({"verify", model}).out.find("error [scale]") != std::string::npos);
   const json findings = json::parse(run({"verify", model, "--json"}).out).at("findings");
   REQUIRE(findings.size() == 1);
-  CHECK(findings[0].at("message").get<std::string>().find("1 negative scale") !=
-        std::string::npos);
+  CHECK(findings[0].at("message").get<std::string>().find("1 negative scale") != std::string::npos);
   check_failure({"report", kFp32, model}, 1);
 }
 

@@ -7,8 +7,8 @@
 #include <optional>
 #include <string>
 
-#include "fuzz/memory_file.hpp"
 #include "config.hpp"
+#include "fuzz/memory_file.hpp"
 #include "io/json_tree.hpp"
 #include "io/model_config.hpp"
 #include "kvant/error.hpp"

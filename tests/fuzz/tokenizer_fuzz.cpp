@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const kvant::test::MemoryFile file(data, size);
   try {
     const gpt_bigcode::Tokenizer tokenizer(file.path());
-    const std::string text = "template <typename T> int x = 42;\n\t\"a\xC3\xA9\xF0\x9F\x99\x82\" \xFF";
+    const std::string text =
+        "template <typename T> int x = 42;\n\t\"a\xC3\xA9\xF0\x9F\x99\x82\" \xFF";
     for (const auto& id : tokenizer.encode(text)) {
       if (id < 0 || static_cast<std::size_t>(id) >= tokenizer.size()) std::abort();
     }

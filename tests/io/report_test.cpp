@@ -78,7 +78,8 @@ TEST_CASE("a model is equal to itself, and the number of threads changes nothing
 }
 
 TEST_CASE("4-bit weights are read as bitsandbytes dequantizes them") {
-  const kvant::io::SafeTensors golden(kvant::test::data_path("bitsandbytes/linear4bit.safetensors"));
+  const kvant::io::SafeTensors golden(
+      kvant::test::data_path("bitsandbytes/linear4bit.safetensors"));
   for (const auto& entry : kvant::test::read_json("bitsandbytes/cases.json").at("linear4bit")) {
     const auto name = entry.at("name").get<std::string>();
     INFO(name);
@@ -132,8 +133,7 @@ TEST_CASE("GPT-2's transposed weights are compared the right way round") {
   model.add("transformer.wte.weight", {11, 24}, wave(264, 4));
   const kvant::test::TempFolder out;
   kvant::io::quantize_checkpoint(model.write(), out.path() / "q");
-  const CheckpointReport report =
-      report_checkpoint(model.folder().path(), out.path() / "q");
+  const CheckpointReport report = report_checkpoint(model.folder().path(), out.path() / "q");
   REQUIRE(report.layers.size() == 1);
   CHECK(report.layers[0].before.transposed);
   CHECK(report.layers[0].before.outputs == 40);

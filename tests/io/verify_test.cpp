@@ -190,7 +190,8 @@ TEST_CASE("verify gives every golden file its verdict") {
   const auto verdicts = kvant::test::read_json("safetensors/verdicts.json");
   for (const char* list : {"files", "indexes"}) {
     for (const auto& entry : verdicts.at(list)) {
-      const auto path = kvant::test::data_path("safetensors/" + entry.at("file").get<std::string>());
+      const auto path =
+          kvant::test::data_path("safetensors/" + entry.at("file").get<std::string>());
       const VerifyResult result = verify_checkpoint(path);
       INFO(path << "\n" << to_text(result));
       CHECK(result.ok() == (entry.at("kvant") == "accept"));

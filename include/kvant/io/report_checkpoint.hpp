@@ -51,7 +51,8 @@ struct ReportOptions {
   std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
 };
 
-/// Memory: one block of rows per thread (a few MiB each), whatever the size of the model.
+/// Memory: one block of rows per thread (a few MiB each), whatever the size of the model; the files
+/// are mapped, and the pages of a layer are given back when it is done.
 /// @throws FormatError for a broken file; Error unsupported: no linear layers; shape_mismatch: a
 ///         layer that the other checkpoint does not have, or has in another shape
 [[nodiscard]] KVANT_API CheckpointReport report_checkpoint(const std::filesystem::path& model,

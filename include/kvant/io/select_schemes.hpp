@@ -39,8 +39,8 @@ struct Budget {
 /// One way to store a layer.
 struct SchemeChoice {
   WeightScheme scheme = WeightScheme::fp32;
-  std::uint64_t bytes = 0;    ///< weight with its scales
-  double squared_error = 0;   ///< sum over the weights, against those that are stored
+  std::uint64_t bytes = 0;   ///< weight with its scales
+  double squared_error = 0;  ///< sum over the weights, against those that are stored
 };
 
 struct LayerPlan {
@@ -58,11 +58,11 @@ struct SchemePlan {
   std::string model;
   Budget budget;
   WeightScheme int8 = WeightScheme::llm_int8;  ///< of the layers that get 8 bits
-  std::vector<LayerPlan> layers;   ///< those that may be quantized, in natural order
-  std::uint64_t bytes_before = 0;  ///< of all tensors
+  std::vector<LayerPlan> layers;               ///< those that may be quantized, in natural order
+  std::uint64_t bytes_before = 0;              ///< of all tensors
   std::uint64_t bytes_after = 0;
   double total_sqnr_db = 0;
-  double lowest_sqnr_db = 0;       ///< of the worst layer
+  double lowest_sqnr_db = 0;  ///< of the worst layer
 };
 
 struct SelectOptions {
@@ -74,9 +74,9 @@ struct SelectOptions {
   std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
 };
 
-/// Quantizes every layer in every way (int8 vector-wise as quantize_checkpoint writes it, fp16, bf16,
-/// as stored) and chooses: for layer_sqnr the smallest sufficient form of each layer; else all
-/// layers begin at their smallest form, and the step that takes away the most squared error for
+/// Quantizes every layer in every way (int8 vector-wise as quantize_checkpoint writes it, fp16,
+/// bf16, as stored) and chooses: for layer_sqnr the smallest sufficient form of each layer; else
+/// all layers begin at their smallest form, and the step that takes away the most squared error for
 /// each byte it costs is made again and again, until the budget is met (total_sqnr) or used up
 /// (bytes). Memory: a few blocks of rows per thread.
 /// @throws FormatError; Error invalid_argument: a budget below the smallest plan; unsupported: no
@@ -85,10 +85,9 @@ struct SelectOptions {
                                                   const Budget& budget,
                                                   const SelectOptions& options = {});
 
-/// The plan as rules: the 8-bit scheme for all layers (where it is used at all), and a rule for each
-/// layer, or each group of layers whose last name is the same, that differs.
-[[nodiscard]] KVANT_API QuantizeCheckpointOptions to_quantize_options(
-    const SchemePlan& plan);
+/// The plan as rules: the 8-bit scheme for all layers (where it is used at all), and a rule for
+/// each layer, or each group of layers whose last name is the same, that differs.
+[[nodiscard]] KVANT_API QuantizeCheckpointOptions to_quantize_options(const SchemePlan& plan);
 
 /// The same as arguments of `kvant quantize`: "--scheme llm-int8 --only '*.c_fc=fp16'"; empty where
 /// nothing is to be done.

@@ -28,7 +28,7 @@ struct VerifyResult {
   std::vector<Finding> findings;  ///< file by file, tensor by tensor in the order of their bytes
   std::size_t files = 0;          ///< safetensors files that could be opened
   std::size_t tensors = 0;
-  std::uint64_t bytes = 0;        ///< of tensors, all of them looked at
+  std::uint64_t bytes = 0;  ///< of tensors, all of them looked at
 
   [[nodiscard]] std::size_t count(Severity severity) const noexcept {
     std::size_t result = 0;
@@ -45,10 +45,9 @@ struct VerifyResult {
 /// Of bitsandbytes' 8-bit layers: SCB is F32, one for each output, finite and not negative;
 /// weight_format is one byte 0; no int8 weight without SCB and no SCB without one; codes of -128
 /// (a warning: the format never writes it). Of its 4-bit layers: the description can be read,
-/// codes, absmax and tables have the sizes it says and are finite. Of config.json and the other JSON
-/// files: that they parse, that quantization_config has the right types and says what the tensors
-/// are.
-/// A checkpoint that is broken is a result, not an exception.
+/// codes, absmax and tables have the sizes it says and are finite. Of config.json and the other
+/// JSON files: that they parse, that quantization_config has the right types and says what the
+/// tensors are. A checkpoint that is broken is a result, not an exception.
 /// @throws Error io: the path does not exist or cannot be read at all
 [[nodiscard]] KVANT_API VerifyResult verify_checkpoint(const std::filesystem::path& path);
 
