@@ -10,6 +10,7 @@
 #include "io/text_table.hpp"
 #include "io/verify_tensors.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
 
 namespace kvant::io {
 namespace {
@@ -37,6 +38,27 @@ std::set<std::filesystem::path> candidates(const std::filesystem::path& path) {
     // The index is reported by itself; its shards cannot be known.
   }
   return files;
+}
+
+/// What kvant adds to 8-bit layers: kept outlier columns, and how outliers are chosen. What is
+/// wrong with scales and formats verify_tensors says, for every layer.
+void verify_additions(const Checkpoint& checkpoint, VerifyResult& result) {
+  const auto check = [&](auto&& read) {
+    try {
+      read();
+    } catch (const FormatError& error) {
+      if (error.kind() != FormatErrorKind::structure) return;
+      add_finding(result, Severity::error, "outliers", error.what());
+    }
+  };
+  check([&] { static_cast<void>(stored_outliers(checkpoint)); });
+  for (const TensorInfo* info : checkpoint.tensors()) {
+    constexpr std::string_view kWeight = ".weight";
+    if (!info->name.ends_with(kWeight) || info->dtype != DType::int8) continue;
+    const std::string module = info->name.substr(0, info->name.size() - kWeight.size());
+    if (info->shape.size() != 2) continue;
+    check([&] { static_cast<void>(read_int8_module(checkpoint, module)); });
+  }
 }
 
 std::string kind_of(const Error& error) {
@@ -81,6 +103,7 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
       add_finding(result, missing ? Severity::error : Severity::warning,
                   missing ? to_string(FormatErrorKind::missing_tensor) : "index", warning);
     }
+    verify_additions(checkpoint, result);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::io && result.findings.empty()) throw;
     if (said.insert(error.what()).second) {

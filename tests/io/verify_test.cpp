@@ -85,6 +85,28 @@ TEST_CASE("verify names what is wrong with an 8-bit layer") {
   CHECK(only({.format = {0, 0}}) == "error weight_format");
 }
 
+TEST_CASE("verify checks kept outlier columns") {
+  const auto with = [](std::vector<std::int64_t> columns, std::uint64_t rows) {
+    CheckpointBuilder builder;
+    const std::uint64_t kept = columns.size();
+    builder.config(kConfig)
+        .add<std::int8_t>("q_proj.weight", {2, 3}, {1, 2, 3, 4, 5, 6})
+        .add<float>("q_proj.SCB", {2}, {1, 1})
+        .add("q_proj.kvant_keep_columns", {kept}, columns)
+        .add("q_proj.kvant_keep_weights", {rows, kept},
+             std::vector<kvant::float16>(rows * kept, kvant::float16(1.0f)));
+    const VerifyResult result = verify_checkpoint(builder.write());
+    INFO(to_text(result));
+    for (const auto& finding : result.findings) CHECK(finding.kind == "outliers");
+    return result.findings.size();
+  };
+  CHECK(with({0, 2}, 2) == 0);
+  CHECK(with({0, 3}, 2) == 1);
+  CHECK(with({2, 0}, 2) == 1);
+  CHECK(with({-1, 0}, 2) == 1);
+  CHECK(with({0, 2}, 1) == 1);
+}
+
 TEST_CASE("verify lists everything, not only the first") {
   const VerifyResult result = verify(
       {.codes = {-128, -128, 3, 4, 5, 6}, .scales = {-1.0f, NAN}, .format = {7}, .config = "{]"});

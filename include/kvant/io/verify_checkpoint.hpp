@@ -44,10 +44,11 @@ struct VerifyResult {
 /// shards. Of the tensors: NaN and infinities in floating-point tensors (warnings with counts).
 /// Of bitsandbytes' 8-bit layers: SCB is F32, one for each output, finite and not negative;
 /// weight_format is one byte 0; no int8 weight without SCB and no SCB without one; codes of -128
-/// (a warning: the format never writes it). Of its 4-bit layers: the description can be read,
-/// codes, absmax and tables have the sizes it says and are finite. Of config.json and the other
-/// JSON files: that they parse, that quantization_config has the right types and says what the
-/// tensors are. A checkpoint that is broken is a result, not an exception.
+/// (a warning: the format never writes it); kvant's kept outlier columns are ascending, in range
+/// and have their weights. Of its 4-bit layers: the description can be read, codes, absmax and
+/// tables have the sizes it says and are finite. Of config.json and the other JSON files: that they
+/// parse, that quantization_config has the right types and says what the tensors are. A checkpoint
+/// that is broken is a result, not an exception.
 /// @throws Error io: the path does not exist or cannot be read at all
 [[nodiscard]] KVANT_API VerifyResult verify_checkpoint(const std::filesystem::path& path);
 
