@@ -184,8 +184,7 @@ int main(int argc, char** argv) {
     fs::create_directories(work);
     const fs::path model = work / "model";
     build_model(model, wanted);
-    const auto plan = kvant::io::quantize_checkpoint(
-        model, work / "out", {.dry_run = true});
+    const auto plan = kvant::io::quantize_checkpoint(model, work / "out", {.dry_run = true});
     std::uint64_t largest = 0;
     for (const TensorSpec& tensor : llama_tensors(wanted)) {
       largest = std::max(largest, byte_size(tensor));

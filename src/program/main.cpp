@@ -52,7 +52,8 @@ void print_help() {
     name.resize(std::max<std::size_t>(name.size(), 12), ' ');
     std::cout << "  " << name << command.summary << "\n";
   }
-  std::cout << "\nkvant " << KVANT_VERSION_STRING << ". Exit codes: 0 done, 1 failed, 2 wrong command "
+  std::cout << "\nkvant " << KVANT_VERSION_STRING
+            << ". Exit codes: 0 done, 1 failed, 2 wrong command "
             << "line.\n";
 }
 
