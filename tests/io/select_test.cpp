@@ -1,5 +1,5 @@
-// select_schemes: what is promised about a plan is what quantize_checkpoint then writes, and the
-// choice is the best one where the best can be found by trying everything.
+// select_schemes: what is promised about a plan is what quantize_checkpoint then writes, budgets are
+// kept, and no single layer of a total could go back.
 
 #include <cmath>
 #include <string>
