@@ -57,9 +57,7 @@ int main(int argc, char** argv) {
       const AlignedArray<std::byte> cold(static_cast<std::size_t>(ring * bytes), std::byte{1});
       const double gigabytes = 1e-9 * static_cast<double>(bytes);
       std::vector<Entry> entries = {{"kvant", gigabytes, forward}};
-      for (const int streams : {1, 2, 4, 8, 16}) {
-        entries.push_back(stream_entry(cold.data(), bytes, ring, streams, threads));
-      }
+      add_streams(entries, cold.data(), bytes, ring, threads);
       const std::size_t first_peer = entries.size();
       // Float peers read 2 or 4 bytes a weight: their figure is the same bytes of int8 weights, so
       // that the ratio is that of the times. A smaller ring of as many bytes keeps them cold.

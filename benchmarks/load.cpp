@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
       };
       std::vector<Entry> entries = {{"kvant", 1e-9 * static_cast<double>(bytes), load}};
       const AlignedArray<std::byte> memory(static_cast<std::size_t>(bytes), std::byte{1});
-      for (const int streams : {1, 4, 8}) entries.push_back(stream_entry(memory.data(), bytes, 1, streams, threads));
+      add_streams(entries, memory.data(), bytes, 1, threads);
       const std::vector<Figure> figures = race(entries, options.quick);
       if (layers.size() != kLayers || layers[0].absmax()[0] != 1.5f) report.wrong("load: layers differ");
       Record record{.question = "load", .m = 0, .n = 0, .k = 0, .threads = threads, .isa = isa, .dtype = "int8", .unit = "GB/s"};

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
       PackedMatrix packed;
       const double gigabytes = 1e-9 * static_cast<double>(bytes);
       std::vector<Entry> entries = {{"kvant", gigabytes, [&] { packed = pack_codes(context, view); }}};
-      for (const int streams : {1, 4, 8}) entries.push_back(stream_entry(codes.data(), bytes, 1, streams, threads));
+      add_streams(entries, codes.data(), bytes, 1, threads);
       const std::vector<Figure> figures = race(entries, options.quick);
       std::vector<std::int8_t> back(static_cast<std::size_t>(s.k));
       packed.unpack_rows(s.n - 1, MatrixView<std::int8_t>(back.data(), 1, s.k));

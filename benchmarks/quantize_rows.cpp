@@ -59,9 +59,7 @@ int main(int argc, char** argv) {
           });
         };
         std::vector<Entry> entries = {{"kvant", 1e-9 * static_cast<double>(bytes), run}};
-        for (const int streams : {1, 2, 4, 8, 16}) {
-          entries.push_back(stream_entry(data.data(), bytes, ring, streams, threads));
-        }
+        add_streams(entries, data.data(), bytes, ring, threads);
         const std::vector<Figure> figures = race(entries, options.quick);
         if (!(absmax[0] > 1.0f && absmax[0] < 6.0f)) report.wrong("quantize_rows: absmax");
         Record record{.question = "quantize_rows", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa,

@@ -18,6 +18,6 @@ std::string_view ceiling_name(std::string_view isa);
 
 /// Reads bytes [data, data + size) once with `streams` streams of vector loads; the sum keeps the
 /// loads alive. Uses the widest loads that the processor has.
-std::uint64_t read_stream(const void* data, std::int64_t size, int streams);
+std::uint64_t read_stream(const void* data, std::int64_t size, int streams, bool prefetch);
 
 }  // namespace kvant::bench

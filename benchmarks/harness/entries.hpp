@@ -35,13 +35,13 @@ inline Entry ceiling_entry(const std::string& isa, int threads) {
 /// Reads [data, data + size) on `threads` cores, in GB/s. *at moves through a ring of `matrices`
 /// blocks of that size, so that what is read is cold.
 inline Entry stream_entry(const void* data, std::int64_t size, std::int64_t matrices, int streams,
-                          int threads) {
+                          int threads, bool prefetch) {
   auto at = std::make_shared<std::int64_t>(0);
   return {"stream", 1e-9 * static_cast<double>(size), [=] {
             const auto* block = static_cast<const char*>(data) + *at * size;
             *at = (*at + 1) % matrices;
             if (threads == 1) {
-              const std::uint64_t sum = read_stream(block, size, streams);
+              const std::uint64_t sum = read_stream(block, size, streams, prefetch);
               keep(&sum);
               return;
             }
@@ -49,10 +49,20 @@ inline Entry stream_entry(const void* data, std::int64_t size, std::int64_t matr
             {
               const std::int64_t part = size / threads / 64 * 64;
               const std::uint64_t sum =
-                  read_stream(block + omp_get_thread_num() * part, part, streams);
+                  read_stream(block + omp_get_thread_num() * part, part, streams, prefetch);
               keep(&sum);
             }
           }};
+}
+
+/// The streaming reads of which a question takes the best as its ceiling.
+inline void add_streams(std::vector<Entry>& entries, const void* data, std::int64_t size,
+                        std::int64_t matrices, int threads) {
+  for (const int streams : {1, 4, 8}) {
+    for (const bool prefetch : {false, true}) {
+      entries.push_back(stream_entry(data, size, matrices, streams, threads, prefetch));
+    }
+  }
 }
 
 inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed, float scale = 1.0f) {
