@@ -1,3 +1,4 @@
+#define KVANT_UNROLL  // emulated vectors are arrays: unrolling them only makes them slow to compile
 #include "kernels/kernel_sets.hpp"
 
 #include "cpu/micro/elementwise.hpp"
