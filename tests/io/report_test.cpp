@@ -80,7 +80,8 @@ TEST_CASE("a model is equal to itself, and the number of threads changes nothing
 TEST_CASE("4-bit weights are read as bitsandbytes dequantizes them") {
   const kvant::io::SafeTensors golden(
       kvant::test::data_path("bitsandbytes/linear4bit.safetensors"));
-  for (const auto& entry : kvant::test::read_json("bitsandbytes/cases.json").at("linear4bit")) {
+  const nlohmann::json cases = kvant::test::read_json("bitsandbytes/cases.json");
+  for (const auto& entry : cases.at("linear4bit")) {
     const auto name = entry.at("name").get<std::string>();
     INFO(name);
     const auto type = entry.at("quant_type").get<std::string>();
