@@ -7,35 +7,11 @@
 #include <limits>
 
 #include "cpu/tables.hpp"
-#include "kvant/float16.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
 
 namespace kvant::detail {
 namespace {
-
-float load(const void* data, DType dtype, std::ptrdiff_t index) noexcept {
-  switch (dtype) {
-    case DType::float16: return static_cast<float>(static_cast<const float16*>(data)[index]);
-    case DType::bfloat16: return static_cast<float>(static_cast<const bfloat16*>(data)[index]);
-    default: return static_cast<const float*>(data)[index];
-  }
-}
-
-void store(void* data, DType dtype, std::ptrdiff_t index, float value) noexcept {
-  switch (dtype) {
-    case DType::float16: static_cast<float16*>(data)[index] = float16(value); break;
-    case DType::bfloat16: static_cast<bfloat16*>(data)[index] = bfloat16(value); break;
-    default: static_cast<float*>(data)[index] = value; break;
-  }
-}
-
-float narrow(DType dtype, float value) noexcept {
-  switch (dtype) {
-    case DType::float16: return static_cast<float>(float16(value));
-    case DType::bfloat16: return static_cast<float>(bfloat16(value));
-    default: return value;
-  }
-}
 
 /// As minps and maxps: the second operand where either is NaN.
 float minimum(float a, float b) noexcept { return a < b ? a : b; }
@@ -52,7 +28,7 @@ void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t cod
 
 float load_activation(const QuantizeRowsArgs& q, std::int64_t r, std::int64_t c) noexcept {
   if (q.keep_mask != nullptr && q.keep_mask[c] == 0) return 0.0f;
-  const float value = load(q.x.data, q.x.dtype, r * q.x.stride + c);
+  const float value = load_element(q.x.data, q.x.dtype, r * q.x.stride + c);
   return q.parity ? static_cast<float>(float16(value)) : value;
 }
 
@@ -101,7 +77,7 @@ void range(const RangeArgs& a) noexcept {
     float low = kInfinity;
     float high = -kInfinity;
     for (std::int64_t c = 0; c < a.x.cols; ++c) {
-      const float value = load(a.x.data, a.x.dtype, r * a.x.stride + c);
+      const float value = load_element(a.x.data, a.x.dtype, r * a.x.stride + c);
       float& smallest = a.per_column ? a.min[c] : low;
       float& largest = a.per_column ? a.max[c] : high;
       smallest = minimum(value, smallest);
@@ -121,7 +97,7 @@ void quantize(const QuantizeArgs& a) noexcept {
     auto* codes = static_cast<std::uint8_t*>(a.codes) + r * a.code_stride;
     for (std::int64_t c = 0; c < a.x.cols; ++c) {
       const std::int64_t p = r * a.row_step + c * a.col_step;
-      const float value = load(a.x.data, a.x.dtype, r * a.x.stride + c);
+      const float value = load_element(a.x.data, a.x.dtype, r * a.x.stride + c);
       codes[c] = static_cast<std::uint8_t>(
           quantize_value(value, a.scale[p], static_cast<std::int32_t>(a.zero_point[p]), lowest,
                          highest, a.order));
@@ -136,20 +112,23 @@ void dequantize(const DequantizeArgs& a) noexcept {
       const std::int64_t p = r * a.row_step + c * a.col_step;
       const std::int32_t code = a.is_unsigned ? std::int32_t{codes[c]}
                                               : std::int32_t{static_cast<std::int8_t>(codes[c])};
-      store(a.y, a.y_dtype, r * a.y_stride + c,
-            dequantize_value(code, a.scale[p], static_cast<std::int32_t>(a.zero_point[p])));
+      store_element(
+          a.y, a.y_dtype, r * a.y_stride + c,
+          dequantize_value(code, a.scale[p], static_cast<std::int32_t>(a.zero_point[p])));
     }
   }
 }
 
 void convert(const ConvertArgs& a) noexcept {
-  for (std::int64_t i = 0; i < a.count; ++i) store(a.y, a.y_dtype, i, load(a.x, a.x_dtype, i));
+  for (std::int64_t i = 0; i < a.count; ++i) {
+    store_element(a.y, a.y_dtype, i, load_element(a.x, a.x_dtype, i));
+  }
 }
 
 float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
   for (std::int64_t j = 0; j < block.count; ++j) {
-    sum = std::fma(block.x[m * block.x_stride + j], load(block.w, block.w_dtype, n * block.count + j),
-                   sum);
+    sum = std::fma(block.x[m * block.x_stride + j],
+                   load_element(block.w, block.w_dtype, n * block.count + j), sum);
   }
   return sum;
 }
@@ -166,12 +145,12 @@ void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc)
       sum_outliers(e.outliers[1], m, n, sum_outliers(e.outliers[0], m, n, 0.0f));
   if (e.round_first) {
     if (e.bias != nullptr) value += e.bias[n];
-    if (has_outliers) value = narrow(e.y_dtype, value) + outliers;
+    if (has_outliers) value = round_to(e.y_dtype, value) + outliers;
   } else {
     if (has_outliers) value += outliers;
     if (e.bias != nullptr) value += e.bias[n];
   }
-  store(e.y, e.y_dtype, index, value);
+  store_element(e.y, e.y_dtype, index, value);
 }
 
 std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noexcept {
@@ -204,7 +183,7 @@ void gemm_bf16(const HalfGemmArgs& g) noexcept {
       }
       float value = (sums[0] + sums[1]) + (sums[2] + sums[3]);
       if (g.bias != nullptr) value += g.bias[n];
-      store(g.y, g.y_dtype, m * g.y_stride + n, value);
+      store_element(g.y, g.y_dtype, m * g.y_stride + n, value);
     }
   }
 }

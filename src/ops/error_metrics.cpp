@@ -6,7 +6,7 @@
 #include <string>
 #include <type_traits>
 
-#include "ops/round_to.hpp"
+#include "ops/number_text.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {

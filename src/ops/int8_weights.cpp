@@ -11,24 +11,6 @@
 
 namespace kvant::detail {
 
-float load_float(const ConstAnyMatrix& m, std::int64_t row, std::int64_t col) noexcept {
-  const std::int64_t i = row * m.stride + col;
-  switch (m.dtype) {
-    case DType::float16: return static_cast<float>(static_cast<const float16*>(m.data)[i]);
-    case DType::bfloat16: return static_cast<float>(static_cast<const bfloat16*>(m.data)[i]);
-    default: return static_cast<const float*>(m.data)[i];
-  }
-}
-
-void store_float(const AnyMatrix& m, std::int64_t row, std::int64_t col, float value) noexcept {
-  const std::int64_t i = row * m.stride + col;
-  switch (m.dtype) {
-    case DType::float16: static_cast<float16*>(m.data)[i] = float16(value); break;
-    case DType::bfloat16: static_cast<bfloat16*>(m.data)[i] = bfloat16(value); break;
-    default: static_cast<float*>(m.data)[i] = value; break;
-  }
-}
-
 float Int8Weights::kept_weight(std::int64_t n, std::int64_t j) const noexcept {
   const std::int64_t nr = codes.layout().nr;
   const auto count = static_cast<std::int64_t>(keep_columns.size());

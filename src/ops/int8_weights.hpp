@@ -9,9 +9,9 @@
 
 #include "kvant/aligned_array.hpp"
 #include "kvant/context.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/llm_int8.hpp"
 #include "kvant/packed_matrix.hpp"
-#include "ops/round_to.hpp"
 
 namespace kvant::detail {
 
@@ -52,8 +52,13 @@ void int8_forward(Context& context, const Int8Weights& weights, const ConstAnyMa
                   const AnyMatrix& y);
 
 /// One element as float.
-float load_float(const ConstAnyMatrix& m, std::int64_t row, std::int64_t col) noexcept;
-void store_float(const AnyMatrix& m, std::int64_t row, std::int64_t col, float value) noexcept;
+inline float load_float(const ConstAnyMatrix& m, std::int64_t row, std::int64_t col) noexcept {
+  return load_element(m.data, m.dtype, row * m.stride + col);
+}
+inline void store_float(const AnyMatrix& m, std::int64_t row, std::int64_t col,
+                        float value) noexcept {
+  store_element(m.data, m.dtype, row * m.stride + col, value);
+}
 
 /// Checks threshold and keep_columns against K. @throws Error invalid_argument, out_of_range
 void check_options(const char* who, const Int8Options& options, std::int64_t k);

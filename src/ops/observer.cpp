@@ -7,8 +7,9 @@
 #include <limits>
 #include <string>
 
+#include "kvant/float_element.hpp"
+#include "ops/number_text.hpp"
 #include "ops/parallel.hpp"
-#include "ops/round_to.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {
@@ -73,14 +74,7 @@ class RangeScan {
   }
 
   [[nodiscard]] float value(std::int64_t row, std::int64_t col) const noexcept {
-    switch (x_.dtype) {
-      case DType::float16:
-        return static_cast<float>(*static_cast<const float16*>(at(row, col)));
-      case DType::bfloat16:
-        return static_cast<float>(*static_cast<const bfloat16*>(at(row, col)));
-      default:
-        return *static_cast<const float*>(at(row, col));
-    }
+    return detail::load_element(x_.data, x_.dtype, row * x_.stride + col);
   }
 
   [[nodiscard]] bool has_special(std::int64_t row, std::int64_t col,

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvant/float_element.hpp"
 #include "kvant/int4.hpp"
 #include "kvant/quantize.hpp"
-#include "ops/round_to.hpp"
 
 namespace kvant::detail {
 
@@ -20,31 +20,6 @@ const void* offset(const void* data, std::int64_t bytes) noexcept {
 }
 void* offset(void* data, std::int64_t bytes) noexcept {
   return static_cast<std::byte*>(data) + bytes;
-}
-
-float load(const void* data, DType dtype, std::int64_t i) noexcept {
-  switch (dtype) {
-    case DType::float16:
-      return static_cast<float>(static_cast<const float16*>(data)[i]);
-    case DType::bfloat16:
-      return static_cast<float>(static_cast<const bfloat16*>(data)[i]);
-    default:
-      return static_cast<const float*>(data)[i];
-  }
-}
-
-void store(void* data, DType dtype, std::int64_t i, float value) noexcept {
-  switch (dtype) {
-    case DType::float16:
-      static_cast<float16*>(data)[i] = float16(value);
-      break;
-    case DType::bfloat16:
-      static_cast<bfloat16*>(data)[i] = bfloat16(value);
-      break;
-    default:
-      static_cast<float*>(data)[i] = value;
-      break;
-  }
 }
 
 }  // namespace
@@ -154,7 +129,7 @@ void BlockParams::quantize_scalar(const Window& w, const void* x, DType x_dtype,
     auto* row = static_cast<std::uint8_t*>(offset(codes, r * code_stride));
     for (std::int64_t c = 0; c < w.cols; ++c) {
       const auto at = static_cast<std::size_t>(index(w.row + r, w.col + c));
-      float value = round_to(type, load(x, x_dtype, r * x_stride + c));
+      float value = round_to(type, load_element(x, x_dtype, r * x_stride + c));
       if (!params_.shift.empty()) value = round_to(type, value + params_.shift[at]);
       float code = 0;
       if (std::isnan(value)) {
@@ -185,7 +160,7 @@ void BlockParams::dequantize_scalar(const Window& w, const void* codes, std::ptr
                     : static_cast<std::int32_t>(static_cast<std::int8_t>(row[c])));
       float value = round_to(type, (code - zero_[at]) * params_.scale[at]);
       if (!params_.shift.empty()) value = round_to(type, value - params_.shift[at]);
-      store(y, y_dtype, r * y_stride + c, value);
+      store_element(y, y_dtype, r * y_stride + c, value);
     }
   }
 }

@@ -7,7 +7,8 @@
 
 #include "dispatch/float_environment.hpp"
 #include "kvant/finfo.hpp"
-#include "ops/round_to.hpp"
+#include "kvant/float_element.hpp"
+#include "ops/number_text.hpp"
 #include "ops/validate.hpp"
 
 namespace kvant {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvant/error.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
 #include "ops/validate.hpp"
 
@@ -16,17 +17,6 @@ namespace {
 constexpr float kSmallestDynamicScale = 6.1e-5f;
 constexpr double kScaleOfZeros = 0.1;
 
-float element(const ConstAnyMatrix& x, std::int64_t i) noexcept {
-  switch (x.dtype) {
-    case DType::float16:
-      return static_cast<float>(static_cast<const float16*>(x.data)[i]);
-    case DType::bfloat16:
-      return static_cast<float>(static_cast<const bfloat16*>(x.data)[i]);
-    default:
-      return static_cast<const float*>(x.data)[i];
-  }
-}
-
 struct Range {
   float min = 0;  ///< both include 0
   float max = 0;
@@ -36,7 +26,7 @@ Range range_of(const ConstAnyMatrix& x) {
   Range range;
   for (std::int64_t r = 0; r < x.rows; ++r) {
     for (std::int64_t c = 0; c < x.cols; ++c) {
-      const float value = element(x, r * x.stride + c);
+      const float value = detail::load_element(x.data, x.dtype, r * x.stride + c);
       if (!std::isfinite(value)) {
         detail::fail(ErrorCode::not_finite, "choose_dynamic_params: x[" + std::to_string(r) + ", " +
                                                 std::to_string(c) + "] is " +
@@ -136,7 +126,8 @@ void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix m
       const float factor = params.inv_scale.empty() ? 1 / params.scale[i] : params.inv_scale[i];
       const float zero =
           params.zero_point.empty() ? 0.0f : static_cast<float>(params.zero_point[i]);
-      const float code = round_half_even(element(x, r * x.stride + c) * factor) + zero;
+      const float value = detail::load_element(x.data, x.dtype, r * x.stride + c);
+      const float code = round_half_even(value * factor) + zero;
       out[r * mask.stride + c] = code >= lowest && code <= highest ? 1 : 0;  // a NaN is neither
     }
   }
