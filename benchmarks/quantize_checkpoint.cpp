@@ -2,7 +2,9 @@
 // and syncs as many bytes as the output has, and with how much memory. A synthetic checkpoint of
 // real layer shapes (those of a 7-billion-parameter llama, as many layers as fit the wanted size,
 // random fp16) is built, both run in child processes one after the other, several times, and
-// everything is removed again.
+// everything is removed again. With --calibrate the model is a gpt_bigcode of santacoder's shape, a
+// text runs through it block by block before it is quantized, and the result is loaded by the
+// program gpt_bigcode, whose memory is reported against the size of the result.
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -30,32 +32,82 @@ constexpr std::uint64_t kHidden = 4096;
 constexpr std::uint64_t kInner = 11008;
 constexpr std::uint64_t kVocabulary = 32000;
 constexpr std::size_t kPlainBuffer = 4 << 20;
+const fs::path kBundledModel = KVANT_BENCH_MODEL;
 
-std::vector<TensorSpec> llama_tensors(std::uint64_t wanted_bytes) {
-  std::vector<TensorSpec> result = {
-      {"model.embed_tokens.weight", DType::float16, {kVocabulary, kHidden}},
-      {"lm_head.weight", DType::float16, {kVocabulary, kHidden}},
-      {"model.norm.weight", DType::float16, {kHidden}}};
-  const auto total = [&] {
-    std::uint64_t bytes = 0;
-    for (const TensorSpec& tensor : result) bytes += byte_size(tensor);
-    return bytes;
-  };
-  for (int n = 0; total() < wanted_bytes; ++n) {
+/// A model of about the wanted size: its tensors, config.json, and where its largest unit ends.
+struct SyntheticModel {
+  std::vector<TensorSpec> tensors;
+  std::string config;
+  std::uint64_t largest_unit = 0;  ///< bytes: a tensor as stored, or a block in float
+};
+
+std::uint64_t total_bytes(const std::vector<TensorSpec>& tensors) {
+  std::uint64_t bytes = 0;
+  for (const TensorSpec& tensor : tensors) bytes += byte_size(tensor);
+  return bytes;
+}
+
+SyntheticModel llama(std::uint64_t wanted_bytes) {
+  SyntheticModel model{{{"model.embed_tokens.weight", DType::float16, {kVocabulary, kHidden}},
+                        {"lm_head.weight", DType::float16, {kVocabulary, kHidden}},
+                        {"model.norm.weight", DType::float16, {kHidden}}},
+                       R"({"model_type": "llama", "dtype": "float16"})"};
+  for (int n = 0; total_bytes(model.tensors) < wanted_bytes; ++n) {
     const std::string layer = "model.layers." + std::to_string(n) + ".";
     for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
-      result.push_back(
+      model.tensors.push_back(
           {layer + "self_attn." + name + ".weight", DType::float16, {kHidden, kHidden}});
     }
     for (const char* name : {"gate_proj", "up_proj"}) {
-      result.push_back({layer + "mlp." + name + ".weight", DType::float16, {kInner, kHidden}});
+      model.tensors.push_back(
+          {layer + "mlp." + name + ".weight", DType::float16, {kInner, kHidden}});
     }
-    result.push_back({layer + "mlp.down_proj.weight", DType::float16, {kHidden, kInner}});
+    model.tensors.push_back({layer + "mlp.down_proj.weight", DType::float16, {kHidden, kInner}});
     for (const char* name : {"input_layernorm", "post_attention_layernorm"}) {
-      result.push_back({layer + name + ".weight", DType::float16, {kHidden}});
+      model.tensors.push_back({layer + name + ".weight", DType::float16, {kHidden}});
     }
   }
-  return result;
+  for (const TensorSpec& tensor : model.tensors) {
+    model.largest_unit = std::max(model.largest_unit, byte_size(tensor));
+  }
+  return model;
+}
+
+SyntheticModel santacoder(std::uint64_t wanted_bytes) {
+  constexpr std::uint64_t kWidth = 2048;
+  constexpr std::uint64_t kHeadDim = 128;
+  constexpr std::uint64_t kWords = 49280;
+  SyntheticModel model{{{"transformer.wte.weight", DType::float16, {kWords, kWidth}},
+                        {"transformer.wpe.weight", DType::float16, {kWidth, kWidth}},
+                        {"transformer.ln_f.weight", DType::float16, {kWidth}},
+                        {"transformer.ln_f.bias", DType::float16, {kWidth}}},
+                       {}};
+  const std::vector<std::pair<const char*, std::vector<std::uint64_t>>> block = {
+      {"ln_1", {kWidth}},
+      {"attn.c_attn", {kWidth + 2 * kHeadDim, kWidth}},
+      {"attn.c_proj", {kWidth, kWidth}},
+      {"ln_2", {kWidth}},
+      {"mlp.c_fc", {4 * kWidth, kWidth}},
+      {"mlp.c_proj", {kWidth, 4 * kWidth}}};
+  int layers = 0;
+  for (; total_bytes(model.tensors) < wanted_bytes; ++layers) {
+    std::uint64_t block_bytes = 0;
+    for (const auto& [name, shape] : block) {
+      const std::string module = "transformer.h." + std::to_string(layers) + "." + name;
+      model.tensors.push_back({module + ".weight", DType::float16, shape});
+      model.tensors.push_back({module + ".bias", DType::float16, {shape[0]}});
+      block_bytes += 2 * byte_size(model.tensors.back());
+      block_bytes += 2 * byte_size(model.tensors[model.tensors.size() - 2]);
+    }
+    model.largest_unit = block_bytes;
+  }
+  model.config =
+      R"({"model_type": "gpt_bigcode", "dtype": "float16", "n_embd": 2048, "n_head": 16,
+"n_positions": 2048, "vocab_size": 49280, "multi_query": true, "layer_norm_epsilon": 1e-5,
+"activation_function": "gelu_pytorch_tanh", "tie_word_embeddings": true, "bos_token_id": 0,
+"eos_token_id": 0, "n_layer": )" +
+      std::to_string(layers) + "}\n";
+  return model;
 }
 
 /// Random fp16 values of magnitudes 2^-6 to 2^-3, either sign.
@@ -69,12 +121,11 @@ void fill(std::vector<std::uint16_t>& values, std::uint64_t& state) {
   }
 }
 
-void build_model(const fs::path& folder, std::uint64_t bytes) {
-  const std::vector<TensorSpec> tensors = llama_tensors(bytes);
-  kvant::io::CheckpointWriter writer(folder, tensors, {.max_shard_size = 1'000'000'000});
+void build_model(const fs::path& folder, const SyntheticModel& model, const fs::path& tokenizer) {
+  kvant::io::CheckpointWriter writer(folder, model.tensors, {.max_shard_size = 1'000'000'000});
   std::uint64_t state = 1;
   std::vector<std::uint16_t> values(1 << 21);
-  for (const TensorSpec& tensor : tensors) {
+  for (const TensorSpec& tensor : model.tensors) {
     const std::uint64_t size = byte_size(tensor);
     for (std::uint64_t done = 0; done < size;) {
       fill(values, state);
@@ -84,7 +135,8 @@ void build_model(const fs::path& folder, std::uint64_t bytes) {
       done += part.size();
     }
   }
-  writer.add_file("config.json", "{\"model_type\": \"llama\", \"dtype\": \"float16\"}\n");
+  writer.add_file("config.json", model.config);
+  if (!tokenizer.empty()) writer.copy_file(tokenizer);
   writer.commit();
 }
 
@@ -155,75 +207,112 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-}  // namespace
+/// Runs a program to its end in a child process, without its output.
+Run run_program(std::vector<std::string> words) {
+  return run_child([&] {
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    if (std::freopen("/dev/null", "w", stdout) == nullptr) return 126;
+    ::execv(arguments[0], arguments.data());
+    return 127;
+  });
+}
 
-int main(int argc, char** argv) {
+double mib(std::uint64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
+struct Settings {
   double gib = 2;
   int repeat = 3;
   bool cold = false;
-  std::string program = (fs::path(argv[0]).parent_path() / "kvant").string();
-  std::string folder = fs::temp_directory_path().string();
+  bool calibrate = false;
+  fs::path programs;
+  fs::path folder = fs::temp_directory_path();
   std::string threads;
+};
+
+void measure(const Settings& settings, const fs::path& work) {
+  const auto wanted = static_cast<std::uint64_t>(settings.gib * 1024 * 1024 * 1024);
+  const SyntheticModel synthetic = settings.calibrate ? santacoder(wanted) : llama(wanted);
+  const fs::path model = work / "model";
+  const fs::path out = work / "out";
+  const fs::path text = work / "text";
+  build_model(model, synthetic, settings.calibrate ? kBundledModel / "tokenizer.json" : "");
+  if (settings.calibrate) {
+    std::FILE* file = std::fopen(text.c_str(), "w");
+    for (int i = 0; file != nullptr && i < 16; ++i) std::fprintf(file, "int f%d(int x);\n", i);
+    if (file == nullptr || std::fclose(file) != 0) throw std::runtime_error("no text written");
+  }
+  const auto plan = kvant::io::quantize_checkpoint(model, out, {.dry_run = true});
+  std::printf("model %.3f GB, result %.3f GB, largest %s %.0f MiB, input %s\n",
+              1e-9 * static_cast<double>(plan.bytes_before),
+              1e-9 * static_cast<double>(plan.bytes_after),
+              settings.calibrate ? "block in float" : "tensor", mib(synthetic.largest_unit),
+              settings.cold ? "from disk" : "in page cache");
+  std::vector<std::string> words = {settings.programs / "kvant", "quantize", model, out, "--quiet"};
+  if (!settings.threads.empty()) words.insert(words.end(), {"--threads", settings.threads});
+  if (settings.calibrate) words.insert(words.end(), {"--calibrate", text.string()});
+  std::vector<double> plain;
+  std::vector<double> kvant;
+  double peak = 0;
+  for (int i = 0; i < settings.repeat; ++i) {
+    if (settings.cold) drop_from_cache(model);
+    plain.push_back(
+        run_child([&] { return plain_copy(model, work / "plain", plan.bytes_after); }).seconds);
+    fs::remove(work / "plain");
+    if (settings.cold) drop_from_cache(model);
+    fs::remove_all(out);
+    const Run run = run_program(words);
+    kvant.push_back(run.seconds);
+    peak = std::max(peak, run.peak_mib);
+    std::printf("run %d: plain %.2f s, kvant quantize %.2f s, %.1f MiB\n", i + 1, plain.back(),
+                run.seconds, run.peak_mib);
+  }
+  const double gigabytes = 1e-9 * static_cast<double>(plan.bytes_before);
+  std::printf(
+      "median: plain %.2f GB/s, kvant quantize %.2f GB/s, ratio %.2f; peak memory %.1f "
+      "MiB (limit %.0f)\n",
+      gigabytes / median(plain), gigabytes / median(kvant), median(plain) / median(kvant), peak,
+      mib(synthetic.largest_unit + synthetic.largest_unit / 2) + 64);
+  if (settings.calibrate) {
+    const Run run =
+        run_program({settings.programs / "gpt_bigcode", out, "--prompt", "int", "--tokens", "1"});
+    std::printf("gpt_bigcode on the result: %.2f s, peak memory %.1f MiB for %.1f MiB of weights\n",
+                run.seconds, run.peak_mib, mib(plan.bytes_after));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  settings.programs = fs::path(argv[0]).parent_path();
   CLI::App app("kvant quantize against reading and writing as many bytes; its peak memory");
-  app.add_option("--gib", gib, "size of the model (default: 2)");
-  app.add_option("--repeat", repeat, "runs of each (default: 3)")->check(CLI::Range(1, 100));
-  app.add_flag("--cold", cold, "take the input out of the page cache before each run");
-  app.add_option("--program", program, "the program (default: kvant beside this one)");
-  app.add_option("--folder", folder, "where to work (default: the temporary folder)");
-  app.add_option("--threads", threads, "of the program (default: all)");
+  app.add_option("--gib", settings.gib, "size of the model (default: 2)");
+  app.add_option("--repeat", settings.repeat, "runs of each (default: 3)")
+      ->check(CLI::Range(1, 100));
+  app.add_flag("--cold", settings.cold, "take the input out of the page cache before each run");
+  app.add_flag("--calibrate", settings.calibrate,
+               "a gpt_bigcode model, calibrated; its rate includes running a text through it");
+  app.add_option("--programs", settings.programs,
+                 "where kvant and gpt_bigcode are (default: beside this program)");
+  app.add_option("--folder", settings.folder, "where to work (default: the temporary folder)");
+  app.add_option("--threads", settings.threads, "of the program (default: all)");
   CLI11_PARSE(app, argc, argv);
 
-  const auto wanted = static_cast<std::uint64_t>(gib * 1024 * 1024 * 1024);
-  const fs::path work = fs::path(folder) / ("kvant-bench-" + std::to_string(::getpid()));
-  if (fs::space(folder).available < 3 * wanted) {
-    std::fprintf(stderr, "%s has too little space for a model of %.1f GiB\n", folder.c_str(), gib);
+  const auto needed = static_cast<std::uint64_t>(3 * settings.gib * 1024 * 1024 * 1024);
+  if (fs::space(settings.folder).available < needed) {
+    std::fprintf(stderr, "%s has too little space for a model of %.1f GiB\n",
+                 settings.folder.c_str(), settings.gib);
     return 1;
   }
+  const fs::path work = settings.folder / ("kvant-bench-" + std::to_string(::getpid()));
   int code = 0;
   try {
     fs::create_directories(work);
-    const fs::path model = work / "model";
-    build_model(model, wanted);
-    const auto plan = kvant::io::quantize_checkpoint(model, work / "out", {.dry_run = true});
-    std::uint64_t largest = 0;
-    for (const TensorSpec& tensor : llama_tensors(wanted)) {
-      largest = std::max(largest, byte_size(tensor));
-    }
-    std::printf("model %.3f GB, result %.3f GB, largest tensor %.0f MiB, input %s\n",
-                1e-9 * static_cast<double>(plan.bytes_before),
-                1e-9 * static_cast<double>(plan.bytes_after),
-                static_cast<double>(largest) / (1 << 20), cold ? "from disk" : "in page cache");
-    std::vector<double> plain;
-    std::vector<double> kvant;
-    double peak = 0;
-    for (int i = 0; i < repeat; ++i) {
-      if (cold) drop_from_cache(model);
-      plain.push_back(
-          run_child([&] { return plain_copy(model, work / "plain", plan.bytes_after); }).seconds);
-      fs::remove(work / "plain");
-      if (cold) drop_from_cache(model);
-      const Run run = run_child([&] {
-        std::vector<std::string> words = {program, "quantize", model.string(), work / "out",
-                                          "--quiet"};
-        if (!threads.empty()) words.insert(words.end(), {"--threads", threads});
-        std::vector<char*> arguments;
-        for (std::string& word : words) arguments.push_back(word.data());
-        arguments.push_back(nullptr);
-        ::execv(program.c_str(), arguments.data());
-        return 127;
-      });
-      kvant.push_back(run.seconds);
-      peak = std::max(peak, run.peak_mib);
-      fs::remove_all(work / "out");
-      std::printf("run %d: plain %.2f s, kvant quantize %.2f s, %.1f MiB\n", i + 1, plain.back(),
-                  run.seconds, run.peak_mib);
-    }
-    const double gigabytes = 1e-9 * static_cast<double>(plan.bytes_before);
-    std::printf(
-        "median: plain %.2f GB/s, kvant quantize %.2f GB/s, ratio %.2f; peak memory %.1f "
-        "MiB (limit %.0f)\n",
-        gigabytes / median(plain), gigabytes / median(kvant), median(plain) / median(kvant), peak,
-        static_cast<double>(largest + largest / 2) / (1 << 20) + 64);
+    measure(settings, work);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     code = 1;

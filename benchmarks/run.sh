@@ -4,7 +4,9 @@
 #   bash benchmarks/run.sh [--quick] [--question NAME]... [--shape MxNxK]... [--threads 1,2]
 #                          [--json FILE]
 #
-# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode
+# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode, and, only when
+# named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
+# without calibration).
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
 # then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
@@ -26,15 +28,16 @@ while [ $# -gt 0 ]; do
         *) arguments+=("$1" "$2") ;;
       esac
       shift ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "benchmarks/run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
   esac
   shift
 done
 all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode)
 for question in "${questions[@]}"; do
-  [[ " ${all[*]} " == *" $question "* ]] ||
-    { echo "benchmarks/run.sh: no question $question; there are: ${all[*]}" >&2; exit 2; }
+  [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||
+    { echo "benchmarks/run.sh: no question $question; there are: ${all[*]} quantize_checkpoint" >&2
+      exit 2; }
 done
 [ ${#questions[@]} -gt 0 ] || questions=("${all[@]}")
 
@@ -47,6 +50,7 @@ cmake -S . -B build-benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS
   -DKVANT_BENCHMARKS=ON --log-level=WARNING >/dev/null
 targets=()
 for question in "${questions[@]}"; do targets+=("bench_$question"); done
+[[ " ${questions[*]} " != *" quantize_checkpoint "* ]] || targets+=(kvant gpt_bigcode)
 cmake --build build-benchmarks -j "$(nproc)" --target "${targets[@]}" -- --quiet
 
 # Peers at their best: OpenBLAS does not know every processor by its model number, and falls back to
@@ -65,6 +69,11 @@ status=0
 mkdir -p build/bin
 for question in "${questions[@]}"; do
   cp -f "build-benchmarks/bin/bench_$question" build/bin/
+  if [ "$question" = quantize_checkpoint ]; then  # a program with a command line of its own
+    build/bin/bench_quantize_checkpoint --programs build-benchmarks/bin
+    build/bin/bench_quantize_checkpoint --programs build-benchmarks/bin --calibrate --repeat 1
+    continue
+  fi
   code=0
   "build/bin/bench_$question" "${arguments[@]}" --json "$parts/$question.json" || code=$?
   [ $code -eq 0 ] || [ $code -eq 1 ] || exit $code
@@ -72,7 +81,7 @@ for question in "${questions[@]}"; do
   echo
 done
 if [ -n "$json" ]; then
-  jq -s 'add' "$parts"/*.json >"$json"
+  find "$parts" -name '*.json' -exec cat {} + | jq -s 'add // []' >"$json"
   echo "records: $json"
 fi
 exit $status

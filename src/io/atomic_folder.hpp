@@ -10,7 +10,8 @@ namespace kvant::io {
 /// it over the target. Without commit() the temporary folder disappears. An old target is swapped
 /// out by one rename where the system can exchange names, else moved aside first (and moved back
 /// when the second rename fails); it is removed only after the new one stands. After kill -9 the
-/// target is the old one or the new one, and the temporary folder is left to the user.
+/// target is the old one or the new one; the temporary folder that is left goes when the next one
+/// for the same target is made (a lock tells it from one that is being filled).
 class AtomicFolder {
  public:
   /// @param force replace a target that is there: only a folder that is empty or holds a
@@ -34,6 +35,7 @@ class AtomicFolder {
 
   std::filesystem::path target_;
   std::filesystem::path temporary_;
+  int lock_ = -1;
   bool force_;
 };
 

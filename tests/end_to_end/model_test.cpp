@@ -9,10 +9,12 @@
 #include "end_to_end/model_builder.hpp"
 #include "end_to_end/run_model.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 
 namespace {
 
 using kvant::ErrorCode;
+using kvant::test::code_of;
 using kvant::test::largest_difference;
 using kvant::test::load;
 using kvant::test::logits_of;
@@ -26,16 +28,6 @@ TestModel random_model(unsigned seed = 1) {
   TestModel model;
   model.fill(seed);
   return model;
-}
-
-template <class F>
-ErrorCode code_of(F function) {
-  try {
-    function();
-  } catch (const kvant::Error& error) {
-    return error.code();
-  }
-  return ErrorCode::ok;
 }
 
 }  // namespace

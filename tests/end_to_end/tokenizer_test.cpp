@@ -10,6 +10,7 @@
 
 #include "json_file.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
 #include "utf8.hpp"
 
@@ -56,12 +57,7 @@ json toy(const json& merges, const json& added = json::array()) {
 }
 
 kvant::ErrorCode code_of(const json& description) {
-  try {
-    const Tokenizer tokenizer(description, "toy");
-  } catch (const kvant::Error& error) {
-    return error.code();
-  }
-  return kvant::ErrorCode::ok;
+  return kvant::test::code_of([&] { const Tokenizer tokenizer(description, "toy"); });
 }
 
 }  // namespace

@@ -10,17 +10,18 @@
 #include "kvant/io/safetensors_stream.hpp"
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
 using kvant::DType;
-using kvant::Error;
 using kvant::ErrorCode;
 using kvant::io::CheckpointWriter;
 using kvant::io::SafeTensorsStream;
 using kvant::io::TensorSpec;
+using kvant::test::code_of;
 using kvant::test::read_bytes;
 using kvant::test::read_text;
 using kvant::test::TempFolder;
@@ -29,17 +30,6 @@ std::vector<std::byte> pattern(std::size_t size, unsigned seed) {
   std::vector<std::byte> result(size);
   for (std::size_t i = 0; i < size; ++i) result[i] = static_cast<std::byte>(i * 7 + seed);
   return result;
-}
-
-template <class Body>
-ErrorCode code_of(Body body, std::string* message = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.code();
-  }
-  return ErrorCode::ok;
 }
 
 std::size_t entries_in(const fs::path& folder) {
@@ -183,4 +173,25 @@ TEST_CASE("CheckpointWriter: what is there is replaced by force only, and only c
   fs::create_directory_symlink(out, folder.path() / "link");
   CHECK(code_of([&] { write(true, folder.path() / "link"); }) == ErrorCode::invalid_argument);
   CHECK(code_of([&] { CheckpointWriter(folder.path() / "no/out", kTensors); }) == ErrorCode::io);
+}
+
+TEST_CASE("CheckpointWriter: sweeps up what a killed run left, and nothing else") {
+  const TempFolder folder;
+  const fs::path out = folder.path() / "out";
+  for (const char* name :
+       {"out.tmp4711.0", "out.tmp4711.0.mine", "out.tmp", "out.tmpx.1", "other.tmp1.0"}) {
+    fs::create_directory(folder.path() / name);
+  }
+  folder.write("out.tmp4711.0/model.safetensors", "half");
+  CheckpointWriter first(out, kTensors, {});
+  CHECK(!fs::exists(folder.path() / "out.tmp4711.0"));
+  CHECK(entries_in(folder.path()) == 5);
+  {
+    CheckpointWriter second(out, kTensors, {});  // the first is at work: its folder stays
+    CHECK(entries_in(folder.path()) == 6);
+  }
+  write_all(first);
+  first.commit();
+  CHECK(fs::exists(out / "model.safetensors"));
+  CHECK(entries_in(folder.path()) == 5);
 }

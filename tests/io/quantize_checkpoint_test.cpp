@@ -14,6 +14,7 @@
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 #include "support/golden.hpp"
 #include "support/temp_folder.hpp"
 
@@ -21,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using kvant::DType;
-using kvant::Error;
 using kvant::ErrorCode;
 using kvant::io::Checkpoint;
 using kvant::io::CheckpointSummary;
@@ -29,6 +29,7 @@ using kvant::io::FormatErrorKind;
 using kvant::io::quantize_checkpoint;
 using kvant::io::QuantizeCheckpointOptions;
 using kvant::io::WeightScheme;
+using kvant::test::code_of;
 using kvant::test::read_bytes;
 using kvant::test::read_text;
 using kvant::test::TempFolder;
@@ -47,17 +48,6 @@ std::set<std::string> int8_layers(const CheckpointSummary& summary) {
     if (layer.scheme == WeightScheme::llm_int8) result.insert(layer.name);
   }
   return result;
-}
-
-template <class Body>
-ErrorCode code_of(Body body, std::string* message = nullptr) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (message != nullptr) *message = error.what();
-    return error.code();
-  }
-  return ErrorCode::ok;
 }
 
 /// The tensors of one checkpoint equal those of the other, dtype, shape and bytes.

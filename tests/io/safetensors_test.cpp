@@ -13,6 +13,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -20,6 +21,7 @@ namespace {
 using kvant::ErrorCode;
 using kvant::io::SafeTensors;
 using kvant::io::SafeTensorsWriter;
+using kvant::test::code_of;
 
 std::vector<std::byte> to_bytes(const std::string& text) {
   const auto bytes = std::as_bytes(std::span(text));
@@ -51,16 +53,6 @@ std::string header_kind(const std::string& json, std::size_t data_bytes = 0) {
   const std::string kind = kind_of(file);
   CHECK(kvant::test::largest_allocation() <= 8 * file.size() + 65536);
   return kind;
-}
-
-template <class F>
-ErrorCode code_of(F function) {
-  try {
-    function();
-  } catch (const kvant::Error& error) {
-    return error.code();
-  }
-  return ErrorCode::ok;
 }
 
 }  // namespace

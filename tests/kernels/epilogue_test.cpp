@@ -77,8 +77,8 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
                    .col_scale = col_scale.data(),
                    .scale = c.round_first ? 6.200124e-05f : 1.0f,
                    .bias = c.bias.empty() ? nullptr : bias.data(),
-                   .outliers = {{c.kept_x.data(), c.kept, kept_w.data(), c.w_dtype, c.kept},
-                                {c.found_x.data(), c.found, found_w.data(), DType::float32, c.found}},
+                   .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.w_dtype, c.kept},
+                                {c.found_x.data(), g.m, found_w.data(), DType::float32, c.found}},
                    .round_first = c.round_first};
   kernels.gemm(args);
   for (std::int64_t m = 0; m + 1 < g.m; ++m) {  // the gap between the rows
