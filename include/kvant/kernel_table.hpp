@@ -164,8 +164,8 @@ struct ConvertArgs {
 
 /// One group of outlier features in the epilogue: y += x[m, j] * w[n, j], j ascending, by fma.
 struct OutlierBlock {
-  const float* x;  ///< [m, count] activations, row-major
-  std::ptrdiff_t x_stride;
+  const float* x;  ///< activations, [count, m]: a row for each feature
+  std::ptrdiff_t x_stride;  ///< between features
   const void* w;  ///< [n / nr][count][nr], in panels as the weights
   DType w_dtype;  ///< float32, float16 or bfloat16
   std::int64_t count;

@@ -12,7 +12,7 @@ set(kvant_isa_table
 # -fno-exceptions keeps the personality routine, a weak symbol, out of the objects. g++ 12 warns about
 # its own AVX-512 header (GCC bug 105593).
 set(kvant_isa_common_flags -O3 -ffp-contract=off -fno-math-errno -fno-exceptions
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>)
 
 function(kvant_add_isa_sources target)
   target_sources(${target} PRIVATE cpu/scalar.cpp)

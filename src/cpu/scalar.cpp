@@ -127,7 +127,7 @@ void convert(const ConvertArgs& a) noexcept {
 
 float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
   for (std::int64_t j = 0; j < block.count; ++j) {
-    sum = std::fma(block.x[m * block.x_stride + j],
+    sum = std::fma(block.x[j * block.x_stride + m],
                    load_element(block.w, block.w_dtype, n * block.count + j), sum);
   }
   return sum;

@@ -197,13 +197,13 @@ class Forward {
     const float threshold = search_threshold();
     for (std::int64_t m = 0; m < m_; ++m) {
       for (std::int64_t j = 0; j < kept; ++j) {
-        kept_x_[m * kept + j] = load_float(x_, m, w_.keep_columns[static_cast<std::size_t>(j)]);
+        kept_x_[j * m_ + m] = load_float(x_, m, w_.keep_columns[static_cast<std::size_t>(j)]);
       }
       for (std::int64_t j = 0; j < outliers_; ++j) {
         const float value = load_float(x_, m, columns_[j]);
         // Otherwise the element is in the int8 product; NaN is already in the row's scale.
         const bool here = whole_columns() || std::fabs(value) >= threshold;
-        outlier_x_[m * outliers_ + j] = here ? value : 0.0f;
+        outlier_x_[j * m_ + m] = here ? value : 0.0f;
       }
     }
     if (outliers_ > 0) gather_weights(padded_n);
@@ -269,9 +269,9 @@ class Forward {
     const auto kept = static_cast<std::int64_t>(w_.keep_columns.size());
     for (std::int64_t m = 0; m < m_; ++m) {
       bool finite = std::isfinite(absmax_[m]);
-      for (std::int64_t j = 0; j < kept; ++j) finite &= std::isfinite(kept_x_[m * kept + j]);
+      for (std::int64_t j = 0; j < kept; ++j) finite &= std::isfinite(kept_x_[j * m_ + m]);
       for (std::int64_t j = 0; j < outliers_; ++j) {
-        finite &= std::isfinite(outlier_x_[m * outliers_ + j]);
+        finite &= std::isfinite(outlier_x_[j * m_ + m]);
       }
       if (!finite) {
         fail(ErrorCode::not_finite,
@@ -283,28 +283,28 @@ class Forward {
   void multiply() {
     const auto kept = static_cast<std::int64_t>(w_.keep_columns.size());
     const KernelTable& kernels = context_.kernels();
-    const GemmArgs args{.a = codes_,
-                  .b = w_.codes.data(),
-                  .b_offset = w_.codes.offsets(),
-                  .residuals = w_.codes.residuals(),
-                  .m = m_,
-                  .n = w_.n(),
-                  .k_padded = w_.codes.k_padded(),
-                  .block_begin = 0,
-                  .block_end = 0,
-                  .panel_begin = 0,
-                  .panel_end = 0,
-                  .epilogue = {.y = y_.data,
-                               .y_dtype = y_.dtype,
-                               .y_stride = y_.stride,
-                               .row_scale = row_scale_,
-                               .col_scale = w_.is_parity() ? w_.absmax.data() : w_.col_factor.data(),
-                               .scale = w_.is_parity() ? kParityScale : 1.0f,
-                               .bias = needs_rounded_bias() ? bias_ : w_.bias.data(),
-                               .outliers = {{kept_x_, kept, w_.kept.data(), w_.kept_dtype, kept},
-                                            {outlier_x_, outliers_, outlier_w_, DType::float32,
-                                             outliers_}},
-                               .round_first = w_.is_parity()}};
+    const GemmArgs args{
+        .a = codes_,
+        .b = w_.codes.data(),
+        .b_offset = w_.codes.offsets(),
+        .residuals = w_.codes.residuals(),
+        .m = m_,
+        .n = w_.n(),
+        .k_padded = w_.codes.k_padded(),
+        .block_begin = 0,
+        .block_end = 0,
+        .panel_begin = 0,
+        .panel_end = 0,
+        .epilogue = {.y = y_.data,
+                     .y_dtype = y_.dtype,
+                     .y_stride = y_.stride,
+                     .row_scale = row_scale_,
+                     .col_scale = w_.is_parity() ? w_.absmax.data() : w_.col_factor.data(),
+                     .scale = w_.is_parity() ? kParityScale : 1.0f,
+                     .bias = needs_rounded_bias() ? bias_ : w_.bias.data(),
+                     .outliers = {{kept_x_, m_, w_.kept.data(), w_.kept_dtype, kept},
+                                  {outlier_x_, m_, outlier_w_, DType::float32, outliers_}},
+                     .round_first = w_.is_parity()}};
     parallel_tiles(context_, args, w_.codes.panels(), w_.codes.k_padded(),
                    m_ * w_.n() * (w_.k() / 16 + 1),
                    [&](const GemmArgs& part) { kernels.gemm(part); });

@@ -15,59 +15,88 @@ inline void add_outliers(const OutlierBlock& block, std::int64_t row, std::int64
                          typename S::F (&sums)[kRows][S::kVectors]) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const auto* w = static_cast<const typename W::type*>(block.w) + panel * block.count * kColumns;
-  const float* x = block.x + row * block.x_stride;
-  for (std::int64_t j = 0; j < block.count; ++j, w += kColumns) {
+  const float* x = block.x + row;
+  for (std::int64_t j = 0; j < block.count; ++j, w += kColumns, x += block.x_stride) {
     KVANT_UNROLL
     for (int v = 0; v < S::kVectors; ++v) {
       const typename S::F wv = W::template load<S>(w + v * S::kLanes);
       KVANT_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][v] = S::fma(S::set1(x[r * block.x_stride + j]), wv, sums[r][v]);
-      }
+      for (int r = 0; r < kRows; ++r) sums[r][v] = S::fma(S::set1(x[r]), wv, sums[r][v]);
     }
   }
 }
 
-/// kRows rows of one panel. acc_stride: int32 elements between rows of acc.
-template <class S, class Y, int kRows>
-inline void finish_rows(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
-                        std::int64_t row, std::int64_t panel) noexcept {
+/// kRows rows of one panel. acc_stride: int32 elements between rows of acc. kWhole: the panel lies
+/// inside N. Straight-line code: a branch per vector here costs as much as a tenth of the product.
+template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
+[[gnu::noinline]] void finish_rows(const GemmArgs& g, const std::int32_t* acc,
+                                   std::ptrdiff_t acc_stride, std::int64_t row,
+                                   std::int64_t panel) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const Epilogue& e = g.epilogue;
+  // x + -0 is x, bit for bit, whatever x is: what is absent needs no branch.
+  const typename S::F nothing = S::set1(-0.0f);
+  const bool outliers = e.outliers[0].count + e.outliers[1].count > 0;
   typename S::F sums[kRows][S::kVectors];
   KVANT_UNROLL
   for (int r = 0; r < kRows; ++r) {
     KVANT_UNROLL
-    for (int v = 0; v < S::kVectors; ++v) sums[r][v] = S::set1(0.0f);
+    for (int v = 0; v < S::kVectors; ++v) sums[r][v] = outliers ? S::set1(0.0f) : nothing;
   }
-  bool outliers = false;
   for (const OutlierBlock& block : e.outliers) {
     if (block.count == 0) continue;
-    outliers = true;
     with_float_type(block.w_dtype, [&](auto w) {
       add_outliers<S, decltype(w), kRows>(block, row, panel, sums);
     });
   }
   const std::int64_t n0 = panel * kColumns;
-  for (int r = 0; r < kRows; ++r) {
-    const typename S::F row_scale = S::set1(e.row_scale[row + r]);
-    auto* y = static_cast<typename Y::type*>(e.y) + (row + r) * e.y_stride + n0;
-    for (int v = 0; v < S::kVectors; ++v) {
-      const std::int64_t n = n0 + v * S::kLanes;
-      if (n >= g.n) break;
-      typename S::I sum = S::load_i32(acc + r * acc_stride + v * S::kLanes);
-      if (g.b_offset != nullptr) sum = S::sub_i(sum, S::load_i32(g.b_offset + n));
-      const typename S::F scale = S::mul(row_scale, S::load_f32(e.col_scale + n));
-      typename S::F value = S::mul(S::mul(S::to_f32(sum), scale), S::set1(e.scale));
-      if (e.round_first) {
-        if (e.bias != nullptr) value = S::add(value, S::load_f32(e.bias + n));
-        if (outliers) value = S::add(Y::template round<S>(value), sums[r][v]);
+  auto* y = static_cast<typename Y::type*>(e.y) + row * e.y_stride + n0;
+  typename S::F row_scale[kRows];
+  KVANT_UNROLL
+  for (int r = 0; r < kRows; ++r) row_scale[r] = S::set1(e.row_scale[row + r]);
+  const typename S::F constant = S::set1(e.scale);
+  KVANT_UNROLL
+  for (int v = 0; v < S::kVectors; ++v) {
+    const std::int64_t n = n0 + v * S::kLanes;
+    if (!kWhole && n >= g.n) break;
+    const typename S::I offset = g.b_offset == nullptr ? S::zero_i() : S::load_i32(g.b_offset + n);
+    const typename S::F col_scale = S::load_f32(e.col_scale + n);
+    const typename S::F bias = e.bias == nullptr ? nothing : S::load_f32(e.bias + n);
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const typename S::I sum =
+          S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
+      const typename S::F scale = S::mul(row_scale[r], col_scale);
+      typename S::F value = S::mul(S::mul(S::to_f32(sum), scale), constant);
+      if constexpr (kRoundFirst) {
+        value = S::add(Y::template round<S>(S::add(value, bias)), sums[r][v]);
       } else {
-        if (outliers) value = S::add(value, sums[r][v]);
-        if (e.bias != nullptr) value = S::add(value, S::load_f32(e.bias + n));
+        value = S::add(S::add(value, sums[r][v]), bias);
       }
-      store_floats<S, Y>(y + v * S::kLanes, value, g.n - n);
+      auto* to = y + r * e.y_stride + v * S::kLanes;
+      if constexpr (kWhole) {
+        Y::template store<S>(to, value);
+      } else {
+        store_floats<S, Y>(to, value, g.n - n);
+      }
     }
+  }
+}
+
+/// All rows of one panel.
+template <class S, class Y, bool kRoundFirst>
+inline void finish_panel(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
+                         std::int64_t row, int rows, std::int64_t panel) noexcept {
+  constexpr int kStep = 4;
+  const bool whole = (panel + 1) * S::kVectors * S::kLanes <= g.n;
+  int r = 0;
+  for (; whole && r + kStep <= rows; r += kStep) {
+    finish_rows<S, Y, kStep, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r,
+                                                panel);
+  }
+  for (; r < rows; ++r) {
+    (whole ? &finish_rows<S, Y, 1, kRoundFirst, true> : &finish_rows<S, Y, 1, kRoundFirst, false>)(
+        g, acc + r * acc_stride, acc_stride, row + r, panel);
   }
 }
 
@@ -106,13 +135,9 @@ template <class S>
       continue;
     }
     with_float_type(g.epilogue.y_dtype, [&](auto y) {
-      int r = 0;
-      for (; r + 4 <= rows; r += 4) {
-        finish_rows<S, decltype(y), 4>(g, acc + r * acc_stride, acc_stride, row + r, panel + p);
-      }
-      for (; r < rows; ++r) {
-        finish_rows<S, decltype(y), 1>(g, acc + r * acc_stride, acc_stride, row + r, panel + p);
-      }
+      using Y = decltype(y);
+      (g.epilogue.round_first ? &finish_panel<S, Y, true> : &finish_panel<S, Y, false>)(
+          g, acc, acc_stride, row, rows, panel + p);
     });
   }
 }

@@ -52,9 +52,22 @@ struct WideInt8Product : Int8Product<S> {
 
 /// How far ahead of its use a tile of many rows asks for its weights.
 inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
-/// Bytes of the next panel that it brings into the second-level cache in each step, so that the
-/// first row block there does not wait for memory.
-inline constexpr std::ptrdiff_t kAheadPerStep = 128;
+
+/// What a tile of many rows brings into the second-level cache meanwhile: a part of the next panel,
+/// so that the first row block there does not wait for memory. Two lines a step where one or two
+/// row blocks must fetch all of it, one where there are more blocks to share the work.
+struct Ahead {
+  const unsigned char* data;
+  std::ptrdiff_t step;  ///< bytes: 64 or 128
+
+  static Ahead of(const unsigned char* panel, std::ptrdiff_t panel_bytes, std::int64_t block,
+                  std::int64_t blocks, std::int64_t groups) noexcept {
+    const std::ptrdiff_t step = blocks > 2 ? 64 : 128;
+    const std::ptrdiff_t part = block * groups * step;
+    // Blocks behind the last part have nothing to fetch: what they ask for is there already.
+    return {part < panel_bytes ? panel + panel_bytes + part : panel, step};
+  }
+};
 
 /// acc[kRows][kPanels * S::kVectors * S::kLanes] = a block of kRows rows times kPanels panels of B.
 /// A function of its own, never inlined: inside a larger loop nest the accumulators would be
@@ -62,7 +75,7 @@ inline constexpr std::ptrdiff_t kAheadPerStep = 128;
 template <class S, class P, int kRows, int kPanels>
 [[gnu::noinline]] void gemm_tile(const unsigned char* a, const unsigned char* b,
                                  std::ptrdiff_t panel_bytes, std::int64_t groups,
-                                 typename P::Element* acc, const unsigned char* ahead) noexcept {
+                                 typename P::Element* acc, Ahead ahead) noexcept {
   constexpr int kColumns = kPanels * S::kVectors;
   typename P::Sum c[kRows][kColumns];
   KVANT_UNROLL
@@ -101,9 +114,9 @@ template <class S, class P, int kRows, int kPanels>
       for (int j = 0; j < kColumns; ++j) {
         __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
       }
-      KVANT_UNROLL
-      for (int i = 0; i < kAheadPerStep; i += 64) __builtin_prefetch(ahead + i, 0, 2);
-      ahead += kAheadPerStep;
+      __builtin_prefetch(ahead.data, 0, 2);
+      __builtin_prefetch(ahead.data + ahead.step - 64, 0, 2);
+      ahead.data += ahead.step;
     }
     a += kRows * 4;
     b += S::kVectors * P::kBytesB;
@@ -119,7 +132,7 @@ template <class S, class P, int kRows, int kPanels>
 
 template <class P>
 using GemmTile = void (*)(const unsigned char*, const unsigned char*, std::ptrdiff_t, std::int64_t,
-                          typename P::Element*, const unsigned char*) noexcept;
+                          typename P::Element*, Ahead) noexcept;
 
 /// The tile for a number of rows, over S::panels(rows) panels or over one.
 template <class S, class P, int kRows = S::kRows>
@@ -155,9 +168,8 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
       const bool all = panels > 1 && S::panels(rows) == panels;
       for (int p = 0; p < panels; p += all ? panels : 1) {
         const int now = all ? panels : 1;
-        // The first row blocks fetch the next panel meanwhile; the others have nothing to fetch.
-        const std::ptrdiff_t part = (block - g.block_begin) * groups * kAheadPerStep;
-        const unsigned char* ahead = part < panel_bytes ? b + now * panel_bytes + part : b;
+        const Ahead ahead = Ahead::of(b, now * panel_bytes, block - g.block_begin,
+                                      g.block_end - g.block_begin, groups);
         tile(a, b + p * panel_bytes, panel_bytes, groups, acc, ahead, rows, panel + p, now);
         finish(acc, row, rows, panel + p, now);
       }
@@ -172,7 +184,7 @@ void gemm(const GemmArgs& g) noexcept {
   walk_tiles<S, P>(
       g,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-          std::int64_t groups, std::int32_t* acc, const unsigned char* ahead, int rows,
+          std::int64_t groups, std::int32_t* acc, Ahead ahead, int rows,
           std::int64_t panel, int panels) {
         if constexpr (S::kPairLimit == 0) {
           find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);

@@ -53,7 +53,7 @@ template <class S, class P>
 void gemm_bf16(const HalfGemmArgs& g) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const auto tile = [](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-                       std::int64_t groups, float* acc, const unsigned char* ahead, int rows,
+                       std::int64_t groups, float* acc, Ahead ahead, int rows,
                        std::int64_t, int panels) {
     find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
   };
