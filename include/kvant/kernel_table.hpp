@@ -86,8 +86,8 @@ struct QuantizeRowsArgs {
   bool parity;
   /// |x| >= threshold is an outlier; +infinity: only infinities are.
   float threshold;
-  /// [cols]: 0 removes a column (a known outlier feature), ~0 keeps it; null keeps all.
-  const std::uint32_t* keep_mask;
+  /// [cols]: 0 removes a column (a known outlier feature), -1 keeps it; null keeps all.
+  const std::int16_t* keep_mask;
   /// Scale by this absmax instead of each row's own; null: the row's own.
   const float* given_absmax;
   void* codes;  ///< [rows, k_padded] in `format`, padding is written too; null: only scan

@@ -33,6 +33,9 @@ struct Avx2 {
   static I load_i8(const std::int8_t* p) noexcept {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
+  static I load_i16(const std::int16_t* p) noexcept {
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static I load_u8(const std::uint8_t* p) noexcept {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
@@ -60,6 +63,15 @@ struct Avx2 {
   static void store_i8_offset(std::uint8_t* p, I v) noexcept {
     const __m128i w = words(_mm256_add_epi32(v, _mm256_set1_epi32(128)));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
+  }
+  /// Four vectors of values in -128..127, in order.
+  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes(a, b, c, d));
+  }
+  /// The same, stored + 128.
+  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_xor_si256(bytes(a, b, c, d), _mm256_set1_epi8(-128)));
   }
   /// The low byte of each lane; values in -128..255.
   static void store_low_bytes(std::int8_t* p, I v) noexcept {
@@ -100,6 +112,12 @@ struct Avx2 {
     return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7FFFFFFF));
   }
   static I max_u32(I a, I b) noexcept { return _mm256_max_epu32(a, b); }
+  /// The same for the unsigned halves of the lanes.
+  static I max_u16(I a, I b) noexcept { return _mm256_max_epu16(a, b); }
+  static bool any_at_least_u16(I a, std::uint16_t limit) noexcept {
+    const I wide = _mm256_set1_epi16(static_cast<short>(limit));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_max_epu16(a, wide), a)) != 0;
+  }
   static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
     const I wide = _mm256_set1_epi32(static_cast<int>(limit));
     return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(a, wide), a)) != 0;
@@ -165,6 +183,13 @@ struct Avx2 {
   }
 
  private:
+  /// The low bytes of four vectors (-128..127), in order: the packing instructions work within 128
+  /// bits, the permutation puts their pieces right.
+  static __m256i bytes(I a, I b, I c, I d) noexcept {
+    const __m256i mixed =
+        _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    return _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
   static __m128i words(I v) noexcept {
     return _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   }

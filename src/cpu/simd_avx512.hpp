@@ -31,6 +31,9 @@ struct Avx512 {
   static I load_i8(const std::int8_t* p) noexcept {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static I load_i16(const std::int16_t* p) noexcept {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static I load_u8(const std::uint8_t* p) noexcept {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
@@ -53,6 +56,14 @@ struct Avx512 {
   static void store_i8_offset(std::uint8_t* p, I v) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm512_cvtepi32_epi8(_mm512_add_epi32(v, _mm512_set1_epi32(128))));
+  }
+  /// Four vectors of values in -128..127, in order.
+  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) noexcept {
+    _mm512_storeu_si512(p, bytes(a, b, c, d));
+  }
+  /// The same, stored + 128.
+  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) noexcept {
+    _mm512_storeu_si512(p, _mm512_xor_si512(bytes(a, b, c, d), _mm512_set1_epi8(-128)));
   }
   /// The low byte of each lane.
   static void store_low_bytes(std::int8_t* p, I v) noexcept {
@@ -92,6 +103,11 @@ struct Avx512 {
     return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7FFFFFFF));
   }
   static I max_u32(I a, I b) noexcept { return _mm512_max_epu32(a, b); }
+  /// The same for the unsigned halves of the lanes.
+  static I max_u16(I a, I b) noexcept { return _mm512_max_epu16(a, b); }
+  static bool any_at_least_u16(I a, std::uint16_t limit) noexcept {
+    return _mm512_cmpge_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(limit))) != 0;
+  }
   static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
     return _mm512_cmpge_epu32_mask(a, _mm512_set1_epi32(static_cast<int>(limit))) != 0;
   }
@@ -142,6 +158,15 @@ struct Avx512 {
   }
 
  private:
+  /// The low bytes of four vectors (-128..127), in order: the packing instructions work within 128
+  /// bits, the permutation puts their pieces right.
+  static __m512i bytes(I a, I b, I c, I d) noexcept {
+    const __m512i mixed =
+        _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, mixed);
+  }
   /// v rounded to bf16, in the upper halves of the lanes; NaN stays NaN. (vcvtneps2bf16 would flush
   /// subnormals to zero.)
   static __m512i bf16_bits(F v) noexcept {

@@ -95,34 +95,27 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
   }
 
   const bool wide = s.kernels.activations == HalfFormat::f32;
-  const RowBlocks blocks{x.rows, kernels.mr};
   const std::int64_t size = wide ? 4 : 2;
-  const std::int64_t row_bytes = s.k_padded * size;
+  const RowBlockTasks tasks(context, x.rows, s.k_padded * size);
   const std::int64_t half_bytes = (s.k + 31) / 32 * 64;
-  const std::int64_t tasks =
-      std::min<std::int64_t>(blocks.count(), context.executor().concurrency());
-  const std::int64_t a_bytes = (x.rows * row_bytes + kActivationSlack + 63) / 64 * 64;
-  const std::int64_t task_bytes = (half_bytes + blocks.mr * row_bytes + 63) / 64 * 64;
-  std::byte* a = context.workspace(static_cast<std::size_t>(a_bytes + tasks * task_bytes));
+  const std::int64_t task_bytes = half_bytes + tasks.scratch_bytes();
+  std::byte* a = context.workspace(
+      static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * task_bytes));
   const std::int64_t element = describe(x.dtype).bits / 8;
-  parallel(context, tasks, x.rows * s.k, [&](std::int64_t begin, std::int64_t end) {
+  parallel(context, tasks.count, x.rows * s.k, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
-      std::byte* half = a + a_bytes + task * task_bytes;
-      for (std::int64_t b = blocks.count() * task / tasks; b < blocks.count() * (task + 1) / tasks;
-           ++b) {
-        const std::int32_t rows = blocks.rows(b);
-        std::byte* to = a + blocks.first(b) * row_bytes;
-        std::byte* plain = rows == 1 ? to : half + half_bytes;
-        for (std::int32_t r = 0; r < rows; ++r) {
-          const auto* from = static_cast<const std::byte*>(x.data) +
-                             (blocks.first(b) + r) * x.stride * element;
-          std::byte* row = plain + r * row_bytes;
-          kernels.convert({from, x.dtype, wide ? half : row, DType::bfloat16, s.k});
-          if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
-          std::fill(row + s.k * size, row + row_bytes, std::byte{0});
-        }
-        if (rows > 1) interleave_rows(plain, row_bytes, rows, row_bytes / 4, to);
-      }
+      std::byte* half = a + tasks.activation_bytes() + task * task_bytes;
+      tasks.fill(task, half + half_bytes, a,
+                 [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
+                   for (std::int32_t r = 0; r < rows; ++r) {
+                     const auto* from = static_cast<const std::byte*>(x.data) +
+                                        (first + r) * x.stride * element;
+                     std::byte* row = plain + r * tasks.scratch_stride();
+                     kernels.convert({from, x.dtype, wide ? half : row, DType::bfloat16, s.k});
+                     if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
+                     std::fill(row + s.k * size, row + tasks.row_bytes, std::byte{0});
+                   }
+                 });
     }
   });
 
@@ -141,7 +134,7 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
                           .y_dtype = y.dtype,
                           .y_stride = y.stride,
                           .bias = s.bias.data()};
-  parallel_tiles(context, args, panels, row_bytes, x.rows * s.n * (s.k / 8 + 1),
+  parallel_tiles(context, args, panels, tasks.row_bytes, x.rows * s.n * (s.k / 8 + 1),
                  [&](const HalfGemmArgs& part) { s.kernels.gemm(part); });
 }
 

@@ -17,6 +17,8 @@ namespace kvant::detail {
 namespace {
 
 constexpr std::int64_t kAlign = 64;
+/// How far ahead the gathering of outlier weights asks for their cache lines.
+constexpr std::int64_t kPanelsAhead = 6;
 
 constexpr std::int64_t align_up(std::int64_t bytes) noexcept {
   return (bytes + kAlign - 1) / kAlign * kAlign;
@@ -49,7 +51,7 @@ class Forward {
         x_(x),
         y_(y),
         m_(x.rows),
-        blocks_{x.rows, context.kernels().mr} {}
+        tasks_(context, x.rows, weights.codes.k_padded()) {}
 
   void run() {
     plan_activations();
@@ -76,17 +78,13 @@ class Forward {
   }
 
   void plan_activations() {
-    tasks_ = std::max<std::int64_t>(
-        1, std::min<std::int64_t>(blocks_.count(), context_.executor().concurrency()));
-    // Rows of exactly 4096 bytes would all fall into the same cache sets.
-    scratch_stride_ = w_.codes.k_padded() + kAlign;
     const auto carve = [this](std::byte* base) {
       Carver carver(base);
-      codes_ = carver.take<std::byte>(m_ * w_.codes.k_padded() + kActivationSlack);
-      scratch_ = carver.take<std::byte>(tasks_ * blocks_.mr * scratch_stride_);
+      codes_ = carver.take<std::byte>(tasks_.activation_bytes());
+      scratch_ = carver.take<std::byte>(tasks_.count * tasks_.scratch_bytes());
       absmax_ = carver.take<float>(m_);
       row_scale_ = carver.take<float>(m_);
-      flags_ = carver.take<std::uint8_t>(tasks_ * w_.k());
+      flags_ = carver.take<std::uint8_t>(tasks_.count * w_.k());
       columns_ = carver.take<std::int64_t>(w_.k());
       return carver.used();
     };
@@ -105,7 +103,7 @@ class Forward {
             .given_absmax = nullptr,
             .codes = codes,
             .format = context_.kernels().activation_format,
-            .code_stride = scratch_stride_,
+            .code_stride = tasks_.scratch_stride(),
             .k_padded = w_.codes.k_padded(),
             .absmax = absmax_ + first,
             .outlier_columns = ignores_outliers() ? nullptr : flags};
@@ -113,29 +111,26 @@ class Forward {
 
   /// The row blocks of one task: rows quantized into a small scratch, then interleaved.
   void quantize_task(std::int64_t task, bool with_codes, const float* given) noexcept {
-    std::byte* scratch = scratch_ + task * blocks_.mr * scratch_stride_;
-    const std::int64_t last = blocks_.count() * (task + 1) / tasks_;
-    for (std::int64_t b = blocks_.count() * task / tasks_; b < last; ++b) {
-      const std::int64_t first = blocks_.first(b);
-      const std::int32_t rows = blocks_.rows(b);
-      std::byte* block = codes_ + first * w_.codes.k_padded();
-      std::byte* plain = rows == 1 ? block : scratch;
-      QuantizeRowsArgs args = quantize_args(first, rows, plain, flags_ + task * w_.k());
+    std::uint8_t* flags = flags_ + task * w_.k();
+    const auto quantize = [&](std::int64_t first, std::int64_t rows, std::byte* codes) {
+      QuantizeRowsArgs args = quantize_args(first, rows, codes, flags);
       args.given_absmax = given;
-      if (!with_codes) args.codes = nullptr;
       context_.kernels().quantize_rows(args);
-      if (with_codes && rows > 1) {
-        interleave_rows(plain, scratch_stride_, rows, w_.codes.k_padded() / 4, block);
-      }
+    };
+    if (with_codes) {
+      tasks_.fill(task, scratch_ + task * tasks_.scratch_bytes(), codes_, quantize);
+    } else {
+      const std::int64_t first = m_ * task / tasks_.count;
+      quantize(first, m_ * (task + 1) / tasks_.count - first, nullptr);
     }
   }
 
   void quantize_activations() {
     const bool per_tensor = w_.options.activation_scale == ActivationScale::per_tensor;
-    std::memset(flags_, 0, static_cast<std::size_t>(tasks_ * w_.k()));
+    std::memset(flags_, 0, static_cast<std::size_t>(tasks_.count * w_.k()));
     float tensor_absmax = 0.0f;
     const auto pass = [&](bool with_codes, const float* given) {
-      parallel(context_, tasks_, m_ * w_.k() * 2, [&](std::int64_t begin, std::int64_t end) {
+      parallel(context_, tasks_.count, m_ * w_.k() * 2, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
           quantize_task(task, with_codes, given);
         }
@@ -159,7 +154,7 @@ class Forward {
   void find_outlier_columns() noexcept {
     outliers_ = 0;
     if (ignores_outliers()) return;
-    for (std::int64_t task = 1; task < tasks_; ++task) {
+    for (std::int64_t task = 1; task < tasks_.count; ++task) {
       const std::uint8_t* other = flags_ + task * w_.k();
       for (std::int64_t k = 0; k < w_.k(); ++k) flags_[k] |= other[k];
     }
@@ -172,9 +167,9 @@ class Forward {
     if (outliers_ == 0 || !whole_columns()) return;
     const bool offset = context_.kernels().activation_format == CodeFormat::u8_offset;
     const std::byte zero{offset ? std::uint8_t{128} : std::uint8_t{0}};
-    for (std::int64_t b = 0; b < blocks_.count(); ++b) {
-      std::byte* block = codes_ + blocks_.first(b) * w_.codes.k_padded();
-      const std::int32_t rows = blocks_.rows(b);
+    for (std::int64_t b = 0; b < tasks_.blocks.count(); ++b) {
+      std::byte* block = codes_ + tasks_.blocks.first(b) * w_.codes.k_padded();
+      const std::int32_t rows = tasks_.blocks.rows(b);
       for (std::int64_t j = 0; j < outliers_; ++j) {
         for (std::int32_t r = 0; r < rows; ++r) block[code_offset(rows, r, columns_[j])] = zero;
       }
@@ -218,19 +213,45 @@ class Forward {
   void gather_weights(std::int64_t padded_n) {
     const std::int64_t nr = w_.codes.layout().nr;
     const ResidualLists lists = w_.codes.residuals();
-    parallel(context_, padded_n / nr, padded_n * outliers_, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t panel = begin; panel < end; ++panel) {
-        float* to = outlier_w_ + panel * outliers_ * nr;
-        for (std::int64_t j = 0; j < outliers_; ++j) {
-          const std::int64_t kr = w_.codes.layout().kr;
-          const std::int8_t* codes = w_.codes.data() + w_.codes.layout().offset(
-              panel * nr, columns_[j], w_.codes.k_padded());
-          for (std::int64_t i = 0; i < nr; ++i) to[j * nr + i] = static_cast<float>(codes[i * kr]);
-        }
-        if (lists.entries != nullptr) add_excess(lists, panel, to);
-        scale_weights(panel, to);
+    parallel(context_, padded_n / nr, padded_n * outliers_,
+             [&](std::int64_t begin, std::int64_t end) {
+               for (std::int64_t panel = begin; panel < end; ++panel) {
+                 float* to = outlier_w_ + panel * outliers_ * nr;
+                 for (std::int64_t j = 0; j < outliers_; ++j) {
+                   widen_column(panel, columns_[j], panel + kPanelsAhead < end, to + j * nr);
+                 }
+                 if (lists.entries != nullptr) add_excess(lists, panel, to);
+                 scale_weights(panel, to);
+               }
+             });
+  }
+
+  /// One column's codes of a panel. They lie in a few cache lines that nothing else has touched, so
+  /// those of a later panel are asked for at the same time.
+  void widen_column(std::int64_t panel, std::int64_t k, bool more, float* to) const noexcept {
+    const WeightLayout& layout = w_.codes.layout();
+    const std::int64_t nr = layout.nr;
+    const std::int64_t first = k - k % layout.kr;
+    const std::int8_t* group =
+        w_.codes.data() + layout.offset(panel * nr, first, w_.codes.k_padded());
+    if (more) {
+      const std::int8_t* later = group + kPanelsAhead * nr * w_.codes.k_padded();
+      for (std::int64_t line = 0; line < nr * layout.kr; line += 64) {
+        __builtin_prefetch(later + line);
       }
-    });
+    }
+    if (layout.kr == 4) {  // words and shifts, which the compiler turns into vectors
+      const std::int64_t up = 24 - 8 * (k % 4);
+      for (std::int64_t i = 0; i < nr; ++i) {
+        std::uint32_t word;
+        std::memcpy(&word, group + 4 * i, sizeof(word));
+        to[i] = static_cast<float>(static_cast<std::int32_t>(word << up) >> 24);
+      }
+    } else {
+      for (std::int64_t i = 0; i < nr; ++i) {
+        to[i] = static_cast<float>(group[i * layout.kr + k % layout.kr]);
+      }
+    }
   }
 
   /// What the packed codes of one panel lack (ResidualLists), for the outlier columns.
@@ -253,9 +274,12 @@ class Forward {
     const float* absmax = w_.absmax.data() + panel * nr;
     const float* factor = w_.col_factor.data() + panel * nr;
     for (std::int64_t j = 0; j < outliers_; ++j, to += nr) {
-      for (std::int64_t i = 0; i < nr; ++i) {
-        to[i] = w_.is_parity() ? round_to(x_.dtype, to[i] * absmax[i] * kInverse127)
-                               : to[i] * factor[i];
+      if (!w_.is_parity()) {
+        for (std::int64_t i = 0; i < nr; ++i) to[i] *= factor[i];
+      } else {
+        for (std::int64_t i = 0; i < nr; ++i) {
+          to[i] = round_to(x_.dtype, to[i] * absmax[i] * kInverse127);
+        }
       }
     }
   }
@@ -315,10 +339,8 @@ class Forward {
   const ConstAnyMatrix& x_;
   const AnyMatrix& y_;
   std::int64_t m_;
-  RowBlocks blocks_;
+  RowBlockTasks tasks_;
 
-  std::int64_t tasks_ = 1;
-  std::ptrdiff_t scratch_stride_ = 0;
   std::int64_t outliers_ = 0;
   std::byte* codes_ = nullptr;
   std::byte* scratch_ = nullptr;

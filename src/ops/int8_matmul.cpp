@@ -54,27 +54,19 @@ void store_row(CodeFormat format, const std::int8_t* from, std::int64_t k, std::
 void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
               const Epilogue& epilogue) {
   const KernelTable& kernels = context.kernels();
-  const RowBlocks blocks{a.rows(), kernels.mr};
-  const std::int64_t row_bytes = w.k_padded();
-  const std::int64_t tasks =
-      std::min<std::int64_t>(blocks.count(), context.executor().concurrency());
-  const std::int64_t codes_bytes = a.rows() * row_bytes + kActivationSlack;
-  std::byte* codes = context.workspace(
-      static_cast<std::size_t>(codes_bytes + tasks * blocks.mr * row_bytes));
-  parallel(context, tasks, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
+  const RowBlockTasks tasks(context, a.rows(), w.k_padded());
+  std::byte* codes = context.workspace(static_cast<std::size_t>(
+      tasks.activation_bytes() + tasks.count * tasks.scratch_bytes()));
+  std::byte* scratch = codes + tasks.activation_bytes();
+  parallel(context, tasks.count, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
-      std::byte* scratch = codes + codes_bytes + task * blocks.mr * row_bytes;
-      for (std::int64_t b = blocks.count() * task / tasks; b < blocks.count() * (task + 1) / tasks;
-           ++b) {
-        const std::int32_t rows = blocks.rows(b);
-        std::byte* to = codes + blocks.first(b) * row_bytes;
-        std::byte* plain = rows == 1 ? to : scratch;
-        for (std::int32_t r = 0; r < rows; ++r) {
-          store_row(kernels.activation_format, a.row_data(blocks.first(b) + r), a.cols(),
-                    w.k_padded(), plain + r * row_bytes);
-        }
-        if (rows > 1) interleave_rows(plain, row_bytes, rows, row_bytes / 4, to);
-      }
+      tasks.fill(task, scratch + task * tasks.scratch_bytes(), codes,
+                 [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
+                   for (std::int32_t r = 0; r < rows; ++r) {
+                     store_row(kernels.activation_format, a.row_data(first + r), a.cols(),
+                               w.k_padded(), plain + r * tasks.scratch_stride());
+                   }
+                 });
     }
   });
   const GemmArgs args{.a = codes,
@@ -89,7 +81,7 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
                       .panel_begin = 0,
                       .panel_end = 0,
                       .epilogue = epilogue};
-  parallel_tiles(context, args, w.panels(), row_bytes, a.rows() * w.n() * (w.k() / 16 + 1),
+  parallel_tiles(context, args, w.panels(), tasks.row_bytes, a.rows() * w.n() * (w.k() / 16 + 1),
                  [&](const GemmArgs& part) { kernels.gemm(part); });
 }
 

@@ -78,7 +78,7 @@ Int8Weights make_frame(const char* who, Context& context, std::int64_t n, std::i
   }
   w.keep_columns.assign(options.keep_columns.begin(), options.keep_columns.end());
   if (!w.keep_columns.empty()) {
-    w.keep_mask = AlignedArray<std::uint32_t>(static_cast<std::size_t>(k), ~std::uint32_t{0});
+    w.keep_mask = AlignedArray<std::int16_t>(static_cast<std::size_t>(k), std::int16_t{-1});
     for (const std::int64_t column : w.keep_columns) {
       w.keep_mask[static_cast<std::size_t>(column)] = 0;
     }

@@ -24,7 +24,7 @@ struct Int8Weights {
   std::vector<std::int64_t> keep_columns;
   AlignedArray<std::uint16_t> kept;    ///< [n / nr][keep_columns][nr], half precision
   DType kept_dtype = DType::float16;   ///< bfloat16 where a weight exceeds fp16's range
-  AlignedArray<std::uint32_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
+  AlignedArray<std::int16_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
   Int8Options options;                    ///< its keep_columns span is not used
 
   [[nodiscard]] std::int64_t n() const noexcept { return codes.n(); }

@@ -1,7 +1,7 @@
 #pragma once
 
-// How every matrix product is cut: runs of row blocks whose activations stay in the second-level
-// cache, times panels of weights; a task is a run of neighbouring panels. K is never cut, so results
+// How every matrix product is cut: runs of row blocks whose activations stay in the caches, times
+// panels of weights; a task is a run of neighbouring panels. K is never cut, so results
 // do not depend on the number of threads.
 
 #include <algorithm>
@@ -23,9 +23,12 @@ void parallel_tiles(Context& context, const Args& args, std::int64_t panels, std
   const RowBlocks blocks{args.m, context.kernels().mr};
   const std::int64_t threads = context.executor().concurrency();
   const std::int64_t block_bytes = std::max<std::int64_t>(row_bytes * blocks.mr, 1);
-  // Half of the cache for activations, the rest for the panel of weights that passes over them.
-  std::int64_t run = std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(cache_sizes().l2) / 2 / block_bytes);
+  // The second-level cache belongs to the panel of weights in use and the one being fetched.
+  // Activations pass by once for each panel, a few bytes per step: from the third level that costs
+  // nothing, and a run that filled the second would push the weights out. A longer run means fewer
+  // passes over the weights, as long as the third level holds it.
+  std::int64_t run =
+      std::max<std::int64_t>(1, 2 * static_cast<std::int64_t>(cache_sizes().l2) / block_bytes);
   if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
     run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
   }

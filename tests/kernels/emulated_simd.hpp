@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include "kvant/float16.hpp"
 #include "kvant/kernel_table.hpp"
@@ -61,6 +62,7 @@ struct EmulatedSimd {
   }
   static I load_i32(const std::int32_t* p) { return each_i([&](int i) { return p[i]; }); }
   static I load_i8(const std::int8_t* p) { return each_i([&](int i) { return p[i]; }); }
+  static I load_i16(const std::int16_t* p) { return each_i([&](int i) { return p[i]; }); }
   static I load_u8(const std::uint8_t* p) { return each_i([&](int i) { return p[i]; }); }
 
   static void store_f32(float* p, F v) { std::memcpy(p, v.v, sizeof(v.v)); }
@@ -76,6 +78,18 @@ struct EmulatedSimd {
   }
   static void store_i8_offset(std::uint8_t* p, I v) {
     for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::uint8_t>(v.v[i] + 128);
+  }
+  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) {
+    for (const I& v : {a, b, c, d}) {
+      store_i8(p, v);
+      p += kWidth;
+    }
+  }
+  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) {
+    for (const I& v : {a, b, c, d}) {
+      store_i8_offset(p, v);
+      p += kWidth;
+    }
   }
   static void store_low_bytes(std::int8_t* p, I v) {
     for (int i = 0; i < kWidth; ++i) {
@@ -146,6 +160,22 @@ struct EmulatedSimd {
     return each_i([&](int i) {
       return static_cast<std::uint32_t>(a.v[i]) > static_cast<std::uint32_t>(b.v[i]) ? a.v[i] : b.v[i];
     });
+  }
+  static I max_u16(I a, I b) {
+    const auto larger = [](std::uint32_t x, std::uint32_t y) { return x > y ? x : y; };
+    return each_i([&](int i) {
+      const auto x = static_cast<std::uint32_t>(a.v[i]);
+      const auto y = static_cast<std::uint32_t>(b.v[i]);
+      return static_cast<std::int32_t>(larger(x & 0xFFFF0000u, y & 0xFFFF0000u) |
+                                       larger(x & 0xFFFFu, y & 0xFFFFu));
+    });
+  }
+  static bool any_at_least_u16(I a, std::uint16_t limit) {
+    for (const std::int32_t v : a.v) {
+      const auto word = static_cast<std::uint32_t>(v);
+      if ((word & 0xFFFFu) >= limit || (word >> 16) >= limit) return true;
+    }
+    return false;
   }
   static bool any_at_least_u32(I a, std::uint32_t limit) {
     for (const std::int32_t v : a.v) {

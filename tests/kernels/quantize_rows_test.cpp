@@ -28,7 +28,7 @@ struct Options {
   float threshold = kInf;
   bool parity = false;
   bool find_outliers = true;
-  const std::vector<std::uint32_t>* keep_mask = nullptr;
+  const std::vector<std::int16_t>* keep_mask = nullptr;
   const float* given_absmax = nullptr;
 };
 
@@ -116,10 +116,13 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
   for (const std::int64_t cols : {1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 65, 100, 257}) {
     const std::int64_t rows = 24;
     const std::vector<float> x = awkward_rows(rows, cols, generator);
-    std::vector<std::uint32_t> mask(static_cast<std::size_t>(cols), ~0u);
+    std::vector<std::int16_t> mask(static_cast<std::size_t>(cols), std::int16_t{-1});
     for (std::size_t c = 0; c < mask.size(); c += 5) mask[c] = 0;
     const float given = 2.5f;
     const Options variants[] = {{.threshold = 6.0f},
+                                {.threshold = 6.01f},  // between two values of 16 bits
+                                {.threshold = 65519.0f},  // the next fp16 is infinity
+                                {.threshold = 1e-40f},
                                 {.threshold = kInf},
                                 {.threshold = kInf, .find_outliers = false},
                                 {.threshold = 6.0f, .parity = true},

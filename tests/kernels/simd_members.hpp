@@ -108,6 +108,7 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, load_i32, codes);
     KVANT_COMPARE(i, load_i8, reinterpret_cast<const std::int8_t*>(bytes));
     KVANT_COMPARE(i, load_u8, bytes);
+    KVANT_COMPARE(i, load_i16, reinterpret_cast<const std::int16_t*>(bytes));
     KVANT_COMPARE(i, zero_i, );
     KVANT_COMPARE(f, add, KVANT_A(T), KVANT_B(T));
     KVANT_COMPARE(f, sub, KVANT_A(T), KVANT_B(T));
@@ -140,6 +141,11 @@ const char* compare_simd_members() {
         E::any_at_least_u32(E::load_i32(codes), words[0][0])) {
       return "any_at_least_u32";
     }
+    KVANT_COMPARE(i, max_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    if (S::any_at_least_u16(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2]) !=
+        E::any_at_least_u16(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2])) {
+      return "any_at_least_u16";
+    }
     KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, multiply_low_byte, T::load_u8(bytes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
@@ -150,18 +156,24 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
 
-#define KVANT_STORE(member, type, value)                                      \
+#define KVANT_QUAD(T)                                                                       \
+  T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)),              \
+      T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),                     \
+      T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + 2 * kLanes))
+#define KVANT_STORE(member, type, ...)                                      \
   do {                                                                        \
     std::memset(got, 0, sizeof(got));                                         \
     std::memset(want, 0, sizeof(want));                                       \
-    { using T = S; T::member(reinterpret_cast<type*>(got), value); }          \
-    { using T = E; T::member(reinterpret_cast<type*>(want), value); }         \
+    { using T = S; T::member(reinterpret_cast<type*>(got), __VA_ARGS__); }          \
+    { using T = E; T::member(reinterpret_cast<type*>(want), __VA_ARGS__); }         \
     if (!same()) return #member;                                              \
   } while (false)
     KVANT_STORE(store_f16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_bf16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_i8, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_i8_offset, std::uint8_t, T::load_i32(codes));
+    KVANT_STORE(store_4_i8, std::int8_t, KVANT_QUAD(T));
+    KVANT_STORE(store_4_i8_offset, std::uint8_t, KVANT_QUAD(T));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_u8(bytes));
 
@@ -182,6 +194,7 @@ const char* compare_simd_members() {
 #undef KVANT_B
 #undef KVANT_C
 #undef KVANT_COMPARE
+#undef KVANT_QUAD
 #undef KVANT_STORE
   }
   return nullptr;

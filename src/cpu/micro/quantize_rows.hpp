@@ -5,7 +5,8 @@
 //
 // The scan compares magnitudes as integers: for the bits of |x| the order of integers is that of
 // floats, with NaN above everything, so that one unsigned maximum per vector tells whether a stretch
-// of columns has anything out of the ordinary. Only such stretches are looked at element by element.
+// of columns has anything out of the ordinary. Only such stretches are looked at more closely. That
+// holds for the 16 bits of fp16 and bf16 too, which are therefore scanned without widening them.
 
 #include "cpu/micro/simd_common.hpp"
 
@@ -21,11 +22,10 @@ inline typename S::F load_activation(const QuantizeRowsArgs& q, const typename X
   if constexpr (kParity) value = S::round_f16(value);
   if constexpr (kMasked) {
     if (count >= S::kLanes) {
-      value = S::bit_and(value,
-                         S::load_i32(reinterpret_cast<const std::int32_t*>(q.keep_mask + c)));
+      value = S::bit_and(value, S::load_i16(q.keep_mask + c));
     } else {
-      const PaddedTail<S, std::uint32_t> tail(q.keep_mask + c, count);
-      value = S::bit_and(value, S::load_i32(reinterpret_cast<const std::int32_t*>(tail.values)));
+      const PaddedTail<S, std::int16_t> tail(q.keep_mask + c, count);
+      value = S::bit_and(value, S::load_i16(tail.values));
     }
   }
   return value;
@@ -37,25 +37,28 @@ struct RowScan {
   bool outlier = false;
 };
 
-/// Columns [c, end) one by one: outliers are marked and do not count.
+/// Columns [c, end) with outliers or NaN among them: outliers are marked and do not count.
 template <class S, class X, bool kParity, bool kMasked>
 [[gnu::noinline]] void scan_outliers(const QuantizeRowsArgs& q, const typename X::type* x,
                                      std::int64_t c, std::int64_t end, RowScan& scan) noexcept {
+  const typename S::F threshold = S::set1(q.threshold);
+  typename S::F largest = S::set1(0.0f);
   for (; c < end; c += S::kLanes) {
     const std::int64_t count = end - c < S::kLanes ? end - c : S::kLanes;
-    alignas(64) float values[S::kLanes];
-    S::store_f32(values, S::abs(load_activation<S, X, kParity, kMasked>(q, x, c, count)));
-    for (int i = 0; i < count; ++i) {
-      if (values[i] != values[i]) {
-        scan.nan = true;
-      } else if (values[i] >= q.threshold) {
-        scan.outlier = true;
-        if (q.outlier_columns != nullptr) q.outlier_columns[c + i] = 1;
-      } else if (values[i] > scan.absmax) {
-        scan.absmax = values[i];
-      }
+    const typename S::F value = S::abs(load_activation<S, X, kParity, kMasked>(q, x, c, count));
+    const typename S::M nan = S::is_nan(value);
+    const typename S::M outlier = S::greater_equal(value, threshold);
+    scan.nan = scan.nan || S::any(nan);
+    for (std::uint32_t bits = S::bits(outlier); bits != 0; bits &= bits - 1) {
+      const int i = __builtin_ctz(bits);
+      if (i >= count) break;  // zeros behind the end, where the threshold is 0
+      scan.outlier = true;
+      if (q.outlier_columns != nullptr) q.outlier_columns[c + i] = 1;
     }
+    largest = S::max(largest, S::zero_where(S::mask_or(nan, outlier), value));
   }
+  const float value = S::horizontal_max(largest);
+  if (value > scan.absmax) scan.absmax = value;
 }
 
 template <class S, class X, bool kParity, bool kMasked>
@@ -94,11 +97,72 @@ inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x) no
   return scan;
 }
 
+/// The smallest bits of X at or above the threshold.
+template <class S, class X>
+inline std::uint16_t threshold_word(float threshold) noexcept {
+  alignas(64) std::uint16_t words[S::kLanes];
+  alignas(64) float rounded[S::kLanes];
+  X::template store<S>(words, S::set1(threshold));
+  S::store_f32(rounded, X::template load<S>(words));
+  return static_cast<std::uint16_t>(words[0] + (rounded[0] < threshold ? 1 : 0));
+}
+
+/// scan_row on the 16 bits of fp16 or bf16 as they are.
+template <class S, class X, bool kParity, bool kMasked>
+inline RowScan scan_row_words(const QuantizeRowsArgs& q, const typename X::type* x) noexcept {
+  constexpr std::int64_t kLanes = 2 * S::kLanes;
+  constexpr std::int64_t kStretch = 4 * kLanes;
+  const std::uint16_t threshold = threshold_word<S, X>(q.threshold);
+  const typename S::I magnitude_bits = S::set1_i(0x7FFF7FFF);
+  const auto load = [](const auto* p) {
+    return S::load_i32(reinterpret_cast<const std::int32_t*>(p));
+  };
+  RowScan scan;
+  typename S::I largest = S::zero_i();
+  std::int64_t c = 0;
+  for (; c + kStretch <= q.x.cols; c += kStretch) {
+    typename S::I magnitude = S::zero_i();
+    KVANT_UNROLL
+    for (int v = 0; v < 4; ++v) {
+      typename S::I words = S::and_i(load(x + c + v * kLanes), magnitude_bits);
+      if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c + v * kLanes));
+      magnitude = S::max_u16(magnitude, words);
+    }
+    if (S::any_at_least_u16(magnitude, threshold)) {  // an outlier or a NaN
+      scan_outliers<S, X, kParity, kMasked>(q, x, c, c + kStretch, scan);
+    } else {
+      largest = S::max_u16(largest, magnitude);
+    }
+  }
+  if (c < q.x.cols) scan_outliers<S, X, kParity, kMasked>(q, x, c, q.x.cols, scan);
+  alignas(64) std::uint16_t words[kLanes];
+  S::store_i32(reinterpret_cast<std::int32_t*>(words), largest);
+  for (int half = 0; half < 2; ++half) {
+    const float value = S::horizontal_max(X::template load<S>(words + half * S::kLanes));
+    if (value > scan.absmax) scan.absmax = value;
+  }
+  return scan;
+}
+
 template <class S>
 inline void store_codes(void* codes, CodeFormat format, std::int64_t c, typename S::I q) noexcept {
   switch (format) {
     case CodeFormat::s8: S::store_i8(static_cast<std::int8_t*>(codes) + c, q); break;
     case CodeFormat::u8_offset: S::store_i8_offset(static_cast<std::uint8_t*>(codes) + c, q); break;
+  }
+}
+
+/// Four vectors of codes.
+template <class S>
+inline void store_codes(void* codes, CodeFormat format, std::int64_t c,
+                        const typename S::I (&q)[4]) noexcept {
+  switch (format) {
+    case CodeFormat::s8:
+      S::store_4_i8(static_cast<std::int8_t*>(codes) + c, q[0], q[1], q[2], q[3]);
+      break;
+    case CodeFormat::u8_offset:
+      S::store_4_i8_offset(static_cast<std::uint8_t*>(codes) + c, q[0], q[1], q[2], q[3]);
+      break;
   }
 }
 
@@ -108,7 +172,7 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
                          void* codes) noexcept {
   const typename S::F threshold = S::set1(q.threshold);
   const typename S::F inverse = S::set1(inverse_scale);
-  const auto quantize = [&](std::int64_t c, std::int64_t count) {
+  const auto code = [&](std::int64_t c, std::int64_t count) {
     typename S::F value = load_activation<S, X, kParity, kMasked>(q, x, c, count);
     if constexpr (kPlain) {
       value = S::mul(value, inverse);
@@ -117,19 +181,28 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
       value = S::mul(S::zero_where(is_outlier, value), inverse);
       value = S::min(S::max(value, S::set1(-127.0f)), S::set1(127.0f));
     }
-    store_codes<S>(codes, q.format, c, S::to_i32(value));
+    return S::to_i32(value);
   };
   // This pass has the row in cache and leaves memory idle: let it fetch the next one. (An address,
   // not a pointer: behind the last row there may be nothing, and a prefetch does not mind.)
   const auto next = reinterpret_cast<std::uintptr_t>(x) +
                     static_cast<std::uintptr_t>(q.x.stride) * sizeof(typename X::type);
+  constexpr std::int64_t kStep = 4 * S::kLanes;
   std::int64_t c = 0;
-  for (; c + S::kLanes <= q.x.cols; c += S::kLanes) {
+  for (; c + kStep <= q.x.cols; c += kStep) {
     const auto offset = static_cast<std::uintptr_t>(c) * sizeof(typename X::type);
-    __builtin_prefetch(reinterpret_cast<const void*>(next + offset), 0, 3);
-    quantize(c, S::kLanes);
+    for (std::uintptr_t line = 0; line < kStep * sizeof(typename X::type); line += 64) {
+      __builtin_prefetch(reinterpret_cast<const void*>(next + offset + line), 0, 3);
+    }
+    const typename S::I codes_of_step[4] = {
+        code(c, S::kLanes), code(c + S::kLanes, S::kLanes), code(c + 2 * S::kLanes, S::kLanes),
+        code(c + 3 * S::kLanes, S::kLanes)};
+    store_codes<S>(codes, q.format, c, codes_of_step);
   }
-  for (; c < q.x.cols; c += S::kLanes) quantize(c, q.x.cols - c);
+  for (; c < q.x.cols; c += S::kLanes) {
+    const std::int64_t count = q.x.cols - c < S::kLanes ? q.x.cols - c : S::kLanes;
+    store_codes<S>(codes, q.format, c, code(c, count));
+  }
   for (; c < q.k_padded; c += S::kLanes) store_codes<S>(codes, q.format, c, S::zero_i());
 }
 
@@ -137,7 +210,14 @@ template <class S, class X, bool kParity, bool kMasked>
 inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
   for (std::int64_t r = 0; r < q.x.rows; ++r) {
     const auto* x = static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
-    const RowScan scan = scan_row<S, X, kParity, kMasked>(q, x);
+    // bf16 values go through fp16 in parity: their own bits do not tell what becomes of them.
+    constexpr bool kWords = sizeof(typename X::type) == 2 && !(kParity && X::kIsBFloat);
+    RowScan scan;
+    if constexpr (kWords) {
+      scan = scan_row_words<S, X, kParity, kMasked>(q, x);
+    } else {
+      scan = scan_row<S, X, kParity, kMasked>(q, x);
+    }
     float absmax = q.given_absmax != nullptr ? *q.given_absmax : scan.absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     const bool poisoned = scan.nan || (scan.outlier && q.outlier_columns == nullptr);

@@ -45,6 +45,7 @@ struct PaddedTail {
 
 /// Element types of float matrices, as the loads of S name them.
 struct F32 {
+  static constexpr bool kIsBFloat = false;
   using type = float;
   template <class S>
   static typename S::F load(const float* p) noexcept { return S::load_f32(p); }
@@ -54,6 +55,7 @@ struct F32 {
   static typename S::F round(typename S::F v) noexcept { return v; }
 };
 struct F16 {
+  static constexpr bool kIsBFloat = false;
   using type = std::uint16_t;
   template <class S>
   static typename S::F load(const std::uint16_t* p) noexcept { return S::load_f16(p); }
@@ -63,6 +65,7 @@ struct F16 {
   static typename S::F round(typename S::F v) noexcept { return S::round_f16(v); }
 };
 struct BF16 {
+  static constexpr bool kIsBFloat = true;
   using type = std::uint16_t;
   template <class S>
   static typename S::F load(const std::uint16_t* p) noexcept { return S::load_bf16(p); }
