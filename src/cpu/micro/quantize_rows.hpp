@@ -31,6 +31,50 @@ inline typename S::F load_activation(const QuantizeRowsArgs& q, const typename X
   return value;
 }
 
+/// Memory is asked for the rows to come, about 16 KiB ahead, while this one is in the caches: for
+/// floats half of a row during the scan and half during the quantization, so that it is never idle;
+/// for 16 bits, whose scan is over at once, all during the quantization. (An address, not a pointer:
+/// behind the last row there may be nothing, and a prefetch does not mind.)
+template <class X>
+struct RowsAhead {
+  static constexpr std::int64_t kBytesAhead = 16 << 10;
+  static constexpr std::int64_t kElement = sizeof(typename X::type);
+  static constexpr bool kInScan = kElement == 4;
+  static constexpr std::int64_t kParts = kInScan ? 2 : 1;
+
+  std::uintptr_t data;
+  std::uintptr_t half;  ///< what the scan has asked for: bytes
+
+  RowsAhead(const QuantizeRowsArgs& q, const typename X::type* x) noexcept {
+    const std::int64_t row_bytes = q.x.cols * kElement;
+    const std::int64_t rows = row_bytes < kBytesAhead ? kBytesAhead / (row_bytes + 1) + 1 : 1;
+    data = reinterpret_cast<std::uintptr_t>(x) +
+           static_cast<std::uintptr_t>(rows * q.x.stride * kElement);
+    half = kInScan ? static_cast<std::uintptr_t>(row_bytes / 2) : 0;
+  }
+  /// To be called while columns [c, c + kColumns) are scanned, or quantized.
+  template <int kColumns>
+  void in_scan(std::int64_t c) const noexcept {
+    if constexpr (kInScan) fetch<kColumns>(data, c);
+  }
+  template <int kColumns>
+  void in_quantization(std::int64_t c) const noexcept {
+    fetch<kColumns>(data + half, c);
+  }
+
+ private:
+  template <int kColumns>
+  static void fetch(std::uintptr_t from, std::int64_t c) noexcept {
+    KVANT_UNROLL
+    for (std::int64_t line = 0; line < kColumns * kElement / kParts; line += 64) {
+      __builtin_prefetch(
+          reinterpret_cast<const void*>(from +
+                                        static_cast<std::uintptr_t>(c * kElement / kParts + line)),
+          0, 3);
+    }
+  }
+};
+
 struct RowScan {
   float absmax = 0.0f;
   bool nan = false;
@@ -61,66 +105,73 @@ template <class S, class X, bool kParity, bool kMasked>
   if (value > scan.absmax) scan.absmax = value;
 }
 
+/// Where the stretch at `at` begins: the last one is moved back to end with the row, since looking
+/// at an element twice costs less than a path for remainders. Needs stretch <= cols.
+inline std::int64_t last_overlaps(std::int64_t at, std::int64_t stretch, std::int64_t cols) noexcept {
+  return at + stretch <= cols ? at : cols - stretch;
+}
+
+/// Columns looked at together; a shorter row goes through scan_outliers.
+template <class S>
+inline constexpr std::int64_t kStretchOf = 8 * S::kLanes;
+
 template <class S, class X, bool kParity, bool kMasked>
-inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x) noexcept {
-  constexpr std::int64_t kStretch = 8 * S::kLanes;
+inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x,
+                        const RowsAhead<X>& ahead) noexcept {
+  constexpr std::int64_t kStretch = kStretchOf<S>;
   const auto threshold = __builtin_bit_cast(std::uint32_t, q.threshold);
   RowScan scan;
   typename S::I largest = S::zero_i();
-  for (std::int64_t c = 0; c < q.x.cols; c += kStretch) {
-    const std::int64_t end = c + kStretch < q.x.cols ? c + kStretch : q.x.cols;
+  for (std::int64_t at = 0; at < q.x.cols; at += kStretch) {
+    const std::int64_t c = last_overlaps(at, kStretch, q.x.cols);
+    ahead.template in_scan<kStretch>(c);
     typename S::I magnitude = S::zero_i();
-    if (end - c == kStretch) {
-      KVANT_UNROLL
-      for (int v = 0; v < 8; ++v) {
-        magnitude = S::max_u32(magnitude, S::abs_bits(load_activation<S, X, kParity, kMasked>(
-                                              q, x, c + v * S::kLanes, S::kLanes)));
-      }
-    } else {
-      for (std::int64_t i = c; i < end; i += S::kLanes) {
-        magnitude = S::max_u32(
-            magnitude, S::abs_bits(load_activation<S, X, kParity, kMasked>(q, x, i, end - i)));
-      }
+    KVANT_UNROLL
+    for (int v = 0; v < 8; ++v) {
+      magnitude = S::max_u32(magnitude, S::abs_bits(load_activation<S, X, kParity, kMasked>(
+                                            q, x, c + v * S::kLanes, S::kLanes)));
     }
     if (S::any_at_least_u32(magnitude, threshold)) {  // an outlier or a NaN
-      scan_outliers<S, X, kParity, kMasked>(q, x, c, end, scan);
+      scan_outliers<S, X, kParity, kMasked>(q, x, c, c + kStretch, scan);
     } else {
       largest = S::max_u32(largest, magnitude);
     }
   }
-  alignas(64) std::uint32_t lanes[S::kLanes];
-  S::store_i32(reinterpret_cast<std::int32_t*>(lanes), largest);
-  for (const std::uint32_t lane : lanes) {
-    const float value = __builtin_bit_cast(float, lane);
-    if (value > scan.absmax) scan.absmax = value;
-  }
+  alignas(64) std::int32_t lanes[S::kLanes];
+  S::store_i32(lanes, largest);
+  const float value = S::horizontal_max(S::load_f32(reinterpret_cast<const float*>(lanes)));
+  if (value > scan.absmax) scan.absmax = value;
   return scan;
 }
 
 /// The smallest bits of X at or above the threshold.
 template <class S, class X>
 inline std::uint16_t threshold_word(float threshold) noexcept {
-  alignas(64) std::uint16_t words[S::kLanes];
-  alignas(64) float rounded[S::kLanes];
-  X::template store<S>(words, S::set1(threshold));
-  S::store_f32(rounded, X::template load<S>(words));
-  return static_cast<std::uint16_t>(words[0] + (rounded[0] < threshold ? 1 : 0));
+  if constexpr (X::kIsBFloat) {
+    return static_cast<std::uint16_t>((__builtin_bit_cast(std::uint32_t, threshold) + 0xFFFFu) >> 16);
+  } else {
+    alignas(64) std::uint16_t words[S::kLanes];
+    alignas(64) float rounded[S::kLanes];
+    S::store_f16(words, S::set1(threshold));
+    S::store_f32(rounded, S::load_f16(words));
+    return static_cast<std::uint16_t>(words[0] + (rounded[0] < threshold ? 1 : 0));
+  }
 }
 
 /// scan_row on the 16 bits of fp16 or bf16 as they are.
 template <class S, class X, bool kParity, bool kMasked>
-inline RowScan scan_row_words(const QuantizeRowsArgs& q, const typename X::type* x) noexcept {
+inline RowScan scan_row_words(const QuantizeRowsArgs& q, const typename X::type* x,
+                              std::uint16_t threshold) noexcept {
+  constexpr std::int64_t kStretch = kStretchOf<S>;
   constexpr std::int64_t kLanes = 2 * S::kLanes;
-  constexpr std::int64_t kStretch = 4 * kLanes;
-  const std::uint16_t threshold = threshold_word<S, X>(q.threshold);
   const typename S::I magnitude_bits = S::set1_i(0x7FFF7FFF);
   const auto load = [](const auto* p) {
     return S::load_i32(reinterpret_cast<const std::int32_t*>(p));
   };
   RowScan scan;
   typename S::I largest = S::zero_i();
-  std::int64_t c = 0;
-  for (; c + kStretch <= q.x.cols; c += kStretch) {
+  for (std::int64_t at = 0; at < q.x.cols; at += kStretch) {
+    const std::int64_t c = last_overlaps(at, kStretch, q.x.cols);
     typename S::I magnitude = S::zero_i();
     KVANT_UNROLL
     for (int v = 0; v < 4; ++v) {
@@ -134,13 +185,11 @@ inline RowScan scan_row_words(const QuantizeRowsArgs& q, const typename X::type*
       largest = S::max_u16(largest, magnitude);
     }
   }
-  if (c < q.x.cols) scan_outliers<S, X, kParity, kMasked>(q, x, c, q.x.cols, scan);
   alignas(64) std::uint16_t words[kLanes];
   S::store_i32(reinterpret_cast<std::int32_t*>(words), largest);
-  for (int half = 0; half < 2; ++half) {
-    const float value = S::horizontal_max(X::template load<S>(words + half * S::kLanes));
-    if (value > scan.absmax) scan.absmax = value;
-  }
+  const float value = S::horizontal_max(
+      S::max(X::template load<S>(words), X::template load<S>(words + S::kLanes)));
+  if (value > scan.absmax) scan.absmax = value;
   return scan;
 }
 
@@ -169,7 +218,7 @@ inline void store_codes(void* codes, CodeFormat format, std::int64_t c,
 /// kPlain: no outlier in the row and its own absmax, so that nothing is to be zeroed or clamped.
 template <class S, class X, bool kParity, bool kMasked, bool kPlain>
 inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, float inverse_scale,
-                         void* codes) noexcept {
+                         void* codes, const RowsAhead<X>& ahead) noexcept {
   const typename S::F threshold = S::set1(q.threshold);
   const typename S::F inverse = S::set1(inverse_scale);
   const auto code = [&](std::int64_t c, std::int64_t count) {
@@ -183,40 +232,44 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
     }
     return S::to_i32(value);
   };
-  // This pass has the row in cache and leaves memory idle: let it fetch the next one. (An address,
-  // not a pointer: behind the last row there may be nothing, and a prefetch does not mind.)
-  const auto next = reinterpret_cast<std::uintptr_t>(x) +
-                    static_cast<std::uintptr_t>(q.x.stride) * sizeof(typename X::type);
   constexpr std::int64_t kStep = 4 * S::kLanes;
   std::int64_t c = 0;
   for (; c + kStep <= q.x.cols; c += kStep) {
-    const auto offset = static_cast<std::uintptr_t>(c) * sizeof(typename X::type);
-    for (std::uintptr_t line = 0; line < kStep * sizeof(typename X::type); line += 64) {
-      __builtin_prefetch(reinterpret_cast<const void*>(next + offset + line), 0, 3);
-    }
+    ahead.template in_quantization<kStep>(c);
     const typename S::I codes_of_step[4] = {
         code(c, S::kLanes), code(c + S::kLanes, S::kLanes), code(c + 2 * S::kLanes, S::kLanes),
         code(c + 3 * S::kLanes, S::kLanes)};
     store_codes<S>(codes, q.format, c, codes_of_step);
   }
-  for (; c < q.x.cols; c += S::kLanes) {
-    const std::int64_t count = q.x.cols - c < S::kLanes ? q.x.cols - c : S::kLanes;
-    store_codes<S>(codes, q.format, c, code(c, count));
+  for (; c + S::kLanes <= q.x.cols; c += S::kLanes) {
+    store_codes<S>(codes, q.format, c, code(c, S::kLanes));
   }
-  for (; c < q.k_padded; c += S::kLanes) store_codes<S>(codes, q.format, c, S::zero_i());
+  if (c == q.k_padded) return;
+  const std::int64_t left = q.x.cols - c;
+  const bool overlap = q.x.cols >= S::kLanes;  // the last codes are written again with the rest
+  const typename S::I last = overlap ? code(q.x.cols - S::kLanes, S::kLanes) : code(c, left);
+  for (std::int64_t p = c; p < q.k_padded; p += S::kLanes) {
+    store_codes<S>(codes, q.format, p, S::zero_i());
+  }
+  if (left > 0) store_codes<S>(codes, q.format, overlap ? q.x.cols - S::kLanes : c, last);
 }
 
 template <class S, class X, bool kParity, bool kMasked>
 inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
+  // bf16 values go through fp16 in parity: their own bits do not tell what becomes of them.
+  constexpr bool kWords = sizeof(typename X::type) == 2 && !(kParity && X::kIsBFloat);
+  [[maybe_unused]] std::uint16_t threshold = 0;
+  if constexpr (kWords) threshold = threshold_word<S, X>(q.threshold);
   for (std::int64_t r = 0; r < q.x.rows; ++r) {
     const auto* x = static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
-    // bf16 values go through fp16 in parity: their own bits do not tell what becomes of them.
-    constexpr bool kWords = sizeof(typename X::type) == 2 && !(kParity && X::kIsBFloat);
+    const RowsAhead<X> ahead(q, x);
     RowScan scan;
-    if constexpr (kWords) {
-      scan = scan_row_words<S, X, kParity, kMasked>(q, x);
+    if (q.x.cols < kStretchOf<S>) {
+      scan_outliers<S, X, kParity, kMasked>(q, x, 0, q.x.cols, scan);
+    } else if constexpr (kWords) {
+      scan = scan_row_words<S, X, kParity, kMasked>(q, x, threshold);
     } else {
-      scan = scan_row<S, X, kParity, kMasked>(q, x);
+      scan = scan_row<S, X, kParity, kMasked>(q, x, ahead);
     }
     float absmax = q.given_absmax != nullptr ? *q.given_absmax : scan.absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
@@ -233,9 +286,9 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
     }
     const float inverse = kParity ? 1.0f / absmax * 127.0f : 127.0f / absmax;
     if (scan.outlier || q.given_absmax != nullptr) {
-      quantize_row<S, X, kParity, kMasked, false>(q, x, inverse, codes);
+      quantize_row<S, X, kParity, kMasked, false>(q, x, inverse, codes, ahead);
     } else {
-      quantize_row<S, X, kParity, kMasked, true>(q, x, inverse, codes);
+      quantize_row<S, X, kParity, kMasked, true>(q, x, inverse, codes, ahead);
     }
   }
 }
