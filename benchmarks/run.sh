@@ -50,7 +50,7 @@ cmake -S . -B build-benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS
   -DKVANT_BENCHMARKS=ON --log-level=WARNING >/dev/null
 targets=()
 for question in "${questions[@]}"; do targets+=("bench_$question"); done
-[[ " ${questions[*]} " != *" quantize_checkpoint "* ]] || targets+=(kvant gpt_bigcode)
+[[ " ${questions[*]} " != *" quantize_checkpoint "* ]] || targets+=(kvant_program gpt_bigcode)
 cmake --build build-benchmarks -j "$(nproc)" --target "${targets[@]}" -- --quiet
 
 # Peers at their best: OpenBLAS does not know every processor by its model number, and falls back to

@@ -7,6 +7,7 @@
 #include <kvant/io/int8_checkpoint.hpp>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -73,13 +74,7 @@ class Loader {
   }
 
   OutlierColumns observe() {
-    std::vector<float> h;
-    {
-      Model embeddings;  // gone before the first block comes
-      embeddings.config = config_;
-      load_embeddings(embeddings);
-      h = embed(context_, embeddings, calibration_ids(), 0);
-    }
+    std::vector<float> h = embed_window();
     OutlierColumns result;
     for (std::int64_t n = 0; n < config_.n_layer; ++n) {
       if (options_.progress) options_.progress(n, config_.n_layer);
@@ -99,6 +94,7 @@ class Loader {
   };
 
   static constexpr kvant::io::CheckpointOptions kAllowTied{.allow_missing = true};
+  static constexpr const char* kHead = "lm_head.weight";
 
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
@@ -148,20 +144,37 @@ class Loader {
   }
 
   void load_embeddings(Model& model) const {
-    const std::string head = "lm_head.weight";
-    const std::string table = prefix_ + "wte.weight";
     const std::int64_t vocabulary = config_.vocab_size;
     const std::int64_t width = config_.n_embd;
-    const bool tied = config_.tie_word_embeddings;
-    // A tied pair may be saved under either name.
-    const std::string& source = tied && !checkpoint_.contains(table) ? head : table;
-    model.wte = load_weights(context_, checkpoint_, source, vocabulary, width, held_dtype());
+    model.wte = load_weights(context_, checkpoint_, token_table(), vocabulary, width, held_dtype());
     model.wpe = load_weights(context_, checkpoint_, prefix_ + "wpe.weight", config_.n_positions,
                              width, held_dtype());
-    if (!tied) {
+    if (!config_.tie_word_embeddings) {
       model.own_lm_head =
-          load_weights(context_, checkpoint_, head, vocabulary, width, held_dtype());
+          load_weights(context_, checkpoint_, kHead, vocabulary, width, held_dtype());
     }
+  }
+
+  /// A tied pair may be saved under either name.
+  [[nodiscard]] std::string token_table() const {
+    const std::string table = prefix_ + "wte.weight";
+    return config_.tie_word_embeddings && !checkpoint_.contains(table) ? kHead : table;
+  }
+
+  /// The calibration window's embeddings, from the rows of the tables that it needs: the tables may
+  /// be larger than any block.
+  [[nodiscard]] std::vector<float> embed_window() const {
+    const std::vector<TokenId> ids = calibration_ids();
+    std::vector<TokenId> places(ids.size());
+    std::iota(places.begin(), places.end(), TokenId{0});
+    Model window;
+    window.config = config_;
+    window.config.vocab_size = static_cast<std::int64_t>(ids.size());
+    window.wte = load_rows(checkpoint_, token_table(), config_.vocab_size, config_.n_embd,
+                           {ids.begin(), ids.end()});
+    window.wpe = load_rows(checkpoint_, prefix_ + "wpe.weight", config_.n_positions, config_.n_embd,
+                           {places.begin(), places.end()});
+    return embed(context_, window, places, 0);
   }
 
   [[nodiscard]] LayerNorm load_norm(const std::string& name) const {

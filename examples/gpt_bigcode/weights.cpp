@@ -94,6 +94,28 @@ WeightMatrix load_weights(kvant::Context& context, const kvant::io::Checkpoint& 
   return result;
 }
 
+WeightMatrix load_rows(const kvant::io::Checkpoint& checkpoint, const std::string& name,
+                       std::int64_t rows, std::int64_t cols,
+                       const std::vector<std::int64_t>& wanted) {
+  require_tensor(checkpoint, name,
+                 {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)});
+  const kvant::io::TensorView tensor = checkpoint.tensor(name);
+  WeightMatrix result(static_cast<std::int64_t>(wanted.size()), cols, tensor.info->dtype);
+  const std::int64_t row_bytes = cols * size_of(tensor.info->dtype);
+  std::int64_t to = 0;
+  for (const std::int64_t row : wanted) {
+    if (row < 0 || row >= rows) {
+      throw kvant::Error(kvant::ErrorCode::out_of_range,
+                         "row " + std::to_string(row) + " is wanted of tensor \"" + name +
+                             "\", which has " + std::to_string(rows) + " rows");
+    }
+    std::memcpy(result.row_data(to++), tensor.data.data() + row * row_bytes,
+                static_cast<std::size_t>(row_bytes));
+  }
+  checkpoint.release(name);
+  return result;
+}
+
 std::vector<float> load_vector(kvant::Context& context, const kvant::io::Checkpoint& checkpoint,
                                const std::string& name, std::int64_t size, bool round_to_bf16) {
   require_tensor(checkpoint, name, {static_cast<std::uint64_t>(size)});

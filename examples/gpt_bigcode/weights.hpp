@@ -48,6 +48,12 @@ WeightMatrix load_weights(kvant::Context& context, const kvant::io::Checkpoint& 
                           const std::string& name, std::int64_t rows, std::int64_t cols,
                           std::optional<kvant::DType> dtype = std::nullopt);
 
+/// Some rows of such a tensor, in the order given, as they are stored.
+/// @throws kvant::Error as load_weights, out_of_range (no such row)
+WeightMatrix load_rows(const kvant::io::Checkpoint& checkpoint, const std::string& name,
+                       std::int64_t rows, std::int64_t cols,
+                       const std::vector<std::int64_t>& wanted);
+
 /// A one-dimensional tensor as floats; rounded to bf16 on the way if so asked.
 std::vector<float> load_vector(kvant::Context& context, const kvant::io::Checkpoint& checkpoint,
                                const std::string& name, std::int64_t size, bool round_to_bf16);
