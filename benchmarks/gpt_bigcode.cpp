@@ -54,7 +54,7 @@ class HalfLinear final : public gpt_bigcode::LinearLayer {
 };
 
 struct Speed {
-  double read = 0;     ///< tokens per second
+  double read = 0;  ///< tokens per second
   double write = 0;
   double outside = 0;  ///< share of the time of writing
 };
@@ -89,7 +89,8 @@ Speed measure(Context& context, const gpt_bigcode::Model& model, bool quick) {
     speed.outside = (total - linear_seconds - head_seconds) / total;
     runs.push_back(speed);
   }
-  std::sort(runs.begin(), runs.end(), [](const Speed& a, const Speed& b) { return a.write < b.write; });
+  std::sort(runs.begin(), runs.end(),
+            [](const Speed& a, const Speed& b) { return a.write < b.write; });
   return runs[runs.size() / 2];
 }
 
@@ -123,14 +124,17 @@ gpt_bigcode::Model random_model(Context& context, std::int64_t layers, std::int6
                                     std::vector<float>(static_cast<std::size_t>(width), 0.0f)};
   model.ln_f = norm;
   const std::vector<float> w = normal_floats(4 * width * width, 6, 0.02f);
-  const auto linear = [&](std::int64_t out, std::int64_t in) -> std::unique_ptr<gpt_bigcode::LinearLayer> {
+  const auto linear = [&](std::int64_t out,
+                          std::int64_t in) -> std::unique_ptr<gpt_bigcode::LinearLayer> {
     const MatrixView<const float> view(w.data(), out, in);
     if (scheme == gpt_bigcode::Scheme::llm_int8) {
       const std::vector<std::int64_t> keep = {7, 300, 1500};
-      return std::make_unique<gpt_bigcode::QuantizedLinear>(Int8Linear::quantize(context, view, {}, {.keep_columns = keep}));
+      return std::make_unique<gpt_bigcode::QuantizedLinear>(
+          Int8Linear::quantize(context, view, {}, {.keep_columns = keep}));
     }
     if (scheme == gpt_bigcode::Scheme::bf16) return std::make_unique<HalfLinear>(context, view);
-    return std::make_unique<gpt_bigcode::FloatLinear>(matrix(out, in, DType::float32), std::vector<float>());
+    return std::make_unique<gpt_bigcode::FloatLinear>(matrix(out, in, DType::float32),
+                                                      std::vector<float>());
   };
   for (std::int64_t i = 0; i < layers; ++i) {
     gpt_bigcode::Block block;
@@ -148,21 +152,32 @@ gpt_bigcode::Model random_model(Context& context, std::int64_t layers, std::int6
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "gpt_bigcode", "GPTBigCode end to end, tokens per second");
+  const Options options =
+      parse_options(argc, argv, "gpt_bigcode", "GPTBigCode end to end, tokens per second");
   const std::string isa(Context().isa());
   Report report(options, isa);
   const std::filesystem::path bundled = std::filesystem::path(KVANT_BENCH_MODEL);
   for (const int threads : options.threads) {
     Context context({.threads = threads});
-    const auto add_all = [&](const std::string& what, const std::function<gpt_bigcode::Model(gpt_bigcode::Scheme)>& make) {
+    const auto add_all = [&](const std::string& what,
+                             const std::function<gpt_bigcode::Model(gpt_bigcode::Scheme)>& make) {
       std::map<std::string, Speed> speeds;
-      for (const auto scheme : {gpt_bigcode::Scheme::fp32, gpt_bigcode::Scheme::bf16, gpt_bigcode::Scheme::llm_int8}) {
+      for (const auto scheme :
+           {gpt_bigcode::Scheme::fp32, gpt_bigcode::Scheme::bf16, gpt_bigcode::Scheme::llm_int8}) {
         gpt_bigcode::Model model = make(scheme);
         time_linears(model);
-        speeds[std::string(gpt_bigcode::to_string(scheme))] = measure(context, model, options.quick);
+        speeds[std::string(gpt_bigcode::to_string(scheme))] =
+            measure(context, model, options.quick);
       }
       const Speed& ours = speeds["llm-int8"];
-      Record record{.question = "gpt_bigcode", .m = 0, .n = 0, .k = 0, .threads = threads, .isa = isa, .dtype = "llm-int8", .unit = "tok/s"};
+      Record record{.question = "gpt_bigcode",
+                    .m = 0,
+                    .n = 0,
+                    .k = 0,
+                    .threads = threads,
+                    .isa = isa,
+                    .dtype = "llm-int8",
+                    .unit = "tok/s"};
       record.what = what + " write";
       record.value = {ours.write, ours.write, ours.write};
       for (const char* peer : {"fp32", "bf16"}) record.peers[peer] = speeds[peer].write;
@@ -171,8 +186,10 @@ int main(int argc, char** argv) {
       record.value = {ours.read, ours.read, ours.read};
       for (const char* peer : {"fp32", "bf16"}) record.peers[peer] = speeds[peer].read;
       report.add(record);
-      fmt::print("  {}: outside the linear layers {:.0f} % (fp32), {:.0f} % (bf16), {:.0f} % (llm-int8) of the time of writing\n",
-                 what, 100 * speeds["fp32"].outside, 100 * speeds["bf16"].outside, 100 * ours.outside);
+      fmt::print(
+          "  {}: outside the linear layers {:.0f} % (fp32), {:.0f} % (bf16), {:.0f} % (llm-int8) "
+          "of the time of writing\n",
+          what, 100 * speeds["fp32"].outside, 100 * speeds["bf16"].outside, 100 * ours.outside);
     };
     add_all("bundled", [&](gpt_bigcode::Scheme scheme) {
       const gpt_bigcode::Config config = gpt_bigcode::load_config(bundled / "config.json");
@@ -183,7 +200,8 @@ int main(int argc, char** argv) {
       return gpt_bigcode::load_model(context, bundled, config, load);
     });
     for (const Shape& s : options.shapes) {
-      add_all(fmt::format("{}x{}", s.m, s.n), [&](gpt_bigcode::Scheme scheme) { return random_model(context, s.m, s.n, scheme); });
+      add_all(fmt::format("{}x{}", s.m, s.n),
+              [&](gpt_bigcode::Scheme scheme) { return random_model(context, s.m, s.n, scheme); });
     }
   }
   return report.finish();

@@ -1,5 +1,5 @@
-// The four linears of a GPTBigCode block, one after the other, in LLM.int8() with 6 outlier features
-// whose weights are kept, against the same chain in half and single precision.
+// The four linears of a GPTBigCode block, one after the other, in LLM.int8() with 6 outlier
+// features whose weights are kept, against the same chain in half and single precision.
 
 #include <fmt/core.h>
 
@@ -10,14 +10,18 @@ using namespace kvant;
 using namespace kvant::bench;
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "layer_chain", "the four linears of a GPTBigCode block");
+  const Options options =
+      parse_options(argc, argv, "layer_chain", "the four linears of a GPTBigCode block");
   const std::string isa(Context().isa());
   Report report(options, isa);
   for (const Shape& s : options.shapes) {
     const std::int64_t width = s.n;
     const std::int64_t inner = s.k;
-    const std::pair<std::int64_t, std::int64_t> linears[] = {  // outputs, inputs
-        {width + 256, width}, {width, width}, {inner, width}, {width, inner}};
+    const std::pair<std::int64_t, std::int64_t> linears[] = {// outputs, inputs
+                                                             {width + 256, width},
+                                                             {width, width},
+                                                             {inner, width},
+                                                             {width, inner}};
     const std::vector<std::int64_t> outliers = {3, 100, 257, 700, 1111, 2000};
     std::vector<float> x = normal_floats(s.m * inner, 1);
     for (std::int64_t m = 0; m < s.m; ++m) {
@@ -25,7 +29,7 @@ int main(int argc, char** argv) {
         x[static_cast<std::size_t>(m * inner + k)] = 30.0f;
       }
     }
-    const std::vector<float> w = normal_floats((inner) * width, 2, 0.02f);
+    const std::vector<float> w = normal_floats((inner)*width, 2, 0.02f);
     for (const int threads : options.threads) {
       Context context({.threads = threads});
       double work = 0;
@@ -34,7 +38,8 @@ int main(int argc, char** argv) {
       std::vector<PeerRun> peer_bf16;
       std::vector<PeerRun> peer_f32;
       for (const auto& [out, in] : linears) {
-        work += 2e-9 * static_cast<double>(s.m) * static_cast<double>(out) * static_cast<double>(in);
+        work +=
+            2e-9 * static_cast<double>(s.m) * static_cast<double>(out) * static_cast<double>(in);
         const MatrixView<const float> view(w.data(), out, in);
         int8.push_back(Int8Linear::quantize(context, view, {}, {.keep_columns = outliers}));
         bf16.push_back(Bf16Linear::pack(context, view));
@@ -61,11 +66,20 @@ int main(int argc, char** argv) {
                            }});
       }
       const std::vector<Figure> figures = race(entries, options.quick);
-      Record record{.question = "layer_chain", .m = 0, .n = 0, .k = 0, .threads = threads, .isa = isa, .dtype = "fp32", .outliers = 6, .unit = "GOPS"};
+      Record record{.question = "layer_chain",
+                    .m = 0,
+                    .n = 0,
+                    .k = 0,
+                    .threads = threads,
+                    .isa = isa,
+                    .dtype = "fp32",
+                    .outliers = 6,
+                    .unit = "GOPS"};
       record.what = fmt::format("M {} of {}", s.m, width);
       record.value = figures[1];
       record.ceiling = figures[0].value;
-      for (std::size_t i = 2; i < entries.size(); ++i) record.peers[entries[i].name] = figures[i].value;
+      for (std::size_t i = 2; i < entries.size(); ++i)
+        record.peers[entries[i].name] = figures[i].value;
       report.add(record);
     }
   }

@@ -1,5 +1,6 @@
 // LLM.int8(), the whole operation: activations in bf16 or fp32 -> quantize, outliers, GEMM, bias ->
-// the same type; with 0, 6 and 64 outlier features, found in each call, and 6 whose weights are kept.
+// the same type; with 0, 6 and 64 outlier features, found in each call, and 6 whose weights are
+// kept.
 
 #include <fmt/core.h>
 
@@ -21,12 +22,15 @@ struct Problem {
 };
 
 Problem make_problem(const Shape& s, int outliers) {
-  Problem p{s, normal_floats(s.m * s.k, 1), normal_floats(s.n * s.k, 2, 0.02f), normal_floats(s.n, 3), {}, {}};
+  Problem p{
+      s, normal_floats(s.m * s.k, 1), normal_floats(s.n * s.k, 2, 0.02f), normal_floats(s.n, 3), {},
+      {}};
   for (float& v : p.x) v = std::fmin(std::fmax(v, -5.0f), 5.0f);
   for (int j = 0; j < outliers && j < s.k; ++j) {
     const std::int64_t column = (j * 2654435761LL + 11) % s.k;
     p.outliers.push_back(column);
-    for (std::int64_t m = 0; m < s.m; ++m) p.x[static_cast<std::size_t>(m * s.k + column)] = 20.0f + static_cast<float>(m % 7);
+    for (std::int64_t m = 0; m < s.m; ++m)
+      p.x[static_cast<std::size_t>(m * s.k + column)] = 20.0f + static_cast<float>(m % 7);
   }
   std::sort(p.outliers.begin(), p.outliers.end());
   p.outliers.erase(std::unique(p.outliers.begin(), p.outliers.end()), p.outliers.end());
@@ -43,7 +47,8 @@ double error_of(const Problem& p, const std::function<float(std::int64_t, std::i
     const std::int64_t n = i == 0 ? p.shape.n - 1 : i * 104729 % p.shape.n;
     double want = p.bias[static_cast<std::size_t>(n)];
     for (std::int64_t k = 0; k < p.shape.k; ++k) {
-      want += double{p.x[static_cast<std::size_t>(m * p.shape.k + k)]} * p.w[static_cast<std::size_t>(n * p.shape.k + k)];
+      want += double{p.x[static_cast<std::size_t>(m * p.shape.k + k)]} *
+              p.w[static_cast<std::size_t>(n * p.shape.k + k)];
     }
     error += (y(m, n) - want) * (y(m, n) - want);
     power += want * want;
@@ -54,12 +59,14 @@ double error_of(const Problem& p, const std::function<float(std::int64_t, std::i
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "llm_int8", "LLM.int8() against its ceiling and native precision");
+  const Options options =
+      parse_options(argc, argv, "llm_int8", "LLM.int8() against its ceiling and native precision");
   const std::string isa(Context().isa());
   Report report(options, isa);
   report.note("ceiling: " + std::string(ceiling_name(isa)) + " on registers");
   for (const Shape& s : options.shapes) {
-    const double work = 2e-9 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+    const double work =
+        2e-9 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
     for (const int threads : options.threads) {
       Context context({.threads = threads});
       std::vector<Problem> problems;
@@ -81,43 +88,56 @@ int main(int argc, char** argv) {
         const auto layer = Int8Linear::quantize(context, w, b);
         variants.push_back({"bf16", outliers, &p, layer, std::vector<bfloat16>(count), {}});
         if (outliers == 6) {
-          variants.push_back({"bf16 kept", 6, &p, Int8Linear::quantize(context, w, b, {.keep_columns = p.outliers}),
-                              std::vector<bfloat16>(count), {}});
+          variants.push_back({"bf16 kept",
+                              6,
+                              &p,
+                              Int8Linear::quantize(context, w, b, {.keep_columns = p.outliers}),
+                              std::vector<bfloat16>(count),
+                              {}});
           variants.push_back({"fp32", 6, &p, layer, {}, std::vector<float>(count)});
         }
       }
       std::vector<Entry> entries = {ceiling_entry(isa, threads)};
       for (Variant& v : variants) {
-        entries.push_back({v.dtype, work, [&v, &s, &context] {
-                             if (v.full.empty()) {
-                               v.layer.forward(context, MatrixView<const bfloat16>(v.problem->x_half.data(), s.m, s.k),
-                                               MatrixView<bfloat16>(v.half.data(), s.m, s.n));
-                             } else {
-                               v.layer.forward(context, MatrixView<const float>(v.problem->x.data(), s.m, s.k),
-                                               MatrixView<float>(v.full.data(), s.m, s.n));
-                             }
-                           }});
+        entries.push_back(
+            {v.dtype, work, [&v, &s, &context] {
+               if (v.full.empty()) {
+                 v.layer.forward(context,
+                                 MatrixView<const bfloat16>(v.problem->x_half.data(), s.m, s.k),
+                                 MatrixView<bfloat16>(v.half.data(), s.m, s.n));
+               } else {
+                 v.layer.forward(context, MatrixView<const float>(v.problem->x.data(), s.m, s.k),
+                                 MatrixView<float>(v.full.data(), s.m, s.n));
+               }
+             }});
         entries.back().run();
         const double error = error_of(*v.problem, [&](std::int64_t m, std::int64_t n) {
           const auto i = static_cast<std::size_t>(m * s.n + n);
           return v.full.empty() ? static_cast<float>(v.half[i]) : v.full[i];
         });
-        if (!(error < 0.03)) report.wrong(fmt::format("llm_int8 {}x{}x{} {} outliers: error {}", s.m, s.n, s.k, v.outliers, error));
+        if (!(error < 0.03))
+          report.wrong(fmt::format("llm_int8 {}x{}x{} {} outliers: error {}", s.m, s.n, s.k,
+                                   v.outliers, error));
       }
       const Problem& p = problems[1];
       const auto codes_x = random_codes(s.m * s.k, 5);
       const auto codes_w = random_codes(s.n * s.k, 6);
-      const Bf16Linear own_bf16 = Bf16Linear::pack(context, MatrixView<const float>(p.w.data(), s.n, s.k), MatrixView<const float>(p.bias.data(), 1, s.n));
+      const Bf16Linear own_bf16 =
+          Bf16Linear::pack(context, MatrixView<const float>(p.w.data(), s.n, s.k),
+                           MatrixView<const float>(p.bias.data(), 1, s.n));
       std::vector<bfloat16> own_y(static_cast<std::size_t>(s.m * s.n));
       const std::size_t first_peer = entries.size();
       entries.push_back({"kvant_bf16", work, [&] {
-                           own_bf16.forward(context, MatrixView<const bfloat16>(p.x_half.data(), s.m, s.k), MatrixView<bfloat16>(own_y.data(), s.m, s.n));
+                           own_bf16.forward(context,
+                                            MatrixView<const bfloat16>(p.x_half.data(), s.m, s.k),
+                                            MatrixView<bfloat16>(own_y.data(), s.m, s.n));
                          }});
-      for (const PeerRun& peer : {onednn_s8(codes_x.data(), codes_w.data(), s.m, s.n, s.k, true, threads),
-                                  onednn_float(p.x.data(), p.w.data(), s.m, s.n, s.k, true, threads),
-                                  onednn_float(p.x.data(), p.w.data(), s.m, s.n, s.k, false, threads),
-                                  openblas_sgemm(p.x.data(), p.w.data(), s.m, s.n, s.k, threads),
-                                  eigen_float(p.x.data(), p.w.data(), s.m, s.n, s.k, threads)}) {
+      for (const PeerRun& peer :
+           {onednn_s8(codes_x.data(), codes_w.data(), s.m, s.n, s.k, true, threads),
+            onednn_float(p.x.data(), p.w.data(), s.m, s.n, s.k, true, threads),
+            onednn_float(p.x.data(), p.w.data(), s.m, s.n, s.k, false, threads),
+            openblas_sgemm(p.x.data(), p.w.data(), s.m, s.n, s.k, threads),
+            eigen_float(p.x.data(), p.w.data(), s.m, s.n, s.k, threads)}) {
         if (peer.run) {
           entries.push_back({peer.name, work, peer.run});
         } else {
@@ -125,9 +145,16 @@ int main(int argc, char** argv) {
         }
       }
       const std::vector<Figure> figures = race(entries, options.quick);
-      Record record{.question = "llm_int8", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa, .unit = "GOPS"};
+      Record record{.question = "llm_int8",
+                    .m = s.m,
+                    .n = s.n,
+                    .k = s.k,
+                    .threads = threads,
+                    .isa = isa,
+                    .unit = "GOPS"};
       record.ceiling = figures[0].value;
-      for (std::size_t i = first_peer; i < entries.size(); ++i) record.peers[entries[i].name] = figures[i].value;
+      for (std::size_t i = first_peer; i < entries.size(); ++i)
+        record.peers[entries[i].name] = figures[i].value;
       for (std::size_t i = 0; i < variants.size(); ++i) {
         record.dtype = variants[i].dtype;
         record.outliers = variants[i].outliers;

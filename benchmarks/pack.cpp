@@ -11,7 +11,8 @@ using namespace kvant;
 using namespace kvant::bench;
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "pack", "packing weights against the streaming read");
+  const Options options =
+      parse_options(argc, argv, "pack", "packing weights against the streaming read");
   const std::string isa(Context().isa());
   Report report(options, isa);
   for (const Shape& s : options.shapes) {
@@ -22,15 +23,25 @@ int main(int argc, char** argv) {
       Context context({.threads = threads});
       PackedMatrix packed;
       const double gigabytes = 1e-9 * static_cast<double>(bytes);
-      std::vector<Entry> entries = {{"kvant", gigabytes, [&] { packed = pack_codes(context, view); }}};
+      std::vector<Entry> entries = {
+          {"kvant", gigabytes, [&] { packed = pack_codes(context, view); }}};
       add_streams(entries, codes.data(), bytes, 1, threads);
       const std::vector<Figure> figures = race(entries, options.quick);
       std::vector<std::int8_t> back(static_cast<std::size_t>(s.k));
       packed.unpack_rows(s.n - 1, MatrixView<std::int8_t>(back.data(), 1, s.k));
-      if (!std::equal(back.begin(), back.end(), view.row_data(s.n - 1))) report.wrong("pack: codes differ");
-      Record record{.question = "pack", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa, .dtype = "int8", .unit = "GB/s"};
+      if (!std::equal(back.begin(), back.end(), view.row_data(s.n - 1)))
+        report.wrong("pack: codes differ");
+      Record record{.question = "pack",
+                    .m = s.m,
+                    .n = s.n,
+                    .k = s.k,
+                    .threads = threads,
+                    .isa = isa,
+                    .dtype = "int8",
+                    .unit = "GB/s"};
       record.value = figures[0];
-      for (std::size_t i = 1; i < figures.size(); ++i) record.ceiling = std::max(record.ceiling, figures[i].value);
+      for (std::size_t i = 1; i < figures.size(); ++i)
+        record.ceiling = std::max(record.ceiling, figures[i].value);
       report.add(record);
     }
   }

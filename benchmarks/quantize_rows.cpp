@@ -1,5 +1,6 @@
-// The activation pass alone: codes, absmax and outlier columns in one read, activations from memory,
-// codes into a reused buffer. The figure counts bytes read; ceiling: the best streaming read.
+// The activation pass alone: codes, absmax and outlier columns in one read, activations from
+// memory, codes into a reused buffer. The figure counts bytes read; ceiling: the best streaming
+// read.
 
 #include <algorithm>
 #include <limits>
@@ -12,14 +13,16 @@ using namespace kvant;
 using namespace kvant::bench;
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "quantize_rows", "quantizing activations against the streaming read");
+  const Options options = parse_options(argc, argv, "quantize_rows",
+                                        "quantizing activations against the streaming read");
   const std::string isa(Context().isa());
   Report report(options, isa);
   const KernelTable& kernels = kernels_for();
   for (const Shape& s : options.shapes) {
     for (const DType dtype : {DType::bfloat16, DType::float32}) {
       const std::int64_t bytes = s.m * s.k * describe(dtype).bits / 8;
-      const std::int64_t ring = std::max<std::int64_t>(2, std::min<std::int64_t>(4 * this_machine().l3, std::int64_t{2} << 30) / bytes + 1);
+      const std::int64_t ring = std::max<std::int64_t>(
+          2, std::min<std::int64_t>(4 * this_machine().l3, std::int64_t{2} << 30) / bytes + 1);
       const AlignedArray<std::byte> data(static_cast<std::size_t>(ring * bytes));
       {
         const auto values = normal_floats(s.m * s.k, 1);
@@ -43,17 +46,18 @@ int main(int argc, char** argv) {
           executor->parallel_for(threads, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t t = begin; t < end; ++t) {
               for (std::int64_t r = s.m * t / threads; r < s.m * (t + 1) / threads; ++r) {
-                kernels.quantize_rows({.x = {x + r * s.k * describe(dtype).bits / 8, dtype, 1, s.k, s.k},
-                                       .parity = false,
-                                       .threshold = 6.0f,
-                                       .keep_mask = nullptr,
-                                       .given_absmax = nullptr,
-                                       .codes = codes.data() + (t * 16 + r % 16) * stride,
-                                       .format = kernels.activation_format,
-                                       .code_stride = stride,
-                                       .k_padded = k_padded,
-                                       .absmax = absmax.data() + r,
-                                       .outlier_columns = flags.data() + t * s.k});
+                kernels.quantize_rows(
+                    {.x = {x + r * s.k * describe(dtype).bits / 8, dtype, 1, s.k, s.k},
+                     .parity = false,
+                     .threshold = 6.0f,
+                     .keep_mask = nullptr,
+                     .given_absmax = nullptr,
+                     .codes = codes.data() + (t * 16 + r % 16) * stride,
+                     .format = kernels.activation_format,
+                     .code_stride = stride,
+                     .k_padded = k_padded,
+                     .absmax = absmax.data() + r,
+                     .outlier_columns = flags.data() + t * s.k});
               }
             }
           });
@@ -62,10 +66,17 @@ int main(int argc, char** argv) {
         add_streams(entries, data.data(), bytes, ring, threads);
         const std::vector<Figure> figures = race(entries, options.quick);
         if (!(absmax[0] > 1.0f && absmax[0] < 6.0f)) report.wrong("quantize_rows: absmax");
-        Record record{.question = "quantize_rows", .m = s.m, .n = s.n, .k = s.k, .threads = threads, .isa = isa,
-                      .dtype = std::string(to_string(dtype)), .unit = "GB/s"};
+        Record record{.question = "quantize_rows",
+                      .m = s.m,
+                      .n = s.n,
+                      .k = s.k,
+                      .threads = threads,
+                      .isa = isa,
+                      .dtype = std::string(to_string(dtype)),
+                      .unit = "GB/s"};
         record.value = figures[0];
-        for (std::size_t i = 1; i < figures.size(); ++i) record.ceiling = std::max(record.ceiling, figures[i].value);
+        for (std::size_t i = 1; i < figures.size(); ++i)
+          record.ceiling = std::max(record.ceiling, figures[i].value);
         report.add(record);
       }
     }

@@ -11,11 +11,11 @@ std::int64_t ceiling_avx512vnni(std::int64_t steps) {
       "1:\n\t"
 #define D(i) "vpdpbusd %%zmm31, %%zmm30, %%zmm" #i "\n\t"
       D(0) D(1) D(2) D(3) D(4) D(5) D(6) D(7) D(8) D(9) D(10) D(11) D(12) D(13) D(14) D(15) D(16)
-      D(17) D(18) D(19) D(20) D(21) D(22) D(23)
+          D(17) D(18) D(19) D(20) D(21) D(22) D(23)
 #undef D
-      "dec %0\n\t"
-      "jnz 1b\n\t"
-      "vzeroupper"
+              "dec %0\n\t"
+              "jnz 1b\n\t"
+              "vzeroupper"
       : "+r"(steps)
       :
       : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",

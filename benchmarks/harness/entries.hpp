@@ -65,7 +65,8 @@ inline void add_streams(std::vector<Entry>& entries, const void* data, std::int6
   }
 }
 
-inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed, float scale = 1.0f) {
+inline std::vector<float> normal_floats(std::int64_t count, std::uint64_t seed,
+                                        float scale = 1.0f) {
   // A cheap generator: filling gigabytes must not take longer than measuring.
   std::vector<float> values(static_cast<std::size_t>(count));
   std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;

@@ -9,7 +9,8 @@
 namespace kvant::bench {
 
 Machine this_machine() {
-  Machine m{"unknown", "", KVANT_COMMIT, static_cast<int>(std::thread::hardware_concurrency()), 0, 0, 0};
+  Machine m{"unknown", "", KVANT_COMMIT, static_cast<int>(std::thread::hardware_concurrency()), 0,
+            0,         0};
   std::ifstream info("/proc/cpuinfo");
   std::string family;
   std::string model;

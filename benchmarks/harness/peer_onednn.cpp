@@ -58,9 +58,9 @@ PeerRun ready(std::string name, const std::shared_ptr<Matmul>& run, std::int64_t
   return {std::move(name),
           [run, threads] {
             omp_set_num_threads(threads);
-            run->primitive.execute(run->stream, {{DNNL_ARG_SRC, run->x},
-                                                 {DNNL_ARG_WEIGHTS, run->w},
-                                                 {DNNL_ARG_DST, run->y}});
+            run->primitive.execute(
+                run->stream,
+                {{DNNL_ARG_SRC, run->x}, {DNNL_ARG_WEIGHTS, run->w}, {DNNL_ARG_DST, run->y}});
             run->stream.wait();
           },
           [run, m, n](std::int64_t row, std::int64_t col) {
@@ -97,8 +97,8 @@ PeerRun onednn_s8(const std::int8_t*, const std::int8_t*, std::int64_t, std::int
                   bool to_float, int) {
   return {to_float ? "onednn_s8_f32" : "onednn_s8", {}, {}};
 }
-PeerRun onednn_float(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, bool bf16,
-                     int) {
+PeerRun onednn_float(const float*, const float*, std::int64_t, std::int64_t, std::int64_t,
+                     bool bf16, int) {
   return {bf16 ? "onednn_bf16" : "onednn_f32", {}, {}};
 }
 #endif

@@ -12,7 +12,7 @@ namespace kvant::bench {
 /// A peer's multiplication y[m, n] = x[m, k] w[n, k]^T, ready to run.
 struct PeerRun {
   std::string name;
-  std::function<void()> run;       ///< empty: not here
+  std::function<void()> run;                           ///< empty: not here
   std::function<float(std::int64_t, std::int64_t)> y;  ///< an element of the result
 };
 

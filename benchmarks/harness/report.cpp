@@ -15,7 +15,8 @@ Report::Report(const Options& options, std::string isa) : options_(options) {
   fmt::print("{}, {} cores, L1d {} KiB, L2 {} KiB, L3 {} MiB; kernels {}; {}; commit {}\n", m.cpu,
              m.cores, m.l1_data >> 10, m.l2 >> 10, m.l3 >> 20, isa, m.compiler, m.commit);
   fmt::print("{:<14} {:>17} {:>3} {:>9} {:>4} {:>10} {:<6} {:>15} {:>8}  {}\n", "question", "shape",
-             "thr", "dtype", "outl", "value", "unit", "low..high", "ceiling", "peers (kvant / peer)");
+             "thr", "dtype", "outl", "value", "unit", "low..high", "ceiling",
+             "peers (kvant / peer)");
 }
 
 void Report::add(const Record& r) {
@@ -53,14 +54,24 @@ int Report::finish() {
       for (const auto& [name, value] : r.peers) {
         peers[name] = {{"value", value}, {"ratio", value > 0 ? r.value.value / value : 0.0}};
       }
-      nlohmann::ordered_json j = {
-          {"question", r.question}, {"m", r.m},           {"n", r.n},
-          {"k", r.k},               {"threads", r.threads}, {"isa", r.isa},
-          {"dtype", r.dtype},       {"outliers", r.outliers}, {"value", r.value.value},
-          {"unit", r.unit},         {"ceiling", r.ceiling},
-          {"of_ceiling", r.ceiling > 0 ? r.value.value / r.ceiling : 0.0}, {"peers", peers},
-          {"lowest", r.value.lowest}, {"highest", r.value.highest}, {"cpu", machine.cpu},
-          {"compiler", machine.compiler}, {"commit", machine.commit}};
+      nlohmann::ordered_json j = {{"question", r.question},
+                                  {"m", r.m},
+                                  {"n", r.n},
+                                  {"k", r.k},
+                                  {"threads", r.threads},
+                                  {"isa", r.isa},
+                                  {"dtype", r.dtype},
+                                  {"outliers", r.outliers},
+                                  {"value", r.value.value},
+                                  {"unit", r.unit},
+                                  {"ceiling", r.ceiling},
+                                  {"of_ceiling", r.ceiling > 0 ? r.value.value / r.ceiling : 0.0},
+                                  {"peers", peers},
+                                  {"lowest", r.value.lowest},
+                                  {"highest", r.value.highest},
+                                  {"cpu", machine.cpu},
+                                  {"compiler", machine.compiler},
+                                  {"commit", machine.commit}};
       if (!r.what.empty()) j["what"] = r.what;
       list.push_back(std::move(j));
     }

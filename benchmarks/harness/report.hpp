@@ -21,9 +21,9 @@ struct Record {
   int outliers = 0;
   std::string unit{};
   Figure value{};
-  double ceiling = 0;               ///< in the same unit; 0: none
+  double ceiling = 0;                     ///< in the same unit; 0: none
   std::map<std::string, double> peers{};  ///< in the same unit
-  std::string what{};                 ///< for sums over layers and the like
+  std::string what{};                     ///< for sums over layers and the like
 };
 
 class Report {

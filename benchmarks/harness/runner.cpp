@@ -15,8 +15,8 @@ class Collector final : public benchmark::BenchmarkReporter {
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs) {
       if (run.run_type != Run::RT_Iteration || run.error_occurred) continue;
-      seconds[run.run_name.function_name].push_back(
-          run.real_accumulated_time / static_cast<double>(run.iterations));
+      seconds[run.run_name.function_name].push_back(run.real_accumulated_time /
+                                                    static_cast<double>(run.iterations));
     }
   }
   std::map<std::string, std::vector<double>> seconds;
@@ -63,6 +63,8 @@ std::vector<Figure> race(const std::vector<Entry>& entries, bool quick) {
   return figures;
 }
 
-void keep(const void* p) { benchmark::DoNotOptimize(p); }
+void keep(const void* p) {
+  benchmark::DoNotOptimize(p);
+}
 
 }  // namespace kvant::bench

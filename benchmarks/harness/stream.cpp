@@ -51,8 +51,8 @@ __attribute__((target("avx2"))) std::uint64_t read_avx2(const unsigned char* byt
       }
     }
   }
-  const __m256i sum = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
-                                       _mm256_xor_si256(sums[2], sums[3]));
+  const __m256i sum =
+      _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
   return static_cast<std::uint64_t>(_mm256_extract_epi64(sum, 0) ^ _mm256_extract_epi64(sum, 2));
 }
 #endif

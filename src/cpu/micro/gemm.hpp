@@ -52,6 +52,8 @@ struct WideInt8Product : Int8Product<S> {
 
 /// How far ahead of its use a tile of many rows asks for its weights.
 inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
+/// The same for a tile of few rows, whose weights come from memory.
+inline constexpr std::ptrdiff_t kStreamAhead = 1024;
 
 /// What a tile of many rows brings into the second-level cache meanwhile: a part of the next panel,
 /// so that the first row block there does not wait for memory. Two lines a step where one or two
@@ -117,6 +119,15 @@ template <class S, class P, int kRows, int kPanels>
       __builtin_prefetch(ahead.data, 0, 2);
       __builtin_prefetch(ahead.data + ahead.step - 64, 0, 2);
       ahead.data += ahead.step;
+    }
+    if constexpr (kRows <= 4) {  // one line of every stream of weights
+      KVANT_UNROLL
+      for (int j = 0; j < kColumns; ++j) {
+        const int in_panel = (j % S::kVectors) * P::kBytesB;
+        if (in_panel % 64 == 0) {
+          __builtin_prefetch(b + (j / S::kVectors) * panel_bytes + in_panel + kStreamAhead, 0, 3);
+        }
+      }
     }
     a += kRows * 4;
     b += S::kVectors * P::kBytesB;
