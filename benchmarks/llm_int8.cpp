@@ -5,7 +5,9 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <optional>
 
+#include "harness/bare_kernels.hpp"
 #include "harness/entries.hpp"
 #include "harness/report.hpp"
 
@@ -13,6 +15,9 @@ using namespace kvant;
 using namespace kvant::bench;
 
 namespace {
+
+/// Weights up to which a call of one row is compared with its kernels alone.
+constexpr std::int64_t kSmallLayer = 1 << 20;
 
 struct Problem {
   Shape shape;
@@ -144,7 +149,18 @@ int main(int argc, char** argv) {
           report.note("peer " + peer.name + ": not on this machine or not built in");
         }
       }
+      const std::size_t end_of_peers = entries.size();
+      std::optional<BareKernels> bare;
+      if (s.m == 1 && s.n * s.k <= kSmallLayer) {
+        bare.emplace(context, problems[0].x_half.data(), s.n, s.k);
+        entries.push_back({"bare kernels", work, [&] { bare->run(); }});
+      }
       const std::vector<Figure> figures = race(entries, options.quick);
+      if (bare) {
+        report.note(fmt::format("{}x{}x{}: a call takes {:.0f} ns, its two kernels alone {:.0f} ns",
+                                s.m, s.n, s.k, 1e9 * work / figures[1].value,
+                                1e9 * work / figures[end_of_peers].value));
+      }
       Record record{.question = "llm_int8",
                     .m = s.m,
                     .n = s.n,
@@ -153,7 +169,7 @@ int main(int argc, char** argv) {
                     .isa = isa,
                     .unit = "GOPS"};
       record.ceiling = figures[0].value;
-      for (std::size_t i = first_peer; i < entries.size(); ++i)
+      for (std::size_t i = first_peer; i < end_of_peers; ++i)
         record.peers[entries[i].name] = figures[i].value;
       for (std::size_t i = 0; i < variants.size(); ++i) {
         record.dtype = variants[i].dtype;

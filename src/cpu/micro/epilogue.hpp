@@ -87,16 +87,22 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
 template <class S, class Y, bool kRoundFirst>
 inline void finish_panel(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
                          std::int64_t row, int rows, std::int64_t panel) noexcept {
-  constexpr int kStep = 4;
-  const bool whole = (panel + 1) * S::kVectors * S::kLanes <= g.n;
-  int r = 0;
-  for (; whole && r + kStep <= rows; r += kStep) {
-    finish_rows<S, Y, kStep, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r,
-                                                panel);
+  if ((panel + 1) * S::kVectors * S::kLanes > g.n) {
+    for (int r = 0; r < rows; ++r) {
+      finish_rows<S, Y, 1, kRoundFirst, false>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+    }
+    return;
   }
-  for (; r < rows; ++r) {
-    (whole ? &finish_rows<S, Y, 1, kRoundFirst, true> : &finish_rows<S, Y, 1, kRoundFirst, false>)(
-        g, acc + r * acc_stride, acc_stride, row + r, panel);
+  int r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    finish_rows<S, Y, 4, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+  }
+  if (r + 2 <= rows) {
+    finish_rows<S, Y, 2, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+    r += 2;
+  }
+  if (r < rows) {
+    finish_rows<S, Y, 1, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
   }
 }
 
