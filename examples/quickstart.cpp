@@ -15,19 +15,19 @@ int main() {
   for (float& v : w) v = 0.02f * normal(generator);
   for (float& v : b) v = normal(generator);
   for (float& v : x) v = normal(generator);
-  for (std::int64_t m = 0; m < rows; ++m) x[m * inputs + 42] *= 60.0f;  // an outlier feature
-
   const kvant::MatrixView<const float> weights(w.data(), outputs, inputs), bias(b.data(), 1, outputs);
+  const kvant::MatrixView<float> in(x.data(), rows, inputs), out(y.data(), rows, outputs);
+  for (std::int64_t m = 0; m < rows; ++m) in(m, 42) *= 60.0f;  // an outlier feature
+
   const auto layer = kvant::Int8Linear::quantize(weights, bias);
-  layer.forward(kvant::MatrixView<const float>(x.data(), rows, inputs),
-                kvant::MatrixView<float>(y.data(), rows, outputs));
+  layer.forward(in, out);
 
   double error = 0, power = 0;
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t n = 0; n < outputs; ++n) {
-      double exact = b[n];
-      for (std::int64_t k = 0; k < inputs; ++k) exact += double{x[m * inputs + k]} * w[n * inputs + k];
-      error += (y[m * outputs + n] - exact) * (y[m * outputs + n] - exact);
+      double exact = bias(0, n);
+      for (std::int64_t k = 0; k < inputs; ++k) exact += double{in(m, k)} * weights(n, k);
+      error += (out(m, n) - exact) * (out(m, n) - exact);
       power += exact * exact;
     }
   }
