@@ -32,8 +32,8 @@ void parallel_tiles(Context& context, const Args& args, std::int64_t panels, std
   if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
     run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
   }
-  run = std::min(run, blocks.count());
   const std::int64_t runs = (blocks.count() + run - 1) / run;
+  run = (blocks.count() + runs - 1) / runs;  // even, or a thread would get a short last run
   parallel(context, runs * panels, operations, [&](std::int64_t begin, std::int64_t end) {
     Args part = args;
     while (begin < end) {
