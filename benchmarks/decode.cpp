@@ -67,14 +67,12 @@ int main(int argc, char** argv) {
       // Float peers read 2 or 4 bytes a weight: their figure is the same bytes of int8 weights, so
       // that the ratio is that of the times. A smaller ring of as many bytes keeps them cold.
       const std::int64_t float_ring = std::max<std::int64_t>(2, ring / 4 + 1);
-      std::vector<PeerRun> runs;
-      std::vector<std::shared_ptr<std::size_t>> turns;
       const auto add_ring = [&](const std::function<PeerRun()>& make, std::int64_t count) {
         auto members = std::make_shared<std::vector<PeerRun>>();
         for (std::int64_t i = 0; i < count; ++i) {
           members->push_back(make());
           if (!members->back().run) {
-            report.note("peer " + members->back().name + ": not on this machine or not built in");
+            report.note_absent(members->back().name);
             return;
           }
         }
@@ -130,8 +128,7 @@ int main(int argc, char** argv) {
       record.value = figures[0];
       for (std::size_t i = 1; i < first_peer; ++i)
         record.ceiling = std::max(record.ceiling, figures[i].value);
-      for (std::size_t i = first_peer; i < entries.size(); ++i)
-        record.peers[entries[i].name] = figures[i].value;
+      set_peers(record, entries, figures, first_peer, entries.size());
       report.add(record);
     }
   }

@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
                                eigen_float(xf.data(), wf.data(), s.m, s.n, s.k, threads)};
       for (const PeerRun& peer : peers) {
         if (!peer.run) {
-          report.note("peer " + peer.name + ": not on this machine or not built in");
+          report.note_absent(peer.name);
           continue;
         }
         entries.push_back({peer.name, work, peer.run});
@@ -108,8 +108,7 @@ int main(int argc, char** argv) {
                     .isa = isa,
                     .unit = "GOPS"};
       record.ceiling = figures[0].value;
-      for (std::size_t i = 4; i < entries.size(); ++i)
-        record.peers[entries[i].name] = figures[i].value;
+      set_peers(record, entries, figures, 4, entries.size());
       record.dtype = "s8s8s32";
       record.value = figures[1];
       report.add(record);

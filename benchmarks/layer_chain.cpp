@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
                                     {"kvant_bf16", work, [&] { chain(bf16); }}};
       for (const auto* peers : {&peer_bf16, &peer_f32}) {
         if (!peers->front().run) {
-          report.note("peer " + peers->front().name + ": not on this machine or not built in");
+          report.note_absent(peers->front().name);
           continue;
         }
         entries.push_back({peers->front().name, work, [peers] {
@@ -78,8 +78,7 @@ int main(int argc, char** argv) {
       record.what = fmt::format("M {} of {}", s.m, width);
       record.value = figures[1];
       record.ceiling = figures[0].value;
-      for (std::size_t i = 2; i < entries.size(); ++i)
-        record.peers[entries[i].name] = figures[i].value;
+      set_peers(record, entries, figures, 2, entries.size());
       report.add(record);
     }
   }

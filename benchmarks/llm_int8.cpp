@@ -146,7 +146,7 @@ int main(int argc, char** argv) {
         if (peer.run) {
           entries.push_back({peer.name, work, peer.run});
         } else {
-          report.note("peer " + peer.name + ": not on this machine or not built in");
+          report.note_absent(peer.name);
         }
       }
       const std::size_t end_of_peers = entries.size();
@@ -169,8 +169,7 @@ int main(int argc, char** argv) {
                     .isa = isa,
                     .unit = "GOPS"};
       record.ceiling = figures[0].value;
-      for (std::size_t i = first_peer; i < end_of_peers; ++i)
-        record.peers[entries[i].name] = figures[i].value;
+      set_peers(record, entries, figures, first_peer, end_of_peers);
       for (std::size_t i = 0; i < variants.size(); ++i) {
         record.dtype = variants[i].dtype;
         record.outliers = variants[i].outliers;

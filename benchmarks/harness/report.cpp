@@ -34,6 +34,15 @@ void Report::add(const Record& r) {
   std::fflush(stdout);
 }
 
+void set_peers(Record& record, const std::vector<Entry>& entries,
+               const std::vector<Figure>& figures, std::size_t first, std::size_t last) {
+  for (std::size_t i = first; i < last; ++i) record.peers[entries[i].name] = figures[i].value;
+}
+
+void Report::note_absent(const std::string& peer) {
+  note("peer " + peer + ": not on this machine or not built in");
+}
+
 void Report::note(const std::string& text) {
   if (std::find(notes_.begin(), notes_.end(), text) != notes_.end()) return;
   notes_.push_back(text);

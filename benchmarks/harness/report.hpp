@@ -26,6 +26,10 @@ struct Record {
   std::string what{};                     ///< for sums over layers and the like
 };
 
+/// The figures of entries [first, last) as the peers of a record.
+void set_peers(Record& record, const std::vector<Entry>& entries,
+               const std::vector<Figure>& figures, std::size_t first, std::size_t last);
+
 class Report {
  public:
   /// Prints the head of the table: machine, compiler, commit, kernel set.
@@ -33,6 +37,8 @@ class Report {
   void add(const Record& record);
   /// Something about the run: a peer that cannot run here, a ceiling's name.
   void note(const std::string& text);
+  /// A peer that is not here is noted, not an error.
+  void note_absent(const std::string& peer);
   /// A wrong answer: the run will end with exit status 1.
   void wrong(const std::string& what);
   /// Writes the JSON file, if one was asked for; the exit status of the program.

@@ -15,6 +15,11 @@ namespace {
 constexpr std::int64_t kAhead = 2048;
 
 #if KVANT_BENCH_X86
+inline void ask_for_two_lines(const unsigned char* line) {
+  __builtin_prefetch(line);
+  __builtin_prefetch(line + 64);
+}
+
 __attribute__((target("avx512f"))) std::uint64_t read_avx512(const unsigned char* bytes,
                                                              std::int64_t part, int streams,
                                                              bool prefetch) {
@@ -23,10 +28,7 @@ __attribute__((target("avx512f"))) std::uint64_t read_avx512(const unsigned char
   for (std::int64_t i = 0; i + 128 <= part; i += 128) {
     for (int s = 0; s < streams; ++s) {
       const unsigned char* line = bytes + s * part + i;
-      if (prefetch) {
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead + 64, _MM_HINT_T0);
-      }
+      if (prefetch) ask_for_two_lines(line + kAhead);
       sum = _mm512_xor_si512(sum, _mm512_loadu_si512(line));
       other = _mm512_xor_si512(other, _mm512_loadu_si512(line + 64));
     }
@@ -41,10 +43,7 @@ __attribute__((target("avx2"))) std::uint64_t read_avx2(const unsigned char* byt
   for (std::int64_t i = 0; i + 128 <= part; i += 128) {
     for (int s = 0; s < streams; ++s) {
       const unsigned char* line = bytes + s * part + i;
-      if (prefetch) {
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead + 64, _MM_HINT_T0);
-      }
+      if (prefetch) ask_for_two_lines(line + kAhead);
       for (int j = 0; j < 4; ++j) {
         sums[j] = _mm256_xor_si256(
             sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32 * j)));

@@ -16,13 +16,8 @@
 namespace kvant::detail {
 namespace {
 
-constexpr std::int64_t kAlign = 64;
 /// How far ahead the gathering of outlier weights asks for their cache lines.
 constexpr std::int64_t kPanelsAhead = 6;
-
-constexpr std::int64_t align_up(std::int64_t bytes) noexcept {
-  return (bytes + kAlign - 1) / kAlign * kAlign;
-}
 
 /// Hands out pieces of one workspace block; the first pass (base null) only measures.
 class Carver {

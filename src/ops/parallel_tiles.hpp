@@ -1,8 +1,8 @@
 #pragma once
 
 // How every matrix product is cut: runs of row blocks whose activations stay in the caches, times
-// panels of weights; a task is a run of neighbouring panels. K is never cut, so results
-// do not depend on the number of threads.
+// panels of weights; a task is a run of neighbouring panels. K is never cut, so results do not
+// depend on the number of threads.
 
 #include <algorithm>
 #include <cstdint>

@@ -11,6 +11,12 @@
 
 namespace kvant::detail {
 
+/// Pieces of workspace begin at cache lines.
+inline constexpr std::int64_t kCacheLine = 64;
+constexpr std::int64_t align_up(std::int64_t bytes) noexcept {
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
 /// Interleaves four rows, four groups (of 4 bytes) at a time: a transposition of 4 x 4 words.
 /// @return how many groups are done; fewer than four are left
 inline std::int64_t interleave_four_rows(const std::byte* from, std::ptrdiff_t stride,
@@ -54,8 +60,6 @@ inline void interleave_rows(const std::byte* from, std::ptrdiff_t stride, std::i
 /// The way of a GEMM's rows into RowBlocks order: tasks of neighbouring blocks, each with scratch
 /// for the plain rows of one block.
 struct RowBlockTasks {
-  static constexpr std::int64_t kAlign = 64;
-
   RowBlocks blocks;
   std::int64_t row_bytes;
   std::int64_t count;  ///< of tasks
@@ -67,12 +71,12 @@ struct RowBlockTasks {
             1, std::min<std::int64_t>(blocks.count(), context.executor().concurrency()))) {}
 
   /// Rows of exactly 4096 bytes would all fall into the same cache sets.
-  [[nodiscard]] std::int64_t scratch_stride() const noexcept { return row_bytes + kAlign; }
+  [[nodiscard]] std::int64_t scratch_stride() const noexcept { return row_bytes + kCacheLine; }
   [[nodiscard]] std::int64_t scratch_bytes() const noexcept {  ///< of one task
-    return (blocks.mr * scratch_stride() + kAlign - 1) / kAlign * kAlign;
+    return align_up(blocks.mr * scratch_stride());
   }
   [[nodiscard]] std::int64_t activation_bytes() const noexcept {  ///< of the result
-    return (blocks.m * row_bytes + kActivationSlack + kAlign - 1) / kAlign * kAlign;
+    return align_up(blocks.m * row_bytes + kActivationSlack);
   }
 
   /// The blocks of one task: write_rows(first, rows, plain) leaves the rows of a block at `plain`,

@@ -107,7 +107,8 @@ template <class S, class X, bool kParity, bool kMasked>
 
 /// Where the stretch at `at` begins: the last one is moved back to end with the row, since looking
 /// at an element twice costs less than a path for remainders. Needs stretch <= cols.
-inline std::int64_t last_overlaps(std::int64_t at, std::int64_t stretch, std::int64_t cols) noexcept {
+inline std::int64_t last_overlaps(std::int64_t at, std::int64_t stretch,
+                                  std::int64_t cols) noexcept {
   return at + stretch <= cols ? at : cols - stretch;
 }
 
@@ -115,80 +116,98 @@ inline std::int64_t last_overlaps(std::int64_t at, std::int64_t stretch, std::in
 template <class S>
 inline constexpr std::int64_t kStretchOf = 8 * S::kLanes;
 
+/// How a scan sees magnitudes: as floats of 32 bits, ...
+template <class S, class X, bool kParity, bool kMasked, bool kWords>
+struct Magnitudes {
+  using I = typename S::I;
+  std::uint32_t limit;
+
+  explicit Magnitudes(float threshold) noexcept
+      : limit(__builtin_bit_cast(std::uint32_t, threshold)) {}
+  /// The largest of each lane in a stretch of columns.
+  static I of_stretch(const QuantizeRowsArgs& q, const typename X::type* x,
+                      std::int64_t c) noexcept {
+    I largest = S::zero_i();
+    KVANT_UNROLL
+    for (int v = 0; v < 8; ++v) {
+      largest = S::max_u32(largest, S::abs_bits(load_activation<S, X, kParity, kMasked>(
+                                        q, x, c + v * S::kLanes, S::kLanes)));
+    }
+    return largest;
+  }
+  static I larger(I a, I b) noexcept { return S::max_u32(a, b); }
+  [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u32(a, limit); }
+  static float absmax(I largest) noexcept {
+    alignas(64) std::int32_t lanes[S::kLanes];
+    S::store_i32(lanes, largest);
+    return S::horizontal_max(S::load_f32(reinterpret_cast<const float*>(lanes)));
+  }
+};
+
+/// ... or as the 16 bits of fp16 and bf16, two to a lane.
 template <class S, class X, bool kParity, bool kMasked>
-inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x,
+struct Magnitudes<S, X, kParity, kMasked, true> {
+  using I = typename S::I;
+  static constexpr std::int64_t kLanes = 2 * S::kLanes;
+  std::uint16_t limit;
+
+  explicit Magnitudes(float threshold) noexcept : limit(smallest_at_or_above(threshold)) {}
+  static I of_stretch(const QuantizeRowsArgs& q, const typename X::type* x,
+                      std::int64_t c) noexcept {
+    I largest = S::zero_i();
+    KVANT_UNROLL
+    for (int v = 0; v < 4; ++v) {
+      I words = S::and_i(load(x + c + v * kLanes), S::set1_i(0x7FFF7FFF));
+      if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c + v * kLanes));
+      largest = S::max_u16(largest, words);
+    }
+    return largest;
+  }
+  static I larger(I a, I b) noexcept { return S::max_u16(a, b); }
+  [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u16(a, limit); }
+  static float absmax(I largest) noexcept {
+    alignas(64) std::uint16_t words[kLanes];
+    S::store_i32(reinterpret_cast<std::int32_t*>(words), largest);
+    return S::horizontal_max(
+        S::max(X::template load<S>(words), X::template load<S>(words + S::kLanes)));
+  }
+
+ private:
+  static I load(const void* p) noexcept {
+    return S::load_i32(static_cast<const std::int32_t*>(p));
+  }
+  static std::uint16_t smallest_at_or_above(float threshold) noexcept {
+    if constexpr (X::kIsBFloat) {
+      const auto bits = __builtin_bit_cast(std::uint32_t, threshold);
+      return static_cast<std::uint16_t>((bits + 0xFFFFu) >> 16);
+    } else {
+      alignas(64) std::uint16_t words[S::kLanes];
+      alignas(64) float rounded[S::kLanes];
+      S::store_f16(words, S::set1(threshold));
+      S::store_f32(rounded, S::load_f16(words));
+      return static_cast<std::uint16_t>(words[0] + (rounded[0] < threshold ? 1 : 0));
+    }
+  }
+};
+
+/// Needs at least a stretch of columns.
+template <class S, class X, bool kParity, bool kMasked, class M>
+inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, const M& magnitudes,
                         const RowsAhead<X>& ahead) noexcept {
   constexpr std::int64_t kStretch = kStretchOf<S>;
-  const auto threshold = __builtin_bit_cast(std::uint32_t, q.threshold);
   RowScan scan;
   typename S::I largest = S::zero_i();
   for (std::int64_t at = 0; at < q.x.cols; at += kStretch) {
     const std::int64_t c = last_overlaps(at, kStretch, q.x.cols);
     ahead.template in_scan<kStretch>(c);
-    typename S::I magnitude = S::zero_i();
-    KVANT_UNROLL
-    for (int v = 0; v < 8; ++v) {
-      magnitude = S::max_u32(magnitude, S::abs_bits(load_activation<S, X, kParity, kMasked>(
-                                            q, x, c + v * S::kLanes, S::kLanes)));
-    }
-    if (S::any_at_least_u32(magnitude, threshold)) {  // an outlier or a NaN
+    const typename S::I here = M::of_stretch(q, x, c);
+    if (magnitudes.any_at_limit(here)) {  // an outlier or a NaN
       scan_outliers<S, X, kParity, kMasked>(q, x, c, c + kStretch, scan);
     } else {
-      largest = S::max_u32(largest, magnitude);
+      largest = M::larger(largest, here);
     }
   }
-  alignas(64) std::int32_t lanes[S::kLanes];
-  S::store_i32(lanes, largest);
-  const float value = S::horizontal_max(S::load_f32(reinterpret_cast<const float*>(lanes)));
-  if (value > scan.absmax) scan.absmax = value;
-  return scan;
-}
-
-/// The smallest bits of X at or above the threshold.
-template <class S, class X>
-inline std::uint16_t threshold_word(float threshold) noexcept {
-  if constexpr (X::kIsBFloat) {
-    return static_cast<std::uint16_t>((__builtin_bit_cast(std::uint32_t, threshold) + 0xFFFFu) >> 16);
-  } else {
-    alignas(64) std::uint16_t words[S::kLanes];
-    alignas(64) float rounded[S::kLanes];
-    S::store_f16(words, S::set1(threshold));
-    S::store_f32(rounded, S::load_f16(words));
-    return static_cast<std::uint16_t>(words[0] + (rounded[0] < threshold ? 1 : 0));
-  }
-}
-
-/// scan_row on the 16 bits of fp16 or bf16 as they are.
-template <class S, class X, bool kParity, bool kMasked>
-inline RowScan scan_row_words(const QuantizeRowsArgs& q, const typename X::type* x,
-                              std::uint16_t threshold) noexcept {
-  constexpr std::int64_t kStretch = kStretchOf<S>;
-  constexpr std::int64_t kLanes = 2 * S::kLanes;
-  const typename S::I magnitude_bits = S::set1_i(0x7FFF7FFF);
-  const auto load = [](const auto* p) {
-    return S::load_i32(reinterpret_cast<const std::int32_t*>(p));
-  };
-  RowScan scan;
-  typename S::I largest = S::zero_i();
-  for (std::int64_t at = 0; at < q.x.cols; at += kStretch) {
-    const std::int64_t c = last_overlaps(at, kStretch, q.x.cols);
-    typename S::I magnitude = S::zero_i();
-    KVANT_UNROLL
-    for (int v = 0; v < 4; ++v) {
-      typename S::I words = S::and_i(load(x + c + v * kLanes), magnitude_bits);
-      if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c + v * kLanes));
-      magnitude = S::max_u16(magnitude, words);
-    }
-    if (S::any_at_least_u16(magnitude, threshold)) {  // an outlier or a NaN
-      scan_outliers<S, X, kParity, kMasked>(q, x, c, c + kStretch, scan);
-    } else {
-      largest = S::max_u16(largest, magnitude);
-    }
-  }
-  alignas(64) std::uint16_t words[kLanes];
-  S::store_i32(reinterpret_cast<std::int32_t*>(words), largest);
-  const float value = S::horizontal_max(
-      S::max(X::template load<S>(words), X::template load<S>(words + S::kLanes)));
+  const float value = M::absmax(largest);
   if (value > scan.absmax) scan.absmax = value;
   return scan;
 }
@@ -258,18 +277,15 @@ template <class S, class X, bool kParity, bool kMasked>
 inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
   // bf16 values go through fp16 in parity: their own bits do not tell what becomes of them.
   constexpr bool kWords = sizeof(typename X::type) == 2 && !(kParity && X::kIsBFloat);
-  [[maybe_unused]] std::uint16_t threshold = 0;
-  if constexpr (kWords) threshold = threshold_word<S, X>(q.threshold);
+  const Magnitudes<S, X, kParity, kMasked, kWords> magnitudes(q.threshold);
   for (std::int64_t r = 0; r < q.x.rows; ++r) {
     const auto* x = static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
     const RowsAhead<X> ahead(q, x);
     RowScan scan;
     if (q.x.cols < kStretchOf<S>) {
       scan_outliers<S, X, kParity, kMasked>(q, x, 0, q.x.cols, scan);
-    } else if constexpr (kWords) {
-      scan = scan_row_words<S, X, kParity, kMasked>(q, x, threshold);
     } else {
-      scan = scan_row<S, X, kParity, kMasked>(q, x, ahead);
+      scan = scan_row<S, X, kParity, kMasked>(q, x, magnitudes, ahead);
     }
     float absmax = q.given_absmax != nullptr ? *q.given_absmax : scan.absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
