@@ -30,11 +30,11 @@ struct RowBlocks {
   std::int64_t m;
   std::int32_t mr;
 
-  [[nodiscard]] constexpr std::int64_t count() const noexcept { return (m + mr - 1) / mr; }
-  [[nodiscard]] constexpr std::int64_t first(std::int64_t block) const noexcept {
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t count() const noexcept { return (m + mr - 1) / mr; }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t first(std::int64_t block) const noexcept {
     return m * block / count();
   }
-  [[nodiscard]] constexpr std::int32_t rows(std::int64_t block) const noexcept {
+  [[nodiscard, gnu::always_inline]] constexpr std::int32_t rows(std::int64_t block) const noexcept {
     return static_cast<std::int32_t>(first(block + 1) - first(block));
   }
 };
@@ -187,17 +187,35 @@ struct Epilogue {
   bool round_first;
 };
 
+/// A part of one weight that its packed code lacks.
+struct Residual {
+  std::uint32_t bits;  ///< k << 15 | output << 8 | excess
+
+  /// @param output  inside its panel, < 128
+  /// @param excess  -128..127, to be added to the packed code
+  static constexpr Residual of(std::int64_t k, std::int64_t output, int excess) noexcept {
+    return {static_cast<std::uint32_t>(k << 15 | output << 8 | (excess & 255))};
+  }
+  // Always inlined: code of an instruction set's translation unit may not be shared with others.
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t k() const noexcept { return bits >> 15; }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t output() const noexcept {
+    return bits >> 8 & 127u;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr int excess() const noexcept {
+    return static_cast<std::int8_t>(bits & 255u);
+  }
+};
+
 /// What a panel's packed codes lack of the true ones. Instructions that sum pairs of products in 16
 /// bits saturate unless the two weights of a pair stay within -128..128 together; where a pair does
 /// not, the excess of one weight is taken out of the packed codes and multiplied separately. That is
 /// a property of the weights alone, found when they are packed, and the result is exact.
 struct ResidualLists {
-  /// [panels + 1] into entries; entries of a panel are ordered by output, then k.
+  /// [panels + 1] into entries.
   const std::int64_t* panel_begin;
-  /// [panels][nr]: how many of the panel's entries belong to each output.
-  const std::int32_t* counts;
-  /// k << 8 | excess (as a signed byte).
-  const std::uint32_t* entries;
+  /// The entries of a panel are in the order of its codes (groups of k, then outputs): one loop
+  /// takes them all, its reads of activations go forward, and neighbours rarely add to the same sum.
+  const Residual* entries;
   /// [panels]: 1 where there are too many pairs for a list: the codes are complete and the kernel
   /// multiplies them by wider, slower steps.
   const std::uint8_t* wide;

@@ -53,17 +53,16 @@ class KVANT_API PackedMatrix {
   [[nodiscard]] const std::int32_t* offsets() const noexcept { return offsets_.data(); }
   /// Null pointers where the kernels have no pair_limit.
   [[nodiscard]] ResidualLists residuals() const noexcept {
-    return {residual_begin_.data(), residual_counts_.data(), residual_entries_.data(),
-            wide_.data()};
+    return {residual_begin_.data(), residuals_.data(), wide_.data()};
   }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return codes_.bytes() + offsets_.bytes() + residual_begin_.bytes() + residual_counts_.bytes() +
-           residual_entries_.bytes() + wide_.bytes();
+    return codes_.bytes() + offsets_.bytes() + residual_begin_.bytes() + residuals_.bytes() +
+           wide_.bytes();
   }
 
  private:
   template <class Found>
-  void for_each_excess(std::int64_t n, Found&& found) noexcept;
+  void for_each_excess(std::int64_t panel, Found&& found) noexcept;
 
   WeightLayout layout_;
   std::int32_t pair_limit_ = 0;
@@ -75,8 +74,7 @@ class KVANT_API PackedMatrix {
   AlignedArray<std::int8_t> codes_;
   AlignedArray<std::int32_t> offsets_;
   AlignedArray<std::int64_t> residual_begin_;
-  AlignedArray<std::int32_t> residual_counts_;
-  AlignedArray<std::uint32_t> residual_entries_;
+  AlignedArray<Residual> residuals_;
   AlignedArray<std::uint8_t> wide_;
 };
 

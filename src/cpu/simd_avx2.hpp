@@ -12,6 +12,7 @@ namespace {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
+  using Narrow = Avx2;  ///< with lanes enough for kRows
   using F = __m256;
   using I = __m256i;
   using M = __m256;
@@ -102,10 +103,6 @@ struct Avx2 {
   static I set1_i(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
   static I and_i(I a, I b) noexcept { return _mm256_and_si256(a, b); }
   static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
-  /// Lane-wise: a (0..255, the other bytes zero) times the low byte of b as a signed number.
-  static I multiply_low_byte(I a, I b) noexcept {
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
-  }
   static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
   static I abs_bits(F a) noexcept {

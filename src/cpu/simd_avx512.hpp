@@ -7,11 +7,14 @@
 
 #include <cstdint>
 
+#include "cpu/simd_avx2.hpp"
+
 namespace kvant {
 namespace {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
+  using Narrow = Avx2;  ///< with lanes enough for kRows
   using F = __m512;
   using I = __m512i;
   using M = __mmask16;
@@ -93,10 +96,6 @@ struct Avx512 {
   static I set1_i(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
   static I and_i(I a, I b) noexcept { return _mm512_and_si512(a, b); }
   static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
-  /// Lane-wise: a (0..255, the other bytes zero) times the low byte of b as a signed number.
-  static I multiply_low_byte(I a, I b) noexcept {
-    return _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1));
-  }
   static I sub_i(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
   static I abs_bits(F a) noexcept {

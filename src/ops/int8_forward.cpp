@@ -252,14 +252,13 @@ class Forward {
   /// What the packed codes of one panel lack (ResidualLists), for the outlier columns.
   void add_excess(const ResidualLists& lists, std::int64_t panel, float* to) const noexcept {
     const std::int64_t nr = w_.codes.layout().nr;
-    const std::uint32_t* entry = lists.entries + lists.panel_begin[panel];
-    if (lists.panel_begin[panel] == lists.panel_begin[panel + 1]) return;
-    for (std::int64_t i = 0; i < nr; ++i) {
-      for (std::int32_t c = 0; c < lists.counts[panel * nr + i]; ++c, ++entry) {
-        const std::int64_t k = *entry >> 8;
-        if (flags_[k] == 0) continue;
-        const std::int64_t j = std::lower_bound(columns_, columns_ + outliers_, k) - columns_;
-        to[j * nr + i] += static_cast<float>(static_cast<std::int8_t>(*entry & 255u));
+    const Residual* entry = lists.entries + lists.panel_begin[panel];
+    const Residual* end = lists.entries + lists.panel_begin[panel + 1];
+    for (std::int64_t j = 0; j < outliers_; ++j, to += nr) {  // both go up in groups of k
+      const std::int64_t first = columns_[j] - columns_[j] % w_.codes.layout().kr;
+      while (entry != end && entry->k() < first) ++entry;
+      for (const Residual* e = entry; e != end && e->k() < first + w_.codes.layout().kr; ++e) {
+        if (e->k() == columns_[j]) to[e->output()] += static_cast<float>(e->excess());
       }
     }
   }

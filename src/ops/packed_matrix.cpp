@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "kvant/error.hpp"
@@ -72,22 +73,23 @@ void PackedMatrix::pack_rows(std::int64_t first, MatrixView<const std::int8_t> c
   }
 }
 
-/// Calls found(code, excess) for every weight code of output n that must give some of its value away
-/// so that its pair keeps to the limit: equal signs, and together beyond it.
+/// Calls found(code, k, output, excess) for every weight code of a panel that must give some of its
+/// value away so that its pair keeps to the limit: equal signs, and together beyond it. In the order
+/// of ResidualLists.
 template <class Found>
-void PackedMatrix::for_each_excess(std::int64_t n, Found&& found) noexcept {
+void PackedMatrix::for_each_excess(std::int64_t panel, Found&& found) noexcept {
   const int kr = layout_.kr;
-  std::int8_t* group = codes_.data() + layout_.offset(n, 0, k_padded_);
-  for (std::int64_t k = 0; k < k_padded_; k += kr, group += layout_.nr * kr) {
-    for (int i = 0; i < kr; i += 2) {
-      const int first = group[i];
-      const int second = group[i + 1];
-      const int sum = first + second;
-      // Opposite signs cannot pass the limit: each alone is at most -128 or 127.
-      if (sum > pair_limit_) {
-        found(group[i + 1], k + i + 1, sum - pair_limit_);
-      } else if (sum < -pair_limit_) {
-        found(group[i + 1], k + i + 1, sum + pair_limit_);
+  std::int8_t* group = codes_.data() + layout_.offset(panel * layout_.nr, 0, k_padded_);
+  for (std::int64_t k = 0; k < k_padded_; k += kr) {
+    for (int n = 0; n < layout_.nr; ++n, group += kr) {
+      for (int i = 0; i < kr; i += 2) {
+        const int sum = group[i] + group[i + 1];
+        // Opposite signs cannot pass the limit: each alone is at most -128 or 127.
+        if (sum > pair_limit_) {
+          found(group[i + 1], k + i + 1, n, sum - pair_limit_);
+        } else if (sum < -pair_limit_) {
+          found(group[i + 1], k + i + 1, n, sum + pair_limit_);
+        }
       }
     }
   }
@@ -95,46 +97,32 @@ void PackedMatrix::for_each_excess(std::int64_t n, Found&& found) noexcept {
 
 void PackedMatrix::seal(Context& context) {
   if (pair_limit_ == 0 || n_ == 0) return;
-  const std::int64_t nr = layout_.nr;
-  const std::int64_t padded_n = panels() * nr;
+  const std::int64_t operations = panels() * layout_.nr * k_padded_;
   // Beyond this share of pairs the lists cost more than the wider multiplication.
-  const std::int64_t too_many = k_padded_ / 2 * nr / 20;
+  const std::int64_t too_many = k_padded_ / 2 * layout_.nr / 20;
   residual_begin_ = AlignedArray<std::int64_t>(static_cast<std::size_t>(panels() + 1), 0);
-  residual_counts_ = AlignedArray<std::int32_t>(static_cast<std::size_t>(padded_n), 0);
   wide_ = AlignedArray<std::uint8_t>(static_cast<std::size_t>(panels()), std::uint8_t{0});
 
-  detail::parallel(context, padded_n, padded_n * k_padded_, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      std::int32_t count = 0;
-      for_each_excess(n, [&](std::int8_t&, std::int64_t, int) { ++count; });
-      residual_counts_[static_cast<std::size_t>(n)] = count;
+  detail::parallel(context, panels(), operations, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      std::int64_t count = 0;
+      for_each_excess(p, [&](std::int8_t&, std::int64_t, int, int) { ++count; });
+      wide_[static_cast<std::size_t>(p)] = count > too_many ? 1 : 0;
+      residual_begin_[static_cast<std::size_t>(p + 1)] = count > too_many ? 0 : count;
     }
   });
-  for (std::int64_t p = 0; p < panels(); ++p) {
-    std::int32_t* counts = residual_counts_.data() + p * nr;
-    std::int64_t total = 0;
-    for (std::int64_t i = 0; i < nr; ++i) total += counts[i];
-    if (total > too_many) {
-      wide_[static_cast<std::size_t>(p)] = 1;
-      std::fill(counts, counts + nr, 0);
-      total = 0;
-    }
-    residual_begin_[static_cast<std::size_t>(p + 1)] =
-        residual_begin_[static_cast<std::size_t>(p)] + total;
-  }
-  residual_entries_ = AlignedArray<std::uint32_t>(
+  std::int64_t* const begins = residual_begin_.data();
+  std::partial_sum(begins, begins + panels() + 1, begins);
+  residuals_ = AlignedArray<Residual>(
       static_cast<std::size_t>(residual_begin_[static_cast<std::size_t>(panels())]));
-  detail::parallel(context, panels(), padded_n * k_padded_, [&](std::int64_t begin, std::int64_t end) {
+  detail::parallel(context, panels(), operations, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
       if (wide_[static_cast<std::size_t>(p)] != 0) continue;
-      std::uint32_t* entry =
-          residual_entries_.data() + residual_begin_[static_cast<std::size_t>(p)];
-      for (std::int64_t n = p * nr; n < (p + 1) * nr; ++n) {
-        for_each_excess(n, [&](std::int8_t& code, std::int64_t k, int excess) {
-          code = static_cast<std::int8_t>(code - excess);
-          *entry++ = static_cast<std::uint32_t>(k) << 8 | (static_cast<std::uint32_t>(excess) & 255u);
-        });
-      }
+      Residual* entry = residuals_.data() + residual_begin_[static_cast<std::size_t>(p)];
+      for_each_excess(p, [&](std::int8_t& code, std::int64_t k, int n, int excess) {
+        code = static_cast<std::int8_t>(code - excess);
+        *entry++ = Residual::of(k, n, excess);
+      });
     }
   });
 }
@@ -147,15 +135,13 @@ void PackedMatrix::unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes
     for (std::int64_t k = 0; k < codes.cols(); ++k) {
       to[k] = codes_[static_cast<std::size_t>(layout_.offset(n, k, k_padded_))];
     }
-    if (residual_counts_.empty()) continue;
-    const std::uint32_t* entry =
-        residual_entries_.data() + residual_begin_[static_cast<std::size_t>(n / nr)];
-    for (std::int64_t i = n / nr * nr; i < n; ++i) {
-      entry += residual_counts_[static_cast<std::size_t>(i)];
-    }
-    for (std::int32_t i = 0; i < residual_counts_[static_cast<std::size_t>(n)]; ++i, ++entry) {
-      std::int8_t& code = to[*entry >> 8];
-      code = static_cast<std::int8_t>(code + static_cast<std::int8_t>(*entry & 255u));
+    if (residual_begin_.empty()) continue;
+    const std::int64_t* begin = residual_begin_.data() + n / nr;
+    for (std::int64_t i = begin[0]; i < begin[1]; ++i) {
+      const Residual& entry = residuals_[static_cast<std::size_t>(i)];
+      if (entry.output() != n % nr) continue;
+      std::int8_t& code = to[entry.k()];
+      code = static_cast<std::int8_t>(code + entry.excess());
     }
   }
 }

@@ -20,6 +20,7 @@ enum class EmulatedDot { maddubs, dpbusd };
 template <int kWidth, EmulatedDot kDot, int kTileRows, int kTileVectors>
 struct EmulatedSimd {
   static constexpr int kLanes = kWidth;
+  using Narrow = EmulatedSimd<8, kDot, kTileRows, kTileVectors>;
   struct F {
     float v[kWidth];
   };
@@ -138,11 +139,6 @@ struct EmulatedSimd {
     return each_i([&](int i) {
       return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) +
                                        static_cast<std::uint32_t>(b.v[i]));
-    });
-  }
-  static I multiply_low_byte(I a, I b) {
-    return each_i([&](int i) {
-      return (a.v[i] & 255) * static_cast<std::int8_t>(static_cast<std::uint8_t>(b.v[i] & 255));
     });
   }
   static I sub_i(I a, I b) {

@@ -148,7 +148,6 @@ const char* compare_simd_members() {
     }
     KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
-    KVANT_COMPARE(i, multiply_low_byte, T::load_u8(bytes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if constexpr (S::kPairLimit != 0) {
       KVANT_COMPARE(i, dot_wide, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));

@@ -130,23 +130,20 @@ inline void store_accumulators(const GemmArgs& g, const std::int32_t* acc, std::
   }
 }
 
-/// acc is [rows][panels * columns of a panel], as gemm_tile leaves it.
+/// The sums of one panel; acc_stride: elements from row to row.
 template <class S>
-[[gnu::noinline]] void epilogue(const GemmArgs& g, const std::int32_t* acc, std::int64_t row,
-                                int rows, std::int64_t panel, int panels) noexcept {
-  constexpr int kColumns = S::kVectors * S::kLanes;
-  const std::ptrdiff_t acc_stride = static_cast<std::ptrdiff_t>(panels) * kColumns;
-  for (int p = 0; p < panels; ++p, acc += kColumns) {
-    if (g.epilogue.y_dtype == DType::int32) {
-      store_accumulators<S>(g, acc, acc_stride, row, rows, panel + p);
-      continue;
-    }
-    with_float_type(g.epilogue.y_dtype, [&](auto y) {
-      using Y = decltype(y);
-      (g.epilogue.round_first ? &finish_panel<S, Y, true> : &finish_panel<S, Y, false>)(
-          g, acc, acc_stride, row, rows, panel + p);
-    });
+[[gnu::noinline]] void epilogue(const GemmArgs& g, const std::int32_t* acc,
+                                std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+                                std::int64_t panel) noexcept {
+  if (g.epilogue.y_dtype == DType::int32) {
+    store_accumulators<S>(g, acc, acc_stride, row, rows, panel);
+    return;
   }
+  with_float_type(g.epilogue.y_dtype, [&](auto y) {
+    using Y = decltype(y);
+    (g.epilogue.round_first ? &finish_panel<S, Y, true> : &finish_panel<S, Y, false>)(
+        g, acc, acc_stride, row, rows, panel);
+  });
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ struct WideInt8Product : Int8Product<S> {
 /// How far ahead of its use a tile of many rows asks for its weights.
 inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
 /// The same for a tile of few rows, whose weights come from memory.
-inline constexpr std::ptrdiff_t kStreamAhead = 1024;
+inline constexpr std::ptrdiff_t kStreamAhead = 1536;
 
 /// What a tile of many rows brings into the second-level cache meanwhile: a part of the next panel,
 /// so that the first row block there does not wait for memory. Two lines a step where one or two
@@ -158,9 +158,21 @@ inline GemmTile<P> find_tile(int rows, bool wide) noexcept {
   }
 }
 
+/// The panels of one tile.
+struct Panels {
+  std::int64_t first;
+  int count;
+  std::int64_t apart;  ///< from one to the next
+
+  std::int64_t operator[](int p) const noexcept { return first + p * apart; }
+};
+
 /// Walks the tiles of g's range of row blocks and panels.
-/// tile(a, b, panel_bytes, groups, acc, ahead, rows, panel, panels) multiplies one,
-/// finish(acc, row, rows, panel, panels) takes the sums.
+/// tile(a, b, panel_bytes, groups, acc, ahead, rows, panels) multiplies one; panel_bytes: from one
+/// of its panels to the next. finish(acc, row, rows, panels) takes the sums.
+///
+/// Panels that share a tile stand far apart, a part of the range each: so every stream of weights
+/// goes on from tile to tile without a break, and what is fetched ahead is never in vain.
 template <class S, class P, class Args, class Tile, class Finish>
 inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
   const RowBlocks blocks{g.m, S::kRows};
@@ -168,24 +180,26 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
   const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(groups) * S::kVectors * P::kBytesB;
   alignas(64) typename P::Element acc[S::kMaxAccumulators * S::kLanes];
   const int wide = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
+  const std::int64_t apart = (g.panel_end - g.panel_begin) / wide;
 
-  for (std::int64_t panel = g.panel_begin; panel < g.panel_end;) {
-    const int panels = g.panel_end - panel >= wide ? wide : 1;
+  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
+    if (panel == g.panel_begin + apart) panel += (wide - 1) * apart;  // the rest, one by one
+    if (panel == g.panel_end) break;
+    const int count = panel < g.panel_begin + apart ? wide : 1;
     const auto* b = offset_bytes<unsigned char>(g.b, panel * panel_bytes);
     for (std::int64_t block = g.block_begin; block < g.block_end; ++block) {
       const std::int64_t row = blocks.first(block);
       const int rows = blocks.rows(block);
       const auto* a = offset_bytes<unsigned char>(g.a, row * groups * 4);
-      const bool all = panels > 1 && S::panels(rows) == panels;
-      for (int p = 0; p < panels; p += all ? panels : 1) {
-        const int now = all ? panels : 1;
-        const Ahead ahead = Ahead::of(b, now * panel_bytes, block - g.block_begin,
-                                      g.block_end - g.block_begin, groups);
-        tile(a, b + p * panel_bytes, panel_bytes, groups, acc, ahead, rows, panel + p, now);
-        finish(acc, row, rows, panel + p, now);
+      const int together = S::panels(rows) == count ? count : 1;
+      for (int p = 0; p < count; p += together) {
+        const Panels panels{panel + p * apart, together, apart};
+        const Ahead ahead =
+            Ahead::of(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin, groups);
+        tile(a, b + p * apart * panel_bytes, apart * panel_bytes, groups, acc, ahead, rows, panels);
+        finish(acc, row, rows, panels);
       }
     }
-    panel += panels;
   }
 }
 
@@ -195,23 +209,34 @@ void gemm(const GemmArgs& g) noexcept {
   walk_tiles<S, P>(
       g,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-          std::int64_t groups, std::int32_t* acc, Ahead ahead, int rows,
-          std::int64_t panel, int panels) {
+          std::int64_t groups, std::int32_t* acc, Ahead ahead, int rows, const Panels& panels) {
         if constexpr (S::kPairLimit == 0) {
-          find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
+          find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
         } else {
           bool wide = false;
-          for (int p = 0; p < panels; ++p) wide = wide || g.residuals.wide[panel + p] != 0;
-          if (wide) {
-            find_tile<S, WideInt8Product<S>>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
-          } else {
-            find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
+          for (int p = 0; p < panels.count; ++p) {
+            wide = wide || g.residuals.wide[panels[p]] != 0;
+            fetch_residuals(g.residuals, panels[p]);
           }
-          add_residuals<S>(g.residuals, a, acc, rows, panel, panels);
+          if (wide) {
+            find_tile<S, WideInt8Product<S>>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc,
+                                                                     ahead);
+          } else {
+            find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
+          }
+          constexpr int kColumns = S::kVectors * S::kLanes;
+          const std::ptrdiff_t fetched = groups * S::kVectors * P::kBytesB + kStreamAhead;
+          for (int p = 0; p < panels.count; ++p) {
+            add_residuals<S>(g.residuals, panels[p], a, acc + p * kColumns, panels.count * kColumns,
+                             rows, b + p * panel_bytes + fetched);
+          }
         }
       },
-      [&](const std::int32_t* acc, std::int64_t row, int rows, std::int64_t panel, int panels) {
-        epilogue<S>(g, acc, row, rows, panel, panels);
+      [&](const std::int32_t* acc, std::int64_t row, int rows, const Panels& panels) {
+        constexpr int kColumns = S::kVectors * S::kLanes;
+        for (int p = 0; p < panels.count; ++p) {
+          epilogue<S>(g, acc + p * kColumns, panels.count * kColumns, row, rows, panels[p]);
+        }
       });
 }
 

@@ -54,25 +54,32 @@ void gemm_bf16(const HalfGemmArgs& g) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const auto tile = [](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
                        std::int64_t groups, float* acc, Ahead ahead, int rows,
-                       std::int64_t, int panels) {
-    find_tile<S, P>(rows, panels > 1)(a, b, panel_bytes, groups, acc, ahead);
+                       const Panels& panels) {
+    find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
   };
-  walk_tiles<S, P>(g, tile, [&](const float* acc, std::int64_t row, int rows, std::int64_t panel,
-                                int panels) {
+  const auto finish_panel = [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row,
+                                int rows, std::int64_t panel) {
     with_float_type(g.y_dtype, [&](auto type) {
       using Y = decltype(type);
       for (int r = 0; r < rows; ++r) {
-        for (int v = 0; v < panels * S::kVectors; ++v) {
+        for (int v = 0; v < S::kVectors; ++v) {
           const std::int64_t n = panel * kColumns + v * S::kLanes;
           if (n >= g.n) break;
-          typename S::F value = S::load_f32(acc + (r * panels * S::kVectors + v) * S::kLanes);
+          typename S::F value = S::load_f32(acc + r * acc_stride + v * S::kLanes);
           if (g.bias != nullptr) value = S::add(value, S::load_f32(g.bias + n));
           auto* y = static_cast<typename Y::type*>(g.y) + (row + r) * g.y_stride + n;
           store_floats<S, Y>(y, value, g.n - n);
         }
       }
     });
-  });
+  };
+  walk_tiles<S, P>(g, tile,
+                   [&](const float* acc, std::int64_t row, int rows, const Panels& panels) {
+                     for (int p = 0; p < panels.count; ++p) {
+                       finish_panel(acc + p * kColumns, panels.count * kColumns, row, rows,
+                                    panels[p]);
+                     }
+                   });
 }
 
 template <class S, class P>

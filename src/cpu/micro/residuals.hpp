@@ -2,7 +2,7 @@
 
 // What ResidualLists say, added to a tile's sums: for every entry (k, output, excess) of a panel,
 // sum[row][output] += excess * a[row][k] for all rows of the block at once, one row per lane.
-// Cost: about 8 instructions per entry and block; trained weights have entries for 0.1 to 2 % of
+// Cost: about 10 instructions per entry and block; trained weights have entries for 0.1 to 2 % of
 // their pairs.
 
 #include "cpu/micro/simd_common.hpp"
@@ -10,53 +10,72 @@
 namespace kvant {
 namespace {
 
+/// Calls add(entry) for all, and asks for a line of what comes next now and then: the weights of
+/// few rows come from memory, which would be idle meanwhile.
+template <class Add>
+inline void for_each_residual(const Residual* entry, const Residual* end, const unsigned char* next,
+                              Add&& add) noexcept {
+  for (; end - entry >= 8; entry += 8, next += 64) {
+    __builtin_prefetch(next);
+    for (int i = 0; i < 8; ++i) add(entry[i]);
+  }
+  for (; entry != end; ++entry) add(*entry);
+}
+
 template <class S, int kRows>
-[[gnu::noinline]] void add_panel_residuals(const std::uint32_t* entries, const std::int32_t* counts,
+[[gnu::noinline]] void add_panel_residuals(const Residual* entry, const Residual* end,
                                            const unsigned char* a, std::int32_t* acc,
-                                           std::ptrdiff_t acc_stride) noexcept {
+                                           std::ptrdiff_t acc_stride,
+                                           const unsigned char* next) noexcept {
+  using R = typename S::Narrow;  // wider vectors would cost more and hold nothing
   constexpr int kColumns = S::kVectors * S::kLanes;
-  static_assert(kRows <= S::kLanes && S::kLanes * 4 <= kActivationSlack);
-  const typename S::I low_byte = S::set1_i(255);
-  for (int n = 0; n < kColumns; ++n) {
-    if constexpr (kRows == 1) {
-      std::int32_t sum = 0;
-      for (std::int32_t i = 0; i < counts[n]; ++i, ++entries) {
-        sum += static_cast<std::int8_t>(*entries & 255u) * std::int32_t{a[*entries >> 8]};
-      }
-      acc[n] += sum;
-    } else {
-      if (counts[n] == 0) continue;
-      typename S::I sum = S::zero_i();
-      for (std::int32_t i = 0; i < counts[n]; ++i, ++entries) {
-        const std::uint32_t k = *entries >> 8;
-        // Row r's code of k is the low byte of lane r.
-        const auto* at = a + static_cast<std::size_t>(k & ~3u) * kRows + (k & 3u);
-        const typename S::I codes =
-            S::and_i(S::load_i32(reinterpret_cast<const std::int32_t*>(at)), low_byte);
-        sum = S::add_i(sum, S::multiply_low_byte(codes, S::set1_i(static_cast<std::int32_t>(*entries))));
-      }
-      alignas(64) std::int32_t rows[S::kLanes];
-      S::store_i32(rows, sum);
-      for (int r = 0; r < kRows; ++r) acc[r * acc_stride + n] += rows[r];
+  static_assert(kRows <= R::kLanes && R::kLanes * 4 <= kActivationSlack && kColumns <= 128);
+  if constexpr (kRows == 1) {
+    for_each_residual(entry, end, next,
+                      [&](Residual e) { acc[e.output()] += e.excess() * a[e.k()]; });
+  } else {
+    // Sums of one output in one vector, a row to each lane; turned round at the end.
+    alignas(64) std::int32_t sums[kColumns][R::kLanes];
+    KVANT_UNROLL
+    for (int n = 0; n < kColumns; ++n) R::store_i32(sums[n], R::zero_i());
+    const typename R::I low_byte = R::set1_i(255);
+    for_each_residual(entry, end, next, [&](Residual e) {
+      // Row r's code of k is the low byte of lane r.
+      const auto* at = a + (e.k() & ~3) * kRows + (e.k() & 3);
+      const typename R::I codes =
+          R::and_i(R::load_i32(reinterpret_cast<const std::int32_t*>(at)), low_byte);
+      const typename R::I excess = R::set1_i(static_cast<std::int32_t>(e.bits));
+      std::int32_t* sum = sums[e.output()];
+      R::store_i32(sum, R::dot(R::load_i32(sum), codes, excess));  // three products are with zero
+    });
+    for (int r = 0; r < kRows; ++r) {
+      for (int n = 0; n < kColumns; ++n) acc[r * acc_stride + n] += sums[n][r];
     }
   }
 }
 
+/// Asks for the entries of a panel, to be called before its tile is multiplied: in decode they come
+/// from memory, in pieces too short for the processor to foresee.
+inline void fetch_residuals(const ResidualLists& lists, std::int64_t panel) noexcept {
+  const Residual* end = lists.entries + lists.panel_begin[panel + 1];
+  for (const Residual* at = lists.entries + lists.panel_begin[panel]; at < end; at += 16) {
+    __builtin_prefetch(at);
+  }
+}
+
+/// @param next  where the panel's stream of weights goes on
 template <class S, int kRows = S::kRows>
-inline void add_residuals(const ResidualLists& lists, const unsigned char* a, std::int32_t* acc,
-                          int rows, std::int64_t panel, int panels) noexcept {
+inline void add_residuals(const ResidualLists& lists, std::int64_t panel, const unsigned char* a,
+                          std::int32_t* acc, std::ptrdiff_t acc_stride, int rows,
+                          const unsigned char* next) noexcept {
   if constexpr (kRows > 0) {
     if (rows != kRows) {
-      add_residuals<S, kRows - 1>(lists, a, acc, rows, panel, panels);
+      add_residuals<S, kRows - 1>(lists, panel, a, acc, acc_stride, rows, next);
       return;
     }
-    constexpr int kColumns = S::kVectors * S::kLanes;
-    for (int p = 0; p < panels; ++p) {
-      const std::int64_t begin = lists.panel_begin[panel + p];
-      if (begin == lists.panel_begin[panel + p + 1]) continue;
-      add_panel_residuals<S, kRows>(lists.entries + begin, lists.counts + (panel + p) * kColumns, a,
-                                    acc + p * kColumns, std::ptrdiff_t{panels} * kColumns);
-    }
+    const Residual* begin = lists.entries + lists.panel_begin[panel];
+    const Residual* end = lists.entries + lists.panel_begin[panel + 1];
+    if (begin != end) add_panel_residuals<S, kRows>(begin, end, a, acc, acc_stride, next);
   }
 }
 
