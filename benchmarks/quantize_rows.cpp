@@ -34,8 +34,9 @@ int main(int argc, char** argv) {
       }
       const std::int64_t k_padded = kernels.layout.padded_k(s.k);
       const std::int64_t stride = k_padded + 64;
+      const std::int64_t block = kernels.mr;  // rows that a layer quantizes together
       for (const int threads : options.threads) {
-        AlignedArray<std::byte> codes(static_cast<std::size_t>(threads * stride * 16));
+        AlignedArray<std::byte> codes(static_cast<std::size_t>(threads * stride * block));
         AlignedArray<float> absmax(static_cast<std::size_t>(s.m));
         AlignedArray<std::uint8_t> flags(static_cast<std::size_t>(threads * s.k), std::uint8_t{0});
         auto at = std::make_shared<std::int64_t>(0);
@@ -45,14 +46,16 @@ int main(int argc, char** argv) {
           *at = (*at + 1) % ring;
           executor->parallel_for(threads, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t t = begin; t < end; ++t) {
-              for (std::int64_t r = s.m * t / threads; r < s.m * (t + 1) / threads; ++r) {
+              const std::int64_t last = s.m * (t + 1) / threads;
+              for (std::int64_t r = s.m * t / threads; r < last; r += block) {
                 kernels.quantize_rows(
-                    {.x = {x + r * s.k * describe(dtype).bits / 8, dtype, 1, s.k, s.k},
+                    {.x = {x + r * s.k * describe(dtype).bits / 8, dtype, std::min(block, last - r),
+                           s.k, s.k},
                      .parity = false,
                      .threshold = 6.0f,
                      .keep_mask = nullptr,
                      .given_absmax = nullptr,
-                     .codes = codes.data() + (t * 16 + r % 16) * stride,
+                     .codes = codes.data() + t * block * stride,
                      .format = kernels.activation_format,
                      .code_stride = stride,
                      .k_padded = k_padded,

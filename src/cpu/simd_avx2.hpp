@@ -65,15 +65,6 @@ struct Avx2 {
     const __m128i w = words(_mm256_add_epi32(v, _mm256_set1_epi32(128)));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
   }
-  /// Four vectors of values in -128..127, in order.
-  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes(a, b, c, d));
-  }
-  /// The same, stored + 128.
-  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm256_xor_si256(bytes(a, b, c, d), _mm256_set1_epi8(-128)));
-  }
   /// The low byte of each lane; values in -128..255.
   static void store_low_bytes(std::int8_t* p, I v) noexcept {
     const __m128i w = words(_mm256_and_si256(v, _mm256_set1_epi32(255)));
@@ -102,6 +93,7 @@ struct Avx2 {
   }
   static I set1_i(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
   static I and_i(I a, I b) noexcept { return _mm256_and_si256(a, b); }
+  static I xor_i(I a, I b) noexcept { return _mm256_xor_si256(a, b); }
   static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
   static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
@@ -121,6 +113,29 @@ struct Avx2 {
   }
   static I to_i32(F a) noexcept { return _mm256_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
+
+  /// The bf16 numbers in the lower halves of the lanes, and in the upper ones.
+  static F low_bf16(I words) noexcept {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+  }
+  static F high_bf16(I words) noexcept {
+    return _mm256_castsi256_ps(
+        _mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
+  }
+  /// The low words of both, in the lower and the upper halves of the lanes.
+  static I join_words(I low, I high) noexcept {
+    return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xAA);
+  }
+  /// Two vectors of words in -128..127 as bytes, in order. The packing instruction works within 128
+  /// bits, the permutation puts its pieces right.
+  static I narrow_words(I a, I b) noexcept {
+    return _mm256_permute4x64_epi64(_mm256_packs_epi16(a, b), 0b11'01'10'00);
+  }
+  /// Four vectors of values in -128..127 as bytes, in order.
+  static I narrow_lanes(I a, I b, I c, I d) noexcept {
+    const I mixed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    return _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
 
   static M no_mask() noexcept { return _mm256_setzero_ps(); }
   static M greater_equal(F a, F b) noexcept { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
@@ -180,13 +195,6 @@ struct Avx2 {
   }
 
  private:
-  /// The low bytes of four vectors (-128..127), in order: the packing instructions work within 128
-  /// bits, the permutation puts their pieces right.
-  static __m256i bytes(I a, I b, I c, I d) noexcept {
-    const __m256i mixed =
-        _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-    return _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-  }
   static __m128i words(I v) noexcept {
     return _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   }

@@ -60,14 +60,6 @@ struct Avx512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm512_cvtepi32_epi8(_mm512_add_epi32(v, _mm512_set1_epi32(128))));
   }
-  /// Four vectors of values in -128..127, in order.
-  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) noexcept {
-    _mm512_storeu_si512(p, bytes(a, b, c, d));
-  }
-  /// The same, stored + 128.
-  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) noexcept {
-    _mm512_storeu_si512(p, _mm512_xor_si512(bytes(a, b, c, d), _mm512_set1_epi8(-128)));
-  }
   /// The low byte of each lane.
   static void store_low_bytes(std::int8_t* p, I v) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
@@ -95,6 +87,7 @@ struct Avx512 {
   }
   static I set1_i(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
   static I and_i(I a, I b) noexcept { return _mm512_and_si512(a, b); }
+  static I xor_i(I a, I b) noexcept { return _mm512_xor_si512(a, b); }
   static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
   static I sub_i(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
@@ -112,6 +105,32 @@ struct Avx512 {
   }
   static I to_i32(F a) noexcept { return _mm512_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm512_cvtepi32_ps(a); }
+
+  /// The bf16 numbers in the lower halves of the lanes, and in the upper ones.
+  static F low_bf16(I words) noexcept {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+  }
+  static F high_bf16(I words) noexcept {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+  }
+  /// The low words of both, in the lower and the upper halves of the lanes.
+  static I join_words(I low, I high) noexcept {
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, low, _mm512_slli_epi32(high, 16));
+  }
+  /// Two vectors of words in -128..127 as bytes, in order. The packing instruction works within 128
+  /// bits, the permutation puts its pieces right.
+  static I narrow_words(I a, I b) noexcept {
+    const I order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    return _mm512_permutexvar_epi64(order, _mm512_packs_epi16(a, b));
+  }
+  /// Four vectors of values in -128..127 as bytes, in order.
+  static I narrow_lanes(I a, I b, I c, I d) noexcept {
+    const I mixed = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    const I order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, mixed);
+  }
 
   static M no_mask() noexcept { return 0; }
   static M greater_equal(F a, F b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
@@ -157,15 +176,6 @@ struct Avx512 {
   }
 
  private:
-  /// The low bytes of four vectors (-128..127), in order: the packing instructions work within 128
-  /// bits, the permutation puts their pieces right.
-  static __m512i bytes(I a, I b, I c, I d) noexcept {
-    const __m512i mixed =
-        _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, mixed);
-  }
   /// v rounded to bf16, in the upper halves of the lanes; NaN stays NaN. (vcvtneps2bf16 would flush
   /// subnormals to zero.)
   static __m512i bf16_bits(F v) noexcept {

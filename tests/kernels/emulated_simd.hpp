@@ -80,18 +80,6 @@ struct EmulatedSimd {
   static void store_i8_offset(std::uint8_t* p, I v) {
     for (int i = 0; i < kWidth; ++i) p[i] = static_cast<std::uint8_t>(v.v[i] + 128);
   }
-  static void store_4_i8(std::int8_t* p, I a, I b, I c, I d) {
-    for (const I& v : {a, b, c, d}) {
-      store_i8(p, v);
-      p += kWidth;
-    }
-  }
-  static void store_4_i8_offset(std::uint8_t* p, I a, I b, I c, I d) {
-    for (const I& v : {a, b, c, d}) {
-      store_i8_offset(p, v);
-      p += kWidth;
-    }
-  }
   static void store_low_bytes(std::int8_t* p, I v) {
     for (int i = 0; i < kWidth; ++i) {
       p[i] = static_cast<std::int8_t>(static_cast<std::uint8_t>(v.v[i] & 255));
@@ -134,6 +122,44 @@ struct EmulatedSimd {
   }
   static I and_i(I a, I b) {
     return each_i([&](int i) { return a.v[i] & b.v[i]; });
+  }
+  static I xor_i(I a, I b) {
+    return each_i([&](int i) { return a.v[i] ^ b.v[i]; });
+  }
+  static F low_bf16(I words) {
+    return each([&](int i) {
+      return detail::bfloat_bits_to_float(static_cast<std::uint16_t>(words.v[i] & 0xFFFF));
+    });
+  }
+  static F high_bf16(I words) {
+    return each([&](int i) {
+      return detail::bfloat_bits_to_float(
+          static_cast<std::uint16_t>(static_cast<std::uint32_t>(words.v[i]) >> 16));
+    });
+  }
+  static I join_words(I low, I high) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>((static_cast<std::uint32_t>(low.v[i]) & 0xFFFFu) |
+                                       static_cast<std::uint32_t>(high.v[i]) << 16);
+    });
+  }
+  static I narrow_words(I a, I b) {
+    std::int16_t words[4 * kWidth];
+    std::memcpy(words, a.v, sizeof(a.v));
+    std::memcpy(words + 2 * kWidth, b.v, sizeof(b.v));
+    I r;
+    auto* bytes = reinterpret_cast<std::int8_t*>(r.v);
+    for (int i = 0; i < 4 * kWidth; ++i) bytes[i] = static_cast<std::int8_t>(words[i]);
+    return r;
+  }
+  static I narrow_lanes(I a, I b, I c, I d) {
+    I r;
+    auto* bytes = reinterpret_cast<std::int8_t*>(r.v);
+    for (const I& v : {a, b, c, d}) {
+      store_i8(bytes, v);
+      bytes += kWidth;
+    }
+    return r;
   }
   static I add_i(I a, I b) {
     return each_i([&](int i) {

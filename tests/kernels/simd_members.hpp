@@ -155,10 +155,21 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
 
+    KVANT_COMPARE(i, xor_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(f, low_bf16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
+    KVANT_COMPARE(f, high_bf16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
+    KVANT_COMPARE(i, join_words, T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)));
+#define KVANT_PAIR(T)                                                                       \
+  T::join_words(T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes))), \
+      T::join_words(T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),        \
+                    T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + 2 * kLanes)))
+    KVANT_COMPARE(i, narrow_words, KVANT_PAIR(T));
 #define KVANT_QUAD(T)                                                                       \
   T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)),              \
       T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),                     \
       T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + 2 * kLanes))
+    KVANT_COMPARE(i, narrow_lanes, KVANT_QUAD(T));
+
 #define KVANT_STORE(member, type, ...)                                      \
   do {                                                                        \
     std::memset(got, 0, sizeof(got));                                         \
@@ -171,8 +182,6 @@ const char* compare_simd_members() {
     KVANT_STORE(store_bf16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_i8, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_i8_offset, std::uint8_t, T::load_i32(codes));
-    KVANT_STORE(store_4_i8, std::int8_t, KVANT_QUAD(T));
-    KVANT_STORE(store_4_i8_offset, std::uint8_t, KVANT_QUAD(T));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_u8(bytes));
 
@@ -193,6 +202,7 @@ const char* compare_simd_members() {
 #undef KVANT_B
 #undef KVANT_C
 #undef KVANT_COMPARE
+#undef KVANT_PAIR
 #undef KVANT_QUAD
 #undef KVANT_STORE
   }
