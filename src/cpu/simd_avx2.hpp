@@ -104,12 +104,31 @@ struct Avx2 {
   /// The same for the unsigned halves of the lanes.
   static I max_u16(I a, I b) noexcept { return _mm256_max_epu16(a, b); }
   static bool any_at_least_u16(I a, std::uint16_t limit) noexcept {
-    const I wide = _mm256_set1_epi16(static_cast<short>(limit));
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_max_epu16(a, wide), a)) != 0;
+    return _mm256_movemask_epi8(at_least_u16(a, limit)) != 0;
   }
   static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
-    const I wide = _mm256_set1_epi32(static_cast<int>(limit));
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(a, wide), a)) != 0;
+    return _mm256_movemask_epi8(at_least_u32(a, limit)) != 0;
+  }
+  /// flags[i] = 1 where word (or lane) i is at least the limit; the others stay.
+  static void mark_at_least_u16(I a, std::uint16_t limit, std::uint8_t* flags) noexcept {
+    const I at_least = at_least_u16(a, limit);
+    auto* to = reinterpret_cast<__m128i*>(flags);
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(at_least),
+                                          _mm256_extracti128_si256(at_least, 1));
+    _mm_storeu_si128(to, _mm_or_si128(_mm_loadu_si128(to), _mm_and_si128(bytes, _mm_set1_epi8(1))));
+  }
+  static void mark_at_least_u32(I a, std::uint32_t limit, std::uint8_t* flags) noexcept {
+    const __m128i w = words(at_least_u32(a, limit));
+    auto* to = reinterpret_cast<__m128i*>(flags);
+    const __m128i bytes = _mm_and_si128(_mm_packs_epi16(w, w), _mm_set1_epi8(1));
+    _mm_storel_epi64(to, _mm_or_si128(_mm_loadl_epi64(to), bytes));
+  }
+  /// Words (lanes) that are not below the limit become zero.
+  static I keep_below_u16(I a, std::uint16_t limit) noexcept {
+    return _mm256_andnot_si256(at_least_u16(a, limit), a);
+  }
+  static I keep_below_u32(I a, std::uint32_t limit) noexcept {
+    return _mm256_andnot_si256(at_least_u32(a, limit), a);
   }
   static I to_i32(F a) noexcept { return _mm256_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
@@ -195,6 +214,12 @@ struct Avx2 {
   }
 
  private:
+  static I at_least_u16(I a, std::uint16_t limit) noexcept {
+    return _mm256_cmpeq_epi16(_mm256_max_epu16(a, _mm256_set1_epi16(static_cast<short>(limit))), a);
+  }
+  static I at_least_u32(I a, std::uint32_t limit) noexcept {
+    return _mm256_cmpeq_epi32(_mm256_max_epu32(a, _mm256_set1_epi32(static_cast<int>(limit))), a);
+  }
   static __m128i words(I v) noexcept {
     return _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   }

@@ -98,10 +98,28 @@ struct Avx512 {
   /// The same for the unsigned halves of the lanes.
   static I max_u16(I a, I b) noexcept { return _mm512_max_epu16(a, b); }
   static bool any_at_least_u16(I a, std::uint16_t limit) noexcept {
-    return _mm512_cmpge_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(limit))) != 0;
+    return at_least_u16(a, limit) != 0;
   }
   static bool any_at_least_u32(I a, std::uint32_t limit) noexcept {
-    return _mm512_cmpge_epu32_mask(a, _mm512_set1_epi32(static_cast<int>(limit))) != 0;
+    return at_least_u32(a, limit) != 0;
+  }
+  /// flags[i] = 1 where word (or lane) i is at least the limit; the others stay.
+  static void mark_at_least_u16(I a, std::uint16_t limit, std::uint8_t* flags) noexcept {
+    auto* to = reinterpret_cast<__m256i*>(flags);
+    const __m256i ones = _mm256_maskz_set1_epi8(at_least_u16(a, limit), 1);
+    _mm256_storeu_si256(to, _mm256_or_si256(_mm256_loadu_si256(to), ones));
+  }
+  static void mark_at_least_u32(I a, std::uint32_t limit, std::uint8_t* flags) noexcept {
+    auto* to = reinterpret_cast<__m128i*>(flags);
+    const __m128i ones = _mm_maskz_set1_epi8(at_least_u32(a, limit), 1);
+    _mm_storeu_si128(to, _mm_or_si128(_mm_loadu_si128(to), ones));
+  }
+  /// Words (lanes) that are not below the limit become zero.
+  static I keep_below_u16(I a, std::uint16_t limit) noexcept {
+    return _mm512_maskz_mov_epi16(~at_least_u16(a, limit), a);
+  }
+  static I keep_below_u32(I a, std::uint32_t limit) noexcept {
+    return _mm512_maskz_mov_epi32(static_cast<__mmask16>(~at_least_u32(a, limit)), a);
   }
   static I to_i32(F a) noexcept { return _mm512_cvtps_epi32(a); }
   static F to_f32(I a) noexcept { return _mm512_cvtepi32_ps(a); }
@@ -176,6 +194,12 @@ struct Avx512 {
   }
 
  private:
+  static __mmask32 at_least_u16(I a, std::uint16_t limit) noexcept {
+    return _mm512_cmpge_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(limit)));
+  }
+  static __mmask16 at_least_u32(I a, std::uint32_t limit) noexcept {
+    return _mm512_cmpge_epu32_mask(a, _mm512_set1_epi32(static_cast<int>(limit)));
+  }
   /// v rounded to bf16, in the upper halves of the lanes; NaN stays NaN. (vcvtneps2bf16 would flush
   /// subnormals to zero.)
   static __m512i bf16_bits(F v) noexcept {

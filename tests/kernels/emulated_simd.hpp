@@ -192,10 +192,13 @@ struct EmulatedSimd {
                                        larger(x & 0xFFFFu, y & 0xFFFFu));
     });
   }
+  static std::uint16_t word(I a, int i) {
+    const auto lane = static_cast<std::uint32_t>(a.v[i / 2]);
+    return static_cast<std::uint16_t>(i % 2 == 0 ? lane & 0xFFFFu : lane >> 16);
+  }
   static bool any_at_least_u16(I a, std::uint16_t limit) {
-    for (const std::int32_t v : a.v) {
-      const auto word = static_cast<std::uint32_t>(v);
-      if ((word & 0xFFFFu) >= limit || (word >> 16) >= limit) return true;
+    for (int i = 0; i < 2 * kWidth; ++i) {
+      if (word(a, i) >= limit) return true;
     }
     return false;
   }
@@ -204,6 +207,26 @@ struct EmulatedSimd {
       if (static_cast<std::uint32_t>(v) >= limit) return true;
     }
     return false;
+  }
+  static void mark_at_least_u16(I a, std::uint16_t limit, std::uint8_t* flags) {
+    for (int i = 0; i < 2 * kWidth; ++i) {
+      if (word(a, i) >= limit) flags[i] = 1;
+    }
+  }
+  static void mark_at_least_u32(I a, std::uint32_t limit, std::uint8_t* flags) {
+    for (int i = 0; i < kWidth; ++i) {
+      if (static_cast<std::uint32_t>(a.v[i]) >= limit) flags[i] = 1;
+    }
+  }
+  static I keep_below_u16(I a, std::uint16_t limit) {
+    return each_i([&](int i) {
+      const std::uint32_t low = word(a, 2 * i) < limit ? word(a, 2 * i) : 0u;
+      const std::uint32_t high = word(a, 2 * i + 1) < limit ? word(a, 2 * i + 1) : 0u;
+      return static_cast<std::int32_t>(low | high << 16);
+    });
+  }
+  static I keep_below_u32(I a, std::uint32_t limit) {
+    return each_i([&](int i) { return static_cast<std::uint32_t>(a.v[i]) < limit ? a.v[i] : 0; });
   }
   /// Values outside int32 give INT32_MIN, as cvtps2dq.
   static I to_i32(F a) {

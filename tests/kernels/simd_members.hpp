@@ -146,6 +146,8 @@ const char* compare_simd_members() {
         E::any_at_least_u16(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2])) {
       return "any_at_least_u16";
     }
+    KVANT_COMPARE(i, keep_below_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2]);
+    KVANT_COMPARE(i, keep_below_u32, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), words[1][0]);
     KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if constexpr (S::kPairLimit != 0) {
@@ -180,6 +182,16 @@ const char* compare_simd_members() {
   } while (false)
     KVANT_STORE(store_f16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_bf16, std::uint16_t, KVANT_A(T));
+#define KVANT_MARK(member, limit)                                                              \
+  do {                                                                                         \
+    for (int b = 0; b < 4 * kLanes; ++b) got[b] = want[b] = bytes[b] & 1; /* flags: 0 or 1 */  \
+    S::member(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, got);       \
+    E::member(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, want);      \
+    if (!same()) return #member;                                                               \
+  } while (false)
+    KVANT_MARK(mark_at_least_u16, halves[kLanes * 2]);
+    KVANT_MARK(mark_at_least_u32, words[1][0]);
+#undef KVANT_MARK
     KVANT_STORE(store_i8, std::int8_t, T::load_i32(codes));
     KVANT_STORE(store_i8_offset, std::uint8_t, T::load_i32(codes));
     KVANT_STORE(store_low_bytes, std::int8_t, T::load_i32(codes));

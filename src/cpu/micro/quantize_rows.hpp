@@ -4,9 +4,9 @@
 // second pass finds it in the first-level cache.
 //
 // The scan compares magnitudes as integers: for the bits of |x| the order of integers is that of
-// floats, with NaN above everything, so that one unsigned maximum per vector tells whether a stretch
-// of columns has anything out of the ordinary. Only such stretches are looked at more closely. That
-// holds for the 16 bits of fp16 and bf16 too, which are therefore scanned without widening them.
+// floats, with NaN above everything, so that one unsigned maximum tells whether a row has anything
+// out of the ordinary. Only such rows are looked at more closely. That holds for the 16 bits of fp16
+// and bf16 too, which are therefore scanned without widening them.
 
 #include "cpu/micro/simd_common.hpp"
 
@@ -87,14 +87,15 @@ struct RowScan {
   bool outlier = false;
 };
 
-/// Columns [c, end) with outliers or NaN among them: outliers are marked and do not count.
+/// One element after the other: rows with NaN, short rows, and where outliers are not wanted.
 template <class S, class X, bool kParity, bool kMasked>
-[[gnu::noinline]] void scan_outliers(const QuantizeRowsArgs& q, const typename X::type* x,
-                                     std::int64_t c, std::int64_t end, RowScan& scan) noexcept {
+[[gnu::noinline]] RowScan scan_carefully(const QuantizeRowsArgs& q,
+                                         const typename X::type* x) noexcept {
+  RowScan scan;
   const typename S::F threshold = S::set1(q.threshold);
   typename S::F largest = S::set1(0.0f);
-  for (; c < end; c += S::kLanes) {
-    const std::int64_t count = end - c < S::kLanes ? end - c : S::kLanes;
+  for (std::int64_t c = 0; c < q.x.cols; c += S::kLanes) {
+    const std::int64_t count = q.x.cols - c < S::kLanes ? q.x.cols - c : S::kLanes;
     const typename S::F value = S::abs(load_activation<S, X, kParity, kMasked>(q, x, c, count));
     const typename S::M nan = S::is_nan(value);
     const typename S::M outlier = S::greater_equal(value, threshold);
@@ -107,41 +108,27 @@ template <class S, class X, bool kParity, bool kMasked>
     }
     largest = S::max(largest, S::zero_where(S::mask_or(nan, outlier), value));
   }
-  const float value = S::horizontal_max(largest);
-  if (value > scan.absmax) scan.absmax = value;
+  scan.absmax = S::horizontal_max(largest);
+  return scan;
 }
-
-/// Where the stretch at `at` begins: the last one is moved back to end with the row, since looking
-/// at an element twice costs less than a path for remainders. Needs stretch <= cols.
-inline std::int64_t last_overlaps(std::int64_t at, std::int64_t stretch,
-                                  std::int64_t cols) noexcept {
-  return at + stretch <= cols ? at : cols - stretch;
-}
-
-/// Columns looked at together; a shorter row goes through scan_outliers.
-inline constexpr std::int64_t kStretch = 128;
 
 /// How a scan sees magnitudes: as floats of 32 bits, ...
 template <class S, class X, bool kParity, bool kMasked, bool kWords>
 struct Magnitudes {
   using I = typename S::I;
+  static constexpr std::int64_t kColumns = S::kLanes;  ///< of one vector
   std::uint32_t limit;
 
   explicit Magnitudes(float threshold) noexcept
       : limit(__builtin_bit_cast(std::uint32_t, threshold)) {}
-  /// The largest of each lane in a stretch of columns.
-  static I of_stretch(const QuantizeRowsArgs& q, const typename X::type* x,
-                      std::int64_t c) noexcept {
-    I largest = S::zero_i();
-    KVANT_UNROLL
-    for (int v = 0; v < kStretch / S::kLanes; ++v) {
-      largest = S::max_u32(largest, S::abs_bits(load_activation<S, X, kParity, kMasked>(
-                                        q, x, c + v * S::kLanes, S::kLanes)));
-    }
-    return largest;
+  static I at(const QuantizeRowsArgs& q, const typename X::type* x, std::int64_t c) noexcept {
+    return S::abs_bits(load_activation<S, X, kParity, kMasked>(q, x, c, S::kLanes));
   }
   static I larger(I a, I b) noexcept { return S::max_u32(a, b); }
   [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u32(a, limit); }
+  static bool any_nan(I a) noexcept { return S::any_at_least_u32(a, 0x7F800001u); }
+  void mark(I a, std::uint8_t* flags) const noexcept { S::mark_at_least_u32(a, limit, flags); }
+  [[nodiscard]] I below_limit(I a) const noexcept { return S::keep_below_u32(a, limit); }
   static float absmax(I largest) noexcept {
     alignas(64) std::int32_t lanes[S::kLanes];
     S::store_i32(lanes, largest);
@@ -153,25 +140,24 @@ struct Magnitudes {
 template <class S, class X, bool kParity, bool kMasked>
 struct Magnitudes<S, X, kParity, kMasked, true> {
   using I = typename S::I;
-  static constexpr std::int64_t kLanes = 2 * S::kLanes;
+  static constexpr std::int64_t kColumns = 2 * S::kLanes;
   std::uint16_t limit;
 
   explicit Magnitudes(float threshold) noexcept : limit(smallest_at_or_above(threshold)) {}
-  static I of_stretch(const QuantizeRowsArgs& q, const typename X::type* x,
-                      std::int64_t c) noexcept {
-    I largest = S::zero_i();
-    KVANT_UNROLL
-    for (int v = 0; v < kStretch / kLanes; ++v) {
-      I words = S::and_i(load(x + c + v * kLanes), S::set1_i(0x7FFF7FFF));
-      if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c + v * kLanes));
-      largest = S::max_u16(largest, words);
-    }
-    return largest;
+  static I at(const QuantizeRowsArgs& q, const typename X::type* x, std::int64_t c) noexcept {
+    I words = S::and_i(load(x + c), S::set1_i(0x7FFF7FFF));
+    if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c));
+    return words;
   }
   static I larger(I a, I b) noexcept { return S::max_u16(a, b); }
   [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u16(a, limit); }
+  static bool any_nan(I a) noexcept {
+    return S::any_at_least_u16(a, X::kIsBFloat ? 0x7F81 : 0x7C01);
+  }
+  void mark(I a, std::uint8_t* flags) const noexcept { S::mark_at_least_u16(a, limit, flags); }
+  [[nodiscard]] I below_limit(I a) const noexcept { return S::keep_below_u16(a, limit); }
   static float absmax(I largest) noexcept {
-    alignas(64) std::uint16_t words[kLanes];
+    alignas(64) std::uint16_t words[kColumns];
     S::store_i32(reinterpret_cast<std::int32_t*>(words), largest);
     return S::horizontal_max(
         S::max(X::template load<S>(words), X::template load<S>(words + S::kLanes)));
@@ -195,25 +181,48 @@ struct Magnitudes<S, X, kParity, kMasked, true> {
   }
 };
 
-/// Needs at least a stretch of columns.
+/// Columns looked at in one step; a shorter row goes through scan_carefully.
+inline constexpr std::int64_t kStretch = 128;
+
+/// Where a step at `at` begins: the last one is moved back to end with the row, since looking at an
+/// element twice costs less than a path for remainders. Needs step <= cols.
+inline std::int64_t last_overlaps(std::int64_t at, std::int64_t step, std::int64_t cols) noexcept {
+  return at + step <= cols ? at : cols - step;
+}
+
+/// One maximum for the row. Where it is beyond the threshold (in a model with outlier features that
+/// is every row or none) the row, in the first-level cache now, is gone through again, without a
+/// branch for any single outlier: those would be mispredicted.
 template <class S, class X, bool kParity, bool kMasked, class M>
 inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, const M& magnitudes,
                         const RowsAhead<X>& ahead) noexcept {
-  RowScan scan;
+  const std::int64_t cols = q.x.cols;
+  if (cols < kStretch) return scan_carefully<S, X, kParity, kMasked>(q, x);
   typename S::I largest = S::zero_i();
-  for (std::int64_t at = 0; at < q.x.cols; at += kStretch) {
-    const std::int64_t c = last_overlaps(at, kStretch, q.x.cols);
+  for (std::int64_t at = 0; at < cols; at += kStretch) {
+    const std::int64_t c = last_overlaps(at, kStretch, cols);
     ahead.template in_scan<kStretch>(c);
-    const typename S::I here = M::of_stretch(q, x, c);
-    if (magnitudes.any_at_limit(here)) {  // an outlier or a NaN
-      scan_outliers<S, X, kParity, kMasked>(q, x, c, c + kStretch, scan);
-    } else {
-      largest = M::larger(largest, here);
+    typename S::I here = M::at(q, x, c);  // its own: one long chain of maxima would wait for itself
+    KVANT_UNROLL
+    for (std::int64_t v = M::kColumns; v < kStretch; v += M::kColumns) {
+      here = M::larger(here, M::at(q, x, c + v));
+    }
+    largest = M::larger(largest, here);
+  }
+  const bool outlier = magnitudes.any_at_limit(largest);
+  if (outlier) {
+    if (M::any_nan(largest) || q.outlier_columns == nullptr) {
+      return scan_carefully<S, X, kParity, kMasked>(q, x);
+    }
+    largest = S::zero_i();
+    for (std::int64_t at = 0; at < cols; at += M::kColumns) {
+      const std::int64_t c = last_overlaps(at, M::kColumns, cols);
+      const typename S::I here = M::at(q, x, c);
+      magnitudes.mark(here, q.outlier_columns + c);
+      largest = M::larger(largest, magnitudes.below_limit(here));
     }
   }
-  const float value = M::absmax(largest);
-  if (value > scan.absmax) scan.absmax = value;
-  return scan;
+  return {M::absmax(largest), false, outlier};
 }
 
 template <class S>
@@ -256,18 +265,21 @@ inline typename S::I step_bytes(const typename S::I (&q)[4]) noexcept {
   }
 }
 
-/// kPlain: no outlier in the row and its own absmax, so that nothing is to be zeroed or clamped.
-template <class S, class X, bool kParity, bool kMasked, bool kPlain>
+/// What the codes of a row need: nothing where no element is an outlier and the scale is the row's
+/// own absmax; the outliers' codes zero; or the values clamped to a given absmax as well.
+enum class RowKind { plain, outliers, given_absmax };
+
+template <class S, class X, bool kParity, bool kMasked, RowKind kKind>
 inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, float inverse_scale,
                          void* codes, const RowsAhead<X>& ahead) noexcept {
   const typename S::F threshold = S::set1(q.threshold);
   const typename S::F inverse = S::set1(inverse_scale);
   const auto code = [&](typename S::F value) {
-    if constexpr (kPlain) {
-      value = S::mul(value, inverse);
-    } else {
-      const typename S::M is_outlier = S::greater_equal(S::abs(value), threshold);
-      value = S::mul(S::zero_where(is_outlier, value), inverse);
+    if constexpr (kKind != RowKind::plain) {
+      value = S::zero_where(S::greater_equal(S::abs(value), threshold), value);
+    }
+    value = S::mul(value, inverse);
+    if constexpr (kKind == RowKind::given_absmax) {
       value = S::min(S::max(value, S::set1(-127.0f)), S::set1(127.0f));
     }
     return S::to_i32(value);
@@ -314,12 +326,7 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
     return static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
   };
   const auto scan = [&](std::int64_t r) {
-    if (q.x.cols >= kStretch) {
-      return scan_row<S, X, kParity, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
-    }
-    RowScan short_row;
-    scan_outliers<S, X, kParity, kMasked>(q, row(r), 0, q.x.cols, short_row);
-    return short_row;
+    return scan_row<S, X, kParity, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
   };
   // Short rows are scanned one row early, so that the processor has something to do until a row's
   // maximum and quotient are known: a third faster at 768 columns of bf16. Two long rows would not
@@ -342,10 +349,17 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
       for (std::int64_t c = 0; c < q.k_padded; c += S::kLanes) {
         store_codes<S>(codes, q.format, c, S::zero_i());
       }
-    } else if (found.outlier || q.given_absmax != nullptr) {
-      quantize_row<S, X, kParity, kMasked, false>(q, row(r), inverse, codes, ahead.of_row(r));
+      continue;
+    }
+    const auto quantize = [&]<RowKind kKind>() {
+      quantize_row<S, X, kParity, kMasked, kKind>(q, row(r), inverse, codes, ahead.of_row(r));
+    };
+    if (q.given_absmax != nullptr) {
+      quantize.template operator()<RowKind::given_absmax>();
+    } else if (found.outlier) {
+      quantize.template operator()<RowKind::outliers>();
     } else {
-      quantize_row<S, X, kParity, kMasked, true>(q, row(r), inverse, codes, ahead.of_row(r));
+      quantize.template operator()<RowKind::plain>();
     }
   }
 }
