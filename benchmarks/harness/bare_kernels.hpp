@@ -51,6 +51,7 @@ class BareKernels {
                    .block_end = 1,
                    .panel_begin = 0,
                    .panel_end = weights_.panels(),
+                   .columns = {},
                    .epilogue = {.y = y_.data(),
                                 .y_dtype = DType::bfloat16,
                                 .y_stride = n_,

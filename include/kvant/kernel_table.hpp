@@ -166,10 +166,27 @@ struct ConvertArgs {
 struct OutlierBlock {
   const float* x;  ///< activations, [count, m]: a row for each feature
   std::ptrdiff_t x_stride;  ///< between features
-  const void* w;  ///< [n / nr][count][nr], in panels as the weights
+  /// [n / nr][count][nr], in panels as the weights; null: the GEMM makes it from its own weights,
+  /// panel by panel (OutlierColumns).
+  const void* w;
+  std::ptrdiff_t w_stride;  ///< between panels, elements
   DType w_dtype;  ///< float32, float16 or bfloat16
   std::int64_t count;
 };
+
+/// Which columns of the packed weights the second group of outlier features takes, as floats:
+///   w[n, j] = round(code[n, columns[j]] * scale[n] * factor)
+struct OutlierColumns {
+  const std::int64_t* columns;  ///< [count], ascending
+  std::int64_t count;
+  const float* scale;  ///< [n padded]
+  float factor;
+  DType rounded_to;  ///< float32 (not at all), float16 or bfloat16
+};
+
+/// The weights of one panel, count * nr floats, that a GEMM has room for while it multiplies. With
+/// more, gather_columns makes those of all panels first.
+inline constexpr std::int64_t kGatheredWeights = 4096;
 
 /// What happens to an int32 accumulator on its way out:
 ///   y = narrow(float(acc) * (row_scale * col_scale) * scale + outliers + bias)
@@ -232,6 +249,7 @@ struct GemmArgs {
   std::int64_t k_padded;
   std::int64_t block_begin, block_end;  ///< row blocks of this call
   std::int64_t panel_begin, panel_end;  ///< panels (of nr outputs) of this call
+  OutlierColumns columns;  ///< used where epilogue.outliers[1] has features and w is null
   Epilogue epilogue;
 };
 
@@ -281,6 +299,8 @@ struct KernelTable {
   void (*dequantize)(const DequantizeArgs&) noexcept;
   void (*convert)(const ConvertArgs&) noexcept;
   void (*gemm)(const GemmArgs&) noexcept;
+  /// w[n / nr][count][nr] of args.columns for the args' range of panels, into its place in w.
+  void (*gather_columns)(const GemmArgs&, float* w) noexcept;
   HalfKernels half;
 };
 

@@ -23,6 +23,7 @@ constinit const KernelTable kernels_avx2 = {
     .dequantize = &dequantize<Avx2>,
     .convert = &convert<Avx2>,
     .gemm = &gemm<Avx2>,
+    .gather_columns = &gather_columns<Avx2>,
     .half = half_kernels<Avx2, WidenedProduct<Avx2>>(),
 };
 

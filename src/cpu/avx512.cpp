@@ -23,6 +23,7 @@ constinit const KernelTable kernels_avx512 = {
     .dequantize = &dequantize<Avx512>,
     .convert = &convert<Avx512>,
     .gemm = &gemm<Avx512>,
+    .gather_columns = &gather_columns<Avx512>,
     .half = half_kernels<Avx512, WidenedProduct<Avx512>>(),
 };
 

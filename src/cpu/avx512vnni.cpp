@@ -23,6 +23,7 @@ constinit const KernelTable kernels_avx512vnni = {
     .dequantize = &dequantize<Avx512Vnni>,
     .convert = &convert<Avx512Vnni>,
     .gemm = &gemm<Avx512Vnni>,
+    .gather_columns = &gather_columns<Avx512Vnni>,
     .half = half_kernels<Avx512Vnni, WidenedProduct<Avx512Vnni>>(),
 };
 

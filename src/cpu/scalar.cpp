@@ -128,9 +128,22 @@ void convert(const ConvertArgs& a) noexcept {
 float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
   for (std::int64_t j = 0; j < block.count; ++j) {
     sum = std::fma(block.x[j * block.x_stride + m],
-                   load_element(block.w, block.w_dtype, n * block.count + j), sum);
+                   load_element(block.w, block.w_dtype, n * block.w_stride + j), sum);
   }
   return sum;
+}
+
+void gather_output(const GemmArgs& g, std::int64_t n, float* w) noexcept {  // a panel is an output
+  for (std::int64_t j = 0; j < g.columns.count; ++j) {
+    const auto code = static_cast<float>(g.b[n * g.k_padded + g.columns.columns[j]]);
+    w[j] = round_to(g.columns.rounded_to, code * g.columns.scale[n] * g.columns.factor);
+  }
+}
+
+void gather_columns(const GemmArgs& g, float* w) noexcept {
+  for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
+    gather_output(g, n, w + n * g.columns.count);
+  }
 }
 
 void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc) noexcept {
@@ -163,11 +176,20 @@ std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noe
 }
 
 void gemm(const GemmArgs& g) noexcept {
+  Epilogue epilogue = g.epilogue;
+  float weights[kGatheredWeights];
+  OutlierBlock& found = epilogue.outliers[1];
+  const bool gather = found.count > 0 && found.w == nullptr;
+  if (gather) {
+    found.w = weights;
+    found.w_stride = 0;
+  }
   for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
+    if (gather) gather_output(g, n, weights);
     const std::int8_t* b = g.b + n * g.k_padded;
     for (std::int64_t m = g.block_begin; m < g.block_end; ++m) {  // a block is a row
       const auto* a = static_cast<const std::int8_t*>(g.a) + m * g.k_padded;
-      finish(g.epilogue, m, n, dot(a, b, g.k_padded));
+      finish(epilogue, m, n, dot(a, b, g.k_padded));
     }
   }
 }
@@ -202,6 +224,7 @@ constinit const KernelTable kernels_scalar = {
     .dequantize = &dequantize,
     .convert = &convert,
     .gemm = &gemm,
+    .gather_columns = &gather_columns,
     .half = {.layout = {.nr = 1, .kr = 1, .k_pad = 4},
              .activations = HalfFormat::f32,
              .gemm = &gemm_bf16},

@@ -92,6 +92,10 @@ struct Avx2 {
         _mm256_and_si256(bf16_bits(a), _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
   static I set1_i(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
+  /// Byte 0..3 of each lane, as a signed number.
+  static I signed_byte(I a, int byte) noexcept {
+    return _mm256_srai_epi32(_mm256_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * byte)), 24);
+  }
   static I and_i(I a, I b) noexcept { return _mm256_and_si256(a, b); }
   static I xor_i(I a, I b) noexcept { return _mm256_xor_si256(a, b); }
   static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }

@@ -86,6 +86,10 @@ struct Avx512 {
         _mm512_and_si512(bf16_bits(a), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
   static I set1_i(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
+  /// Byte 0..3 of each lane, as a signed number.
+  static I signed_byte(I a, int byte) noexcept {
+    return _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * byte)), 24);
+  }
   static I and_i(I a, I b) noexcept { return _mm512_and_si512(a, b); }
   static I xor_i(I a, I b) noexcept { return _mm512_xor_si512(a, b); }
   static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }

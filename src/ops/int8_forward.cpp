@@ -16,9 +16,6 @@
 namespace kvant::detail {
 namespace {
 
-/// How far ahead the gathering of outlier weights asks for their cache lines.
-constexpr std::int64_t kPanelsAhead = 6;
-
 /// Hands out pieces of one workspace block; the first pass (base null) only measures.
 class Carver {
  public:
@@ -178,7 +175,7 @@ class Forward {
       Carver carver(base);
       kept_x_ = carver.take<float>(m_ * kept);
       outlier_x_ = carver.take<float>(m_ * outliers_);
-      outlier_w_ = carver.take<float>(padded_n * outliers_);
+      outlier_w_ = carver.take<float>(gathers_first() ? padded_n * outliers_ : 0);
       bias_ = carver.take<float>(needs_rounded_bias() ? padded_n : 0);
       return carver.used();
     };
@@ -196,7 +193,6 @@ class Forward {
         outlier_x_[j * m_ + m] = here ? value : 0.0f;
       }
     }
-    if (outliers_ > 0) gather_weights(padded_n);
     if (needs_rounded_bias()) {
       for (std::int64_t n = 0; n < padded_n; ++n) {
         bias_[n] = round_to(x_.dtype, w_.bias[static_cast<std::size_t>(n)]);
@@ -204,83 +200,14 @@ class Forward {
     }
   }
 
-  /// Weights of the outlier columns in panels [n / nr][outlier][nr], dequantized from the codes.
-  void gather_weights(std::int64_t padded_n) {
-    const std::int64_t nr = w_.codes.layout().nr;
-    const ResidualLists lists = w_.codes.residuals();
-    parallel(context_, padded_n / nr, padded_n * outliers_,
-             [&](std::int64_t begin, std::int64_t end) {
-               for (std::int64_t panel = begin; panel < end; ++panel) {
-                 float* to = outlier_w_ + panel * outliers_ * nr;
-                 for (std::int64_t j = 0; j < outliers_; ++j) {
-                   widen_column(panel, columns_[j], panel + kPanelsAhead < end, to + j * nr);
-                 }
-                 if (lists.entries != nullptr) add_excess(lists, panel, to);
-                 scale_weights(panel, to);
-               }
-             });
-  }
-
-  /// One column's codes of a panel. They lie in a few cache lines that nothing else has touched, so
-  /// those of a later panel are asked for at the same time.
-  void widen_column(std::int64_t panel, std::int64_t k, bool more, float* to) const noexcept {
-    const WeightLayout& layout = w_.codes.layout();
-    const std::int64_t nr = layout.nr;
-    const std::int64_t first = k - k % layout.kr;
-    const std::int8_t* group =
-        w_.codes.data() + layout.offset(panel * nr, first, w_.codes.k_padded());
-    if (more) {
-      const std::int8_t* later = group + kPanelsAhead * nr * w_.codes.k_padded();
-      for (std::int64_t line = 0; line < nr * layout.kr; line += 64) {
-        __builtin_prefetch(later + line);
-      }
-    }
-    if (layout.kr == 4) {  // words and shifts, which the compiler turns into vectors
-      const std::int64_t up = 24 - 8 * (k % 4);
-      for (std::int64_t i = 0; i < nr; ++i) {
-        std::uint32_t word;
-        std::memcpy(&word, group + 4 * i, sizeof(word));
-        to[i] = static_cast<float>(static_cast<std::int32_t>(word << up) >> 24);
-      }
-    } else {
-      for (std::int64_t i = 0; i < nr; ++i) {
-        to[i] = static_cast<float>(group[i * layout.kr + k % layout.kr]);
-      }
-    }
-  }
-
-  /// What the packed codes of one panel lack (ResidualLists), for the outlier columns.
-  void add_excess(const ResidualLists& lists, std::int64_t panel, float* to) const noexcept {
-    const std::int64_t nr = w_.codes.layout().nr;
-    const Residual* entry = lists.entries + lists.panel_begin[panel];
-    const Residual* end = lists.entries + lists.panel_begin[panel + 1];
-    for (std::int64_t j = 0; j < outliers_; ++j, to += nr) {  // both go up in groups of k
-      const std::int64_t first = columns_[j] - columns_[j] % w_.codes.layout().kr;
-      while (entry != end && entry->k() < first) ++entry;
-      for (const Residual* e = entry; e != end && e->k() < first + w_.codes.layout().kr; ++e) {
-        if (e->k() == columns_[j]) to[e->output()] += static_cast<float>(e->excess());
-      }
-    }
-  }
-
-  void scale_weights(std::int64_t panel, float* to) const noexcept {
-    const std::int64_t nr = w_.codes.layout().nr;
-    const float* absmax = w_.absmax.data() + panel * nr;
-    const float* factor = w_.col_factor.data() + panel * nr;
-    for (std::int64_t j = 0; j < outliers_; ++j, to += nr) {
-      if (!w_.is_parity()) {
-        for (std::int64_t i = 0; i < nr; ++i) to[i] *= factor[i];
-      } else {
-        for (std::int64_t i = 0; i < nr; ++i) {
-          to[i] = round_to(x_.dtype, to[i] * absmax[i] * kInverse127);
-        }
-      }
-    }
-  }
-
   [[nodiscard]] bool needs_rounded_bias() const noexcept {
     return w_.is_parity() && !w_.bias.empty() && x_.dtype != w_.bias_dtype &&
            x_.dtype != DType::float32;
+  }
+
+  /// More outlier columns than the GEMM has room for.
+  [[nodiscard]] bool gathers_first() const noexcept {
+    return outliers_ * w_.codes.layout().nr > kGatheredWeights;
   }
 
   void check_finite() const {
@@ -300,8 +227,10 @@ class Forward {
 
   void multiply() {
     const auto kept = static_cast<std::int64_t>(w_.keep_columns.size());
+    const std::int64_t nr = w_.codes.layout().nr;
     const KernelTable& kernels = context_.kernels();
-    const GemmArgs args{
+    const float* scale = w_.is_parity() ? w_.absmax.data() : w_.col_factor.data();
+    GemmArgs args{
         .a = codes_,
         .b = w_.codes.data(),
         .b_offset = w_.codes.offsets(),
@@ -313,16 +242,32 @@ class Forward {
         .block_end = 0,
         .panel_begin = 0,
         .panel_end = 0,
+        .columns = {.columns = columns_,
+                    .count = outliers_,
+                    .scale = scale,
+                    .factor = w_.is_parity() ? kInverse127 : 1.0f,
+                    .rounded_to = w_.is_parity() ? x_.dtype : DType::float32},
         .epilogue = {.y = y_.data,
                      .y_dtype = y_.dtype,
                      .y_stride = y_.stride,
                      .row_scale = row_scale_,
-                     .col_scale = w_.is_parity() ? w_.absmax.data() : w_.col_factor.data(),
+                     .col_scale = scale,
                      .scale = w_.is_parity() ? kParityScale : 1.0f,
                      .bias = needs_rounded_bias() ? bias_ : w_.bias.data(),
-                     .outliers = {{kept_x_, m_, w_.kept.data(), w_.kept_dtype, kept},
-                                  {outlier_x_, m_, outlier_w_, DType::float32, outliers_}},
+                     .outliers = {{kept_x_, m_, w_.kept.data(), kept * nr, w_.kept_dtype, kept},
+                                  {outlier_x_, m_, nullptr, 0, DType::float32, outliers_}},
                      .round_first = w_.is_parity()}};
+    if (gathers_first()) {
+      parallel(context_, w_.codes.panels(), w_.codes.panels() * nr * outliers_,
+               [&](std::int64_t begin, std::int64_t end) {
+                 GemmArgs part = args;
+                 part.panel_begin = begin;
+                 part.panel_end = end;
+                 kernels.gather_columns(part, outlier_w_);
+               });
+      args.epilogue.outliers[1].w = outlier_w_;
+      args.epilogue.outliers[1].w_stride = outliers_ * nr;
+    }
     parallel_tiles(context_, args, w_.codes.panels(), w_.codes.k_padded(),
                    m_ * w_.n() * (w_.k() / 16 + 1),
                    [&](const GemmArgs& part) { kernels.gemm(part); });

@@ -80,6 +80,7 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
                       .block_end = 0,
                       .panel_begin = 0,
                       .panel_end = 0,
+                      .columns = {},
                       .epilogue = epilogue};
   parallel_tiles(context, args, w.panels(), tasks.row_bytes, a.rows() * w.n() * (w.k() / 16 + 1),
                  [&](const GemmArgs& part) { kernels.gemm(part); });

@@ -120,6 +120,12 @@ struct EmulatedSimd {
   static I set1_i(std::int32_t v) {
     return each_i([&](int) { return v; });
   }
+  static I signed_byte(I a, int byte) {
+    return each_i([&](int i) {
+      const auto lane = static_cast<std::uint32_t>(a.v[i]);
+      return static_cast<std::int8_t>(lane >> (8 * byte) & 0xFFu);
+    });
+  }
   static I and_i(I a, I b) {
     return each_i([&](int i) { return a.v[i] & b.v[i]; });
   }

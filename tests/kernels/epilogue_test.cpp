@@ -6,6 +6,7 @@
 
 #include "kernels/gemm_cases.hpp"
 #include "kernels/kernel_sets.hpp"
+#include "kvant/float_element.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -17,6 +18,9 @@ struct EpilogueCase {
   std::vector<float> row_scale{}, col_scale{}, bias{}, kept_x{}, found_x{};
   std::vector<float> kept_w{}, found_w{};  ///< [n, count]
   std::int64_t kept = 0, found = 0;
+  std::vector<std::int64_t> columns{};  ///< found_w are these columns of the codes: the GEMM's own
+  float factor = 1.0f;
+  DType rounded_to = DType::float32;
   DType y_dtype = DType::float32;
   DType w_dtype = DType::float16;
   bool round_first = false;
@@ -70,6 +74,11 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
   args.m = g.m;
   args.block_end = RowBlocks{g.m, kernels.mr}.count();
   args.panel_end = packed.panels();
+  args.columns = {.columns = c.columns.data(),
+                  .count = static_cast<std::int64_t>(c.columns.size()),
+                  .scale = col_scale.data(),
+                  .factor = c.factor,
+                  .rounded_to = c.rounded_to};
   args.epilogue = {.y = y.data(),
                    .y_dtype = c.y_dtype,
                    .y_stride = y_stride,
@@ -77,10 +86,22 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
                    .col_scale = col_scale.data(),
                    .scale = c.round_first ? 6.200124e-05f : 1.0f,
                    .bias = c.bias.empty() ? nullptr : bias.data(),
-                   .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.w_dtype, c.kept},
-                                {c.found_x.data(), g.m, found_w.data(), DType::float32, c.found}},
+                   .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.kept * kernels.layout.nr, c.w_dtype, c.kept},
+                                {c.found_x.data(), g.m,
+                                 c.columns.empty() ? found_w.data() : nullptr,
+                                 c.found * kernels.layout.nr, DType::float32, c.found}},
                    .round_first = c.round_first};
   kernels.gemm(args);
+  if (!c.columns.empty()) {  // the same weights by themselves
+    std::vector<float> gathered(found_w.size() / sizeof(float));
+    kernels.gather_columns(args, gathered.data());
+    const auto* want = reinterpret_cast<const float*>(found_w.data());
+    for (std::int64_t i = 0; i < g.n * c.found; ++i) {
+      const std::int64_t nr = kernels.layout.nr;
+      const std::int64_t at = i / c.found / nr * c.found * nr + i % c.found * nr + i / c.found % nr;
+      REQUIRE(gathered[static_cast<std::size_t>(at)] == want[at]);
+    }
+  }
   for (std::int64_t m = 0; m + 1 < g.m; ++m) {  // the gap between the rows
     for (std::int64_t i = g.n * size; i < y_stride * size; ++i) {
       REQUIRE(y[static_cast<std::size_t>(m * y_stride * size + i)] == 0xFF);
@@ -98,7 +119,7 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
   for (const DType y : {DType::float32, DType::float16, DType::bfloat16}) {
     for (const DType w : {DType::float16, DType::bfloat16, DType::float32}) {
       for (const bool round_first : {false, true}) {
-        for (const int variant : {0, 1, 2, 3}) {
+        for (const int variant : {0, 1, 2, 3, 4}) {
           for (const std::int64_t m : {1, 4, 11}) {
             const std::int64_t n = variant == 0 ? 100 : 47;
             const std::int64_t k = 70;
@@ -115,6 +136,18 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
             c.found_x = random_floats(generator, m * c.found, 20.0f);
             c.kept_w = random_floats(generator, n * c.kept);
             c.found_w = random_floats(generator, n * c.found);
+            if (variant == 4) {
+              c.columns = {0, 33, k - 1};
+              c.factor = round_first ? 1.0f / 127.0f : 1.0f;
+              c.rounded_to = round_first ? y : DType::float32;
+              for (std::int64_t i = 0; i < n * c.found; ++i) {
+                const auto code = c.gemm.b[static_cast<std::size_t>(
+                    i / c.found * k + c.columns[static_cast<std::size_t>(i % c.found)])];
+                c.found_w[static_cast<std::size_t>(i)] = detail::round_to(
+                    c.rounded_to,
+                    static_cast<float>(code) * c.col_scale[static_cast<std::size_t>(i / c.found)] * c.factor);
+              }
+            }
             if (variant == 2) {  // a NaN row, an overflow to infinity, a subnormal result
               c.row_scale[0] = std::nanf("");
               c.col_scale[1] = 1e30f;

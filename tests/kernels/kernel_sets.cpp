@@ -23,6 +23,7 @@ constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
           .dequantize = &dequantize<S>,
           .convert = &convert<S>,
           .gemm = &gemm<S>,
+          .gather_columns = &gather_columns<S>,
           .half = half_kernels<S, P>()};
 }
 

@@ -148,6 +148,7 @@ const char* compare_simd_members() {
     }
     KVANT_COMPARE(i, keep_below_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2]);
     KVANT_COMPARE(i, keep_below_u32, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), words[1][0]);
+    KVANT_COMPARE(i, signed_byte, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), round % 4);
     KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if constexpr (S::kPairLimit != 0) {

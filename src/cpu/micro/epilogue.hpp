@@ -14,7 +14,7 @@ template <class S, class W, int kRows>
 inline void add_outliers(const OutlierBlock& block, std::int64_t row, std::int64_t panel,
                          typename S::F (&sums)[kRows][S::kVectors]) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
-  const auto* w = static_cast<const typename W::type*>(block.w) + panel * block.count * kColumns;
+  const auto* w = static_cast<const typename W::type*>(block.w) + panel * block.w_stride;
   const float* x = block.x + row;
   for (std::int64_t j = 0; j < block.count; ++j, w += kColumns, x += block.x_stride) {
     KVANT_UNROLL

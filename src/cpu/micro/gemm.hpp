@@ -20,6 +20,7 @@
 // and several streams of weights keep more of the memory busy than one.
 
 #include "cpu/micro/epilogue.hpp"
+#include "cpu/micro/gather_columns.hpp"
 #include "cpu/micro/residuals.hpp"
 #include "cpu/micro/simd_common.hpp"
 
@@ -204,8 +205,18 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
 }
 
 template <class S>
-void gemm(const GemmArgs& g) noexcept {
+void gemm(const GemmArgs& args) noexcept {
   using P = Int8Product<S>;
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  GemmArgs g = args;
+  alignas(64) float weights[kGatheredWeights];
+  OutlierBlock& found = g.epilogue.outliers[1];
+  const bool gather = found.count > 0 && found.w == nullptr;
+  std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
+  if (gather) {
+    found.w = weights;
+    found.w_stride = 0;
+  }
   walk_tiles<S, P>(
       g,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
@@ -224,7 +235,6 @@ void gemm(const GemmArgs& g) noexcept {
           } else {
             find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
           }
-          constexpr int kColumns = S::kVectors * S::kLanes;
           const std::ptrdiff_t fetched = groups * S::kVectors * P::kBytesB + kStreamAhead;
           for (int p = 0; p < panels.count; ++p) {
             add_residuals<S>(g.residuals, panels[p], a, acc + p * kColumns, panels.count * kColumns,
@@ -233,8 +243,11 @@ void gemm(const GemmArgs& g) noexcept {
         }
       },
       [&](const std::int32_t* acc, std::int64_t row, int rows, const Panels& panels) {
-        constexpr int kColumns = S::kVectors * S::kLanes;
         for (int p = 0; p < panels.count; ++p) {
+          if (gather && gathered != panels[p]) {
+            gathered = panels[p];
+            gather_panel<S>(g, gathered, weights);
+          }
           epilogue<S>(g, acc + p * kColumns, panels.count * kColumns, row, rows, panels[p]);
         }
       });

@@ -1,0 +1,69 @@
+#pragma once
+
+// Columns of the packed weights as floats (OutlierColumns), one panel at a time: the weights of
+// outlier features. Called from inside the GEMM, where the panel is in the caches anyway; a pass of
+// its own over cold weights would fetch a cache line for every four bytes it wants.
+
+#include "cpu/micro/simd_common.hpp"
+
+namespace kvant {
+namespace {
+
+/// to [count][nr] = the codes, as floats
+template <class S>
+inline void widen_columns(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  const std::int8_t* codes = g.b + panel * kColumns * g.k_padded;
+  for (std::int64_t j = 0; j < g.columns.count; ++j, to += kColumns) {
+    const std::int64_t k = g.columns.columns[j];
+    const auto* group = reinterpret_cast<const std::int32_t*>(codes + k / 4 * kColumns * 4);
+    KVANT_UNROLL
+    for (int v = 0; v < kColumns; v += S::kLanes) {
+      const typename S::I code = S::signed_byte(S::load_i32(group + v), static_cast<int>(k % 4));
+      S::store_f32(to + v, S::to_f32(code));
+    }
+  }
+}
+
+/// What the packed codes lack (ResidualLists).
+template <class S>
+inline void add_excess(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  const Residual* entry = g.residuals.entries + g.residuals.panel_begin[panel];
+  const Residual* end = g.residuals.entries + g.residuals.panel_begin[panel + 1];
+  for (std::int64_t j = 0; j < g.columns.count; ++j, to += kColumns) {  // both go up in groups of k
+    const std::int64_t k = g.columns.columns[j];
+    while (entry != end && entry->k() < (k & ~3)) ++entry;
+    for (const Residual* e = entry; e != end && e->k() < (k & ~3) + 4; ++e) {
+      if (e->k() == k) to[e->output()] += static_cast<float>(e->excess());
+    }
+  }
+}
+
+template <class S>
+[[gnu::noinline]] void gather_panel(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  widen_columns<S>(g, panel, to);
+  if constexpr (S::kPairLimit != 0) add_excess<S>(g, panel, to);
+  const typename S::F factor = S::set1(g.columns.factor);
+  with_float_type(g.columns.rounded_to, [&](auto type) {
+    for (int v = 0; v < kColumns; v += S::kLanes) {
+      const typename S::F scale = S::load_f32(g.columns.scale + panel * kColumns + v);
+      for (std::int64_t j = 0; j < g.columns.count; ++j) {
+        float* w = to + j * kColumns + v;
+        const typename S::F value = S::mul(S::mul(S::load_f32(w), scale), factor);
+        S::store_f32(w, decltype(type)::template round<S>(value));
+      }
+    }
+  });
+}
+
+template <class S>
+void gather_columns(const GemmArgs& g, float* w) noexcept {
+  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
+    gather_panel<S>(g, panel, w + panel * g.columns.count * S::kVectors * S::kLanes);
+  }
+}
+
+}  // namespace
+}  // namespace kvant
