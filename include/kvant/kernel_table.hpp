@@ -30,8 +30,11 @@ struct RowBlocks {
   std::int64_t m;
   std::int32_t mr;
 
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t count() const noexcept { return (m + mr - 1) / mr; }
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t first(std::int64_t block) const noexcept {
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t count() const noexcept {
+    return (m + mr - 1) / mr;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t first(
+      std::int64_t block) const noexcept {
     return m * block / count();
   }
   [[nodiscard, gnu::always_inline]] constexpr std::int32_t rows(std::int64_t block) const noexcept {
@@ -73,16 +76,16 @@ struct FloatRows {
   std::ptrdiff_t stride;  ///< elements
 };
 
-/// Quantizes rows to symmetric int8, each by its own absmax (or by a given one), and finds outliers,
-/// reading the matrix once.
+/// Quantizes rows to symmetric int8, each by its own absmax (or by a given one), and finds
+/// outliers, reading the matrix once.
 ///   absmax[r] = max |x| over the elements that are neither masked nor outliers; codes =
 ///   rne(x * (127 / absmax)); outlier and masked elements have code 0.
 ///   A row with a NaN: absmax NaN, codes 0. A row of zeros: absmax 0, codes 0.
 ///   Where 127 / absmax would overflow, absmax is raised to kSmallestAbsmax.
 struct QuantizeRowsArgs {
   FloatRows x;
-  /// As bitsandbytes: x is rounded to fp16 first, and the inverse scale is (1 / absmax) * 127, which
-  /// is how torch evaluates 127 / tensor and differs from one division in the last bit.
+  /// As bitsandbytes: x is rounded to fp16 first, and the inverse scale is (1 / absmax) * 127,
+  /// which is how torch evaluates 127 / tensor and differs from one division in the last bit.
   bool parity;
   /// |x| >= threshold is an outlier; +infinity: only infinities are.
   float threshold;
@@ -115,10 +118,10 @@ struct RangeArgs {
 
 /// Order of the roundings in quantize; with zero point 0 all reciprocal orders agree.
 enum class RoundOrder : std::uint8_t {
-  kvant,           ///< clamp(rne(x * inv_scale) + zero_point)
-  divide,          ///< clamp(rne(x / scale) + zero_point): quanto, GPTQ, AWQ
-  torch_channel,   ///< clamp(rne(x * inv_scale + zero_point)): torch per channel, qint32
-  torch_tensor,    ///< clamp(rne(fma(x, inv_scale, zero_point))): torch per tensor
+  kvant,          ///< clamp(rne(x * inv_scale) + zero_point)
+  divide,         ///< clamp(rne(x / scale) + zero_point): quanto, GPTQ, AWQ
+  torch_channel,  ///< clamp(rne(x * inv_scale + zero_point)): torch per channel, qint32
+  torch_tensor,   ///< clamp(rne(fma(x, inv_scale, zero_point))): torch per tensor
 };
 
 /// Elementwise quantization to 8-bit codes. Parameter p of element (r, c) is
@@ -130,7 +133,7 @@ struct QuantizeArgs {
   const float* zero_point;  ///< integers
   std::int32_t row_step;
   std::int32_t col_step;
-  float lowest;   ///< clamp range, inside the code type's
+  float lowest;  ///< clamp range, inside the code type's
   float highest;
   void* codes;  ///< [rows, cols]: int8, or uint8 where is_unsigned
   bool is_unsigned;
@@ -164,13 +167,13 @@ struct ConvertArgs {
 
 /// One group of outlier features in the epilogue: y += x[m, j] * w[n, j], j ascending, by fma.
 struct OutlierBlock {
-  const float* x;  ///< activations, [count, m]: a row for each feature
+  const float* x;           ///< activations, [count, m]: a row for each feature
   std::ptrdiff_t x_stride;  ///< between features
   /// [n / nr][count][nr], in panels as the weights; null: the GEMM makes it from its own weights,
   /// panel by panel (OutlierColumns).
   const void* w;
   std::ptrdiff_t w_stride;  ///< between panels, elements
-  DType w_dtype;  ///< float32, float16 or bfloat16
+  DType w_dtype;            ///< float32, float16 or bfloat16
   std::int64_t count;
 };
 
@@ -225,13 +228,14 @@ struct Residual {
 
 /// What a panel's packed codes lack of the true ones. Instructions that sum pairs of products in 16
 /// bits saturate unless the two weights of a pair stay within -128..128 together; where a pair does
-/// not, the excess of one weight is taken out of the packed codes and multiplied separately. That is
-/// a property of the weights alone, found when they are packed, and the result is exact.
+/// not, the excess of one weight is taken out of the packed codes and multiplied separately. That
+/// is a property of the weights alone, found when they are packed, and the result is exact.
 struct ResidualLists {
   /// [panels + 1] into entries.
   const std::int64_t* panel_begin;
   /// The entries of a panel are in the order of its codes (groups of k, then outputs): one loop
-  /// takes them all, its reads of activations go forward, and neighbours rarely add to the same sum.
+  /// takes them all, its reads of activations go forward, and neighbours rarely add to the same
+  /// sum.
   const Residual* entries;
   /// [panels]: 1 where there are too many pairs for a list: the codes are complete and the kernel
   /// multiplies them by wider, slower steps.
@@ -240,8 +244,8 @@ struct ResidualLists {
 
 /// Int8 GEMM over a range of output tiles. K is never split: an int32 accumulator holds it all.
 struct GemmArgs {
-  const void* a;         ///< activation codes in RowBlocks{m, mr}, in the set's format
-  const std::int8_t* b;  ///< packed weights
+  const void* a;                 ///< activation codes in RowBlocks{m, mr}, in the set's format
+  const std::int8_t* b;          ///< packed weights
   const std::int32_t* b_offset;  ///< [n padded] subtracted from acc (u8_offset: 128 * sum of codes)
   ResidualLists residuals;       ///< only for sets with pair_limit; null pointers otherwise
   std::int64_t m;

@@ -15,8 +15,9 @@ namespace kvant {
 
 class Context;
 
-/// Codes [n, k] packed for the kernels that made it. Kernel sets with the same layout and activation
-/// format share packed weights; any other refuses them (the border throws, see packed_for).
+/// Codes [n, k] packed for the kernels that made it. Kernel sets with the same layout and
+/// activation format share packed weights; any other refuses them (the border throws, see
+/// packed_for).
 class KVANT_API PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -45,7 +46,7 @@ class KVANT_API PackedMatrix {
   [[nodiscard]] const char* packed_for() const noexcept { return packed_for_; }
   [[nodiscard]] bool fits(const KernelTable& kernels) const noexcept {
     return n_ == 0 || (kernels.layout == layout_ && kernels.activation_format == format_ &&
-                               kernels.pair_limit == pair_limit_);
+                       kernels.pair_limit == pair_limit_);
   }
 
   [[nodiscard]] const std::int8_t* data() const noexcept { return codes_.data(); }

@@ -1,5 +1,5 @@
-// The kernels of AVX2, FMA and F16C: the microkernel templates over Avx2. Compiled with its own flags
-// (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
+// The kernels of AVX2, FMA and F16C: the microkernel templates over Avx2. Compiled with its own
+// flags (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
 
 #include "cpu/simd_avx2.hpp"
 

@@ -1,5 +1,5 @@
-// The kernels of AVX-512 F, BW, VL and DQ: the microkernel templates over Avx512. Compiled with its own flags
-// (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
+// The kernels of AVX-512 F, BW, VL and DQ: the microkernel templates over Avx512. Compiled with its
+// own flags (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
 
 #include "cpu/simd_avx512.hpp"
 

@@ -1,5 +1,5 @@
-// The kernels of AVX-512 with VNNI: the microkernel templates over Avx512Vnni. Compiled with its own flags
-// (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
+// The kernels of AVX-512 with VNNI: the microkernel templates over Avx512Vnni. Compiled with its
+// own flags (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
 
 #include "cpu/simd_avx512.hpp"
 
@@ -13,7 +13,9 @@ namespace kvant::detail {
 
 constinit const KernelTable kernels_avx512vnni = {
     .name = "avx512vnni",
-    .layout = {.nr = Avx512Vnni::kVectors * Avx512Vnni::kLanes, .kr = Avx512Vnni::kGroup, .k_pad = 64},
+    .layout = {.nr = Avx512Vnni::kVectors * Avx512Vnni::kLanes,
+               .kr = Avx512Vnni::kGroup,
+               .k_pad = 64},
     .activation_format = CodeFormat::u8_offset,
     .mr = Avx512Vnni::kRows,
     .pair_limit = Avx512Vnni::kPairLimit,

@@ -1,6 +1,7 @@
-// The scalar kernels: the rules of quantize.hpp in loops. What every other set must equal bit for bit,
-// and what runs where there is nothing better. Built for the plain processor. Weights are plain row-major [n][k], so that the
-// compiler may vectorise the inner product with whatever that processor has.
+// The scalar kernels: the rules of quantize.hpp in loops. What every other set must equal bit for
+// bit, and what runs where there is nothing better. Built for the plain processor. Weights are
+// plain row-major [n][k], so that the compiler may vectorise the inner product with whatever that
+// processor has.
 
 #include <cmath>
 #include <cstring>
@@ -14,12 +15,18 @@ namespace kvant::detail {
 namespace {
 
 /// As minps and maxps: the second operand where either is NaN.
-float minimum(float a, float b) noexcept { return a < b ? a : b; }
-float maximum(float a, float b) noexcept { return a > b ? a : b; }
+float minimum(float a, float b) noexcept {
+  return a < b ? a : b;
+}
+float maximum(float a, float b) noexcept {
+  return a > b ? a : b;
+}
 
 void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t code) noexcept {
   switch (format) {
-    case CodeFormat::s8: static_cast<std::int8_t*>(codes)[c] = static_cast<std::int8_t>(code); break;
+    case CodeFormat::s8:
+      static_cast<std::int8_t*>(codes)[c] = static_cast<std::int8_t>(code);
+      break;
     case CodeFormat::u8_offset:
       static_cast<std::uint8_t*>(codes)[c] = static_cast<std::uint8_t>(code + 128);
       break;
@@ -98,9 +105,8 @@ void quantize(const QuantizeArgs& a) noexcept {
     for (std::int64_t c = 0; c < a.x.cols; ++c) {
       const std::int64_t p = r * a.row_step + c * a.col_step;
       const float value = load_element(a.x.data, a.x.dtype, r * a.x.stride + c);
-      codes[c] = static_cast<std::uint8_t>(
-          quantize_value(value, a.scale[p], static_cast<std::int32_t>(a.zero_point[p]), lowest,
-                         highest, a.order));
+      codes[c] = static_cast<std::uint8_t>(quantize_value(
+          value, a.scale[p], static_cast<std::int32_t>(a.zero_point[p]), lowest, highest, a.order));
     }
   }
 }
@@ -110,11 +116,10 @@ void dequantize(const DequantizeArgs& a) noexcept {
     const auto* codes = static_cast<const std::uint8_t*>(a.codes) + r * a.code_stride;
     for (std::int64_t c = 0; c < a.cols; ++c) {
       const std::int64_t p = r * a.row_step + c * a.col_step;
-      const std::int32_t code = a.is_unsigned ? std::int32_t{codes[c]}
-                                              : std::int32_t{static_cast<std::int8_t>(codes[c])};
-      store_element(
-          a.y, a.y_dtype, r * a.y_stride + c,
-          dequantize_value(code, a.scale[p], static_cast<std::int32_t>(a.zero_point[p])));
+      const std::int32_t code =
+          a.is_unsigned ? std::int32_t{codes[c]} : std::int32_t{static_cast<std::int8_t>(codes[c])};
+      store_element(a.y, a.y_dtype, r * a.y_stride + c,
+                    dequantize_value(code, a.scale[p], static_cast<std::int32_t>(a.zero_point[p])));
     }
   }
 }
@@ -154,8 +159,7 @@ void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc)
   }
   float value = static_cast<float>(acc) * (e.row_scale[m] * e.col_scale[n]) * e.scale;
   const bool has_outliers = e.outliers[0].count + e.outliers[1].count > 0;
-  const float outliers =
-      sum_outliers(e.outliers[1], m, n, sum_outliers(e.outliers[0], m, n, 0.0f));
+  const float outliers = sum_outliers(e.outliers[1], m, n, sum_outliers(e.outliers[0], m, n, 0.0f));
   if (e.round_first) {
     if (e.bias != nullptr) value += e.bias[n];
     if (has_outliers) value = round_to(e.y_dtype, value) + outliers;

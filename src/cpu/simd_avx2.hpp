@@ -117,8 +117,8 @@ struct Avx2 {
   static void mark_at_least_u16(I a, std::uint16_t limit, std::uint8_t* flags) noexcept {
     const I at_least = at_least_u16(a, limit);
     auto* to = reinterpret_cast<__m128i*>(flags);
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(at_least),
-                                          _mm256_extracti128_si256(at_least, 1));
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(at_least), _mm256_extracti128_si256(at_least, 1));
     _mm_storeu_si128(to, _mm_or_si128(_mm_loadu_si128(to), _mm_and_si128(bytes, _mm_set1_epi8(1))));
   }
   static void mark_at_least_u32(I a, std::uint32_t limit, std::uint8_t* flags) noexcept {
@@ -138,9 +138,7 @@ struct Avx2 {
   static F to_f32(I a) noexcept { return _mm256_cvtepi32_ps(a); }
 
   /// The bf16 numbers in the lower halves of the lanes, and in the upper ones.
-  static F low_bf16(I words) noexcept {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
-  }
+  static F low_bf16(I words) noexcept { return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16)); }
   static F high_bf16(I words) noexcept {
     return _mm256_castsi256_ps(
         _mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
@@ -187,8 +185,8 @@ struct Avx2 {
   }
 
   // GEMM: 4 products of unsigned by signed bytes per lane. vpmaddubsw sums pairs in 16 bits and
-  // would saturate; the packed weights keep to kPairLimit, so that it never does. The tile is 6 rows
-  // x 16 columns: 12 accumulators of 16 registers.
+  // would saturate; the packed weights keep to kPairLimit, so that it never does. The tile is 6
+  // rows x 16 columns: 12 accumulators of 16 registers.
   static constexpr int kRows = 6;
   static constexpr int kVectors = 2;
   static constexpr int kGroup = 4;
@@ -205,7 +203,8 @@ struct Avx2 {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   static I dot(I acc, I a, I b) noexcept {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+    return _mm256_add_epi32(acc,
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
   }
   /// The same for any weights: even and odd bytes apart, widened to 16 bits.
   static I dot_wide(I acc, I a, I b) noexcept {
@@ -234,8 +233,8 @@ struct Avx2 {
     const __m256i rounded =
         _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded),
-                                                _mm256_castsi256_ps(quiet), is_nan(v)));
+    return _mm256_castps_si256(
+        _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), is_nan(v)));
   }
 };
 

@@ -129,9 +129,7 @@ struct Avx512 {
   static F to_f32(I a) noexcept { return _mm512_cvtepi32_ps(a); }
 
   /// The bf16 numbers in the lower halves of the lanes, and in the upper ones.
-  static F low_bf16(I words) noexcept {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
-  }
+  static F low_bf16(I words) noexcept { return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16)); }
   static F high_bf16(I words) noexcept {
     return _mm512_castsi512_ps(
         _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
@@ -149,8 +147,7 @@ struct Avx512 {
   /// Four vectors of values in -128..127 as bytes, in order.
   static I narrow_lanes(I a, I b, I c, I d) noexcept {
     const I mixed = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-    const I order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(order, mixed);
   }
 
@@ -161,16 +158,14 @@ struct Avx512 {
   static M first_lanes(int count) noexcept { return static_cast<M>((1u << count) - 1u); }
   static bool any(M m) noexcept { return m != 0; }
   static std::uint32_t bits(M m) noexcept { return m; }
-  static F zero_where(M m, F a) noexcept {
-    return _mm512_maskz_mov_ps(static_cast<M>(~m), a);
-  }
+  static F zero_where(M m, F a) noexcept { return _mm512_maskz_mov_ps(static_cast<M>(~m), a); }
   static F select(M m, F yes, F no) noexcept { return _mm512_mask_blend_ps(m, no, yes); }
 
   static float horizontal_max(F a) noexcept { return _mm512_reduce_max_ps(a); }
   static float horizontal_min(F a) noexcept { return _mm512_reduce_min_ps(a); }
 
-  // GEMM without VNNI: vpmaddubsw on pairs of weights that cannot saturate it, as AVX2 does. The tile
-  // is 8 rows x 48 columns: 24 accumulators of 32 registers.
+  // GEMM without VNNI: vpmaddubsw on pairs of weights that cannot saturate it, as AVX2 does. The
+  // tile is 8 rows x 48 columns: 24 accumulators of 32 registers.
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
   static constexpr int kGroup = 4;
@@ -185,7 +180,8 @@ struct Avx512 {
   }
   static I load_b(const std::int8_t* p) noexcept { return _mm512_loadu_si512(p); }
   static I dot(I acc, I a, I b) noexcept {
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
+    return _mm512_add_epi32(acc,
+                            _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
   }
   /// The same for any weights: even and odd bytes apart, widened to 16 bits.
   static I dot_wide(I acc, I a, I b) noexcept {

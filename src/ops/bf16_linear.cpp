@@ -32,22 +32,20 @@ Bf16Linear Bf16Linear::pack(ConstAnyMatrix weights, ConstAnyMatrix bias) {
 Bf16Linear Bf16Linear::pack(Context& context, ConstAnyMatrix weights, ConstAnyMatrix bias) {
   constexpr const char* kWho = "Bf16Linear::pack";
   check_float(kWho, "weights", weights);
-  if (bias.rows != 0) {
-    check_float(kWho, "bias", bias);
-    if (bias.rows != 1 || bias.cols != weights.rows) {
-      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": bias is " +
-                                          shape_text(bias.rows, bias.cols) + ", the weights have " +
-                                          std::to_string(weights.rows) + " outputs");
-    }
-  }
+  check_bias(kWho, bias, weights.rows);
   try {
     const HalfKernels& kernels = context.kernels().half;
     const WeightLayout& layout = kernels.layout;
-    State state{kernels, context.kernels().name, weights.rows, weights.cols,
-                layout.padded_k(weights.cols), {}, {}};
+    State state{kernels,
+                context.kernels().name,
+                weights.rows,
+                weights.cols,
+                layout.padded_k(weights.cols),
+                {},
+                {}};
     const std::int64_t padded_n = layout.padded_n(state.n);
-    state.weights = AlignedArray<std::uint16_t>(
-        static_cast<std::size_t>(padded_n * state.k_padded), std::uint16_t{0});
+    state.weights = AlignedArray<std::uint16_t>(static_cast<std::size_t>(padded_n * state.k_padded),
+                                                std::uint16_t{0});
     parallel(context, state.n, state.n * state.k, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n) {
         for (std::int64_t k = 0; k < state.k; ++k) {
@@ -68,7 +66,9 @@ Bf16Linear Bf16Linear::pack(Context& context, ConstAnyMatrix weights, ConstAnyMa
   }
 }
 
-void Bf16Linear::forward(ConstAnyMatrix x, AnyMatrix y) const { forward(default_context(), x, y); }
+void Bf16Linear::forward(ConstAnyMatrix x, AnyMatrix y) const {
+  forward(default_context(), x, y);
+}
 
 void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
   constexpr const char* kWho = "Bf16Linear::forward";
@@ -108,8 +108,8 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
       tasks.fill(task, half + half_bytes, a,
                  [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
                    for (std::int32_t r = 0; r < rows; ++r) {
-                     const auto* from = static_cast<const std::byte*>(x.data) +
-                                        (first + r) * x.stride * element;
+                     const auto* from =
+                         static_cast<const std::byte*>(x.data) + (first + r) * x.stride * element;
                      std::byte* row = plain + r * tasks.scratch_stride();
                      kernels.convert({from, x.dtype, wide ? half : row, DType::bfloat16, s.k});
                      if (wide) kernels.convert({half, DType::bfloat16, row, DType::float32, s.k});
@@ -138,8 +138,12 @@ void Bf16Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const 
                  [&](const HalfGemmArgs& part) { s.kernels.gemm(part); });
 }
 
-std::int64_t Bf16Linear::in_features() const noexcept { return state_ != nullptr ? state_->k : 0; }
-std::int64_t Bf16Linear::out_features() const noexcept { return state_ != nullptr ? state_->n : 0; }
+std::int64_t Bf16Linear::in_features() const noexcept {
+  return state_ != nullptr ? state_->k : 0;
+}
+std::int64_t Bf16Linear::out_features() const noexcept {
+  return state_ != nullptr ? state_->n : 0;
+}
 
 std::size_t Bf16Linear::memory_footprint() const noexcept {
   return state_ != nullptr ? state_->weights.bytes() + state_->bias.bytes() : 0;

@@ -15,6 +15,7 @@
 
 namespace kvant::bitsandbytes {
 
+using detail::check_bias;
 using detail::check_float;
 using detail::check_readable;
 using detail::check_writable;
@@ -123,14 +124,7 @@ void mm_dequant(MatrixView<const std::int32_t> c, std::span<const float> row_sta
   check_stats(kWho, "column statistics", col_stats, c.cols());
   check_float(kWho, "out", out);
   check_output(kWho, out, c.rows(), c.cols());
-  if (bias.rows != 0) {
-    check_float(kWho, "bias", bias);
-    if (bias.rows != 1 || bias.cols != c.cols()) {
-      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": bias is " +
-                                          shape_text(bias.rows, bias.cols) + " for " +
-                                          std::to_string(c.cols()) + " columns");
-    }
-  }
+  check_bias(kWho, bias, c.cols());
   const detail::ScopedFloatEnvironment environment;
   for (std::int64_t m = 0; m < c.rows(); ++m) {
     for (std::int64_t n = 0; n < c.cols(); ++n) {

@@ -35,7 +35,8 @@ void check_operands(const Context& context, MatrixView<const std::int8_t> a, con
   if (!w.fits(context.kernels())) {
     fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are packed for \"" +
                                      w.packed_for() + "\", the context runs \"" +
-                                     context.kernels().name + "\"; pack them with the same context");
+                                     context.kernels().name +
+                                     "\"; pack them with the same context");
   }
 }
 
@@ -55,20 +56,21 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
               const Epilogue& epilogue) {
   const KernelTable& kernels = context.kernels();
   const RowBlockTasks tasks(context, a.rows(), w.k_padded());
-  std::byte* codes = context.workspace(static_cast<std::size_t>(
-      tasks.activation_bytes() + tasks.count * tasks.scratch_bytes()));
+  std::byte* codes = context.workspace(
+      static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * tasks.scratch_bytes()));
   std::byte* scratch = codes + tasks.activation_bytes();
-  parallel(context, tasks.count, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t task = begin; task < end; ++task) {
-      tasks.fill(task, scratch + task * tasks.scratch_bytes(), codes,
-                 [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
-                   for (std::int32_t r = 0; r < rows; ++r) {
-                     store_row(kernels.activation_format, a.row_data(first + r), a.cols(),
-                               w.k_padded(), plain + r * tasks.scratch_stride());
-                   }
-                 });
-    }
-  });
+  parallel(context, tasks.count, a.rows() * a.cols() / 16,
+           [&](std::int64_t begin, std::int64_t end) {
+             for (std::int64_t task = begin; task < end; ++task) {
+               tasks.fill(task, scratch + task * tasks.scratch_bytes(), codes,
+                          [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
+                            for (std::int32_t r = 0; r < rows; ++r) {
+                              store_row(kernels.activation_format, a.row_data(first + r), a.cols(),
+                                        w.k_padded(), plain + r * tasks.scratch_stride());
+                            }
+                          });
+             }
+           });
   const GemmArgs args{.a = codes,
                       .b = w.data(),
                       .b_offset = w.offsets(),
@@ -122,19 +124,11 @@ void int8_matmul(Context& context, MatrixView<const std::int8_t> a, const Packed
   check_operands(context, a, w, y);
   if (static_cast<std::int64_t>(row_scale.size()) != a.rows() ||
       static_cast<std::int64_t>(col_scale.size()) != w.n()) {
-    fail(ErrorCode::shape_mismatch,
-         std::string(kWho) + ": " + std::to_string(row_scale.size()) + " row scales and " +
-             std::to_string(col_scale.size()) + " column scales for y " +
-             shape_text(a.rows(), w.n()));
+    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": " + std::to_string(row_scale.size()) +
+                                        " row scales and " + std::to_string(col_scale.size()) +
+                                        " column scales for y " + shape_text(a.rows(), w.n()));
   }
-  if (bias.rows != 0) {
-    check_float(kWho, "bias", bias);
-    if (bias.rows != 1 || bias.cols != w.n()) {
-      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": bias is " +
-                                          shape_text(bias.rows, bias.cols) + ", the weights have " +
-                                          std::to_string(w.n()) + " outputs");
-    }
-  }
+  check_bias(kWho, bias, w.n());
   if (y.rows == 0 || y.cols == 0) return;
   const ScopedFloatEnvironment environment;
   // The kernels read scales and bias in whole panels.

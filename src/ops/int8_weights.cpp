@@ -28,9 +28,10 @@ void check_options(const char* who, const Int8Options& options, std::int64_t k) 
   const bool parity = options.arithmetic == Arithmetic::bitsandbytes;
   if (parity && (!options.keep_columns.empty() || options.outliers != Outliers::per_call ||
                  options.activation_scale != ActivationScale::per_row)) {
-    fail(ErrorCode::invalid_argument,
-         std::string(who) +
-             ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
+    fail(
+        ErrorCode::invalid_argument,
+        std::string(who) +
+            ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
   }
   std::int64_t previous = -1;
   for (const std::int64_t column : options.keep_columns) {
@@ -53,15 +54,7 @@ namespace {
 Int8Weights make_frame(const char* who, Context& context, std::int64_t n, std::int64_t k,
                        const ConstAnyMatrix& bias, const Int8Options& options) {
   check_options(who, options, k);
-  const bool has_bias = bias.rows != 0;
-  if (has_bias) {
-    check_float(who, "bias", bias);
-    if (bias.rows != 1 || bias.cols != n) {
-      fail(ErrorCode::shape_mismatch, std::string(who) + ": bias is " +
-                                          shape_text(bias.rows, bias.cols) + ", the weights have " +
-                                          std::to_string(n) + " outputs");
-    }
-  }
+  check_bias(who, bias, n);
   Int8Weights w;
   w.codes = PackedMatrix(context.kernels(), n, k);
   w.options = options;
@@ -69,7 +62,7 @@ Int8Weights make_frame(const char* who, Context& context, std::int64_t n, std::i
   const auto padded = static_cast<std::size_t>(w.codes.layout().padded_n(n));
   w.absmax = AlignedArray<float>(padded, 0.0f);
   w.col_factor = AlignedArray<float>(padded, 0.0f);
-  if (has_bias) {
+  if (bias.rows != 0) {
     w.bias = AlignedArray<float>(padded, 0.0f);
     w.bias_dtype = bias.dtype;
     for (std::int64_t i = 0; i < n; ++i) {
@@ -196,10 +189,10 @@ Int8Weights weights_from_codes(Context& context, MatrixView<const std::int8_t> c
   if (kept > 0 || kept_weights.rows != 0) {
     check_float(kWho, "kept_weights", kept_weights);
     if (kept_weights.rows != codes.rows() || kept_weights.cols != kept) {
-      fail(ErrorCode::shape_mismatch,
-           std::string(kWho) + ": kept_weights is " +
-               shape_text(kept_weights.rows, kept_weights.cols) + "; " +
-               shape_text(codes.rows(), kept) + " is wanted, one column per kept column");
+      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": kept_weights is " +
+                                          shape_text(kept_weights.rows, kept_weights.cols) + "; " +
+                                          shape_text(codes.rows(), kept) +
+                                          " is wanted, one column per kept column");
     }
   }
   const std::int64_t nr = w.codes.layout().nr;

@@ -22,10 +22,10 @@ struct Int8Weights {
   AlignedArray<float> bias;        ///< [n padded], or empty
   DType bias_dtype = DType::float32;
   std::vector<std::int64_t> keep_columns;
-  AlignedArray<std::uint16_t> kept;    ///< [n / nr][keep_columns][nr], half precision
-  DType kept_dtype = DType::float16;   ///< bfloat16 where a weight exceeds fp16's range
+  AlignedArray<std::uint16_t> kept;      ///< [n / nr][keep_columns][nr], half precision
+  DType kept_dtype = DType::float16;     ///< bfloat16 where a weight exceeds fp16's range
   AlignedArray<std::int16_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
-  Int8Options options;                    ///< its keep_columns span is not used
+  Int8Options options;                   ///< its keep_columns span is not used
 
   [[nodiscard]] std::int64_t n() const noexcept { return codes.n(); }
   [[nodiscard]] std::int64_t k() const noexcept { return codes.k(); }

@@ -165,11 +165,20 @@ class RangeScan {
   std::atomic<bool> special_{false};
 };
 
-void check_same_blocks(const BlockRange& have, const BlockRange& batch) {
-  if (have.min.empty() || have.min.size() == batch.min.size()) return;
-  detail::fail(ErrorCode::shape_mismatch,
-               "the observer has seen " + std::to_string(have.min.size()) +
-                   " blocks, this batch has " + std::to_string(batch.min.size()));
+/// Takes a batch into what was seen so far: the first as it is, of the others combine(i) block i.
+template <class Combine>
+void take_batch(BlockRange& seen, const BlockRange& batch, Combine&& combine) {
+  if (batch.min.empty()) return;
+  if (seen.min.empty()) {
+    seen = batch;
+    return;
+  }
+  if (seen.min.size() != batch.min.size()) {
+    detail::fail(ErrorCode::shape_mismatch,
+                 "the observer has seen " + std::to_string(seen.min.size()) +
+                     " blocks, this batch has " + std::to_string(batch.min.size()));
+  }
+  for (std::size_t i = 0; i < batch.min.size(); ++i) combine(i);
 }
 
 QuantParams observed_params(const BlockRange& range, const QuantScheme& scheme, BlockShape block) {
@@ -204,16 +213,10 @@ void MinMaxObserver::observe(ConstAnyMatrix x) {
 
 void MinMaxObserver::observe(Context& context, ConstAnyMatrix x) {
   const BlockRange batch = block_range(context, x, block_, non_finite_);
-  if (batch.min.empty()) return;
-  check_same_blocks(range_, batch);
-  if (range_.min.empty()) {
-    range_ = batch;
-    return;
-  }
-  for (std::size_t i = 0; i < batch.min.size(); ++i) {
+  take_batch(range_, batch, [&](std::size_t i) {
     range_.min[i] = std::min(range_.min[i], batch.min[i]);
     range_.max[i] = std::max(range_.max[i], batch.max[i]);
-  }
+  });
 }
 
 QuantParams MinMaxObserver::params(const QuantScheme& scheme) const {
@@ -235,22 +238,16 @@ void MovingAverageObserver::observe(ConstAnyMatrix x) {
 
 void MovingAverageObserver::observe(Context& context, ConstAnyMatrix x) {
   const BlockRange batch = block_range(context, x, block_, non_finite_);
-  if (batch.min.empty()) return;
-  check_same_blocks(range_, batch);
-  if (range_.min.empty()) {
-    range_ = batch;
-    return;
-  }
-  for (std::size_t i = 0; i < batch.min.size(); ++i) {
-    if (!std::isfinite(batch.min[i])) continue;  // nothing but ignored values
+  take_batch(range_, batch, [&](std::size_t i) {
+    if (!std::isfinite(batch.min[i])) return;  // nothing but ignored values
     if (!std::isfinite(range_.min[i])) {
       range_.min[i] = batch.min[i];
       range_.max[i] = batch.max[i];
-      continue;
+      return;
     }
     range_.min[i] += c_ * (batch.min[i] - range_.min[i]);
     range_.max[i] += c_ * (batch.max[i] - range_.max[i]);
-  }
+  });
 }
 
 QuantParams MovingAverageObserver::params(const QuantScheme& scheme) const {

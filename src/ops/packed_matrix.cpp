@@ -23,16 +23,18 @@ PackedMatrix::PackedMatrix(const KernelTable& kernels, std::int64_t n, std::int6
                                                  ", " + std::to_string(k) + "]");
   }
   if (k > kMaxInnerDimension) {
-    throw Error(ErrorCode::out_of_range,
-                "PackedMatrix: " + std::to_string(k) + " inputs; int8 products are summed in int32, " +
-                    "which is exact up to " + std::to_string(kMaxInnerDimension));
+    throw Error(ErrorCode::out_of_range, "PackedMatrix: " + std::to_string(k) +
+                                             " inputs; int8 products are summed in int32, " +
+                                             "which is exact up to " +
+                                             std::to_string(kMaxInnerDimension));
   }
   const std::int64_t padded_n = layout_.padded_n(n);
   if (k_padded_ > 0 && padded_n > INT64_MAX / k_padded_) {
     throw Error(ErrorCode::out_of_range, "PackedMatrix: [" + std::to_string(n) + ", " +
                                              std::to_string(k) + "] does not fit memory");
   }
-  codes_ = AlignedArray<std::int8_t>(static_cast<std::size_t>(padded_n * k_padded_), std::int8_t{0});
+  codes_ =
+      AlignedArray<std::int8_t>(static_cast<std::size_t>(padded_n * k_padded_), std::int8_t{0});
   if (format_ == CodeFormat::u8_offset) {
     offsets_ = AlignedArray<std::int32_t>(static_cast<std::size_t>(padded_n), 0);
   }
@@ -74,8 +76,8 @@ void PackedMatrix::pack_rows(std::int64_t first, MatrixView<const std::int8_t> c
 }
 
 /// Calls found(code, k, output, excess) for every weight code of a panel that must give some of its
-/// value away so that its pair keeps to the limit: equal signs, and together beyond it. In the order
-/// of ResidualLists.
+/// value away so that its pair keeps to the limit: equal signs, and together beyond it. In the
+/// order of ResidualLists.
 template <class Found>
 void PackedMatrix::for_each_excess(std::int64_t panel, Found&& found) noexcept {
   const int kr = layout_.kr;

@@ -12,7 +12,7 @@ namespace kvant::detail {
 
 /// Below this many elementary operations a range is not worth a thread (waking one costs some
 /// microseconds).
-inline constexpr std::int64_t kInlineOperations = 1 << 18;
+inline constexpr std::int64_t kInlineOperations = 1 << 17;
 
 /// Runs function(begin, end) over [0, count); `operations` estimates the whole work.
 template <class Function>

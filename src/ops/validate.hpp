@@ -30,14 +30,14 @@ inline void check_readable(const char* who, const char* what, const ConstAnyMatr
          std::string(who) + ": " + what + " has the negative shape " + shape_text(m.rows, m.cols));
   }
   if (m.rows > 0 && m.cols > 0 && m.data == nullptr) {
-    fail(ErrorCode::invalid_argument, std::string(who) + ": " + what + " " +
-                                          shape_text(m.rows, m.cols) + " has a null pointer");
+    fail(ErrorCode::invalid_argument,
+         std::string(who) + ": " + what + " " + shape_text(m.rows, m.cols) + " has a null pointer");
   }
   const std::int64_t reach = m.stride < 0 ? -static_cast<std::int64_t>(m.stride) : m.stride;
   if (m.rows > 0 && (reach > (INT64_MAX / 16 - m.cols) / m.rows)) {
-    fail(ErrorCode::out_of_range, std::string(who) + ": " + what + " " + shape_text(m.rows, m.cols) +
-                                      " with row stride " + std::to_string(m.stride) +
-                                      " does not fit an address space");
+    fail(ErrorCode::out_of_range, std::string(who) + ": " + what + " " +
+                                      shape_text(m.rows, m.cols) + " with row stride " +
+                                      std::to_string(m.stride) + " does not fit an address space");
   }
 }
 
@@ -58,6 +58,17 @@ inline void check_writable(const char* who, const char* what, const ConstAnyMatr
     fail(ErrorCode::invalid_argument, std::string(who) + ": " + what + " " +
                                           shape_text(m.rows, m.cols) + " has row stride " +
                                           std::to_string(m.stride) + ", so its rows overlap");
+  }
+}
+
+/// An optional bias (no rows: none): one row with a number for each output.
+inline void check_bias(const char* who, const ConstAnyMatrix& bias, std::int64_t outputs) {
+  if (bias.rows == 0) return;
+  check_float(who, "bias", bias);
+  if (bias.rows != 1 || bias.cols != outputs) {
+    fail(ErrorCode::shape_mismatch, std::string(who) + ": bias is " +
+                                        shape_text(bias.rows, bias.cols) + " for " +
+                                        std::to_string(outputs) + " outputs");
   }
 }
 

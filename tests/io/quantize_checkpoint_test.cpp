@@ -1,5 +1,4 @@
-// quantize_checkpoint and dequantize_checkpoint against what transformers and bitsandbytes wrote,
-// and against themselves.
+// quantize_checkpoint against what transformers and bitsandbytes wrote, and against itself.
 
 #include <nlohmann/json.hpp>
 
@@ -244,53 +243,6 @@ TEST_CASE("quantize_checkpoint: kept columns stand beside unchanged codes") {
             static_cast<float>(kvant::float16(w(r, stored.keep_columns[k]))));
     }
   }
-}
-
-TEST_CASE("dequantize_checkpoint: code * SCB / 127, kept columns as kept, GPT-2 turned back") {
-  const TempFolder folder;
-  const fs::path out = folder.path() / "out";
-  const fs::path back = folder.path() / "back";
-  QuantizeCheckpointOptions options;
-  const std::string module = "transformer.h.0.mlp.c_fc";
-  options.keep_outliers[module] = {0, 5};
-  for (const fs::path& model : {kFp32, kData / "architectures/gpt2/float"}) {
-    const bool transposed = model != kFp32;
-    options.job.force = true;
-    quantize_checkpoint(model, out, options);
-    kvant::io::dequantize_checkpoint(out, back, {.dtype = DType::float32, .job = {.force = true}});
-    CHECK(config_of(back) == config_of(model));
-    const Checkpoint original(model);
-    const Checkpoint codes(out);
-    const Checkpoint result(back);
-    REQUIRE(result.tensors().size() == original.tensors().size());
-    for (const kvant::io::TensorInfo* info : original.tensors()) {
-      CHECK(result.find(info->name)->shape == info->shape);
-    }
-    const auto stored = kvant::io::read_int8_module(codes, module);
-    const auto got = result.matrix<float>(module + ".weight");
-    const auto first = original.matrix<float>(module + ".weight");
-    for (std::int64_t r = 0; r < stored.codes.rows(); ++r) {
-      for (std::int64_t c = 0; c < stored.codes.cols(); ++c) {
-        const float value = transposed ? got(c, r) : got(r, c);
-        const float before = transposed ? first(c, r) : first(r, c);
-        float wanted = static_cast<float>(stored.codes(r, c)) *
-                       stored.absmax[static_cast<std::size_t>(r)] * 7.874015718698502e-3f;
-        if (c == 0 || c == 5) wanted = static_cast<float>(kvant::float16(before));
-        if (value != wanted) FAIL("row " << r << " column " << c);
-      }
-    }
-  }
-  kvant::io::dequantize_checkpoint(out, back, {.dtype = DType::bfloat16, .job = {.force = true}});
-  const Checkpoint bf16(back);
-  for (const kvant::io::TensorInfo* info : bf16.tensors()) {
-    CHECK(info->dtype == DType::bfloat16);
-  }
-  CHECK(config_of(back)["dtype"] == "bfloat16");
-  CHECK(code_of([&] { kvant::io::dequantize_checkpoint(kFp32, folder.path() / "x"); }) ==
-        ErrorCode::unsupported);
-  CHECK(code_of([&] {
-          kvant::io::dequantize_checkpoint(kData / "checkpoints/bnb_fp4", folder.path() / "x");
-        }) == ErrorCode::unsupported);
 }
 
 TEST_CASE("quantize_checkpoint: models that cannot be quantized") {

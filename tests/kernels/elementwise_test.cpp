@@ -34,8 +34,9 @@ GuardedBuffer<std::byte> stored(const std::vector<float>& values, DType dtype) {
 
 std::vector<float> awkward(std::mt19937_64& generator, std::int64_t count) {
   std::vector<float> x = random_floats(generator, count, 40.0f);
-  const float special[] = {0.0f, -0.0f, kNaN, kInf, -kInf, 0.5f, 1.5f, 2.5f, -0.5f, 1e38f, -1e38f,
-                           1e-40f, 127.5f, 126.5f, 127.499992f, -128.5f, 65504.0f, 65520.0f};
+  const float special[] = {0.0f,   -0.0f,  kNaN,        kInf,    -kInf,    0.5f,
+                           1.5f,   2.5f,   -0.5f,       1e38f,   -1e38f,   1e-40f,
+                           127.5f, 126.5f, 127.499992f, -128.5f, 65504.0f, 65520.0f};
   std::uniform_int_distribution<std::size_t> pick(0, std::size(special) - 1);
   for (std::size_t i = 0; i < x.size(); i += 3) x[i] = special[pick(generator)];
   return x;
@@ -61,16 +62,18 @@ TEST_CASE("quantize: every order of rounding, parameter per tensor, row or colum
     for (std::size_t i = 0; i < zero.size(); ++i) zero[i] = static_cast<float>(i % 9);
     for (const DType dtype : kFloats) {
       const auto data = stored(x, dtype);
-      for (const RoundOrder order : {RoundOrder::kvant, RoundOrder::divide, RoundOrder::torch_channel,
-                                     RoundOrder::torch_tensor}) {
+      for (const RoundOrder order : {RoundOrder::kvant, RoundOrder::divide,
+                                     RoundOrder::torch_channel, RoundOrder::torch_tensor}) {
         for (const auto& steps : {std::pair{0, 0}, {1, 0}, {0, 1}}) {
           const int row_step = steps.first;  // plain variables: clang 14 cannot capture bindings
           const int col_step = steps.second;
           for (const bool is_unsigned : {false, true}) {
             const auto run = [&](const KernelTable& kernels) {
               const std::int64_t used = row_step == 1 ? rows : col_step == 1 ? cols : 1;
-              const GuardedBuffer<float> s(std::span<const float>(scale).first(static_cast<std::size_t>(used)));
-              const GuardedBuffer<float> z(std::span<const float>(zero).first(static_cast<std::size_t>(used)));
+              const GuardedBuffer<float> s(
+                  std::span<const float>(scale).first(static_cast<std::size_t>(used)));
+              const GuardedBuffer<float> z(
+                  std::span<const float>(zero).first(static_cast<std::size_t>(used)));
               const GuardedBuffer<std::uint8_t> codes(static_cast<std::size_t>(rows * cols));
               kernels.quantize({.x = {data.data(), dtype, rows, cols, cols},
                                 .order = order,
@@ -103,8 +106,8 @@ TEST_CASE("quantize: every order of rounding, parameter per tensor, row or colum
             };
             const auto want = run(*sets.front());
             for (const KernelTable* kernels : sets) {
-              INFO(kernels->name << " cols " << cols << " order " << static_cast<int>(order) << " steps "
-                                 << row_step << col_step << " seed " << test_seed());
+              INFO(kernels->name << " cols " << cols << " order " << static_cast<int>(order)
+                                 << " steps " << row_step << col_step << " seed " << test_seed());
               CHECK((run(*kernels) == want));
             }
           }
@@ -159,8 +162,7 @@ TEST_CASE("convert: all pairs of float types") {
       const auto data = stored(x, from);
       for (const DType to : kFloats) {
         const auto run = [&](const KernelTable& kernels) {
-          const GuardedBuffer<std::byte> y(
-              static_cast<std::size_t>(count * describe(to).bits / 8));
+          const GuardedBuffer<std::byte> y(static_cast<std::size_t>(count * describe(to).bits / 8));
           kernels.convert({data.data(), from, y.data(), to, count});
           return bytes_of(y);
         };

@@ -51,20 +51,34 @@ struct EmulatedSimd {
     return r;
   }
 
-  static F set1(float v) { return each([&](int) { return v; }); }
-  static I zero_i() { return each_i([](int) { return 0; }); }
+  static F set1(float v) {
+    return each([&](int) { return v; });
+  }
+  static I zero_i() {
+    return each_i([](int) { return 0; });
+  }
 
-  static F load_f32(const float* p) { return each([&](int i) { return p[i]; }); }
+  static F load_f32(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
   static F load_f16(const std::uint16_t* p) {
     return each([&](int i) { return detail::half_bits_to_float(p[i]); });
   }
   static F load_bf16(const std::uint16_t* p) {
     return each([&](int i) { return detail::bfloat_bits_to_float(p[i]); });
   }
-  static I load_i32(const std::int32_t* p) { return each_i([&](int i) { return p[i]; }); }
-  static I load_i8(const std::int8_t* p) { return each_i([&](int i) { return p[i]; }); }
-  static I load_i16(const std::int16_t* p) { return each_i([&](int i) { return p[i]; }); }
-  static I load_u8(const std::uint8_t* p) { return each_i([&](int i) { return p[i]; }); }
+  static I load_i32(const std::int32_t* p) {
+    return each_i([&](int i) { return p[i]; });
+  }
+  static I load_i8(const std::int8_t* p) {
+    return each_i([&](int i) { return p[i]; });
+  }
+  static I load_i16(const std::int16_t* p) {
+    return each_i([&](int i) { return p[i]; });
+  }
+  static I load_u8(const std::uint8_t* p) {
+    return each_i([&](int i) { return p[i]; });
+  }
 
   static void store_f32(float* p, F v) { std::memcpy(p, v.v, sizeof(v.v)); }
   static void store_f16(std::uint16_t* p, F v) {
@@ -86,10 +100,18 @@ struct EmulatedSimd {
     }
   }
 
-  static F add(F a, F b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-  static F sub(F a, F b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-  static F mul(F a, F b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-  static F div(F a, F b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
+  static F add(F a, F b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static F sub(F a, F b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static F mul(F a, F b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  static F div(F a, F b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+  }
   static F fma(F a, F b, F c) {
     return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
   }
@@ -186,7 +208,8 @@ struct EmulatedSimd {
   }
   static I max_u32(I a, I b) {
     return each_i([&](int i) {
-      return static_cast<std::uint32_t>(a.v[i]) > static_cast<std::uint32_t>(b.v[i]) ? a.v[i] : b.v[i];
+      return static_cast<std::uint32_t>(a.v[i]) > static_cast<std::uint32_t>(b.v[i]) ? a.v[i]
+                                                                                     : b.v[i];
     });
   }
   static I max_u16(I a, I b) {

@@ -79,18 +79,19 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
                   .scale = col_scale.data(),
                   .factor = c.factor,
                   .rounded_to = c.rounded_to};
-  args.epilogue = {.y = y.data(),
-                   .y_dtype = c.y_dtype,
-                   .y_stride = y_stride,
-                   .row_scale = c.row_scale.data(),
-                   .col_scale = col_scale.data(),
-                   .scale = c.round_first ? 6.200124e-05f : 1.0f,
-                   .bias = c.bias.empty() ? nullptr : bias.data(),
-                   .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.kept * kernels.layout.nr, c.w_dtype, c.kept},
-                                {c.found_x.data(), g.m,
-                                 c.columns.empty() ? found_w.data() : nullptr,
-                                 c.found * kernels.layout.nr, DType::float32, c.found}},
-                   .round_first = c.round_first};
+  args.epilogue = {
+      .y = y.data(),
+      .y_dtype = c.y_dtype,
+      .y_stride = y_stride,
+      .row_scale = c.row_scale.data(),
+      .col_scale = col_scale.data(),
+      .scale = c.round_first ? 6.200124e-05f : 1.0f,
+      .bias = c.bias.empty() ? nullptr : bias.data(),
+      .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.kept * kernels.layout.nr, c.w_dtype,
+                    c.kept},
+                   {c.found_x.data(), g.m, c.columns.empty() ? found_w.data() : nullptr,
+                    c.found * kernels.layout.nr, DType::float32, c.found}},
+      .round_first = c.round_first};
   kernels.gemm(args);
   if (!c.columns.empty()) {  // the same weights by themselves
     std::vector<float> gathered(found_w.size() / sizeof(float));
@@ -123,7 +124,8 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
           for (const std::int64_t m : {1, 4, 11}) {
             const std::int64_t n = variant == 0 ? 100 : 47;
             const std::int64_t k = 70;
-            EpilogueCase c{.gemm = {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)}};
+            EpilogueCase c{
+                .gemm = {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)}};
             c.y_dtype = y;
             c.w_dtype = w;
             c.round_first = round_first;
@@ -144,8 +146,9 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
                 const auto code = c.gemm.b[static_cast<std::size_t>(
                     i / c.found * k + c.columns[static_cast<std::size_t>(i % c.found)])];
                 c.found_w[static_cast<std::size_t>(i)] = detail::round_to(
-                    c.rounded_to,
-                    static_cast<float>(code) * c.col_scale[static_cast<std::size_t>(i / c.found)] * c.factor);
+                    c.rounded_to, static_cast<float>(code) *
+                                      c.col_scale[static_cast<std::size_t>(i / c.found)] *
+                                      c.factor);
               }
             }
             if (variant == 2) {  // a NaN row, an overflow to infinity, a subnormal result

@@ -54,7 +54,8 @@ struct PackedActivations {
         for (std::int64_t k = 0; k < k_padded; ++k) {
           const auto row = static_cast<std::size_t>((blocks.first(b) + r) * c.k + k);
           const int code = k < c.k ? c.a[row] : 0;
-          bytes[static_cast<std::size_t>(blocks.first(b) * k_padded + k / 4 * rows * 4 + r * 4 + k % 4)] =
+          bytes[static_cast<std::size_t>(blocks.first(b) * k_padded + k / 4 * rows * 4 + r * 4 +
+                                         k % 4)] =
               static_cast<std::byte>(static_cast<std::uint8_t>(code + offset));
         }
       }
@@ -75,9 +76,8 @@ inline PackedMatrix pack(const KernelTable& kernels, const GemmCase& c) {
 inline std::vector<std::int32_t> run_gemm(const KernelTable& kernels, const GemmCase& c,
                                           std::int64_t panels_per_call = 0) {
   const PackedMatrix packed = pack(kernels, c);
-  const GuardedBuffer<std::int8_t> weights(
-      std::span<const std::int8_t>(packed.data(), static_cast<std::size_t>(
-                                                      packed.layout().padded_n(c.n) * packed.k_padded())));
+  const GuardedBuffer<std::int8_t> weights(std::span<const std::int8_t>(
+      packed.data(), static_cast<std::size_t>(packed.layout().padded_n(c.n) * packed.k_padded())));
   const PackedActivations a(kernels, c, packed.k_padded());
   const GuardedBuffer<std::int32_t> out(static_cast<std::size_t>(c.m * c.n));
   GemmArgs args{};

@@ -21,7 +21,8 @@ void check_exact(const KernelTable& kernels, const GemmCase& c) {
 }
 
 GemmCase filled(std::int64_t m, std::int64_t n, std::int64_t k, int a, int b) {
-  return {m, n, k, std::vector<std::int8_t>(static_cast<std::size_t>(m * k), static_cast<std::int8_t>(a)),
+  return {m, n, k,
+          std::vector<std::int8_t>(static_cast<std::size_t>(m * k), static_cast<std::int8_t>(a)),
           std::vector<std::int8_t>(static_cast<std::size_t>(n * k), static_cast<std::int8_t>(b))};
 }
 
@@ -34,12 +35,13 @@ TEST_CASE("gemm: shapes from the tile of each kernel set") {
     for (std::int64_t m = 1; m <= kernels->mr + 1; ++m) ms.insert(m);
     ms.insert({2 * kernels->mr - 1, 2 * kernels->mr, 2 * kernels->mr + 1, 16, 17, 33});
     const std::int64_t nr = kernels->layout.nr;
-    const std::set<std::int64_t> ns = {1, 2, 7, nr - 1 > 0 ? nr - 1 : 1, nr, nr + 1, 4 * nr - 1,
-                                       4 * nr, 5 * nr + 3};
+    const std::set<std::int64_t> ns = {
+        1, 2, 7, nr - 1 > 0 ? nr - 1 : 1, nr, nr + 1, 4 * nr - 1, 4 * nr, 5 * nr + 3};
     for (const std::int64_t m : ms) {
       for (const std::int64_t n : ns) {
         for (const std::int64_t k : {1, 3, 64, 65, 97}) {
-          check_exact(*kernels, {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)});
+          check_exact(*kernels,
+                      {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)});
         }
       }
     }
@@ -49,9 +51,11 @@ TEST_CASE("gemm: shapes from the tile of each kernel set") {
 TEST_CASE("gemm: every K that leaves a remainder, deep K, odd M and N") {
   for (const KernelTable* kernels : kernel_sets()) {
     std::mt19937_64 generator(test_seed());
-    for (const std::int64_t k : {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 1024, 4096}) {
+    for (const std::int64_t k :
+         {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 1024, 4096}) {
       for (const std::int64_t m : {1, 2, 3, 5, 16, 17}) {
-        check_exact(*kernels, {m, 19, k, random_codes(generator, m * k), random_codes(generator, 19 * k)});
+        check_exact(*kernels,
+                    {m, 19, k, random_codes(generator, m * k), random_codes(generator, 19 * k)});
       }
     }
   }
@@ -60,7 +64,8 @@ TEST_CASE("gemm: every K that leaves a remainder, deep K, odd M and N") {
 TEST_CASE("gemm: extremes do not saturate") {
   for (const KernelTable* kernels : kernel_sets()) {
     for (const std::int64_t k : {1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 1024, 4096}) {
-      for (const auto& [a, b] : {std::pair{-128, -128}, {127, -128}, {-128, 127}, {127, 127}, {127, -127}}) {
+      for (const auto& [a, b] :
+           {std::pair{-128, -128}, {127, -128}, {-128, 127}, {127, 127}, {127, -127}}) {
         check_exact(*kernels, filled(3, 17, k, a, b));
       }
     }
@@ -75,7 +80,12 @@ TEST_CASE("gemm: extremes do not saturate") {
 TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit, and any mixture") {
   for (const KernelTable* kernels : kernel_sets()) {
     std::mt19937_64 generator(test_seed());
-    for (const auto& [m, n, k] : {std::tuple{1, 100, 256}, {2, 33, 130}, {3, 49, 77}, {6, 16, 1024}, {8, 48, 512}, {13, 200, 300}}) {
+    for (const auto& [m, n, k] : {std::tuple{1, 100, 256},
+                                  {2, 33, 130},
+                                  {3, 49, 77},
+                                  {6, 16, 1024},
+                                  {8, 48, 512},
+                                  {13, 200, 300}}) {
       GemmCase c{m, n, k, random_codes(generator, m * k), {}};
       std::normal_distribution<float> normal(0.0f, 30.0f);
       for (std::int64_t i = 0; i < n * k; ++i) {
@@ -108,7 +118,8 @@ TEST_CASE("gemm: the cut into panels does not matter") {
   std::mt19937_64 generator(test_seed());
   for (const KernelTable* kernels : kernel_sets()) {
     for (const std::int64_t m : {1, 3, 9}) {
-      const GemmCase c{m, 301, 70, random_codes(generator, m * 70), random_codes(generator, 301 * 70)};
+      const GemmCase c{m, 301, 70, random_codes(generator, m * 70),
+                       random_codes(generator, 301 * 70)};
       for (const std::int64_t panels : {1, 2, 3, 5}) {
         CHECK(run_gemm(*kernels, c, panels) == run_gemm(*kernels, c));
       }

@@ -28,9 +28,12 @@ constexpr KernelTable emulated_table(const char* name, CodeFormat format) {
 }
 
 constexpr KernelTable kEmulated[] = {
-    emulated_table<EmulatedAvx2, WidenedProduct<EmulatedAvx2>>("emulated avx2", CodeFormat::u8_offset),
-    emulated_table<EmulatedAvx512, WidenedProduct<EmulatedAvx512>>("emulated avx512", CodeFormat::u8_offset),
-    emulated_table<EmulatedAvx512Vnni, PairProduct<EmulatedAvx512Vnni>>("emulated avx512vnni", CodeFormat::u8_offset),
+    emulated_table<EmulatedAvx2, WidenedProduct<EmulatedAvx2>>("emulated avx2",
+                                                               CodeFormat::u8_offset),
+    emulated_table<EmulatedAvx512, WidenedProduct<EmulatedAvx512>>("emulated avx512",
+                                                                   CodeFormat::u8_offset),
+    emulated_table<EmulatedAvx512Vnni, PairProduct<EmulatedAvx512Vnni>>("emulated avx512vnni",
+                                                                        CodeFormat::u8_offset),
 };
 
 }  // namespace

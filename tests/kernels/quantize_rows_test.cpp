@@ -36,7 +36,8 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
            std::int64_t cols, DType dtype, CodeFormat format, const Options& options) {
   const std::int64_t stride = cols + 5;
   const std::int64_t size = describe(dtype).bits / 8;
-  const GuardedBuffer<std::byte> data(static_cast<std::size_t>(((rows - 1) * stride + cols) * size));
+  const GuardedBuffer<std::byte> data(
+      static_cast<std::size_t>(((rows - 1) * stride + cols) * size));
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < cols; ++c) {
       const float value = x[static_cast<std::size_t>(r * cols + c)];
@@ -53,24 +54,27 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
   const std::int64_t k_padded = (cols + 63) / 64 * 64;
   const GuardedBuffer<std::byte> codes(static_cast<std::size_t>(rows * k_padded));
   const GuardedBuffer<float> absmax(static_cast<std::size_t>(rows));
-  const GuardedBuffer<std::uint8_t> flags(std::vector<std::uint8_t>(static_cast<std::size_t>(cols), 0));
-  kernels.quantize_rows({.x = {data.data(), dtype, rows, cols, stride},
-                         .parity = options.parity,
-                         .threshold = options.threshold,
-                         .keep_mask = options.keep_mask != nullptr ? options.keep_mask->data() : nullptr,
-                         .given_absmax = options.given_absmax,
-                         .codes = codes.data(),
-                         .format = format,
-                         .code_stride = k_padded,
-                         .k_padded = k_padded,
-                         .absmax = absmax.data(),
-                         .outlier_columns = options.find_outliers ? flags.data() : nullptr});
+  const GuardedBuffer<std::uint8_t> flags(
+      std::vector<std::uint8_t>(static_cast<std::size_t>(cols), 0));
+  kernels.quantize_rows(
+      {.x = {data.data(), dtype, rows, cols, stride},
+       .parity = options.parity,
+       .threshold = options.threshold,
+       .keep_mask = options.keep_mask != nullptr ? options.keep_mask->data() : nullptr,
+       .given_absmax = options.given_absmax,
+       .codes = codes.data(),
+       .format = format,
+       .code_stride = k_padded,
+       .k_padded = k_padded,
+       .absmax = absmax.data(),
+       .outlier_columns = options.find_outliers ? flags.data() : nullptr});
   Result result;
   for (std::int64_t i = 0; i < rows * k_padded; ++i) {
     const std::byte* at = codes.data() + i;
     std::int16_t wide = 0;
     if (format == CodeFormat::s8) wide = static_cast<std::int8_t>(*at);
-    if (format == CodeFormat::u8_offset) wide = static_cast<std::int16_t>(static_cast<int>(*at) - 128);
+    if (format == CodeFormat::u8_offset)
+      wide = static_cast<std::int16_t>(static_cast<int>(*at) - 128);
     const std::int64_t c = i % k_padded;
     if (c >= cols) REQUIRE(wide == 0);
     REQUIRE(std::abs(wide) <= 127);
@@ -93,15 +97,35 @@ std::vector<float> awkward_rows(std::int64_t rows, std::int64_t cols, std::mt199
     switch (r % 12) {
       case 1: std::fill(row, row + cols, 0.0f); break;
       case 2: at(1) = kNaN; break;
-      case 3: at(1) = kInf; at(2) = -kInf; break;
+      case 3:
+        at(1) = kInf;
+        at(2) = -kInf;
+        break;
       case 4: std::fill(row, row + cols, -3.25f); break;
-      case 5: for (std::int64_t c = 0; c < cols; ++c) row[c] *= 1e-40f; break;
-      case 6: for (std::int64_t c = 0; c < cols; ++c) row[c] *= 1e37f; break;
-      case 7: std::fill(row, row + cols, 1e-30f); at(0) = 1e30f; break;
-      case 8: for (std::int64_t c = 0; c < cols; ++c) row[c] = 0.5f * static_cast<float>(c % 255 - 127); at(0) = 127.0f; break;
-      case 9: at(0) = 6.0f; at(1) = -6.0f; at(2) = std::nextafter(6.0f, 0.0f); break;
+      case 5:
+        for (std::int64_t c = 0; c < cols; ++c) row[c] *= 1e-40f;
+        break;
+      case 6:
+        for (std::int64_t c = 0; c < cols; ++c) row[c] *= 1e37f;
+        break;
+      case 7:
+        std::fill(row, row + cols, 1e-30f);
+        at(0) = 1e30f;
+        break;
+      case 8:
+        for (std::int64_t c = 0; c < cols; ++c) row[c] = 0.5f * static_cast<float>(c % 255 - 127);
+        at(0) = 127.0f;
+        break;
+      case 9:
+        at(0) = 6.0f;
+        at(1) = -6.0f;
+        at(2) = std::nextafter(6.0f, 0.0f);
+        break;
       case 10: std::fill(row, row + cols, 70.0f); break;  // nothing but outliers
-      case 11: at(0) = std::numeric_limits<float>::max(); at(1) = -65520.0f; break;
+      case 11:
+        at(0) = std::numeric_limits<float>::max();
+        at(1) = -65520.0f;
+        break;
       default: break;
     }
   }
@@ -120,7 +144,7 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
     for (std::size_t c = 0; c < mask.size(); c += 5) mask[c] = 0;
     const float given = 2.5f;
     const Options variants[] = {{.threshold = 6.0f},
-                                {.threshold = 6.01f},  // between two values of 16 bits
+                                {.threshold = 6.01f},     // between two values of 16 bits
                                 {.threshold = 65519.0f},  // the next fp16 is infinity
                                 {.threshold = 1e-40f},
                                 {.threshold = kInf},
@@ -135,7 +159,8 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
           for (const CodeFormat format : {CodeFormat::s8, CodeFormat::u8_offset}) {
             const Result got = run(*kernels, x, rows, cols, dtype, format, variants[v]);
             INFO(kernels->name << " cols " << cols << " " << to_string(dtype) << " variant " << v
-                               << " format " << static_cast<int>(format) << " seed " << test_seed());
+                               << " format " << static_cast<int>(format) << " seed "
+                               << test_seed());
             CHECK(got.codes == want.codes);
             CHECK(got.absmax == want.absmax);
             CHECK(got.outliers == want.outliers);
@@ -150,7 +175,8 @@ TEST_CASE("quantize_rows: the defined edges") {
   for (const KernelTable* kernels : kernel_sets()) {
     INFO(kernels->name);
     const auto one = [&](std::vector<float> x, Options options = {}) {
-      return run(*kernels, x, 1, static_cast<std::int64_t>(x.size()), DType::float32, CodeFormat::s8, options);
+      return run(*kernels, x, 1, static_cast<std::int64_t>(x.size()), DType::float32,
+                 CodeFormat::s8, options);
     };
     CHECK(one({0.0f, -0.0f, 0.0f}).codes == std::vector<std::int8_t>{0, 0, 0});
     CHECK(one({0.0f, 0.0f}).absmax[0] == 0);

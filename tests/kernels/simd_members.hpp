@@ -31,9 +31,9 @@ struct BitSource {
     const std::uint32_t r = next();
     switch (r & 3u) {
       case 0: return kSpecial[(r >> 2) % (sizeof(kSpecial) / sizeof(kSpecial[0]))];
-      case 1: return next();                                            // anything
+      case 1: return next();                                                  // anything
       case 2: return (next() & 0x807FFFFFu) | ((120u + next() % 20u) << 23);  // around one
-      default: {                                                        // integers and halves
+      default: {                                                              // integers and halves
         const auto n = static_cast<float>(static_cast<int>(next() % 1024u) - 512);
         return std::bit_cast<std::uint32_t>(n * 0.5f);
       }
@@ -46,7 +46,8 @@ template <class S, class E>
 const char* compare_simd_members() {
   constexpr int kLanes = S::kLanes;
   static_assert(kLanes == E::kLanes && S::kRows == E::kRows && S::kVectors == E::kVectors);
-  static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB && S::kPairLimit == E::kPairLimit);
+  static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB &&
+                S::kPairLimit == E::kPairLimit);
   static_assert(S::kMaxAccumulators == E::kMaxAccumulators);
   for (int rows = 1; rows <= S::kRows; ++rows) {
     if (S::panels(rows) != E::panels(rows)) return "panels";
@@ -94,11 +95,17 @@ const char* compare_simd_members() {
 #define KVANT_A(T) T::load_f32(floats[0])
 #define KVANT_B(T) T::load_f32(floats[1])
 #define KVANT_C(T) T::load_f32(floats[2])
-#define KVANT_COMPARE(store, member, ...)        \
-  do {                                           \
-    { using T = S; store(got, s, T::member(__VA_ARGS__)); }   \
-    { using T = E; store(want, e, T::member(__VA_ARGS__)); }  \
-    if (!same()) return #member;                 \
+#define KVANT_COMPARE(store, member, ...)     \
+  do {                                        \
+    {                                         \
+      using T = S;                            \
+      store(got, s, T::member(__VA_ARGS__));  \
+    }                                         \
+    {                                         \
+      using T = E;                            \
+      store(want, e, T::member(__VA_ARGS__)); \
+    }                                         \
+    if (!same()) return #member;              \
   } while (false)
 
     KVANT_COMPARE(f, set1, floats[0][0]);
@@ -136,21 +143,30 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, load_b, reinterpret_cast<const std::int8_t*>(bytes));
     KVANT_COMPARE(i, set1_i, codes[0]);
     KVANT_COMPARE(i, abs_bits, KVANT_A(T));
-    KVANT_COMPARE(i, max_u32, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, max_u32, T::load_i32(codes),
+                  T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if (S::any_at_least_u32(S::load_i32(codes), words[0][0]) !=
         E::any_at_least_u32(E::load_i32(codes), words[0][0])) {
       return "any_at_least_u32";
     }
-    KVANT_COMPARE(i, max_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
-    if (S::any_at_least_u16(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2]) !=
-        E::any_at_least_u16(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2])) {
+    KVANT_COMPARE(i, max_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                  T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    if (S::any_at_least_u16(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                            halves[kLanes * 2]) !=
+        E::any_at_least_u16(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                            halves[kLanes * 2])) {
       return "any_at_least_u16";
     }
-    KVANT_COMPARE(i, keep_below_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), halves[kLanes * 2]);
-    KVANT_COMPARE(i, keep_below_u32, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), words[1][0]);
-    KVANT_COMPARE(i, signed_byte, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), round % 4);
-    KVANT_COMPARE(i, and_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
-    KVANT_COMPARE(i, add_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, keep_below_u16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                  halves[kLanes * 2]);
+    KVANT_COMPARE(i, keep_below_u32, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                  words[1][0]);
+    KVANT_COMPARE(i, signed_byte, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                  round % 4);
+    KVANT_COMPARE(i, and_i, T::load_i32(codes),
+                  T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, add_i, T::load_i32(codes),
+                  T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if constexpr (S::kPairLimit != 0) {
       KVANT_COMPARE(i, dot_wide, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
@@ -158,37 +174,45 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
 
-    KVANT_COMPARE(i, xor_i, T::load_i32(codes), T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
+    KVANT_COMPARE(i, xor_i, T::load_i32(codes),
+                  T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(f, low_bf16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
     KVANT_COMPARE(f, high_bf16, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
-    KVANT_COMPARE(i, join_words, T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)));
-#define KVANT_PAIR(T)                                                                       \
+    KVANT_COMPARE(i, join_words, T::load_i32(codes),
+                  T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)));
+#define KVANT_PAIR(T)                                                                         \
   T::join_words(T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes))), \
-      T::join_words(T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),        \
+      T::join_words(T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),         \
                     T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + 2 * kLanes)))
     KVANT_COMPARE(i, narrow_words, KVANT_PAIR(T));
-#define KVANT_QUAD(T)                                                                       \
-  T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)),              \
-      T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),                     \
+#define KVANT_QUAD(T)                                                          \
+  T::load_i32(codes), T::load_i8(reinterpret_cast<const std::int8_t*>(bytes)), \
+      T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + kLanes)),        \
       T::load_i8(reinterpret_cast<const std::int8_t*>(bytes + 2 * kLanes))
     KVANT_COMPARE(i, narrow_lanes, KVANT_QUAD(T));
 
-#define KVANT_STORE(member, type, ...)                                      \
-  do {                                                                        \
-    std::memset(got, 0, sizeof(got));                                         \
-    std::memset(want, 0, sizeof(want));                                       \
-    { using T = S; T::member(reinterpret_cast<type*>(got), __VA_ARGS__); }          \
-    { using T = E; T::member(reinterpret_cast<type*>(want), __VA_ARGS__); }         \
-    if (!same()) return #member;                                              \
+#define KVANT_STORE(member, type, ...)                       \
+  do {                                                       \
+    std::memset(got, 0, sizeof(got));                        \
+    std::memset(want, 0, sizeof(want));                      \
+    {                                                        \
+      using T = S;                                           \
+      T::member(reinterpret_cast<type*>(got), __VA_ARGS__);  \
+    }                                                        \
+    {                                                        \
+      using T = E;                                           \
+      T::member(reinterpret_cast<type*>(want), __VA_ARGS__); \
+    }                                                        \
+    if (!same()) return #member;                             \
   } while (false)
     KVANT_STORE(store_f16, std::uint16_t, KVANT_A(T));
     KVANT_STORE(store_bf16, std::uint16_t, KVANT_A(T));
-#define KVANT_MARK(member, limit)                                                              \
-  do {                                                                                         \
-    for (int b = 0; b < 4 * kLanes; ++b) got[b] = want[b] = bytes[b] & 1; /* flags: 0 or 1 */  \
-    S::member(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, got);       \
-    E::member(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, want);      \
-    if (!same()) return #member;                                                               \
+#define KVANT_MARK(member, limit)                                                             \
+  do {                                                                                        \
+    for (int b = 0; b < 4 * kLanes; ++b) got[b] = want[b] = bytes[b] & 1; /* flags: 0 or 1 */ \
+    S::member(S::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, got);      \
+    E::member(E::load_i32(reinterpret_cast<const std::int32_t*>(words[0])), limit, want);     \
+    if (!same()) return #member;                                                              \
   } while (false)
     KVANT_MARK(mark_at_least_u16, halves[kLanes * 2]);
     KVANT_MARK(mark_at_least_u32, words[1][0]);

@@ -28,18 +28,30 @@ void* allocate(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
-void* operator new(std::size_t bytes) { return allocate(bytes, alignof(std::max_align_t)); }
+void* operator new(std::size_t bytes) {
+  return allocate(bytes, alignof(std::max_align_t));
+}
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return allocate(bytes, static_cast<std::size_t>(alignment));
 }
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   return allocation_fails() ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
 }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+void operator delete(void* p) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::align_val_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+  std::free(p);
+}
 
 namespace kvant::test {
 
@@ -56,7 +68,8 @@ TEST_CASE("every allocation fails once: out_of_memory, nothing lost") {
     Context context({.executor = inline_executor()});
     const auto layer = Int8Linear::quantize(context, MatrixView<const float>(w.data(), n, k), {},
                                             {.keep_columns = keep});
-    layer.forward(context, MatrixView<const float>(x.data(), m, k), MatrixView<float>(y.data(), m, n));
+    layer.forward(context, MatrixView<const float>(x.data(), m, k),
+                  MatrixView<float>(y.data(), m, n));
   };
   whole(want);
   int failures = 0;

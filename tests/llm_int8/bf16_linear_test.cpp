@@ -12,8 +12,13 @@ namespace kvant::test {
 
 TEST_CASE("Bf16Linear: every kernel set, odd shapes, bias, types") {
   std::mt19937_64 generator(test_seed());
-  for (const auto& [m, n, k] : {std::tuple{1, 1, 1}, {1, 49, 3}, {2, 100, 65}, {5, 33, 64}, {9, 97, 127},
-                                {17, 200, 256}, {33, 47, 31}}) {
+  for (const auto& [m, n, k] : {std::tuple{1, 1, 1},
+                                {1, 49, 3},
+                                {2, 100, 65},
+                                {5, 33, 64},
+                                {9, 97, 127},
+                                {17, 200, 256},
+                                {33, 47, 31}}) {
     std::vector<bfloat16> x;
     std::vector<bfloat16> w;
     for (const float v : random_floats(generator, m * k)) x.emplace_back(v);
@@ -26,7 +31,8 @@ TEST_CASE("Bf16Linear: every kernel set, odd shapes, bias, types") {
       const auto layer = Bf16Linear::pack(context, MatrixView<const bfloat16>(w.data(), n, k),
                                           MatrixView<const float>(bias.data(), 1, n));
       std::vector<float> y(static_cast<std::size_t>(m * n), NAN);
-      layer.forward(context, MatrixView<const bfloat16>(x.data(), m, k), MatrixView<float>(y.data(), m, n));
+      layer.forward(context, MatrixView<const bfloat16>(x.data(), m, k),
+                    MatrixView<float>(y.data(), m, n));
       double worst = 0;
       for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
@@ -46,12 +52,14 @@ TEST_CASE("Bf16Linear: every kernel set, odd shapes, bias, types") {
       CHECK(worst <= 1.0);
 
       std::vector<float16> half(y.size());
-      layer.forward(context, MatrixView<const bfloat16>(x.data(), m, k), MatrixView<float16>(half.data(), m, n));
+      layer.forward(context, MatrixView<const bfloat16>(x.data(), m, k),
+                    MatrixView<float16>(half.data(), m, n));
       for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(half[i].bits == float16(y[i]).bits);
       // Any number of threads gives the same bits.
       Context pool({.isa = isa.name, .executor = std::make_shared<ThreadExecutor>(3)});
       std::vector<float> threaded(y.size());
-      layer.forward(pool, MatrixView<const bfloat16>(x.data(), m, k), MatrixView<float>(threaded.data(), m, n));
+      layer.forward(pool, MatrixView<const bfloat16>(x.data(), m, k),
+                    MatrixView<float>(threaded.data(), m, n));
       CHECK((threaded == y));
     }
   }
@@ -65,8 +73,11 @@ TEST_CASE("Bf16Linear: activations are rounded to bf16, errors are clear") {
   layer.forward(MatrixView<const float>(x.data(), 1, 2), MatrixView<float>(&y, 1, 1));
   CHECK(y == 1.0f);
   CHECK(layer.memory_footprint() >= 4);
-  CHECK_THROWS_AS(layer.forward(MatrixView<const float>(x.data(), 2, 1), MatrixView<float>(&y, 2, 1)), Error);
-  CHECK_THROWS_AS((void)Bf16Linear::pack(MatrixView<const float>(w.data(), 1, 2), MatrixView<const float>(w.data(), 1, 2)), Error);
+  CHECK_THROWS_AS(
+      layer.forward(MatrixView<const float>(x.data(), 2, 1), MatrixView<float>(&y, 2, 1)), Error);
+  CHECK_THROWS_AS((void)Bf16Linear::pack(MatrixView<const float>(w.data(), 1, 2),
+                                         MatrixView<const float>(w.data(), 1, 2)),
+                  Error);
   Bf16Linear().forward(MatrixView<const float>(nullptr, 0, 0), MatrixView<float>(nullptr, 0, 0));
 }
 

@@ -25,7 +25,11 @@ struct Problem {
 
 Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k) {
   std::mt19937_64 generator(test_seed());
-  Problem p{m, n, k, random_floats(generator, m * k, 2.0f), random_floats(generator, n * k),
+  Problem p{m,
+            n,
+            k,
+            random_floats(generator, m * k, 2.0f),
+            random_floats(generator, n * k),
             random_floats(generator, n)};
   return p;
 }
@@ -52,7 +56,8 @@ std::uint64_t run(const Problem& p, Context& context, const Int8Options& options
 }  // namespace
 
 TEST_CASE("results do not depend on threads, executor or instruction set") {
-  for (const auto& [m, n, k] : {std::tuple{1, 700, 600}, {33, 500, 130}, {200, 50, 300}, {64, 49, 1000}}) {
+  for (const auto& [m, n, k] :
+       {std::tuple{1, 700, 600}, {33, 500, 130}, {200, 50, 300}, {64, 49, 1000}}) {
     const Problem p = make_problem(m, n, k);
     for (const Int8Options& options :
          {Int8Options{}, Int8Options{.threshold = 0.0f}, Int8Options{.outliers = Outliers::per_row},
@@ -80,7 +85,8 @@ TEST_CASE("results do not depend on the caller's rounding mode or flush-to-zero"
   Context context;
   const std::uint64_t want = run(p, context);
   const unsigned saved = _mm_getcsr();
-  for (const unsigned mode : {0x7F80u, 0x3F80u, 0x1F80u | 0x8040u}) {  // toward zero, down, FTZ + DAZ
+  for (const unsigned mode :
+       {0x7F80u, 0x3F80u, 0x1F80u | 0x8040u}) {  // toward zero, down, FTZ + DAZ
     _mm_setcsr(mode);
     const std::uint64_t got = run(p, context);
     const unsigned after = _mm_getcsr();

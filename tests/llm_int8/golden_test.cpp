@@ -119,16 +119,19 @@ TEST_CASE("mode bitsandbytes: codes and scales exactly, outputs within tolerance
       const Golden y = read(file, name + ".y");
       const bool has_bias = c["bias"];
       const Golden bias = has_bias ? read(file, name + ".bias") : Golden{};
-      const Int8Options options{.threshold = c["threshold"], .arithmetic = Arithmetic::bitsandbytes};
-      const Int8Linear layer =
-          Int8Linear::quantize(context, weight.view(), has_bias ? bias.view() : ConstAnyMatrix{}, options);
+      const Int8Options options{.threshold = c["threshold"],
+                                .arithmetic = Arithmetic::bitsandbytes};
+      const Int8Linear layer = Int8Linear::quantize(
+          context, weight.view(), has_bias ? bias.view() : ConstAnyMatrix{}, options);
       CHECK((layer.codes() == file.values<std::int8_t>(name + ".CB")));
       const std::vector<float> scb = file.values<float>(name + ".SCB");
       CHECK(std::equal(scb.begin(), scb.end(), layer.absmax().begin(), layer.absmax().end()));
 
       const std::vector<float> got = forward(context, layer, x);
-      const float largest = std::fabs(*std::max_element(
-          y.values.begin(), y.values.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+      const float largest =
+          std::fabs(*std::max_element(y.values.begin(), y.values.end(), [](float a, float b) {
+            return std::fabs(a) < std::fabs(b);
+          }));
       float worst = 0;
       for (std::size_t i = 0; i < got.size(); ++i) {
         const float difference = std::fabs(got[i] - y.values[i]);
@@ -183,7 +186,8 @@ TEST_CASE("the functions of bitsandbytes, step by step, give its layers") {
       }
       if (columns.empty()) {
         std::vector<float> plain(products.size());
-        bitsandbytes::scaled_mm(ca, cb, q.row_stats, scb, {MatrixView<float>(plain.data(), x.rows, cb.rows())}, b);
+        bitsandbytes::scaled_mm(ca, cb, q.row_stats, scb,
+                                {MatrixView<float>(plain.data(), x.rows, cb.rows())}, b);
         CHECK(plain == got);
       }
     }
@@ -205,7 +209,8 @@ TEST_CASE("default mode: at most 1.005 of parity's error, and less with kept out
     const std::vector<double> exact = file.values<double>(name + ".y_float64");
     const float threshold = c["threshold"];
     const auto error = [&](const Int8Options& options) {
-      return rms_error(forward(context, Int8Linear::quantize(context, weight.view(), b, options), x), exact);
+      return rms_error(
+          forward(context, Int8Linear::quantize(context, weight.view(), b, options), x), exact);
     };
     const double parity = rms_error(read(file, name + ".y").values, exact);
     const double ours = error({.threshold = threshold});

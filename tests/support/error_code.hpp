@@ -5,11 +5,12 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "support/catch.hpp"
 
 namespace kvant::test {
 
-/// The code of the kvant::Error that body() throws, ErrorCode::ok where it throws none; *message, if
-/// wanted, takes its text.
+/// The code of the kvant::Error that body() throws, ErrorCode::ok where it throws none; *message,
+/// if wanted, takes its text.
 template <class Body>
 ErrorCode code_of(Body body, std::string* message = nullptr) {
   try {
@@ -19,6 +20,14 @@ ErrorCode code_of(Body body, std::string* message = nullptr) {
     return error.code();
   }
   return ErrorCode::ok;
+}
+
+/// The text of the kvant::Error with this code that body() must throw.
+template <class Body>
+std::string message_of(Body body, ErrorCode code) {
+  std::string message;
+  CHECK(to_string(code_of(body, &message)) == std::string(to_string(code)));
+  return message;
 }
 
 }  // namespace kvant::test

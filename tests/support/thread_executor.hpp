@@ -17,7 +17,8 @@ class ThreadExecutor final : public Executor {
   void parallel_for(std::int64_t count, RangeFunction function) override {
     std::vector<std::thread> threads;
     for (int t = 1; t < threads_; ++t) {
-      threads.emplace_back([=, this] { function(count * t / threads_, count * (t + 1) / threads_); });
+      threads.emplace_back(
+          [=, this] { function(count * t / threads_, count * (t + 1) / threads_); });
     }
     function(0, count / threads_);
     for (std::thread& thread : threads) thread.join();

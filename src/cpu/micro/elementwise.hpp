@@ -78,8 +78,8 @@ void quantize(const QuantizeArgs& a) noexcept {
         const std::int64_t count = a.x.cols - c;
         const typename S::F value = load_floats<S, X>(x + c, count);
         const typename S::F zero = load_parameter<S>(zero_point, a.col_step, c, count);
-        typename S::F q = round_codes<S>(a.order, value,
-                                         load_parameter<S>(scale, a.col_step, c, count), zero);
+        typename S::F q =
+            round_codes<S>(a.order, value, load_parameter<S>(scale, a.col_step, c, count), zero);
         q = S::select(S::is_nan(value), zero, q);
         const typename S::I code = S::to_i32(S::min(S::max(q, lowest), highest));
         if (count >= S::kLanes) {

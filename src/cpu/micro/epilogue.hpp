@@ -46,9 +46,8 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
   }
   for (const OutlierBlock& block : e.outliers) {
     if (block.count == 0) continue;
-    with_float_type(block.w_dtype, [&](auto w) {
-      add_outliers<S, decltype(w), kRows>(block, row, panel, sums);
-    });
+    with_float_type(block.w_dtype,
+                    [&](auto w) { add_outliers<S, decltype(w), kRows>(block, row, panel, sums); });
   }
   const std::int64_t n0 = panel * kColumns;
   auto* y = static_cast<typename Y::type*>(e.y) + row * e.y_stride + n0;
@@ -65,8 +64,7 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
     const typename S::F bias = e.bias == nullptr ? nothing : S::load_f32(e.bias + n);
     KVANT_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const typename S::I sum =
-          S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
+      const typename S::I sum = S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
       const typename S::F scale = S::mul(row_scale[r], col_scale);
       typename S::F value = S::mul(S::mul(S::to_f32(sum), scale), constant);
       if constexpr (kRoundFirst) {
@@ -108,8 +106,9 @@ inline void finish_panel(const GemmArgs& g, const std::int32_t* acc, std::ptrdif
 }
 
 template <class S>
-inline void store_accumulators(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
-                               std::int64_t row, int rows, std::int64_t panel) noexcept {
+inline void store_accumulators(const GemmArgs& g, const std::int32_t* acc,
+                               std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+                               std::int64_t panel) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   const std::int64_t n0 = panel * kColumns;
   for (int r = 0; r < rows; ++r) {
@@ -141,8 +140,8 @@ template <class S>
   }
   with_float_type(g.epilogue.y_dtype, [&](auto y) {
     using Y = decltype(y);
-    (g.epilogue.round_first ? &finish_panel<S, Y, true> : &finish_panel<S, Y, false>)(
-        g, acc, acc_stride, row, rows, panel);
+    (g.epilogue.round_first ? &finish_panel<S, Y, true>
+                            : &finish_panel<S, Y, false>)(g, acc, acc_stride, row, rows, panel);
   });
 }
 

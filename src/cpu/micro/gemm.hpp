@@ -1,7 +1,8 @@
 #pragma once
 
-// GEMM: C[m, n] = sum over k of A[m, k] * B[n, k], then the epilogue. One tile and one walk over the
-// tiles serve int8 (sums in int32) and bfloat16 (sums in float32): a policy P names the operands.
+// GEMM: C[m, n] = sum over k of A[m, k] * B[n, k], then the epilogue. One tile and one walk over
+// the tiles serve int8 (sums in int32) and bfloat16 (sums in float32): a policy P names the
+// operands.
 //
 // The register tile, for kRows = 8 and one panel of 3 vectors (AVX-512, 24 accumulators):
 //

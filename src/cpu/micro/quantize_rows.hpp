@@ -5,8 +5,8 @@
 //
 // The scan compares magnitudes as integers: for the bits of |x| the order of integers is that of
 // floats, with NaN above everything, so that one unsigned maximum tells whether a row has anything
-// out of the ordinary. Only such rows are looked at more closely. That holds for the 16 bits of fp16
-// and bf16 too, which are therefore scanned without widening them.
+// out of the ordinary. Only such rows are looked at more closely. That holds for the 16 bits of
+// fp16 and bf16 too, which are therefore scanned without widening them.
 
 #include "cpu/micro/simd_common.hpp"
 
@@ -33,8 +33,8 @@ inline typename S::F load_activation(const QuantizeRowsArgs& q, const typename X
 
 /// Memory is asked for the rows to come, about 16 KiB ahead, while this one is in the caches: for
 /// floats half of a row during the scan and half during the quantization, so that it is never idle;
-/// for 16 bits, whose scan is over at once, all during the quantization. (An address, not a pointer:
-/// behind the last row there may be nothing, and a prefetch does not mind.)
+/// for 16 bits, whose scan is over at once, all during the quantization. (An address, not a
+/// pointer: behind the last row there may be nothing, and a prefetch does not mind.)
 template <class X>
 struct RowsAhead {
   static constexpr std::int64_t kBytesAhead = 16 << 10;
@@ -50,7 +50,8 @@ struct RowsAhead {
     const std::int64_t cols_bytes = q.x.cols * kElement;
     const std::int64_t rows = cols_bytes < kBytesAhead ? kBytesAhead / (cols_bytes + 1) + 1 : 1;
     row_bytes = static_cast<std::uintptr_t>(q.x.stride * kElement);
-    data = reinterpret_cast<std::uintptr_t>(q.x.data) + static_cast<std::uintptr_t>(rows) * row_bytes;
+    data =
+        reinterpret_cast<std::uintptr_t>(q.x.data) + static_cast<std::uintptr_t>(rows) * row_bytes;
     half = kInScan ? static_cast<std::uintptr_t>(cols_bytes / 2) : 0;
   }
   [[nodiscard]] RowsAhead of_row(std::int64_t r) const noexcept {
@@ -73,10 +74,9 @@ struct RowsAhead {
   static void fetch(std::uintptr_t from, std::int64_t c) noexcept {
     KVANT_UNROLL
     for (std::int64_t line = 0; line < kColumns * kElement / kParts; line += 64) {
-      __builtin_prefetch(
-          reinterpret_cast<const void*>(from +
-                                        static_cast<std::uintptr_t>(c * kElement / kParts + line)),
-          0, 3);
+      __builtin_prefetch(reinterpret_cast<const void*>(
+                             from + static_cast<std::uintptr_t>(c * kElement / kParts + line)),
+                         0, 3);
     }
   }
 };
@@ -164,9 +164,7 @@ struct Magnitudes<S, X, kParity, kMasked, true> {
   }
 
  private:
-  static I load(const void* p) noexcept {
-    return S::load_i32(static_cast<const std::int32_t*>(p));
-  }
+  static I load(const void* p) noexcept { return S::load_i32(static_cast<const std::int32_t*>(p)); }
   static std::uint16_t smallest_at_or_above(float threshold) noexcept {
     if constexpr (X::kIsBFloat) {
       const auto bits = __builtin_bit_cast(std::uint32_t, threshold);
@@ -244,8 +242,8 @@ inline void load_step(const QuantizeRowsArgs& q, const typename X::type* x, std:
       const std::int64_t at = c + v / 2 * 2 * S::kLanes;
       typename S::I words = S::load_i32(reinterpret_cast<const std::int32_t*>(x + at));
       if constexpr (kMasked) {
-        words = S::and_i(words,
-                         S::load_i32(reinterpret_cast<const std::int32_t*>(q.keep_mask + at)));
+        words =
+            S::and_i(words, S::load_i32(reinterpret_cast<const std::int32_t*>(q.keep_mask + at)));
       }
       values[v] = v % 2 == 0 ? S::low_bf16(words) : S::high_bf16(words);
       if constexpr (kParity) values[v] = S::round_f16(values[v]);
@@ -289,8 +287,8 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
   };
   constexpr std::int64_t kStep = 4 * S::kLanes;
   // + 128 for all bytes, or nothing.
-  const typename S::I offset = S::set1_i(
-      q.format == CodeFormat::u8_offset ? static_cast<std::int32_t>(0x80808080u) : 0);
+  const typename S::I offset =
+      S::set1_i(q.format == CodeFormat::u8_offset ? static_cast<std::int32_t>(0x80808080u) : 0);
   const std::int64_t cols = q.x.cols;
   std::int64_t c = 0;
   for (; c + kStep <= cols; c += kStep) {
@@ -308,8 +306,7 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
   if (c == q.k_padded) return;
   const std::int64_t left = q.x.cols - c;
   const bool overlap = q.x.cols >= S::kLanes;  // the last codes are written again with the rest
-  const typename S::I last =
-      overlap ? code_at(q.x.cols - S::kLanes, S::kLanes) : code_at(c, left);
+  const typename S::I last = overlap ? code_at(q.x.cols - S::kLanes, S::kLanes) : code_at(c, left);
   for (std::int64_t p = c; p < q.k_padded; p += S::kLanes) {
     store_codes<S>(codes, q.format, p, S::zero_i());
   }

@@ -48,31 +48,49 @@ struct F32 {
   static constexpr bool kIsBFloat = false;
   using type = float;
   template <class S>
-  static typename S::F load(const float* p) noexcept { return S::load_f32(p); }
+  static typename S::F load(const float* p) noexcept {
+    return S::load_f32(p);
+  }
   template <class S>
-  static void store(float* p, typename S::F v) noexcept { S::store_f32(p, v); }
+  static void store(float* p, typename S::F v) noexcept {
+    S::store_f32(p, v);
+  }
   template <class S>
-  static typename S::F round(typename S::F v) noexcept { return v; }
+  static typename S::F round(typename S::F v) noexcept {
+    return v;
+  }
 };
 struct F16 {
   static constexpr bool kIsBFloat = false;
   using type = std::uint16_t;
   template <class S>
-  static typename S::F load(const std::uint16_t* p) noexcept { return S::load_f16(p); }
+  static typename S::F load(const std::uint16_t* p) noexcept {
+    return S::load_f16(p);
+  }
   template <class S>
-  static void store(std::uint16_t* p, typename S::F v) noexcept { S::store_f16(p, v); }
+  static void store(std::uint16_t* p, typename S::F v) noexcept {
+    S::store_f16(p, v);
+  }
   template <class S>
-  static typename S::F round(typename S::F v) noexcept { return S::round_f16(v); }
+  static typename S::F round(typename S::F v) noexcept {
+    return S::round_f16(v);
+  }
 };
 struct BF16 {
   static constexpr bool kIsBFloat = true;
   using type = std::uint16_t;
   template <class S>
-  static typename S::F load(const std::uint16_t* p) noexcept { return S::load_bf16(p); }
+  static typename S::F load(const std::uint16_t* p) noexcept {
+    return S::load_bf16(p);
+  }
   template <class S>
-  static void store(std::uint16_t* p, typename S::F v) noexcept { S::store_bf16(p, v); }
+  static void store(std::uint16_t* p, typename S::F v) noexcept {
+    S::store_bf16(p, v);
+  }
   template <class S>
-  static typename S::F round(typename S::F v) noexcept { return S::round_bf16(v); }
+  static typename S::F round(typename S::F v) noexcept {
+    return S::round_bf16(v);
+  }
 };
 
 template <class S, class T>

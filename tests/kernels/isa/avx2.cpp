@@ -6,6 +6,8 @@
 
 namespace kvant::test {
 
-const char* compare_avx2_members() { return compare_simd_members<Avx2, EmulatedAvx2>(); }
+const char* compare_avx2_members() {
+  return compare_simd_members<Avx2, EmulatedAvx2>();
+}
 
 }  // namespace kvant::test

@@ -6,6 +6,8 @@
 
 namespace kvant::test {
 
-const char* compare_avx512_members() { return compare_simd_members<Avx512, EmulatedAvx512>(); }
+const char* compare_avx512_members() {
+  return compare_simd_members<Avx512, EmulatedAvx512>();
+}
 
 }  // namespace kvant::test

@@ -18,7 +18,8 @@ const char* compare_avx512bf16_members() {
   const auto* bw = reinterpret_cast<const std::int32_t*>(b);
   float got[16] = {};
   float want[16] = {};
-  Avx512::store_f32(got, Avx512Bf16::dot_bf16(Avx512::set1(1.5f), Avx512::load_i32(aw), Avx512::load_i32(bw)));
+  Avx512::store_f32(
+      got, Avx512Bf16::dot_bf16(Avx512::set1(1.5f), Avx512::load_i32(aw), Avx512::load_i32(bw)));
   using E = EmulatedAvx512Vnni;
   E::store_f32(want, E::dot_bf16(E::set1(1.5f), E::load_i32(aw), E::load_i32(bw)));
   for (int i = 0; i < 16; ++i) {

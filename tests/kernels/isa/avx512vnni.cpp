@@ -1,4 +1,5 @@
-// The members of Avx512Vnni against their emulation; compiled with the flags of kernel set avx512vnni.
+// The members of Avx512Vnni against their emulation; compiled with the flags of kernel set
+// avx512vnni.
 
 #include "cpu/simd_avx512.hpp"
 
@@ -6,6 +7,8 @@
 
 namespace kvant::test {
 
-const char* compare_avx512vnni_members() { return compare_simd_members<Avx512Vnni, EmulatedAvx512Vnni>(); }
+const char* compare_avx512vnni_members() {
+  return compare_simd_members<Avx512Vnni, EmulatedAvx512Vnni>();
+}
 
 }  // namespace kvant::test
