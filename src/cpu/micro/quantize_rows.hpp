@@ -322,38 +322,44 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
   const auto row = [&](std::int64_t r) {
     return static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
   };
-  const auto scan = [&](std::int64_t r) {
-    return scan_row<S, X, kParity, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
+  struct Scale {
+    float absmax;
+    float inverse;
+    bool outlier;
   };
-  // Short rows are scanned one row early, so that the processor has something to do until a row's
-  // maximum and quotient are known: a third faster at 768 columns of bf16. Two long rows would not
-  // fit the first-level cache, and floats wait for memory anyway.
-  const bool early = sizeof(typename X::type) == 2 && q.x.cols <= 2048;
-  RowScan next;
-  for (std::int64_t r = 0; r < q.x.rows; ++r) {
-    if (!early || r == 0) next = scan(r);
-    const RowScan found = next;
+  const auto scan = [&](std::int64_t r) -> Scale {
+    const RowScan found = scan_row<S, X, kParity, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
     float absmax = q.given_absmax != nullptr ? *q.given_absmax : found.absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     const bool poisoned = found.nan || (found.outlier && q.outlier_columns == nullptr);
     if (poisoned) absmax = __builtin_nanf("");
     q.absmax[r] = absmax;
-    const float inverse = kParity ? 1.0f / absmax * 127.0f : 127.0f / absmax;
-    if (early && r + 1 < q.x.rows) next = scan(r + 1);
-    if (q.codes == nullptr) continue;
+    return {absmax, kParity ? 1.0f / absmax * 127.0f : 127.0f / absmax, found.outlier};
+  };
+  // Short rows are scanned one row early, so that the processor has something to do until a row's
+  // maximum and quotient are known: a third faster at 768 columns of bf16. Two long rows would not
+  // fit the first-level cache, and floats wait for memory anyway.
+  const std::int64_t early = sizeof(typename X::type) == 2 && q.x.cols <= 2048 ? 1 : 0;
+  Scale scanned{};
+  for (std::int64_t i = 0; i < q.x.rows + early; ++i) {
+    Scale scale = scanned;
+    if (i < q.x.rows) scanned = scan(i);
+    if (early == 0) scale = scanned;
+    const std::int64_t r = i - early;
+    if (r < 0 || q.codes == nullptr) continue;
     void* codes = static_cast<unsigned char*>(q.codes) + r * q.code_stride;
-    if (!(absmax > 0.0f && absmax < __builtin_inff())) {  // zeros, or a row whose result is NaN
+    if (!(scale.absmax > 0.0f && scale.absmax < __builtin_inff())) {  // zeros, or a NaN's row
       for (std::int64_t c = 0; c < q.k_padded; c += S::kLanes) {
         store_codes<S>(codes, q.format, c, S::zero_i());
       }
       continue;
     }
     const auto quantize = [&]<RowKind kKind>() {
-      quantize_row<S, X, kParity, kMasked, kKind>(q, row(r), inverse, codes, ahead.of_row(r));
+      quantize_row<S, X, kParity, kMasked, kKind>(q, row(r), scale.inverse, codes, ahead.of_row(r));
     };
     if (q.given_absmax != nullptr) {
       quantize.template operator()<RowKind::given_absmax>();
-    } else if (found.outlier) {
+    } else if (scale.outlier) {
       quantize.template operator()<RowKind::outliers>();
     } else {
       quantize.template operator()<RowKind::plain>();
