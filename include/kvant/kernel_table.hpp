@@ -87,7 +87,8 @@ struct QuantizeRowsArgs {
   /// As bitsandbytes: x is rounded to fp16 first, and the inverse scale is (1 / absmax) * 127,
   /// which is how torch evaluates 127 / tensor and differs from one division in the last bit.
   bool parity;
-  /// |x| >= threshold is an outlier; +infinity: only infinities are.
+  /// |x| >= threshold is an outlier; +infinity: only infinities are. Not negative (-0 neither), not
+  /// NaN.
   float threshold;
   /// [cols]: 0 removes a column (a known outlier feature), -1 keeps it; null keeps all.
   const std::int16_t* keep_mask;
@@ -96,10 +97,10 @@ struct QuantizeRowsArgs {
   void* codes;  ///< [rows, k_padded] in `format`, padding is written too; null: only scan
   CodeFormat format;
   std::ptrdiff_t code_stride;  ///< bytes between rows
-  std::int64_t k_padded;
-  float* absmax;  ///< [rows]
-  /// [cols] set to 1 where a column has an outlier; null: outliers are not wanted, a row that has
-  /// one (an infinity) gets absmax NaN.
+  std::int64_t k_padded;       ///< at least cols, a multiple of the layout's k_pad
+  float* absmax;               ///< [rows]
+  /// [cols], zeros and ones, this call's alone: set to 1 where a column has an outlier, the others
+  /// stay. Null: outliers are not wanted, a row that has one (an infinity) gets absmax NaN.
   std::uint8_t* outlier_columns;
 };
 
@@ -170,7 +171,7 @@ struct OutlierBlock {
   const float* x;           ///< activations, [count, m]: a row for each feature
   std::ptrdiff_t x_stride;  ///< between features
   /// [n / nr][count][nr], in panels as the weights; null: the GEMM makes it from its own weights,
-  /// panel by panel (OutlierColumns).
+  /// panel by panel (OutlierColumns). Only the second group's may be.
   const void* w;
   std::ptrdiff_t w_stride;  ///< between panels, elements
   DType w_dtype;            ///< float32, float16 or bfloat16
@@ -187,8 +188,8 @@ struct OutlierColumns {
   DType rounded_to;  ///< float32 (not at all), float16 or bfloat16
 };
 
-/// The weights of one panel, count * nr floats, that a GEMM has room for while it multiplies. With
-/// more, gather_columns makes those of all panels first.
+/// A GEMM gathers at most this many weights of one panel (count * nr floats) by itself. With more
+/// the caller must have gather_columns make those of all panels first.
 inline constexpr std::int64_t kGatheredWeights = 4096;
 
 /// What happens to an int32 accumulator on its way out:
@@ -253,7 +254,8 @@ struct GemmArgs {
   std::int64_t k_padded;
   std::int64_t block_begin, block_end;  ///< row blocks of this call
   std::int64_t panel_begin, panel_end;  ///< panels (of nr outputs) of this call
-  OutlierColumns columns;  ///< used where epilogue.outliers[1] has features and w is null
+  /// For gather_columns, and for the GEMM where epilogue.outliers[1] has as many features and no w.
+  OutlierColumns columns;
   Epilogue epilogue;
 };
 

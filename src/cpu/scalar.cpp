@@ -187,6 +187,8 @@ void gemm(const GemmArgs& g) noexcept {
   if (gather) {
     found.w = weights;
     found.w_stride = 0;
+    found.w_dtype = DType::float32;
+    found.count = g.columns.count;
   }
   for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
     if (gather) gather_output(g, n, weights);

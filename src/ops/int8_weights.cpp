@@ -127,7 +127,8 @@ Int8Weights quantize_weights(Context& context, const ConstAnyMatrix& weights,
   // Panel by panel: the only copy of the codes beside the packed ones is one panel per thread.
   const std::int64_t nr = std::max<std::int64_t>(w.codes.layout().nr, 16);
   const std::int64_t blocks = (w.n() + nr - 1) / nr;
-  const std::int64_t row_bytes = w.codes.layout().padded_k(w.k()) + 64;  // one vector of slack
+  // + 64: rows of 4096 bytes would all fall into the same cache sets.
+  const std::int64_t row_bytes = w.codes.layout().padded_k(w.k()) + 64;
   const auto tasks = std::min<std::int64_t>(blocks, context.executor().concurrency());
   const std::int64_t task_bytes = nr * row_bytes;
   auto* scratch = reinterpret_cast<std::int8_t*>(

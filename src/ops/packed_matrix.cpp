@@ -98,6 +98,7 @@ void PackedMatrix::for_each_excess(std::int64_t panel, Found&& found) noexcept {
 }
 
 void PackedMatrix::seal(Context& context) {
+  static_assert(kMaxInnerDimension < 1 << 17, "a Residual has 17 bits for k");
   if (pair_limit_ == 0 || n_ == 0) return;
   const std::int64_t operations = panels() * layout_.nr * k_padded_;
   // Beyond this share of pairs the lists cost more than the wider multiplication.

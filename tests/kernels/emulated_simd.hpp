@@ -58,8 +58,11 @@ struct EmulatedSimd {
     return each_i([](int) { return 0; });
   }
 
+  // memcpy: real loads take any address, and do not mind what type was stored there.
   static F load_f32(const float* p) {
-    return each([&](int i) { return p[i]; });
+    F r;
+    std::memcpy(r.v, p, sizeof(r.v));
+    return r;
   }
   static F load_f16(const std::uint16_t* p) {
     return each([&](int i) { return detail::half_bits_to_float(p[i]); });
@@ -68,7 +71,9 @@ struct EmulatedSimd {
     return each([&](int i) { return detail::bfloat_bits_to_float(p[i]); });
   }
   static I load_i32(const std::int32_t* p) {
-    return each_i([&](int i) { return p[i]; });
+    I r;
+    std::memcpy(r.v, p, sizeof(r.v));
+    return r;
   }
   static I load_i8(const std::int8_t* p) {
     return each_i([&](int i) { return p[i]; });

@@ -28,6 +28,7 @@ struct Options {
   float threshold = kInf;
   bool parity = false;
   bool find_outliers = true;
+  bool scan_only = false;
   const std::vector<std::int16_t>* keep_mask = nullptr;
   const float* given_absmax = nullptr;
 };
@@ -56,20 +57,21 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
   const GuardedBuffer<float> absmax(static_cast<std::size_t>(rows));
   const GuardedBuffer<std::uint8_t> flags(
       std::vector<std::uint8_t>(static_cast<std::size_t>(cols), 0));
-  kernels.quantize_rows(
-      {.x = {data.data(), dtype, rows, cols, stride},
-       .parity = options.parity,
-       .threshold = options.threshold,
-       .keep_mask = options.keep_mask != nullptr ? options.keep_mask->data() : nullptr,
-       .given_absmax = options.given_absmax,
-       .codes = codes.data(),
-       .format = format,
-       .code_stride = k_padded,
-       .k_padded = k_padded,
-       .absmax = absmax.data(),
-       .outlier_columns = options.find_outliers ? flags.data() : nullptr});
+  const GuardedBuffer<std::int16_t> mask(
+      options.keep_mask != nullptr ? *options.keep_mask : std::vector<std::int16_t>{});
+  kernels.quantize_rows({.x = {data.data(), dtype, rows, cols, stride},
+                         .parity = options.parity,
+                         .threshold = options.threshold,
+                         .keep_mask = options.keep_mask != nullptr ? mask.data() : nullptr,
+                         .given_absmax = options.given_absmax,
+                         .codes = options.scan_only ? nullptr : codes.data(),
+                         .format = format,
+                         .code_stride = k_padded,
+                         .k_padded = k_padded,
+                         .absmax = absmax.data(),
+                         .outlier_columns = options.find_outliers ? flags.data() : nullptr});
   Result result;
-  for (std::int64_t i = 0; i < rows * k_padded; ++i) {
+  for (std::int64_t i = 0; i < rows * k_padded && !options.scan_only; ++i) {
     const std::byte* at = codes.data() + i;
     std::int16_t wide = 0;
     if (format == CodeFormat::s8) wide = static_cast<std::int8_t>(*at);
@@ -137,8 +139,9 @@ std::vector<float> awkward_rows(std::int64_t rows, std::int64_t cols, std::mt199
 TEST_CASE("quantize_rows: bit-identical on every kernel set") {
   const auto sets = kernel_sets();
   std::mt19937_64 generator(test_seed());
-  for (const std::int64_t cols : {1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 65, 100, 257}) {
-    const std::int64_t rows = 24;
+  for (const std::int64_t cols :
+       {1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 65, 100, 128, 129, 160, 257, 2048, 2050}) {
+    const std::int64_t rows = cols > 2000 ? 13 : 24;
     const std::vector<float> x = awkward_rows(rows, cols, generator);
     std::vector<std::int16_t> mask(static_cast<std::size_t>(cols), std::int16_t{-1});
     for (std::size_t c = 0; c < mask.size(); c += 5) mask[c] = 0;
@@ -147,11 +150,16 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
                                 {.threshold = 6.01f},     // between two values of 16 bits
                                 {.threshold = 65519.0f},  // the next fp16 is infinity
                                 {.threshold = 1e-40f},
+                                {.threshold = 0.0f},
                                 {.threshold = kInf},
                                 {.threshold = kInf, .find_outliers = false},
                                 {.threshold = 6.0f, .parity = true},
                                 {.threshold = 6.0f, .keep_mask = &mask},
-                                {.threshold = 6.0f, .given_absmax = &given}};
+                                {.threshold = 6.0f, .given_absmax = &given},
+                                {.threshold = 6.0f, .scan_only = true},
+                                {.threshold = 6.0f, .parity = true, .keep_mask = &mask},
+                                {.threshold = kInf, .parity = true, .find_outliers = false},
+                                {.threshold = 6.0f, .keep_mask = &mask, .given_absmax = &given}};
     for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
       for (std::size_t v = 0; v < std::size(variants); ++v) {
         const Result want = run(*sets.front(), x, rows, cols, dtype, CodeFormat::s8, variants[v]);

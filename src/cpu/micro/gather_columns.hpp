@@ -12,6 +12,7 @@ namespace {
 /// to [count][nr] = the codes, as floats
 template <class S>
 inline void widen_columns(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
+  static_assert(S::kGroup == 4);
   constexpr int kColumns = S::kVectors * S::kLanes;
   const std::int8_t* codes = g.b + panel * kColumns * g.k_padded;
   for (std::int64_t j = 0; j < g.columns.count; ++j, to += kColumns) {

@@ -174,7 +174,7 @@ struct Panels {
 /// of its panels to the next. finish(acc, row, rows, panels) takes the sums.
 ///
 /// Panels that share a tile stand far apart, a part of the range each: so every stream of weights
-/// goes on from tile to tile without a break, and what is fetched ahead is never in vain.
+/// goes on from tile to tile without a break, and what is fetched ahead is soon used.
 template <class S, class P, class Args, class Tile, class Finish>
 inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
   const RowBlocks blocks{g.m, S::kRows};
@@ -217,6 +217,8 @@ void gemm(const GemmArgs& args) noexcept {
   if (gather) {
     found.w = weights;
     found.w_stride = 0;
+    found.w_dtype = DType::float32;
+    found.count = g.columns.count;
   }
   walk_tiles<S, P>(
       g,

@@ -1,7 +1,7 @@
 #pragma once
 
 // quantize_rows: row absmax, outlier columns and int8 codes. The row is read from memory once; the
-// second pass finds it in the first-level cache.
+// second pass finds it in a cache.
 //
 // The scan compares magnitudes as integers: for the bits of |x| the order of integers is that of
 // floats, with NaN above everything, so that one unsigned maximum tells whether a row has anything
@@ -32,8 +32,8 @@ inline typename S::F load_activation(const QuantizeRowsArgs& q, const typename X
 }
 
 /// Memory is asked for the rows to come, about 16 KiB ahead, while this one is in the caches: for
-/// floats half of a row during the scan and half during the quantization, so that it is never idle;
-/// for 16 bits, whose scan is over at once, all during the quantization. (An address, not a
+/// floats half of a row during the scan and half during the quantization, so that it is busy in
+/// both; for 16 bits, whose scan is over at once, all during the quantization. (An address, not a
 /// pointer: behind the last row there may be nothing, and a prefetch does not mind.)
 template <class X>
 struct RowsAhead {
@@ -87,7 +87,8 @@ struct RowScan {
   bool outlier = false;
 };
 
-/// One element after the other: rows with NaN, short rows, and where outliers are not wanted.
+/// Vector by vector with a look at every outlier: rows with NaN, short rows, and where outliers are
+/// not wanted.
 template <class S, class X, bool kParity, bool kMasked>
 [[gnu::noinline]] RowScan scan_carefully(const QuantizeRowsArgs& q,
                                          const typename X::type* x) noexcept {
@@ -189,7 +190,7 @@ inline std::int64_t last_overlaps(std::int64_t at, std::int64_t step, std::int64
 }
 
 /// One maximum for the row. Where it is beyond the threshold (in a model with outlier features that
-/// is every row or none) the row, in the first-level cache now, is gone through again, without a
+/// is every row or none) the row, in a cache now, is gone through again, without a
 /// branch for any single outlier: those would be mispredicted.
 template <class S, class X, bool kParity, bool kMasked, class M>
 inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, const M& magnitudes,

@@ -10,6 +10,12 @@
 namespace kvant {
 namespace {
 
+/// Sums of offset codes may pass 2^31 on their way; what the epilogue subtracts brings them back.
+inline void add_wrapping(std::int32_t& sum, std::int32_t value) noexcept {
+  sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) +
+                                  static_cast<std::uint32_t>(value));
+}
+
 /// Calls add(entry) for all, and asks for a line of what comes next now and then: the weights of
 /// few rows come from memory, which would be idle meanwhile.
 template <class Add>
@@ -29,10 +35,11 @@ template <class S, int kRows>
                                            const unsigned char* next) noexcept {
   using R = typename S::Narrow;  // wider vectors would cost more and hold nothing
   constexpr int kColumns = S::kVectors * S::kLanes;
-  static_assert(kRows <= R::kLanes && R::kLanes * 4 <= kActivationSlack && kColumns <= 128);
+  static_assert(kRows <= R::kLanes && R::kLanes * 4 <= kActivationSlack);
+  static_assert(S::kGroup == 4 && kColumns <= 128);
   if constexpr (kRows == 1) {
     for_each_residual(entry, end, next,
-                      [&](Residual e) { acc[e.output()] += e.excess() * a[e.k()]; });
+                      [&](Residual e) { add_wrapping(acc[e.output()], e.excess() * a[e.k()]); });
   } else {
     // Sums of one output in one vector, a row to each lane; turned round at the end.
     alignas(64) std::int32_t sums[kColumns][R::kLanes];
@@ -49,7 +56,7 @@ template <class S, int kRows>
       R::store_i32(sum, R::dot(R::load_i32(sum), codes, excess));  // three products are with zero
     });
     for (int r = 0; r < kRows; ++r) {
-      for (int n = 0; n < kColumns; ++n) acc[r * acc_stride + n] += sums[n][r];
+      for (int n = 0; n < kColumns; ++n) add_wrapping(acc[r * acc_stride + n], sums[n][r]);
     }
   }
 }
