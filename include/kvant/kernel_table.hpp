@@ -176,14 +176,19 @@ struct OutlierBlock {
   std::ptrdiff_t w_stride;  ///< between panels, elements
   DType w_dtype;            ///< float32, float16 or bfloat16
   std::int64_t count;
+
+  /// The same features with the weights of a single panel, [count][nr], as a GEMM gathers them.
+  [[nodiscard, gnu::always_inline]] constexpr OutlierBlock with_panel(
+      const float* weights) const noexcept {
+    return {x, x_stride, weights, 0, DType::float32, count};
+  }
 };
 
 /// Which columns of the packed weights the second group of outlier features takes, as floats:
 ///   w[n, j] = round(code[n, columns[j]] * scale[n] * factor)
 struct OutlierColumns {
-  const std::int64_t* columns;  ///< [count], ascending
-  std::int64_t count;
-  const float* scale;  ///< [n padded]
+  const std::int64_t* columns;  ///< [outliers[1].count], ascending
+  const float* scale;           ///< [n padded]
   float factor;
   DType rounded_to;  ///< float32 (not at all), float16 or bfloat16
 };
@@ -254,7 +259,7 @@ struct GemmArgs {
   std::int64_t k_padded;
   std::int64_t block_begin, block_end;  ///< row blocks of this call
   std::int64_t panel_begin, panel_end;  ///< panels (of nr outputs) of this call
-  /// For gather_columns, and for the GEMM where epilogue.outliers[1] has as many features and no w.
+  /// For gather_columns, and for the GEMM where epilogue.outliers[1] has features and no w.
   OutlierColumns columns;
   Epilogue epilogue;
 };

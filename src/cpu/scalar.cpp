@@ -139,7 +139,7 @@ float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, fl
 }
 
 void gather_output(const GemmArgs& g, std::int64_t n, float* w) noexcept {  // a panel is an output
-  for (std::int64_t j = 0; j < g.columns.count; ++j) {
+  for (std::int64_t j = 0; j < g.epilogue.outliers[1].count; ++j) {
     const auto code = static_cast<float>(g.b[n * g.k_padded + g.columns.columns[j]]);
     w[j] = round_to(g.columns.rounded_to, code * g.columns.scale[n] * g.columns.factor);
   }
@@ -147,7 +147,7 @@ void gather_output(const GemmArgs& g, std::int64_t n, float* w) noexcept {  // a
 
 void gather_columns(const GemmArgs& g, float* w) noexcept {
   for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
-    gather_output(g, n, w + n * g.columns.count);
+    gather_output(g, n, w + n * g.epilogue.outliers[1].count);
   }
 }
 
@@ -184,12 +184,7 @@ void gemm(const GemmArgs& g) noexcept {
   float weights[kGatheredWeights];
   OutlierBlock& found = epilogue.outliers[1];
   const bool gather = found.count > 0 && found.w == nullptr;
-  if (gather) {
-    found.w = weights;
-    found.w_stride = 0;
-    found.w_dtype = DType::float32;
-    found.count = g.columns.count;
-  }
+  if (gather) found = found.with_panel(weights);
   for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
     if (gather) gather_output(g, n, weights);
     const std::int8_t* b = g.b + n * g.k_padded;

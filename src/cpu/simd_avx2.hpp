@@ -98,7 +98,6 @@ struct Avx2 {
   }
   static I and_i(I a, I b) noexcept { return _mm256_and_si256(a, b); }
   static I xor_i(I a, I b) noexcept { return _mm256_xor_si256(a, b); }
-  static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
   static I sub_i(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
   static I abs_bits(F a) noexcept {
@@ -158,7 +157,6 @@ struct Avx2 {
     return _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
 
-  static M no_mask() noexcept { return _mm256_setzero_ps(); }
   static M greater_equal(F a, F b) noexcept { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
   static M is_nan(F a) noexcept { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
   static M mask_or(M a, M b) noexcept { return _mm256_or_ps(a, b); }

@@ -92,7 +92,6 @@ struct Avx512 {
   }
   static I and_i(I a, I b) noexcept { return _mm512_and_si512(a, b); }
   static I xor_i(I a, I b) noexcept { return _mm512_xor_si512(a, b); }
-  static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
   static I sub_i(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
   /// The bits of |a|, ordered as unsigned integers; NaN above infinity.
   static I abs_bits(F a) noexcept {
@@ -151,7 +150,6 @@ struct Avx512 {
     return _mm512_permutexvar_epi32(order, mixed);
   }
 
-  static M no_mask() noexcept { return 0; }
   static M greater_equal(F a, F b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static M is_nan(F a) noexcept { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
   static M mask_or(M a, M b) noexcept { return static_cast<M>(a | b); }

@@ -243,7 +243,6 @@ class Forward {
         .panel_begin = 0,
         .panel_end = 0,
         .columns = {.columns = columns_,
-                    .count = outliers_,
                     .scale = scale,
                     .factor = w_.is_parity() ? kInverse127 : 1.0f,
                     .rounded_to = w_.is_parity() ? x_.dtype : DType::float32},

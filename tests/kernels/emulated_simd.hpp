@@ -194,12 +194,6 @@ struct EmulatedSimd {
     }
     return r;
   }
-  static I add_i(I a, I b) {
-    return each_i([&](int i) {
-      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) +
-                                       static_cast<std::uint32_t>(b.v[i]));
-    });
-  }
   static I sub_i(I a, I b) {
     return each_i([&](int i) {
       return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) -
@@ -273,9 +267,6 @@ struct EmulatedSimd {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }
 
-  static M no_mask() {
-    return each_m([](int) { return false; });
-  }
   static M greater_equal(F a, F b) {
     return each_m([&](int i) { return a.v[i] >= b.v[i]; });
   }

@@ -76,7 +76,6 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
   args.block_end = RowBlocks{g.m, kernels.mr}.count();
   args.panel_end = packed.panels();
   args.columns = {.columns = c.columns.data(),
-                  .count = static_cast<std::int64_t>(c.columns.size()),
                   .scale = col_scale.data(),
                   .factor = c.factor,
                   .rounded_to = c.rounded_to};

@@ -171,7 +171,8 @@ struct Panels {
 
 /// Walks the tiles of g's range of row blocks and panels.
 /// tile(a, b, panel_bytes, groups, acc, ahead, rows, panels) multiplies one; panel_bytes: from one
-/// of its panels to the next. finish(acc, row, rows, panels) takes the sums.
+/// of its panels to the next. finish(acc, acc_stride, row, rows, panel) takes the sums of one
+/// panel.
 ///
 /// Panels that share a tile stand far apart, a part of the range each: so every stream of weights
 /// goes on from tile to tile without a break, and what is fetched ahead is soon used.
@@ -182,12 +183,13 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
   const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(groups) * S::kVectors * P::kBytesB;
   alignas(64) typename P::Element acc[S::kMaxAccumulators * S::kLanes];
   const int wide = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
+  constexpr int kColumns = S::kVectors * S::kLanes;
   const std::int64_t apart = (g.panel_end - g.panel_begin) / wide;
+  const std::int64_t rest = (g.panel_end - g.panel_begin) - wide * apart;  // one by one, at the end
 
-  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
-    if (panel == g.panel_begin + apart) panel += (wide - 1) * apart;  // the rest, one by one
-    if (panel == g.panel_end) break;
-    const int count = panel < g.panel_begin + apart ? wide : 1;
+  for (std::int64_t t = 0; t < apart + rest; ++t) {
+    const int count = t < apart ? wide : 1;
+    const std::int64_t panel = g.panel_begin + (t < apart ? t : t + (wide - 1) * apart);
     const auto* b = offset_bytes<unsigned char>(g.b, panel * panel_bytes);
     for (std::int64_t block = g.block_begin; block < g.block_end; ++block) {
       const std::int64_t row = blocks.first(block);
@@ -199,7 +201,9 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
         const Ahead ahead =
             Ahead::of(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin, groups);
         tile(a, b + p * apart * panel_bytes, apart * panel_bytes, groups, acc, ahead, rows, panels);
-        finish(acc, row, rows, panels);
+        for (int i = 0; i < together; ++i) {
+          finish(acc + i * kColumns, std::ptrdiff_t{together} * kColumns, row, rows, panels[i]);
+        }
       }
     }
   }
@@ -214,12 +218,7 @@ void gemm(const GemmArgs& args) noexcept {
   OutlierBlock& found = g.epilogue.outliers[1];
   const bool gather = found.count > 0 && found.w == nullptr;
   std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
-  if (gather) {
-    found.w = weights;
-    found.w_stride = 0;
-    found.w_dtype = DType::float32;
-    found.count = g.columns.count;
-  }
+  if (gather) found = found.with_panel(weights);
   walk_tiles<S, P>(
       g,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
@@ -245,14 +244,13 @@ void gemm(const GemmArgs& args) noexcept {
           }
         }
       },
-      [&](const std::int32_t* acc, std::int64_t row, int rows, const Panels& panels) {
-        for (int p = 0; p < panels.count; ++p) {
-          if (gather && gathered != panels[p]) {
-            gathered = panels[p];
-            gather_panel<S>(g, gathered, weights);
-          }
-          epilogue<S>(g, acc + p * kColumns, panels.count * kColumns, row, rows, panels[p]);
+      [&](const std::int32_t* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+          std::int64_t panel) {
+        if (gather && gathered != panel) {
+          gathered = panel;
+          gather_panel<S>(g, panel, weights);
         }
+        epilogue<S>(g, acc, acc_stride, row, rows, panel);
       });
 }
 

@@ -73,12 +73,7 @@ void gemm_bf16(const HalfGemmArgs& g) noexcept {
       }
     });
   };
-  walk_tiles<S, P>(
-      g, tile, [&](const float* acc, std::int64_t row, int rows, const Panels& panels) {
-        for (int p = 0; p < panels.count; ++p) {
-          finish_panel(acc + p * kColumns, panels.count * kColumns, row, rows, panels[p]);
-        }
-      });
+  walk_tiles<S, P>(g, tile, finish_panel);
 }
 
 template <class S, class P>

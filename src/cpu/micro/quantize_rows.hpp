@@ -113,6 +113,17 @@ template <class S, class X, bool kParity, bool kMasked>
   return scan;
 }
 
+/// 2 * S::kLanes columns of fp16 or bf16 as they are, those of known outlier features zeroed.
+template <class S, bool kMasked>
+inline typename S::I load_words(const QuantizeRowsArgs& q, const std::uint16_t* x,
+                                std::int64_t c) noexcept {
+  typename S::I words = S::load_i32(reinterpret_cast<const std::int32_t*>(x + c));
+  if constexpr (kMasked) {
+    words = S::and_i(words, S::load_i32(reinterpret_cast<const std::int32_t*>(q.keep_mask + c)));
+  }
+  return words;
+}
+
 /// How a scan sees magnitudes: as floats of 32 bits, ...
 template <class S, class X, bool kParity, bool kMasked, bool kWords>
 struct Magnitudes {
@@ -146,9 +157,7 @@ struct Magnitudes<S, X, kParity, kMasked, true> {
 
   explicit Magnitudes(float threshold) noexcept : limit(smallest_at_or_above(threshold)) {}
   static I at(const QuantizeRowsArgs& q, const typename X::type* x, std::int64_t c) noexcept {
-    I words = S::and_i(load(x + c), S::set1_i(0x7FFF7FFF));
-    if constexpr (kMasked) words = S::and_i(words, load(q.keep_mask + c));
-    return words;
+    return S::and_i(load_words<S, kMasked>(q, x, c), S::set1_i(0x7FFF7FFF));
   }
   static I larger(I a, I b) noexcept { return S::max_u16(a, b); }
   [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u16(a, limit); }
@@ -165,7 +174,6 @@ struct Magnitudes<S, X, kParity, kMasked, true> {
   }
 
  private:
-  static I load(const void* p) noexcept { return S::load_i32(static_cast<const std::int32_t*>(p)); }
   static std::uint16_t smallest_at_or_above(float threshold) noexcept {
     if constexpr (X::kIsBFloat) {
       const auto bits = __builtin_bit_cast(std::uint32_t, threshold);
@@ -241,11 +249,7 @@ inline void load_step(const QuantizeRowsArgs& q, const typename X::type* x, std:
   for (int v = 0; v < 4; ++v) {
     if constexpr (X::kIsBFloat) {
       const std::int64_t at = c + v / 2 * 2 * S::kLanes;
-      typename S::I words = S::load_i32(reinterpret_cast<const std::int32_t*>(x + at));
-      if constexpr (kMasked) {
-        words =
-            S::and_i(words, S::load_i32(reinterpret_cast<const std::int32_t*>(q.keep_mask + at)));
-      }
+      const typename S::I words = load_words<S, kMasked>(q, x, at);
       values[v] = v % 2 == 0 ? S::low_bf16(words) : S::high_bf16(words);
       if constexpr (kParity) values[v] = S::round_f16(values[v]);
     } else {
