@@ -4,6 +4,7 @@
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm_bf16.hpp"
 #include "cpu/micro/quantize_rows.hpp"
+#include "kernels/emulated_cuda.hpp"
 #include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
 
@@ -44,6 +45,7 @@ std::vector<const KernelTable*> kernel_sets() {
     if (isa.available) sets.push_back(&kernels_for(isa.name));
   }
   for (const KernelTable& table : kEmulated) sets.push_back(&table);
+  sets.push_back(&emulated_cuda);
   return sets;
 }
 

@@ -1,0 +1,107 @@
+#pragma once
+
+// The outliers of a call: flags of columns to an ascending list and its length, on the device and
+// without a word to the host. Each block makes the whole list by itself (it is a few KiB of flags),
+// then takes its part of the rows: codes of whole columns cleared, activations gathered.
+
+#include "cuda/float_elements.hpp"
+#include "cuda/outliers.hpp"
+
+namespace kvant {
+namespace {
+
+inline constexpr int kListThreads = 256;
+inline constexpr int kListRows = 32;      ///< rows of a block's step
+inline constexpr int kListWindow = 1024;  ///< entries of the list in shared memory at a time
+
+struct ListShared {
+  int counts[kListThreads];
+  int columns[kListWindow];
+};
+
+/// Sums over the threads before this one, and the total.
+KVANT_DEVICE int sum_before(int* counts, int mine, int* total) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  counts[thread] = mine;
+  for (int step = 1; step < kListThreads; step *= 2) {
+    device::block_barrier();
+    const int before = thread >= step ? counts[thread - step] : 0;
+    device::block_barrier();
+    counts[thread] += before;
+  }
+  device::block_barrier();
+  *total = counts[kListThreads - 1];
+  return counts[thread] - mine;
+}
+
+KVANT_DEVICE bool is_flagged(const ListOutliers& l, std::int64_t column) {
+  bool flagged = false;
+  for (std::int64_t task = 0; task < l.tasks; ++task) {
+    flagged |= l.flags[task * l.x.cols + column] != 0;
+  }
+  return flagged;
+}
+
+/// One entry of the list at one row.
+KVANT_DEVICE void take_out(const ListOutliers& l, std::int64_t j, std::int64_t column,
+                           std::int64_t row) {
+  if (l.whole_columns) {
+    static_cast<std::uint8_t*>(l.codes)[row * l.k_padded + column] =
+        l.format == CodeFormat::u8_offset ? std::uint8_t{128} : std::uint8_t{0};
+  }
+  if (j >= l.capacity) return;
+  const float value = load_float(l.x.data, l.x.dtype, row * l.x.stride + column);
+  l.outlier_x[j * l.x.rows + row] =
+      l.whole_columns || absolute(value) >= l.threshold ? value : 0.0f;
+}
+
+KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliers l) {
+  device::let_next_kernel_start();
+  device::wait_for_previous_kernel();
+  auto* const shared = reinterpret_cast<ListShared*>(device::shared_memory());
+  const auto thread = static_cast<int>(threadIdx.x);
+  // A thread's columns are neighbours, so that places in the list follow the threads.
+  const std::int64_t each = (l.x.cols + kListThreads - 1) / kListThreads;
+  const std::int64_t begin = thread * each < l.x.cols ? thread * each : l.x.cols;
+  const std::int64_t end = begin + each < l.x.cols ? begin + each : l.x.cols;
+  int mine = 0;
+  for (std::int64_t c = begin; c < end; ++c) mine += is_flagged(l, c) ? 1 : 0;
+  int total = 0;
+  const int first = sum_before(shared->counts, mine, &total);
+  if (blockIdx.x == 0 && thread == 0) *l.count = total;
+  for (int window = 0; window < total; window += kListWindow) {
+    device::block_barrier();
+    int at = first;
+    if (mine > 0) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        if (!is_flagged(l, c)) continue;
+        if (at >= window && at < window + kListWindow) {
+          shared->columns[at - window] = static_cast<int>(c);
+          if (blockIdx.x == 0) l.columns[at] = c;
+        }
+        ++at;
+      }
+    }
+    device::block_barrier();
+    const int entries = total - window < kListWindow ? total - window : kListWindow;
+    for (std::int64_t row0 = std::int64_t{blockIdx.x} * kListRows; row0 < l.x.rows;
+         row0 += std::int64_t{gridDim.x} * kListRows) {
+      const std::int64_t left = l.x.rows - row0;
+      const int rows = left < kListRows ? static_cast<int>(left) : kListRows;
+      for (int i = thread; i < entries * rows; i += kListThreads) {
+        take_out(l, window + i / rows, shared->columns[i / rows], row0 + i % rows);
+      }
+    }
+  }
+}
+
+inline void launch_list_outliers(const ListOutliers& l, void* queue) {
+  device::launch({.grid = {blocks_for(l.x.rows, kListRows, 264), 1, 1},
+                  .threads = kListThreads,
+                  .shared_bytes = sizeof(ListShared),
+                  .queue = queue},
+                 &list_outliers_kernel, l);
+}
+
+}  // namespace
+}  // namespace kvant
