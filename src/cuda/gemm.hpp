@@ -6,6 +6,8 @@
 #include "cuda/decode.hpp"
 #include "cuda/gemm_bf16.hpp"
 #include "cuda/gemm_mma.hpp"
+#include "cuda/gemm_wgmma.hpp"
+#include "cuda/stream_wgmma.hpp"
 
 namespace kvant {
 namespace {
@@ -55,12 +57,27 @@ inline bool fills(std::int64_t m, std::int64_t n, int tile_m, int tile_n, int pr
   return tiles * 3 >= std::int64_t{processors} * 2;
 }
 
+inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue) {
+  const std::int64_t m = g.args.m;
+  if (m <= 8) return launch_stream_wgmma<StreamTile<8, 8>>(g, processors, queue);
+  if (m <= 16) return launch_stream_wgmma<StreamTile<16, 8>>(g, processors, queue);
+  if (m <= 32) return launch_stream_wgmma<StreamTile<32, 6>>(g, processors, queue);
+  if (m <= 64) return launch_stream_wgmma<StreamTile<64, 6>>(g, processors, queue);
+  if (m <= 128) return launch_stream_wgmma<StreamTile<128, 4>>(g, processors, queue);
+  if (fills(m, g.args.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {
+    return launch_gemm_wgmma<LargeWgmmaTile>(g, processors, queue);
+  }
+  launch_gemm_wgmma<SmallWgmmaTile>(g, processors, queue);
+}
+
 inline void launch_gemm(const GemmArgs& args, const FoundOutliers& found, void* queue) {
   GemmLaunch g{ranged(args), found, 0};
   if (g.args.m <= 0 || g.args.n <= 0) return;
   const Epilogue& e = g.args.epilogue;
   g.y_vector = alignment_of(e.y, e.y_stride * dtype_bytes(e.y_dtype));
   const device::Properties device = device::properties();
+  if (device.major == 9 && g.args.k_padded > 0)
+    return launch_gemm_hopper(g, device.processors, queue);
   if (g.args.m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);
   if (fills(g.args.m, g.args.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN, device.processors)) {
     return launch_gemm_mma<LargeMmaTile>(g, queue);

@@ -1,0 +1,224 @@
+#pragma once
+
+// The int8 product of few rows on Hopper (sm_90a): the weights stream past once, 64 outputs a
+// block, and are the rows of a wgmma; the activations, a multiple of 8 rows, are its columns. Where
+// there are fewer blocks than processors want, the blocks of a cluster share K and add their sums
+// through each other's shared memory. One thread feeds the ring; its first weights come before the
+// kernel in front has made the activations.
+
+#include "cuda/epilogue.hpp"
+#include "cuda/wgmma_ring.hpp"
+
+namespace kvant {
+namespace {
+
+template <int kTokenRows, int kStageCount>
+struct StreamTile {
+  static constexpr int kTokens = kTokenRows, kOutputs = 64;
+  static constexpr int kThreads = 128 + 32;
+  static constexpr int kBytesW = kOutputs * kSliceBytes, kBytesX = kTokens * kSliceBytes;
+  static constexpr int kStageBytes = kBytesW + kBytesX;
+  using RingOf = Ring<kStageCount, kStageBytes>;
+  static constexpr int kFeatures = 16;
+  static constexpr int kFeatureBytes = kFeatures * (kOutputs + kTokens) * 4;
+  static constexpr int kSharedBytes = RingOf::kDataBytes + kFeatureBytes + RingOf::kBarrierBytes;
+  /// Words from one row of activations to the next in the partial sums: no bank twice.
+  static constexpr int kSumStride = kOutputs + 4;
+  static_assert(kTokens * kSumStride * 4 <= RingOf::kDataBytes);
+};
+
+/// The slices of K of one block of a cluster.
+struct StreamWork {
+  int begin, end;
+
+  KVANT_DEVICE static StreamWork of(const GemmArgs& g, int rank, int split) {
+    const auto slices = static_cast<int>(g.k_padded / kSliceBytes);
+    return {slices * rank / split, slices * (rank + 1) / split};
+  }
+};
+
+template <class Tile>
+KVANT_DEVICE void feed_stream(const typename Tile::RingOf& ring, const device::TensorMap& map_w,
+                              const device::TensorMap& map_x, StreamWork work, int n0) {
+  const int uses = work.end - work.begin;
+  const auto load_w = [&](int use) {
+    device::barrier_arrive_expect(ring.full(use), Tile::kStageBytes);
+    device::tensor_load(ring.stage(use), map_w, ring.full(use), (work.begin + use) * kSliceBytes,
+                        n0);
+  };
+  const auto load_x = [&](int use) {
+    device::tensor_load(ring.stage(use) + Tile::kBytesW, map_x, ring.full(use),
+                        (work.begin + use) * kSliceBytes, 0);
+  };
+  const int ahead = uses < Tile::RingOf::kStages ? uses : Tile::RingOf::kStages;
+  for (int use = 0; use < ahead; ++use) load_w(use);
+  device::wait_for_previous_kernel();
+  for (int use = 0; use < ahead; ++use) load_x(use);
+  for (int use = ahead; use < uses; ++use) {
+    ring.wait_empty(use);
+    load_w(use);
+    load_x(use);
+  }
+}
+
+/// Features [first, first + count) into shared memory: x [count][tokens], then w [count][outputs].
+template <class Tile>
+KVANT_DEVICE void stage_stream_features(const GemmLaunch& launch, std::int64_t n0,
+                                        std::int64_t first, int count, float* features) {
+  float* const weights = features + Tile::kFeatures * Tile::kTokens;
+  for (int i = static_cast<int>(threadIdx.x); i < count * Tile::kTokens; i += 128) {
+    const int m = i % Tile::kTokens;
+    features[i] =
+        m < launch.args.m ? feature_activation(launch, first + i / Tile::kTokens, m) : 0.0f;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < count * Tile::kOutputs; i += 128) {
+    const std::int64_t n = n0 + i % Tile::kOutputs;
+    weights[i] = n < launch.args.n ? feature_weight(launch, first + i / Tile::kOutputs, n) : 0.0f;
+  }
+}
+
+/// The sums of rows [begin, end) over all blocks of the cluster, through the epilogue to y.
+template <class Tile>
+KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int begin, int end,
+                                int split, std::int64_t count, float* features) {
+  constexpr int kRows = 8;  // of a thread's step
+  const GemmArgs& g = launch.args;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int output = thread % Tile::kOutputs;
+  const std::int64_t n = n0 + output;
+  const std::uint32_t own = device::shared_address(device::shared_memory());
+  const float* const weights = features + Tile::kFeatures * Tile::kTokens;
+  for (int m0 = begin; m0 < end; m0 += 2 * kRows) {
+    const int m_first = m0 + thread / Tile::kOutputs;  // then every other row
+    float outliers[kRows] = {};
+    for (std::int64_t first = 0; first < count; first += Tile::kFeatures) {
+      const std::int64_t left = count - first;
+      const int piece = left < Tile::kFeatures ? static_cast<int>(left) : Tile::kFeatures;
+      if (count > Tile::kFeatures) {  // otherwise they are there
+        device::named_barrier(1, 128);
+        stage_stream_features<Tile>(launch, n0, first, piece, features);
+        device::named_barrier(1, 128);
+      }
+      for (int f = 0; f < piece; ++f) {
+        const float w = weights[f * Tile::kOutputs + output];
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+          const int m = m_first + 2 * i < Tile::kTokens ? m_first + 2 * i : 0;
+          outliers[i] = device::fused_multiply_add(features[f * Tile::kTokens + m], w, outliers[i]);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int m = m_first + 2 * i;
+      if (m >= end || n >= g.n) continue;
+      const std::uint32_t at =
+          own + static_cast<std::uint32_t>((m * Tile::kSumStride + output) * 4);
+      std::uint32_t sum = 0;
+      for (int rank = 0; rank < split; ++rank) {
+        sum += device::load_cluster(device::address_in_cluster(at, rank));
+      }
+      store_result(g.epilogue, m, n, static_cast<std::int32_t>(sum), count > 0, outliers[i]);
+    }
+  }
+}
+
+template <class Tile>
+KVANT_DEVICE void multiply_stream(const typename Tile::RingOf& ring, StreamWork work,
+                                  std::int32_t* partial) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  std::int32_t sums[Tile::kTokens / 2];
+#pragma unroll
+  for (int i = 0; i < Tile::kTokens / 2; ++i) sums[i] = 0;
+  const int uses = work.end - work.begin;
+  for (int use = 0; use < uses; ++use) {
+    ring.wait_full(use);
+    const std::uint64_t w = device::wgmma_operand(ring.stage(use));
+    const std::uint64_t x = device::wgmma_operand(ring.stage(use) + Tile::kBytesW);
+    device::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kSliceBytes / 32; ++step) {
+      const auto along = static_cast<std::uint64_t>(step * 2);
+      device::wgmma_s8(sums, w + along, x + along, 1);
+    }
+    device::wgmma_commit();
+    device::wgmma_wait<1>();
+    if (use > 0 && thread == 0) device::barrier_arrive(ring.empty(use - 1));
+  }
+  device::wgmma_wait<0>();
+  // The ring is empty now, and every copy into it has been waited for.
+  const int row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < Tile::kTokens / 2; ++i) {
+    const int output = row + i / 2 % 2 * 8, m = column + i / 4 * 8 + i % 2;
+    partial[m * Tile::kSumStride + output] = sums[i];
+  }
+}
+
+template <class Tile>
+KVANT_KERNEL(Tile::kThreads, 1)
+stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT device::TensorMap map_x,
+                    KVANT_CONSTANT GemmLaunch launch, int split) {
+  const GemmArgs& g = launch.args;
+  unsigned char* const shared = device::shared_memory();
+  float* const features = reinterpret_cast<float*>(shared + Tile::RingOf::kDataBytes);
+  const std::uint32_t address = device::shared_address(shared);
+  const typename Tile::RingOf ring{
+      address,
+      address + static_cast<std::uint32_t>(Tile::RingOf::kDataBytes + Tile::kFeatureBytes)};
+  const int rank = split == 1 ? 0 : device::cluster_rank();
+  const std::int64_t n0 = std::int64_t{blockIdx.x} / split * Tile::kOutputs;
+  const StreamWork work = StreamWork::of(g, rank, split);
+  if (threadIdx.x == 128) ring.init(1);
+  device::block_barrier();
+  device::let_next_kernel_start();
+  std::int64_t count = 0;
+  if (threadIdx.x == 128) {
+    feed_stream<Tile>(ring, map_w, map_x, work, static_cast<int>(n0));
+  } else if (threadIdx.x < 128) {
+    device::wait_for_previous_kernel();
+    count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
+    if (count > 0 && count <= Tile::kFeatures) {  // while the weights come
+      stage_stream_features<Tile>(launch, n0, 0, static_cast<int>(count), features);
+    }
+    multiply_stream<Tile>(ring, work, reinterpret_cast<std::int32_t*>(shared));
+  }
+  if (split > 1) {
+    device::cluster_barrier();
+  } else {
+    device::block_barrier();
+  }
+  if (threadIdx.x < 128) {
+    const auto m = static_cast<int>(g.m);
+    finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count,
+                        features);
+  }
+  if (split > 1) device::cluster_barrier();  // nobody leaves while another reads its sums
+}
+
+/// Blocks of a cluster that share K: enough that each processor has some two blocks, as long as
+/// each has something to do.
+inline int stream_split(std::int64_t tiles, std::int64_t slices, int processors) noexcept {
+  int split = 1;
+  while (split < 8 && tiles * split * 4 <= std::int64_t{processors} * 6 && slices >= split * 8) {
+    split *= 2;
+  }
+  return split;
+}
+
+template <class Tile>
+void launch_stream_wgmma(const GemmLaunch& g, int processors, void* queue) {
+  const std::int64_t tiles = (g.args.n + Tile::kOutputs - 1) / Tile::kOutputs;
+  const int split = stream_split(tiles, g.args.k_padded / kSliceBytes, processors);
+  device::launch({.grid = {static_cast<int>(tiles * split), 1, 1},
+                  .threads = Tile::kThreads,
+                  .shared_bytes = Tile::kSharedBytes,
+                  .cluster = split,
+                  .queue = queue},
+                 &stream_wgmma_kernel<Tile>,
+                 device::tensor_map(g.args.b, g.args.k_padded, g.args.n, Tile::kOutputs),
+                 device::tensor_map(g.args.a, g.args.k_padded, g.args.m, Tile::kTokens), g, split);
+}
+
+}  // namespace
+}  // namespace kvant
