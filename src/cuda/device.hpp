@@ -14,6 +14,7 @@
 #endif
 
 namespace kvant::device {
+namespace {
 
 /// Rows of 128 bytes of K, swizzled as the tensor copy engine writes them: what wgmma reads its
 /// operands through. Sixteen bytes count one, so 32 bytes further along K is + 2.
@@ -27,4 +28,5 @@ KVANT_DEVICE float bfloat_to_float(std::uint16_t bits) {
   return bits_float(static_cast<std::uint32_t>(bits) << 16);
 }
 
+}  // namespace
 }  // namespace kvant::device

@@ -70,12 +70,13 @@ inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue)
   launch_gemm_wgmma<SmallWgmmaTile>(g, processors, queue);
 }
 
-inline void launch_gemm(const GemmArgs& args, const FoundOutliers& found, void* queue) {
+/// @param device  what the kernels are chosen for: this one's, or that of an older one
+inline void launch_gemm(const GemmArgs& args, const FoundOutliers& found,
+                        const device::Properties& device, void* queue) {
   GemmLaunch g{ranged(args), found, 0};
   if (g.args.m <= 0 || g.args.n <= 0) return;
   const Epilogue& e = g.args.epilogue;
   g.y_vector = alignment_of(e.y, e.y_stride * dtype_bytes(e.y_dtype));
-  const device::Properties device = device::properties();
   if (device.major == 9 && g.args.k_padded > 0)
     return launch_gemm_hopper(g, device.processors, queue);
   if (g.args.m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);

@@ -14,6 +14,8 @@
 namespace kvant {
 namespace {
 
+/// @tparam kMajor  choose kernels as for a device of this compute capability; 0: as it is
+template <int kMajor>
 constexpr KernelTable cuda_kernels(const char* name) {
   return {
       .name = name,
@@ -26,7 +28,12 @@ constexpr KernelTable cuda_kernels(const char* name) {
       .quantize = [](const QuantizeArgs& a) noexcept { launch_quantize(a, nullptr); },
       .dequantize = [](const DequantizeArgs& a) noexcept { launch_dequantize(a, nullptr); },
       .convert = [](const ConvertArgs& a) noexcept { launch_convert(a, nullptr); },
-      .gemm = [](const GemmArgs& a) noexcept { launch_gemm(a, {}, nullptr); },
+      .gemm =
+          [](const GemmArgs& a) noexcept {
+            device::Properties device = device::properties();
+            if (kMajor != 0) device.major = kMajor;
+            launch_gemm(a, {}, device, nullptr);
+          },
       .gather_columns = [](const GemmArgs& a,
                            float* w) noexcept { launch_gather_columns(a, w, nullptr); },
       .half = {.layout = {.nr = 1, .kr = 1, .k_pad = 64},

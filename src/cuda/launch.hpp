@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 namespace kvant::device {
+inline namespace hardware {  // not the emulation's functions, should both be in one program
 
 using TensorMap = CUtensorMap;
 
@@ -18,7 +19,7 @@ struct Index3 {
 };
 
 struct Launch {
-  Index3 grid;
+  Index3 grid = {};
   int threads = 32;
   int shared_bytes = 0;
   int cluster = 1;  ///< blocks along x that run together (sm_90)
@@ -96,4 +97,5 @@ inline TensorMap tensor_map(const void* data, std::int64_t width, std::int64_t h
   return map;
 }
 
+}  // namespace hardware
 }  // namespace kvant::device

@@ -14,6 +14,7 @@
 #define KVANT_CONSTANT const __grid_constant__
 
 namespace kvant::device {
+inline namespace hardware {
 
 /// The block's dynamic shared memory, 1024-byte aligned (the swizzle of TMA and wgmma repeats
 /// there).
@@ -149,4 +150,5 @@ KVANT_DEVICE void let_next_kernel_start() {
 #endif
 }
 
+}  // namespace hardware
 }  // namespace kvant::device

@@ -15,6 +15,7 @@
 #endif
 
 namespace kvant::device {
+inline namespace hardware {
 
 KVANT_DEVICE void barrier_init(std::uint32_t barrier, int arrivals) {
   KVANT_SM90A(asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(arrivals)
@@ -121,4 +122,5 @@ KVANT_DEVICE void fewer_registers() {
 
 #include "cuda/wgmma_ptx.inc"
 
+}  // namespace hardware
 }  // namespace kvant::device

@@ -4,6 +4,6 @@
 
 namespace kvant::test {
 
-constinit const KernelTable emulated_cuda = cuda_kernels("emulated cuda");
+constinit const KernelTable emulated_cuda = cuda_kernels<0>("emulated cuda");
 
 }  // namespace kvant::test

@@ -46,7 +46,7 @@ struct Settings {
 extern Settings settings;
 
 struct LaunchShape {
-  Index3 grid;
+  Index3 grid = {};
   int threads;
   int shared_bytes;
   int cluster;  ///< blocks along x that run together
@@ -116,6 +116,7 @@ void wgmma_fence();
 
 // The functions of src/cuda/ptx_sm80.hpp, ...
 namespace kvant::device {
+inline namespace emulation {
 
 inline unsigned char* shared_memory() {
   return emulated::shared_memory();
@@ -271,7 +272,7 @@ inline void wgmma_s8(std::int32_t (&d)[kSums], std::uint64_t a, std::uint64_t b,
 
 // The host's side (src/cuda/launch.hpp has nvcc's).
 struct Launch {
-  Index3 grid;
+  Index3 grid = {};
   int threads = 32;
   int shared_bytes = 0;
   int cluster = 1;
@@ -294,4 +295,5 @@ inline TensorMap tensor_map(const void* data, std::int64_t width, std::int64_t h
   return {static_cast<const unsigned char*>(data), width, height, width, 128, box_height};
 }
 
+}  // namespace emulation
 }  // namespace kvant::device
