@@ -72,11 +72,31 @@ KVANT_KERNEL(kElementThreads, 4) dequantize_kernel(KVANT_CONSTANT DequantizeArgs
   }
 }
 
+/// A NaN keeps its sign and the top of its payload, as on the host; the instructions would not.
+KVANT_DEVICE float widened_nan(std::uint16_t bits, DType dtype) {
+  if (dtype == DType::bfloat16) return device::bfloat_to_float(bits);
+  return device::bits_float((bits & 0x8000u) << 16 | kInfinityBits | (bits & 0x3FFu) << 13);
+}
+KVANT_DEVICE std::uint16_t narrowed_nan(float value, DType dtype) {
+  const std::uint32_t bits = device::float_bits(value);
+  if (dtype == DType::bfloat16) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);
+  return static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | 0x7E00u | (bits >> 13 & 0x3FFu));
+}
+
 KVANT_KERNEL(kElementThreads, 4) convert_kernel(KVANT_CONSTANT ConvertArgs a) {
   device::let_next_kernel_start();
   device::wait_for_previous_kernel();
   for (std::int64_t i = first_element(); i < a.count; i += element_step()) {
-    store_float(a.y, a.y_dtype, i, load_float(a.x, a.x_dtype, i));
+    float value = load_float(a.x, a.x_dtype, i);
+    const bool nan = is_nan(value);
+    if (nan && a.x_dtype != DType::float32) {
+      value = widened_nan(static_cast<const std::uint16_t*>(a.x)[i], a.x_dtype);
+    }
+    if (nan && a.y_dtype != DType::float32) {
+      static_cast<std::uint16_t*>(a.y)[i] = narrowed_nan(value, a.y_dtype);
+    } else {
+      store_float(a.y, a.y_dtype, i, value);
+    }
   }
 }
 
