@@ -95,11 +95,12 @@ inline void launch_half_gemm(HalfGemmArgs g, void* queue) {
   g.m = g.block_end - g.block_begin;
   g.n = g.panel_end - g.panel_begin;
   if (g.m <= 0 || g.n <= 0) return;
+  const int y_vector = alignment_of(g.y, g.y_stride * dtype_bytes(g.y_dtype));
   if (fills(g.m, g.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
             device::properties().processors)) {
-    return launch_gemm_bf16<LargeMmaTile>(g, queue);
+    return launch_gemm_bf16<LargeMmaTile>(g, y_vector, queue);
   }
-  launch_gemm_bf16<SmallMmaTile>(g, queue);
+  launch_gemm_bf16<SmallMmaTile>(g, y_vector, queue);
 }
 
 }  // namespace

@@ -2,17 +2,15 @@
 
 // The bfloat16 GEMM by mma.sync: y = narrow(a b^T + bias).
 
-#include "cuda/float_elements.hpp"
-#include "cuda/mma_tile.hpp"
+#include "cuda/mma_panel.hpp"
 #include "cuda/tile_order.hpp"
-#include "kvant/kernel_table.hpp"
 
 namespace kvant {
 namespace {
 
 template <class Tile>
 KVANT_KERNEL(Tile::kThreads, 1)
-gemm_bf16_kernel(KVANT_CONSTANT HalfGemmArgs g) {
+gemm_bf16_kernel(KVANT_CONSTANT HalfGemmArgs g, int y_vector) {
   const auto tiles_m = static_cast<int>((g.m + Tile::kBlockM - 1) / Tile::kBlockM);
   const auto tiles_n = static_cast<int>((g.n + Tile::kBlockN - 1) / Tile::kBlockN);
   const TileAt tile = tile_at(static_cast<int>(blockIdx.x), tiles_m, tiles_n);
@@ -26,32 +24,44 @@ gemm_bf16_kernel(KVANT_CONSTANT HalfGemmArgs g) {
                                        reinterpret_cast<const unsigned char*>(g.b) + n0 * row_bytes,
                                        row_bytes, rows_of_tile(g.m, m0, Tile::kBlockM),
                                        rows_of_tile(g.n, n0, Tile::kBlockN), sums);
-#pragma unroll
+  using Panel = MmaPanel<Tile>;
+  using Cut = typename Panel::Cut;
+  auto* const panel = reinterpret_cast<float*>(device::shared_memory());
+  const int vector = static_cast<int>(threadIdx.x) % Cut::kVectors;
+  const int row0 = static_cast<int>(threadIdx.x) / Cut::kVectors;
+  const std::int64_t n = n0 + vector * 4;
+  const int there = rows_of_tile(g.n, n, 4);
+#pragma unroll 1
   for (int i = 0; i < Tile::kTilesM; ++i) {
+    device::block_barrier();
+    Panel::put(i, sums, panel);
+    device::block_barrier();
+#pragma unroll 1
+    for (int p = row0; p < Panel::kRows; p += Cut::kRowStep) {
+      const std::int64_t m = m0 + Panel::row(i, p);
+      if (m >= g.m || there <= 0) continue;
+      const Floats values = *reinterpret_cast<const Floats*>(panel + p * Cut::kStride + vector * 4);
+      std::uint32_t bits[4];
 #pragma unroll
-    for (int t = 0; t < Tile::kTilesN; ++t) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const std::int64_t m = m0 + Tile::first_row() + i * 16 + e / 2 * 8;
-        const std::int64_t n = n0 + Tile::first_column() + t * 8 + e % 2;
-        if (m >= g.m || n >= g.n) continue;
-        float value = sums[i][t][e];
-        if (g.bias != nullptr) value = device::add(value, g.bias[n]);
-        store_float(g.y, g.y_dtype, m * g.y_stride + n, value);
+      for (int c = 0; c < 4; ++c) {
+        const bool has_bias = g.bias != nullptr && c < there;
+        bits[c] =
+            device::float_bits(has_bias ? device::add(values.v[c], g.bias[n + c]) : values.v[c]);
       }
+      store_four(g.y, g.y_dtype, m * g.y_stride + n, there, y_vector, bits);
     }
   }
 }
 
 template <class Tile>
-void launch_gemm_bf16(const HalfGemmArgs& g, void* queue) {
+void launch_gemm_bf16(const HalfGemmArgs& g, int y_vector, void* queue) {
   const std::int64_t tiles_m = (g.m + Tile::kBlockM - 1) / Tile::kBlockM;
   const std::int64_t tiles_n = (g.n + Tile::kBlockN - 1) / Tile::kBlockN;
   device::launch({.grid = {static_cast<int>(tiles_m * tiles_n), 1, 1},
                   .threads = Tile::kThreads,
                   .shared_bytes = Tile::kSharedBytes,
                   .queue = queue},
-                 &gemm_bf16_kernel<Tile>, g);
+                 &gemm_bf16_kernel<Tile>, g, y_vector);
 }
 
 }  // namespace

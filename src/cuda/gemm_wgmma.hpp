@@ -5,14 +5,14 @@
 // below the other and share their columns of B: each loads half and sends it to both. Blocks stay
 // for as many tiles as there are; the next tile's slices come during the epilogue.
 
-#include "cuda/fragments.hpp"
+#include "cuda/panel.hpp"
 #include "cuda/tile_order.hpp"
 #include "cuda/wgmma_ring.hpp"
 
 namespace kvant {
 namespace {
 
-template <int kN, int kStageCount, int kClusterBlocks>
+template <int kN, int kStageCount, int kClusterBlocks, int kFeatureCount>
 struct WgmmaTile {
   static constexpr int kBlockM = 128, kBlockN = kN;
   static constexpr int kCluster = kClusterBlocks;
@@ -20,9 +20,17 @@ struct WgmmaTile {
   static constexpr int kBytesA = kBlockM * kSliceBytes, kBytesB = kBlockN * kSliceBytes;
   static constexpr int kStageBytes = kBytesA + kBytesB;
   using RingOf = Ring<kStageCount, kStageBytes>;
-  static constexpr int kFeatures = 16;  ///< staged at a time
-  static constexpr int kFeatureBytes = kFeatures * (kBlockM + kBlockN) * 4;
-  static constexpr int kSharedBytes = RingOf::kDataBytes + kFeatureBytes + RingOf::kBarrierBytes;
+  /// The sums of a warpgroup leave in panels of 32 columns, which are 16 registers.
+  static constexpr int kPanelColumns = 32, kPanelSums = 16;
+  using Cut = PanelCut<128, 64, kPanelColumns>;
+  static constexpr int kFeatures = kFeatureCount;  ///< outlier features staged at a time
+  // In shared memory: the ring, the warpgroups' panels, x of features, w of features, barriers.
+  static constexpr int kPanels = RingOf::kDataBytes;
+  static constexpr int kFeatureX = kPanels + 2 * Cut::kBytes;
+  static constexpr int kFeatureW = kFeatureX + kFeatures * kBlockM * 4;
+  static constexpr int kBarriers = kFeatureW + kFeatures * kBlockN * 4;
+  static constexpr int kSharedBytes = kBarriers + RingOf::kBarrierBytes;
+  static_assert(kSharedBytes <= 227 << 10);
 };
 
 /// The tiles of one block, and the slices of K of each.
@@ -83,56 +91,81 @@ KVANT_DEVICE void feed_tiles(const typename Tile::RingOf& ring, const device::Te
   }
 }
 
-/// A tile's sums through the epilogue: the 256 threads of both warpgroups.
-/// @param m0, n0  the block's tile  @param features  x [count][rows], then w [count][columns]
+/// Registers [kPanelSums * panel, ...) of a warpgroup into its panel, with the panel's number known
+/// at run time and the registers' when compiling.
+template <class Tile>
+KVANT_DEVICE void put_panel(int panel, const std::int32_t (&sums)[Tile::kBlockN / 2],
+                            std::int32_t* to) {
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  to += (thread / 32 * 16 + thread % 32 / 4) * Tile::Cut::kStride + thread % 4 * 2;
+#pragma unroll
+  for (int p = 0; p < Tile::kBlockN / Tile::kPanelColumns; ++p) {
+    if (p != panel) continue;
+#pragma unroll
+    for (int i = 0; i < Tile::kPanelSums; i += 2) {
+      *reinterpret_cast<HalfWords*>(to + i / 2 % 2 * 8 * Tile::Cut::kStride + i / 4 * 8) = {
+          {static_cast<std::uint32_t>(sums[p * Tile::kPanelSums + i]),
+           static_cast<std::uint32_t>(sums[p * Tile::kPanelSums + i + 1])}};
+    }
+  }
+}
+
+/// A tile's sums through the epilogue, by both warpgroups, which wait for each other only where
+/// there are outlier features.
+/// @param m0, n0  the block's tile
 template <class Tile>
 KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, std::int64_t n0,
-                                    const std::int32_t (&sums)[Tile::kBlockN / 2],
-                                    float* features) {
-  const GemmArgs& g = launch.args;
-  const int thread = static_cast<int>(threadIdx.x) - 128;
-  const int row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
-  float* const weights = features + Tile::kFeatures * Tile::kBlockM;
-  const std::int64_t count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
-  // All columns at once where one piece holds the features, else those of one group.
-  const auto stage = [&](std::int64_t first, int piece, int from, int columns) {
-    device::named_barrier(1, 256);
-    for (int i = thread; i < piece * Tile::kBlockM; i += 256) {
-      const std::int64_t m = m0 + i % Tile::kBlockM;
-      features[i] = m < g.m ? feature_activation(launch, first + i / Tile::kBlockM, m) : 0.0f;
-    }
-    for (int i = thread; i < piece * columns; i += 256) {
-      const int at = from + i % columns;
-      weights[i / columns * Tile::kBlockN + at] =
-          n0 + at < g.n ? feature_weight(launch, first + i / columns, n0 + at) : 0.0f;
-    }
-    device::named_barrier(1, 256);
-  };
+                                    const std::int32_t (&sums)[Tile::kBlockN / 2]) {
+  using Cut = typename Tile::Cut;
+  constexpr int kRows = Cut::kThreadRows;
+  const int half = static_cast<int>(threadIdx.x) / 128 - 1;
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  unsigned char* const shared = device::shared_memory();
+  auto* const panel = reinterpret_cast<std::int32_t*>(shared + Tile::kPanels + half * Cut::kBytes);
+  auto* const xs = reinterpret_cast<float*>(shared + Tile::kFeatureX);
+  auto* const ws = reinterpret_cast<float*>(shared + Tile::kFeatureW);
+  const int vector = thread % Cut::kVectors;
+  int rows[kRows];  // of the tile
 #pragma unroll
-  for (int group = 0; group < Tile::kBlockN / 32; ++group) {
-    float found[4][4] = {};
+  for (int r = 0; r < kRows; ++r) rows[r] = half * 64 + thread / Cut::kVectors + r * Cut::kRowStep;
+  const bool sums_only = launch.args.epilogue.y_dtype == DType::int32;
+  const std::int64_t count = sums_only ? 0 : count_of_features(launch);
+#pragma unroll 1
+  for (int p = 0; p < Tile::kBlockN / Tile::kPanelColumns; ++p) {
+    const std::int64_t n = n0 + p * Tile::kPanelColumns + vector * 4;
+    const FourColumns columns = FourColumns::load(launch.args, n);
+    put_panel<Tile>(p, sums, panel);
+    float outliers[kRows][4] = {};
     for (std::int64_t first = 0; first < count; first += Tile::kFeatures) {
       const std::int64_t left = count - first;
       const int piece = left < Tile::kFeatures ? static_cast<int>(left) : Tile::kFeatures;
-      if (count > Tile::kFeatures) {
-        stage(first, piece, group * 32, 32);
-      } else if (group == 0) {
-        stage(first, piece, 0, Tile::kBlockN);
+      const bool all = count <= Tile::kFeatures;  // then the whole tile's at once
+      if (!all || p == 0) {
+        const int from = all ? 0 : p * Tile::kPanelColumns;
+        device::named_barrier(1, 256);
+        stage_features<256>(launch, static_cast<int>(threadIdx.x) - 128, first, piece, xs,
+                            Tile::kBlockM, m0, Tile::kBlockM, ws + from, Tile::kBlockN, n0 + from,
+                            all ? Tile::kBlockN : Tile::kPanelColumns);
+        device::named_barrier(1, 256);
       }
-      add_features(found, features + row, Tile::kBlockM, weights + column + group * 32,
+      add_features(outliers, xs, Tile::kBlockM, rows, ws + p * Tile::kPanelColumns + vector * 4,
                    Tile::kBlockN, piece);
     }
-    std::int32_t acc[4][4];
+    device::named_barrier(2 + half, 128);
 #pragma unroll
-    for (int i = 0; i < 16; ++i) acc[i / 4][i % 4] = sums[group * 16 + i];
-    store_fragments(g, launch.y_vector, m0 + row, n0 + column + group * 32, acc, found, count > 0);
+    for (int r = 0; r < kRows; ++r) {
+      std::int32_t acc[4];
+      load_four(panel + (rows[r] - half * 64) * Cut::kStride + vector * 4, acc);
+      finish_four(launch, m0 + rows[r], n, columns, acc, count > 0, outliers[r]);
+    }
+    device::named_barrier(2 + half, 128);
   }
 }
 
 /// Multiplies what comes through the ring: one warpgroup, the rows of its half of the tile.
 template <class Tile>
 KVANT_DEVICE void multiply_tiles(const typename Tile::RingOf& ring, const GemmLaunch& launch,
-                                 const WgmmaWork& work, int rank, float* features) {
+                                 const WgmmaWork& work, int rank) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const int half = static_cast<int>(threadIdx.x) / 128 - 1;
   const int clusters = static_cast<int>(gridDim.x) / Tile::kCluster;
@@ -171,7 +204,7 @@ KVANT_DEVICE void multiply_tiles(const typename Tile::RingOf& ring, const GemmLa
     release(use - 1);
     const TileAt tile = tile_at(index, work.tiles_m, work.tiles_n);
     finish_wgmma_tile<Tile>(launch, (std::int64_t{tile.m} * Tile::kCluster + rank) * Tile::kBlockM,
-                            std::int64_t{tile.n} * Tile::kBlockN, sums, features);
+                            std::int64_t{tile.n} * Tile::kBlockN, sums);
   }
 }
 
@@ -179,12 +212,8 @@ template <class Tile>
 KVANT_KERNEL(Tile::kThreads, 1)
 gemm_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_a, KVANT_CONSTANT device::TensorMap map_b,
                   KVANT_CONSTANT GemmLaunch launch) {
-  unsigned char* const shared = device::shared_memory();
-  float* const features = reinterpret_cast<float*>(shared + Tile::RingOf::kDataBytes);
-  const std::uint32_t address = device::shared_address(shared);
-  const typename Tile::RingOf ring{
-      address,
-      address + static_cast<std::uint32_t>(Tile::RingOf::kDataBytes + Tile::kFeatureBytes)};
+  const std::uint32_t shared = device::shared_address(device::shared_memory());
+  const typename Tile::RingOf ring{shared, shared + Tile::kBarriers};
   const int rank = Tile::kCluster == 1 ? 0 : device::cluster_rank();
   const WgmmaWork work = WgmmaWork::of<Tile>(launch.args);
   if (threadIdx.x == 0) ring.init(2 * Tile::kCluster);
@@ -200,15 +229,15 @@ gemm_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_a, KVANT_CONSTANT device:
   } else {
     device::more_registers<232>();
     device::wait_for_previous_kernel();
-    multiply_tiles<Tile>(ring, launch, work, rank, features);
+    multiply_tiles<Tile>(ring, launch, work, rank);
   }
   // Nobody leaves while the other sends to it.
   if constexpr (Tile::kCluster > 1) device::cluster_barrier();
 }
 
 // Blocks of 128 rows: the large ones in pairs.
-using LargeWgmmaTile = WgmmaTile<256, 4, 2>;
-using SmallWgmmaTile = WgmmaTile<128, 5, 1>;
+using LargeWgmmaTile = WgmmaTile<256, 4, 2, 8>;
+using SmallWgmmaTile = WgmmaTile<128, 5, 1, 16>;
 
 template <class Tile>
 void launch_gemm_wgmma(const GemmLaunch& g, int processors, void* queue) {

@@ -91,13 +91,14 @@ KVANT_DEVICE void barrier_arrive_in_cluster(std::uint32_t barrier) {
       asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(barrier)
                    : "memory"));
 }
-KVANT_DEVICE std::uint32_t load_cluster(std::uint32_t address) {
-  std::uint32_t value = 0;
-  KVANT_SM90A(asm volatile("ld.shared::cluster.u32 %0, [%1];\n"
-                           : "=r"(value)
+/// 16 bytes of another block's shared memory.
+KVANT_DEVICE Words4 load_cluster(std::uint32_t address) {
+  Words4 v = {};
+  KVANT_SM90A(asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+                           : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
                            : "r"(address)
                            : "memory"));
-  return value;
+  return v;
 }
 
 /// Orders what the threads did with an accumulator before the products that follow.

@@ -6,7 +6,7 @@
 // through each other's shared memory. One thread feeds the ring; its first weights come before the
 // kernel in front has made the activations.
 
-#include "cuda/epilogue.hpp"
+#include "cuda/panel.hpp"
 #include "cuda/wgmma_ring.hpp"
 
 namespace kvant {
@@ -19,12 +19,16 @@ struct StreamTile {
   static constexpr int kBytesW = kOutputs * kSliceBytes, kBytesX = kTokens * kSliceBytes;
   static constexpr int kStageBytes = kBytesW + kBytesX;
   using RingOf = Ring<kStageCount, kStageBytes>;
-  static constexpr int kFeatures = 16;
-  static constexpr int kFeatureBytes = kFeatures * (kOutputs + kTokens) * 4;
-  static constexpr int kSharedBytes = RingOf::kDataBytes + kFeatureBytes + RingOf::kBarrierBytes;
-  /// Words from one row of activations to the next in the partial sums: no bank twice.
-  static constexpr int kSumStride = kOutputs + 4;
-  static_assert(kTokens * kSumStride * 4 <= RingOf::kDataBytes);
+  // The sums leave in one panel, rows of activations by outputs, where the ring was.
+  static constexpr int kThreadRows = kTokens < 32 ? kTokens / 8 : 4;
+  using Cut = PanelCut<128, kThreadRows * 8, kOutputs>;
+  static constexpr int kFeatures = 16;  ///< outlier features staged at a time
+  // In shared memory: the ring, x of features, w of features, barriers.
+  static constexpr int kFeatureX = RingOf::kDataBytes;
+  static constexpr int kFeatureW = kFeatureX + kFeatures * kTokens * 4;
+  static constexpr int kBarriers = kFeatureW + kFeatures * kOutputs * 4;
+  static constexpr int kSharedBytes = kBarriers + RingOf::kBarrierBytes;
+  static_assert(kTokens * Cut::kStride * 4 <= RingOf::kDataBytes);
 };
 
 /// The slices of K of one block of a cluster.
@@ -61,64 +65,62 @@ KVANT_DEVICE void feed_stream(const typename Tile::RingOf& ring, const device::T
   }
 }
 
-/// Features [first, first + count) into shared memory: x [count][tokens], then w [count][outputs].
+/// Outlier features [first, first + count) into shared memory.
 template <class Tile>
 KVANT_DEVICE void stage_stream_features(const GemmLaunch& launch, std::int64_t n0,
-                                        std::int64_t first, int count, float* features) {
-  float* const weights = features + Tile::kFeatures * Tile::kTokens;
-  for (int i = static_cast<int>(threadIdx.x); i < count * Tile::kTokens; i += 128) {
-    const int m = i % Tile::kTokens;
-    features[i] =
-        m < launch.args.m ? feature_activation(launch, first + i / Tile::kTokens, m) : 0.0f;
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < count * Tile::kOutputs; i += 128) {
-    const std::int64_t n = n0 + i % Tile::kOutputs;
-    weights[i] = n < launch.args.n ? feature_weight(launch, first + i / Tile::kOutputs, n) : 0.0f;
-  }
+                                        std::int64_t first, int count) {
+  unsigned char* const shared = device::shared_memory();
+  stage_features<128>(launch, static_cast<int>(threadIdx.x), first, count,
+                      reinterpret_cast<float*>(shared + Tile::kFeatureX), Tile::kTokens, 0,
+                      Tile::kTokens, reinterpret_cast<float*>(shared + Tile::kFeatureW),
+                      Tile::kOutputs, n0, Tile::kOutputs);
 }
 
 /// The sums of rows [begin, end) over all blocks of the cluster, through the epilogue to y.
 template <class Tile>
 KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int begin, int end,
-                                int split, std::int64_t count, float* features) {
-  constexpr int kRows = 8;  // of a thread's step
-  const GemmArgs& g = launch.args;
+                                int split, std::int64_t count) {
+  using Cut = typename Tile::Cut;
+  constexpr int kRows = Cut::kThreadRows;
   const auto thread = static_cast<int>(threadIdx.x);
-  const int output = thread % Tile::kOutputs;
-  const std::int64_t n = n0 + output;
-  const std::uint32_t own = device::shared_address(device::shared_memory());
-  const float* const weights = features + Tile::kFeatures * Tile::kTokens;
-  for (int m0 = begin; m0 < end; m0 += 2 * kRows) {
-    const int m_first = m0 + thread / Tile::kOutputs;  // then every other row
-    float outliers[kRows] = {};
+  const int vector = thread % Cut::kVectors;
+  const std::int64_t n = n0 + vector * 4;
+  const FourColumns columns = FourColumns::load(launch.args, n);
+  unsigned char* const shared = device::shared_memory();
+  const auto* const xs = reinterpret_cast<const float*>(shared + Tile::kFeatureX);
+  const auto* const ws = reinterpret_cast<const float*>(shared + Tile::kFeatureW) + vector * 4;
+  const std::uint32_t own = device::shared_address(shared);
+#pragma unroll 1
+  for (int m0 = begin; m0 < end; m0 += kRows * Cut::kRowStep) {
+    int rows[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int m = m0 + thread / Cut::kVectors + r * Cut::kRowStep;
+      rows[r] = m < end ? m : end - 1;
+    }
+    float outliers[kRows][4] = {};
     for (std::int64_t first = 0; first < count; first += Tile::kFeatures) {
       const std::int64_t left = count - first;
       const int piece = left < Tile::kFeatures ? static_cast<int>(left) : Tile::kFeatures;
       if (count > Tile::kFeatures) {  // otherwise they are there
         device::named_barrier(1, 128);
-        stage_stream_features<Tile>(launch, n0, first, piece, features);
+        stage_stream_features<Tile>(launch, n0, first, piece);
         device::named_barrier(1, 128);
       }
-      for (int f = 0; f < piece; ++f) {
-        const float w = weights[f * Tile::kOutputs + output];
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-          const int m = m_first + 2 * i < Tile::kTokens ? m_first + 2 * i : 0;
-          outliers[i] = device::fused_multiply_add(features[f * Tile::kTokens + m], w, outliers[i]);
-        }
-      }
+      add_features(outliers, xs, Tile::kTokens, rows, ws, Tile::kOutputs, piece);
     }
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int m = m_first + 2 * i;
-      if (m >= end || n >= g.n) continue;
-      const std::uint32_t at =
-          own + static_cast<std::uint32_t>((m * Tile::kSumStride + output) * 4);
-      std::uint32_t sum = 0;
+    for (int r = 0; r < kRows; ++r) {
+      if (m0 + thread / Cut::kVectors + r * Cut::kRowStep >= end) continue;
+      std::int32_t sums[4] = {};
       for (int rank = 0; rank < split; ++rank) {
-        sum += device::load_cluster(device::address_in_cluster(at, rank));
+        const std::uint32_t at = device::address_in_cluster(
+            own + static_cast<std::uint32_t>((rows[r] * Cut::kStride + vector * 4) * 4), rank);
+        const device::Words4 there = device::load_cluster(at);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[i] += static_cast<std::int32_t>(there.w[i]);
       }
-      store_result(g.epilogue, m, n, static_cast<std::int32_t>(sum), count > 0, outliers[i]);
+      finish_four(launch, rows[r], n, columns, sums, count > 0, outliers[r]);
     }
   }
 }
@@ -151,7 +153,7 @@ KVANT_DEVICE void multiply_stream(const typename Tile::RingOf& ring, StreamWork 
 #pragma unroll
   for (int i = 0; i < Tile::kTokens / 2; ++i) {
     const int output = row + i / 2 % 2 * 8, m = column + i / 4 * 8 + i % 2;
-    partial[m * Tile::kSumStride + output] = sums[i];
+    partial[m * Tile::Cut::kStride + output] = sums[i];
   }
 }
 
@@ -160,12 +162,8 @@ KVANT_KERNEL(Tile::kThreads, 1)
 stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT device::TensorMap map_x,
                     KVANT_CONSTANT GemmLaunch launch, int split) {
   const GemmArgs& g = launch.args;
-  unsigned char* const shared = device::shared_memory();
-  float* const features = reinterpret_cast<float*>(shared + Tile::RingOf::kDataBytes);
-  const std::uint32_t address = device::shared_address(shared);
-  const typename Tile::RingOf ring{
-      address,
-      address + static_cast<std::uint32_t>(Tile::RingOf::kDataBytes + Tile::kFeatureBytes)};
+  const std::uint32_t shared = device::shared_address(device::shared_memory());
+  const typename Tile::RingOf ring{shared, shared + Tile::kBarriers};
   const int rank = split == 1 ? 0 : device::cluster_rank();
   const std::int64_t n0 = std::int64_t{blockIdx.x} / split * Tile::kOutputs;
   const StreamWork work = StreamWork::of(g, rank, split);
@@ -179,9 +177,9 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
     device::wait_for_previous_kernel();
     count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
     if (count > 0 && count <= Tile::kFeatures) {  // while the weights come
-      stage_stream_features<Tile>(launch, n0, 0, static_cast<int>(count), features);
+      stage_stream_features<Tile>(launch, n0, 0, static_cast<int>(count));
     }
-    multiply_stream<Tile>(ring, work, reinterpret_cast<std::int32_t*>(shared));
+    multiply_stream<Tile>(ring, work, reinterpret_cast<std::int32_t*>(device::shared_memory()));
   }
   if (split > 1) {
     device::cluster_barrier();
@@ -190,8 +188,7 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
   }
   if (threadIdx.x < 128) {
     const auto m = static_cast<int>(g.m);
-    finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count,
-                        features);
+    finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count);
   }
   if (split > 1) device::cluster_barrier();  // nobody leaves while another reads its sums
 }

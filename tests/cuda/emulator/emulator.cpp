@@ -190,14 +190,12 @@ Block& block_at(std::uint32_t address) {
   if (rank > cluster->blocks.size()) fail("no such block in the cluster");
   return cluster->blocks[rank - 1];
 }
-std::uint32_t load_cluster(std::uint32_t address) {
+void load_cluster(std::uint32_t address, std::uint32_t (&words)[4]) {
   Block& block = block_at(address);
   if (&block != &own_block() && block.finished > 0) {
     fail("shared memory of a block that may be over");
   }
-  std::uint32_t value = 0;
-  std::memcpy(&value, shared_at(block, offset_of(address), 4, 4), 4);
-  return value;
+  std::memcpy(words, shared_at(block, offset_of(address), 16, 16), 16);
 }
 
 void block_barrier(const char* where) {

@@ -63,7 +63,7 @@ void block_barrier(const char* where);
 void named_barrier(int name, int threads);
 void cluster_barrier();
 std::uint32_t address_in_cluster(std::uint32_t address, int rank);
-std::uint32_t load_cluster(std::uint32_t address);
+void load_cluster(std::uint32_t address, std::uint32_t (&words)[4]);
 
 void copy_async(std::uint32_t to, const void* from, int bytes);
 void copy_async_commit();
@@ -248,8 +248,10 @@ inline std::uint32_t address_in_cluster(std::uint32_t address, int rank) {
 inline void barrier_arrive_in_cluster(std::uint32_t barrier) {
   emulated::barrier_arrive(barrier, 0);
 }
-inline std::uint32_t load_cluster(std::uint32_t address) {
-  return emulated::load_cluster(address);
+inline Words4 load_cluster(std::uint32_t address) {
+  Words4 v;
+  emulated::load_cluster(address, v.w);
+  return v;
 }
 inline void wgmma_fence() {
   emulated::wgmma_fence();

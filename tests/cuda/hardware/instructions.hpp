@@ -138,8 +138,11 @@ tensor_case(KVANT_CONSTANT device::TensorMap map, KVANT_CONSTANT CaseData d) {
   }
   ring.wait_full(1);
   device::cluster_barrier();
-  out[words + thread] = device::load_cluster(
-      device::address_in_cluster(shared + static_cast<uint32_t>(thread * 4), 1 - rank));
+  if (thread < 32) {
+    const device::Words4 there = device::load_cluster(
+        device::address_in_cluster(shared + static_cast<uint32_t>(thread * 16), 1 - rank));
+    for (int i = 0; i < 4; ++i) out[words + thread * 4 + i] = there.w[i];
+  }
   device::cluster_barrier();
 }
 
