@@ -4,6 +4,7 @@
 // without a word to the host. Each block makes the whole list by itself (it is a few KiB of flags),
 // then takes its part of the rows: codes of whole columns cleared, activations gathered.
 
+#include "cuda/block_reduce.hpp"
 #include "cuda/float_elements.hpp"
 #include "cuda/outliers.hpp"
 
@@ -19,8 +20,8 @@ struct ListShared {
   int columns[kListWindow];
 };
 
-/// Sums over the threads before this one, and the total.
-KVANT_DEVICE int sum_before(int* counts, int mine, int* total) {
+/// Sums over the threads before this one.
+KVANT_DEVICE int sum_before(int* counts, int mine) {
   const auto thread = static_cast<int>(threadIdx.x);
   counts[thread] = mine;
   for (int step = 1; step < kListThreads; step *= 2) {
@@ -29,8 +30,6 @@ KVANT_DEVICE int sum_before(int* counts, int mine, int* total) {
     device::block_barrier();
     counts[thread] += before;
   }
-  device::block_barrier();
-  *total = counts[kListThreads - 1];
   return counts[thread] - mine;
 }
 
@@ -60,15 +59,25 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliers l
   device::wait_for_previous_kernel();
   auto* const shared = reinterpret_cast<ListShared*>(device::shared_memory());
   const auto thread = static_cast<int>(threadIdx.x);
-  // A thread's columns are neighbours, so that places in the list follow the threads.
-  const std::int64_t each = (l.x.cols + kListThreads - 1) / kListThreads;
+  // A thread's columns are neighbours, so that places in the list follow the threads: 16 at a time,
+  // which are mostly all zero.
+  const std::int64_t each = ((l.x.cols + kListThreads - 1) / kListThreads + 15) / 16 * 16;
   const std::int64_t begin = thread * each < l.x.cols ? thread * each : l.x.cols;
   const std::int64_t end = begin + each < l.x.cols ? begin + each : l.x.cols;
+  const bool wide = l.tasks == 1 && reinterpret_cast<std::uintptr_t>(l.flags) % 16 == 0;
   int mine = 0;
-  for (std::int64_t c = begin; c < end; ++c) mine += is_flagged(l, c) ? 1 : 0;
-  int total = 0;
-  const int first = sum_before(shared->counts, mine, &total);
+  for (std::int64_t c = begin; c < end; c += 16) {
+    if (wide && c + 16 <= end) {
+      const device::Words4 flags = *reinterpret_cast<const device::Words4*>(l.flags + c);
+      if ((flags.w[0] | flags.w[1] | flags.w[2] | flags.w[3]) == 0) continue;
+    }
+    for (std::int64_t i = c; i < c + 16 && i < end; ++i) mine += is_flagged(l, i) ? 1 : 0;
+  }
+  const auto total = static_cast<int>(block_reduce<kListThreads>(
+      static_cast<std::uint32_t>(mine), [](std::uint32_t a, std::uint32_t b) { return a + b; }));
   if (blockIdx.x == 0 && thread == 0) *l.count = total;
+  if (total == 0) return;
+  const int first = sum_before(shared->counts, mine);
   for (int window = 0; window < total; window += kListWindow) {
     device::block_barrier();
     int at = first;

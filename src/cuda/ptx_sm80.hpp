@@ -79,6 +79,11 @@ KVANT_DEVICE std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
 }
 
+/// Bytes of a (0 to 3) and b (4 to 7) that the nibbles of selector name, the lowest first.
+KVANT_DEVICE std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
 // Rounded once each, never contracted, whatever the compiler's flags say.
 KVANT_DEVICE float multiply(float a, float b) {
   return __fmul_rn(a, b);

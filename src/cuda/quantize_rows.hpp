@@ -17,6 +17,10 @@ inline constexpr int kHeldPieces = 4;
 /// A row's maximum that says: it has a NaN, or an outlier where none is wanted.
 inline constexpr std::uint32_t kPoisoned = 0xFFFFFFFFu;
 
+struct alignas(8) CodeWords {
+  std::uint32_t w[2];
+};
+
 /// Where 16 bytes may be moved at a time.
 struct QuantizeAlignment {
   bool x, codes;
@@ -62,9 +66,10 @@ KVANT_DEVICE void load_piece(const QuantizeRowsArgs& q, std::int64_t at, std::in
   }
 }
 
-/// The maximum of what counts, as bits: for magnitudes the order of floats is that of integers.
-KVANT_DEVICE std::uint32_t scan_piece(const QuantizeRowsArgs& q, std::int64_t c,
-                                      const float (&values)[kPiece], std::uint32_t largest) {
+/// A piece with something out of the ordinary, or a row's end in it.
+KVANT_DEVICE std::uint32_t scan_carefully(const QuantizeRowsArgs& q, std::int64_t c,
+                                          const float (&values)[kPiece]) {
+  std::uint32_t largest = 0;
 #pragma unroll
   for (int i = 0; i < kPiece; ++i) {
     if (c + i >= q.x.cols) continue;
@@ -80,9 +85,48 @@ KVANT_DEVICE std::uint32_t scan_piece(const QuantizeRowsArgs& q, std::int64_t c,
   return largest;
 }
 
-KVANT_DEVICE void store_piece(const QuantizeRowsArgs& q, std::int64_t row, std::int64_t c,
-                              bool wide, const float (&values)[kPiece], float inverse) {
-  std::uint32_t words[2] = {};
+/// The maximum of what counts, as bits: for magnitudes the order of floats is that of integers,
+/// with NaN above everything.
+struct RowScan {
+  std::uint32_t largest;
+  bool plain;  ///< nothing in the thread's pieces has to be looked at again
+
+  KVANT_DEVICE void add(const QuantizeRowsArgs& q, std::int64_t c, const float (&values)[kPiece]) {
+    std::uint32_t here = 0;
+#pragma unroll
+    for (int i = 0; i < kPiece; ++i) {
+      const std::uint32_t bits = device::float_bits(values[i]) & 0x7FFFFFFFu;
+      here = bits > here ? bits : here;
+    }
+    if (here >= device::float_bits(q.threshold) || c + kPiece > q.x.cols) {
+      plain = false;
+      here = scan_carefully(q, c, values);
+    }
+    largest = here > largest ? here : largest;
+  }
+};
+
+/// Codes where every element has one and none is clamped: adding 1.5 * 2^23 rounds to an integer,
+/// half to even, and leaves it in the lowest byte.
+KVANT_DEVICE void plain_codes(const float (&values)[kPiece], float inverse,
+                              std::uint32_t (&words)[2]) {
+  std::uint32_t codes[kPiece];
+#pragma unroll
+  for (int i = 0; i < kPiece; ++i) {
+    codes[i] = device::float_bits(device::add(device::multiply(values[i], inverse), 12582912.0f));
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const std::uint32_t low = device::permute_bytes(codes[4 * i], codes[4 * i + 1], 0x40);
+    const std::uint32_t high = device::permute_bytes(codes[4 * i + 2], codes[4 * i + 3], 0x40);
+    words[i] = device::permute_bytes(low, high, 0x5410);
+  }
+}
+
+KVANT_DEVICE void careful_codes(const QuantizeRowsArgs& q, std::int64_t c,
+                                const float (&values)[kPiece], float inverse,
+                                std::uint32_t (&words)[2]) {
+  words[0] = words[1] = 0;
 #pragma unroll
   for (int i = 0; i < kPiece; ++i) {
     std::uint32_t code = 0;
@@ -94,13 +138,23 @@ KVANT_DEVICE void store_piece(const QuantizeRowsArgs& q, std::int64_t row, std::
     }
     words[i / 4] |= (code & 0xFFu) << (i % 4 * 8);
   }
+}
+
+/// @param plain  the row's scale is its own, and no element of the piece is set aside
+KVANT_DEVICE void store_piece(const QuantizeRowsArgs& q, std::int64_t row, std::int64_t c,
+                              bool wide, const float (&values)[kPiece], float inverse, bool plain) {
+  std::uint32_t words[2];
+  if (plain) {
+    plain_codes(values, inverse, words);
+  } else {
+    careful_codes(q, c, values, inverse, words);
+  }
   const std::uint32_t offset = q.format == CodeFormat::u8_offset ? 0x80808080u : 0u;
   words[0] ^= offset;
   words[1] ^= offset;
   auto* const codes = static_cast<unsigned char*>(q.codes) + row * q.code_stride + c;
   if (wide && c + kPiece <= q.k_padded) {
-    reinterpret_cast<std::uint32_t*>(codes)[0] = words[0];
-    reinterpret_cast<std::uint32_t*>(codes)[1] = words[1];
+    reinterpret_cast<CodeWords*>(codes)[0] = {{words[0], words[1]}};
   } else {
     for (int i = 0; i < kPiece && c + i < q.k_padded; ++i) {
       codes[i] = static_cast<unsigned char>(words[i / 4] >> (i % 4 * 8));
@@ -118,24 +172,24 @@ quantize_rows_kernel(KVANT_CONSTANT QuantizeRowsArgs q, KVANT_CONSTANT QuantizeA
   for (std::int64_t row = blockIdx.x; row < q.x.rows; row += gridDim.x) {
     const std::int64_t at = row * q.x.stride;
     float held[kHeldPieces][kPiece];
-    std::uint32_t largest = 0;
+    RowScan scan{0, true};
 #pragma unroll
     for (int h = 0; h < kHeldPieces; ++h) {
-      if (first + h * kStep < q.x.cols)
-        load_piece<kType>(q, at, first + h * kStep, wide.x, held[h]);
+      const std::int64_t c = first + h * kStep;
+      if (c < q.x.cols) load_piece<kType>(q, at, c, wide.x, held[h]);
     }
 #pragma unroll
     for (int h = 0; h < kHeldPieces; ++h) {
-      if (first + h * kStep < q.x.cols)
-        largest = scan_piece(q, first + h * kStep, held[h], largest);
+      const std::int64_t c = first + h * kStep;
+      if (c < q.x.cols) scan.add(q, c, held[h]);
     }
     for (std::int64_t c = first + kHeldPieces * kStep; c < q.x.cols; c += kStep) {
       float values[kPiece];
       load_piece<kType>(q, at, c, wide.x, values);
-      largest = scan_piece(q, c, values, largest);
+      scan.add(q, c, values);
     }
-    largest = block_reduce<kQuantizeThreads>(
-        largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+    const std::uint32_t largest = block_reduce<kQuantizeThreads>(
+        scan.largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
 
     float absmax = device::bits_float(largest);
     if (q.given_absmax != nullptr) absmax = *q.given_absmax;
@@ -148,15 +202,18 @@ quantize_rows_kernel(KVANT_CONSTANT QuantizeRowsArgs q, KVANT_CONSTANT QuantizeA
       inverse = q.parity ? device::multiply(device::divide(1.0f, absmax), 127.0f)
                          : device::divide(127.0f, absmax);
     }
+    const bool plain = scan.plain && inverse > 0.0f && q.given_absmax == nullptr;
 #pragma unroll
     for (int h = 0; h < kHeldPieces; ++h) {
       const std::int64_t c = first + h * kStep;
-      if (c < q.k_padded) store_piece(q, row, c, wide.codes, held[h], inverse);
+      if (c < q.k_padded) {
+        store_piece(q, row, c, wide.codes, held[h], inverse, plain && c < q.x.cols);
+      }
     }
     for (std::int64_t c = first + kHeldPieces * kStep; c < q.k_padded; c += kStep) {
       float values[kPiece] = {};
       if (c < q.x.cols) load_piece<kType>(q, at, c, wide.x, values);
-      store_piece(q, row, c, wide.codes, values, inverse);
+      store_piece(q, row, c, wide.codes, values, inverse, plain && c < q.x.cols);
     }
   }
 }

@@ -160,6 +160,16 @@ inline std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   return operands.result;
 }
 
+inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+  const std::uint64_t both = std::uint64_t{b} << 32 | a;
+  std::uint32_t result = 0;
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    const std::uint32_t byte = selector >> (4 * i) & 7u;
+    result |= static_cast<std::uint32_t>(both >> (8 * byte) & 0xFFu) << (8 * i);
+  }
+  return result;
+}
+
 inline float multiply(float a, float b) {
   return a * b;  // compiled with -ffp-contract=off
 }
