@@ -35,13 +35,14 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const std::int64_t n = n0 + t * 16 + half * 8 + row;
-      weights[t][half] = g.b + (n < g.n ? n : g.n - 1) * g.k_padded + part;
+      weights[t][half] = static_cast<const std::int8_t*>(g.b) +
+                         (n < g.range.n ? n : g.range.n - 1) * g.range.k_padded + part;
     }
   }
-  const bool has_row = row < g.m;
+  const bool has_row = row < g.range.m;
   const auto* const x =
-      static_cast<const std::int8_t*>(g.a) + (has_row ? row : 0) * g.k_padded + part;
-  const auto chunks = static_cast<int>(g.k_padded / Tile::kChunk);
+      static_cast<const std::int8_t*>(g.a) + (has_row ? row : 0) * g.range.k_padded + part;
+  const auto chunks = static_cast<int>(g.range.k_padded / Tile::kChunk);
   std::int32_t sums[Tile::kTiles][4] = {};
   device::let_next_kernel_start();
   for (int first = warp; first < chunks; first += Tile::kWarps * Tile::kUnroll) {
@@ -93,7 +94,7 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
   const std::int64_t features = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
   for (int i = static_cast<int>(threadIdx.x); i < 8 * Tile::kOutputs; i += Tile::kThreads) {
     const int m = i / Tile::kOutputs, output = i % Tile::kOutputs;
-    if (m >= g.m || n0 + output >= g.n) continue;
+    if (m >= g.range.m || n0 + output >= g.range.n) continue;
     std::int32_t sum = 0;
     for (int w = 0; w < Tile::kWarps; ++w) sum += partial[(w * 8 + m) * Tile::kOutputs + output];
     float outliers = 0.0f;
@@ -108,7 +109,7 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
 template <class Tile>
 void launch_decode(const GemmLaunch& g, void* queue) {
   device::launch(
-      {.grid = {static_cast<int>((g.args.n + Tile::kOutputs - 1) / Tile::kOutputs), 1, 1},
+      {.grid = {static_cast<int>((g.args.range.n + Tile::kOutputs - 1) / Tile::kOutputs), 1, 1},
        .threads = Tile::kThreads,
        .shared_bytes = Tile::kSharedBytes,
        .queue = queue},

@@ -13,7 +13,7 @@ KVANT_DEVICE float finished(const Epilogue& e, std::int32_t acc, float row_scale
                             float bias, bool has_outliers, float outliers) {
   float value = device::multiply(
       device::multiply(static_cast<float>(acc), device::multiply(row_scale, col_scale)), e.scale);
-  if (e.round_first) {
+  if (e.bias_first) {
     if (e.bias != nullptr) value = device::add(value, bias);
     if (has_outliers) value = device::add(rounded_to(e.y_dtype, value), outliers);
   } else {

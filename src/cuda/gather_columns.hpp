@@ -14,15 +14,16 @@ KVANT_KERNEL(kElementThreads, 4)
 gather_columns_kernel(KVANT_CONSTANT GemmArgs g, float* w) {
   device::let_next_kernel_start();
   device::wait_for_previous_kernel();
-  const std::int64_t count = g.epilogue.outliers[1].count;
-  const std::int64_t begin = g.panel_begin * count, end = g.panel_end * count;
+  const std::int64_t count = g.epilogue.outliers.found.count;
+  const std::int64_t begin = g.range.panel_begin * count, end = g.range.panel_end * count;
   for (std::int64_t i = begin + first_element(); i < end; i += element_step()) {
     w[i] = gathered_weight(g, i % count, i / count);
   }
 }
 
 inline void launch_gather_columns(const GemmArgs& g, float* w, void* queue) {
-  const std::int64_t count = g.epilogue.outliers[1].count * (g.panel_end - g.panel_begin);
+  const std::int64_t count =
+      g.epilogue.outliers.found.count * (g.range.panel_end - g.range.panel_begin);
   if (count == 0) return;
   device::launch(element_launch(count, queue), &gather_columns_kernel, g, w);
 }

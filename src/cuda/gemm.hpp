@@ -20,28 +20,30 @@ inline std::int64_t dtype_bytes(DType dtype) noexcept {
 
 /// The part of a call that its ranges of blocks and panels name, as a whole call. With mr 1 and nr
 /// 1 a block is a row and a panel an output.
-inline GemmArgs ranged(GemmArgs g) noexcept {
+/// @param element  bytes of an activation and of a weight
+inline GemmArgs ranged(GemmArgs g, std::int64_t element) noexcept {
   Epilogue& e = g.epilogue;
-  const std::int64_t m = g.block_begin, n = g.panel_begin;
-  g.a = static_cast<const unsigned char*>(g.a) + m * g.k_padded;
-  g.b += n * g.k_padded;
+  const std::int64_t m = g.range.block_begin, n = g.range.panel_begin;
+  g.a = static_cast<const unsigned char*>(g.a) + m * g.range.k_padded * element;
+  g.b = static_cast<const unsigned char*>(g.b) + n * g.range.k_padded * element;
   e.y = static_cast<unsigned char*>(e.y) + (m * e.y_stride + n) * dtype_bytes(e.y_dtype);
   if (e.row_scale != nullptr) e.row_scale += m;
   if (e.col_scale != nullptr) e.col_scale += n;
   if (e.bias != nullptr) e.bias += n;
   if (g.columns.scale != nullptr) g.columns.scale += n;
-  for (OutlierBlock& block : e.outliers) {
+  for (OutlierBlock* const of : {&e.outliers.kept, &e.outliers.found}) {
+    OutlierBlock& block = *of;
     if (block.x != nullptr) block.x += m;
     if (block.w != nullptr) {
       block.w = static_cast<const unsigned char*>(block.w) +
                 n * block.w_stride * dtype_bytes(block.w_dtype);
     }
   }
-  g.m = g.block_end - g.block_begin;
-  g.n = g.panel_end - g.panel_begin;
-  g.block_begin = g.panel_begin = 0;
-  g.block_end = g.m;
-  g.panel_end = g.n;
+  g.range.m = g.range.block_end - g.range.block_begin;
+  g.range.n = g.range.panel_end - g.range.panel_begin;
+  g.range.block_begin = g.range.panel_begin = 0;
+  g.range.block_end = g.range.m;
+  g.range.panel_end = g.range.n;
   return g;
 }
 
@@ -58,13 +60,15 @@ inline bool fills(std::int64_t m, std::int64_t n, int tile_m, int tile_n, int pr
 }
 
 inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue) {
-  const std::int64_t m = g.args.m;
-  if (m <= 8) return launch_stream_wgmma<StreamTile<8, 8>>(g, processors, queue);
-  if (m <= 16) return launch_stream_wgmma<StreamTile<16, 8>>(g, processors, queue);
-  if (m <= 32) return launch_stream_wgmma<StreamTile<32, 6>>(g, processors, queue);
-  if (m <= 64) return launch_stream_wgmma<StreamTile<64, 6>>(g, processors, queue);
-  if (m <= 128) return launch_stream_wgmma<StreamTile<128, 4>>(g, processors, queue);
-  if (fills(m, g.args.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {
+  const std::int64_t m = g.args.range.m;
+  const int split =
+      stream_split((g.args.range.n + 63) / 64, g.args.range.k_padded / kSliceBytes, processors);
+  if (m <= 8) return launch_stream_wgmma<StreamTile<8, 8>>(g, split, queue);
+  if (m <= 16) return launch_stream_wgmma<StreamTile<16, 8>>(g, split, queue);
+  if (m <= 32) return launch_stream_wgmma<StreamTile<32, 6>>(g, split, queue);
+  if (m <= 64) return launch_stream_wgmma<StreamTile<64, 6>>(g, split, queue);
+  if (m <= 128) return launch_stream_wgmma<StreamTile<128, 4>>(g, split, queue);
+  if (fills(m, g.args.range.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {
     return launch_gemm_wgmma<LargeWgmmaTile>(g, processors, queue);
   }
   launch_gemm_wgmma<SmallWgmmaTile>(g, processors, queue);
@@ -73,31 +77,28 @@ inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue)
 /// @param device  what the kernels are chosen for: this one's, or that of an older one
 inline void launch_gemm(const GemmArgs& args, const FoundOutliers& found,
                         const device::Properties& device, void* queue) {
-  GemmLaunch g{ranged(args), found, 0};
-  if (g.args.m <= 0 || g.args.n <= 0) return;
+  GemmLaunch g{ranged(args, 1), found, 0};
+  if (g.args.range.m <= 0 || g.args.range.n <= 0) return;
   const Epilogue& e = g.args.epilogue;
   g.y_vector = alignment_of(e.y, e.y_stride * dtype_bytes(e.y_dtype));
-  if (device.major == 9 && g.args.k_padded > 0)
+  if (device.major == 9 && g.args.range.k_padded > 0)
     return launch_gemm_hopper(g, device.processors, queue);
-  if (g.args.m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);
-  if (fills(g.args.m, g.args.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN, device.processors)) {
+  if (g.args.range.m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);
+  if (fills(g.args.range.m, g.args.range.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
+            device.processors)) {
     return launch_gemm_mma<LargeMmaTile>(g, queue);
   }
   launch_gemm_mma<SmallMmaTile>(g, queue);
 }
 
-inline void launch_half_gemm(HalfGemmArgs g, void* queue) {
-  const std::int64_t m = g.block_begin, n = g.panel_begin;
-  g.a = static_cast<const std::uint16_t*>(g.a) + m * g.k_padded;
-  g.b += n * g.k_padded;
-  g.y = static_cast<unsigned char*>(g.y) + (m * g.y_stride + n) * dtype_bytes(g.y_dtype);
-  if (g.bias != nullptr) g.bias += n;
-  g.m = g.block_end - g.block_begin;
-  g.n = g.panel_end - g.panel_begin;
-  if (g.m <= 0 || g.n <= 0) return;
-  const int y_vector = alignment_of(g.y, g.y_stride * dtype_bytes(g.y_dtype));
-  if (fills(g.m, g.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
-            device::properties().processors)) {
+inline void launch_gemm_bfloat16(const GemmArgs& args, const device::Properties& device,
+                                 void* queue) {
+  const GemmArgs g = ranged(args, 2);
+  if (g.range.m <= 0 || g.range.n <= 0) return;
+  const int y_vector =
+      alignment_of(g.epilogue.y, g.epilogue.y_stride * dtype_bytes(g.epilogue.y_dtype));
+  if (fills(g.range.m, g.range.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
+            device.processors)) {
     return launch_gemm_bf16<LargeMmaTile>(g, y_vector, queue);
   }
   launch_gemm_bf16<SmallMmaTile>(g, y_vector, queue);

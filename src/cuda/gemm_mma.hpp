@@ -14,8 +14,8 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
   using Panel = MmaPanel<Tile>;
   using Cut = typename Panel::Cut;
   const GemmArgs& g = launch.args;
-  const auto tiles_m = static_cast<int>((g.m + Tile::kBlockM - 1) / Tile::kBlockM);
-  const auto tiles_n = static_cast<int>((g.n + Tile::kBlockN - 1) / Tile::kBlockN);
+  const auto tiles_m = static_cast<int>((g.range.m + Tile::kBlockM - 1) / Tile::kBlockM);
+  const auto tiles_n = static_cast<int>((g.range.n + Tile::kBlockN - 1) / Tile::kBlockN);
   const TileAt tile = tile_at(static_cast<int>(blockIdx.x), tiles_m, tiles_n);
   const std::int64_t m0 = std::int64_t{tile.m} * Tile::kBlockM;
   const std::int64_t n0 = std::int64_t{tile.n} * Tile::kBlockN;
@@ -23,10 +23,10 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
   device::wait_for_previous_kernel();
 
   std::int32_t sums[Tile::kTilesM][Tile::kTilesN][4] = {};
-  multiply_tile<Tile, Int8Product>(static_cast<const unsigned char*>(g.a) + m0 * g.k_padded,
-                                   reinterpret_cast<const unsigned char*>(g.b) + n0 * g.k_padded,
-                                   g.k_padded, rows_of_tile(g.m, m0, Tile::kBlockM),
-                                   rows_of_tile(g.n, n0, Tile::kBlockN), sums);
+  multiply_tile<Tile, Int8Product>(static_cast<const unsigned char*>(g.a) + m0 * g.range.k_padded,
+                                   static_cast<const unsigned char*>(g.b) + n0 * g.range.k_padded,
+                                   g.range.k_padded, rows_of_tile(g.range.m, m0, Tile::kBlockM),
+                                   rows_of_tile(g.range.n, n0, Tile::kBlockN), sums);
 
   auto* const panel = reinterpret_cast<std::int32_t*>(device::shared_memory());
   auto* const xs = reinterpret_cast<float*>(device::shared_memory() + Cut::kBytes);
@@ -73,8 +73,8 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
 
 template <class Tile>
 void launch_gemm_mma(const GemmLaunch& g, void* queue) {
-  const std::int64_t tiles_m = (g.args.m + Tile::kBlockM - 1) / Tile::kBlockM;
-  const std::int64_t tiles_n = (g.args.n + Tile::kBlockN - 1) / Tile::kBlockN;
+  const std::int64_t tiles_m = (g.args.range.m + Tile::kBlockM - 1) / Tile::kBlockM;
+  const std::int64_t tiles_n = (g.args.range.n + Tile::kBlockN - 1) / Tile::kBlockN;
   device::launch({.grid = {static_cast<int>(tiles_m * tiles_n), 1, 1},
                   .threads = Tile::kThreads,
                   .shared_bytes = Tile::kSharedBytes,

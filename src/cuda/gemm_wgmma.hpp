@@ -40,9 +40,9 @@ struct WgmmaWork {
   template <class Tile>
   KVANT_DEVICE static WgmmaWork of(const GemmArgs& g) {
     constexpr int kRows = Tile::kBlockM * Tile::kCluster;
-    return {static_cast<int>((g.m + kRows - 1) / kRows),
-            static_cast<int>((g.n + Tile::kBlockN - 1) / Tile::kBlockN),
-            static_cast<int>(g.k_padded / kSliceBytes)};
+    return {static_cast<int>((g.range.m + kRows - 1) / kRows),
+            static_cast<int>((g.range.n + Tile::kBlockN - 1) / Tile::kBlockN),
+            static_cast<int>(g.range.k_padded / kSliceBytes)};
   }
 };
 
@@ -242,18 +242,20 @@ using SmallWgmmaTile = WgmmaTile<128, 5, 1, 16>;
 template <class Tile>
 void launch_gemm_wgmma(const GemmLaunch& g, int processors, void* queue) {
   constexpr int kRows = Tile::kBlockM * Tile::kCluster;
-  const std::int64_t tiles = (g.args.m + kRows - 1) / kRows *
-                             ((g.args.n + Tile::kBlockN - 1) / Tile::kBlockN) * Tile::kCluster;
+  const std::int64_t tiles = (g.args.range.m + kRows - 1) / kRows *
+                             ((g.args.range.n + Tile::kBlockN - 1) / Tile::kBlockN) *
+                             Tile::kCluster;
   const std::int64_t room = processors / Tile::kCluster * Tile::kCluster;
-  device::launch(
-      {.grid = {static_cast<int>(tiles < room ? tiles : room), 1, 1},
-       .threads = Tile::kThreads,
-       .shared_bytes = Tile::kSharedBytes,
-       .cluster = Tile::kCluster,
-       .queue = queue},
-      &gemm_wgmma_kernel<Tile>,
-      device::tensor_map(g.args.a, g.args.k_padded, g.args.m, Tile::kBlockM),
-      device::tensor_map(g.args.b, g.args.k_padded, g.args.n, Tile::kBlockN / Tile::kCluster), g);
+  device::launch({.grid = {static_cast<int>(tiles < room ? tiles : room), 1, 1},
+                  .threads = Tile::kThreads,
+                  .shared_bytes = Tile::kSharedBytes,
+                  .cluster = Tile::kCluster,
+                  .queue = queue},
+                 &gemm_wgmma_kernel<Tile>,
+                 device::tensor_map(g.args.a, g.args.range.k_padded, g.args.range.m, Tile::kBlockM),
+                 device::tensor_map(g.args.b, g.args.range.k_padded, g.args.range.n,
+                                    Tile::kBlockN / Tile::kCluster),
+                 g);
 }
 
 }  // namespace

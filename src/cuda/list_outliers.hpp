@@ -2,11 +2,11 @@
 
 // The outliers of a call: flags of columns to an ascending list and its length, on the device and
 // without a word to the host. Each block makes the whole list by itself (it is a few KiB of flags),
-// then takes its part of the rows: codes of whole columns cleared, activations gathered.
+// then clears the codes of its part of the rows.
 
 #include "cuda/block_reduce.hpp"
 #include "cuda/float_elements.hpp"
-#include "cuda/outliers.hpp"
+#include "kvant/kernel_table.hpp"
 
 namespace kvant {
 namespace {
@@ -33,37 +33,24 @@ KVANT_DEVICE int sum_before(int* counts, int mine) {
   return counts[thread] - mine;
 }
 
-KVANT_DEVICE bool is_flagged(const ListOutliers& l, std::int64_t column) {
+KVANT_DEVICE bool is_flagged(const ListOutliersArgs& l, std::int64_t column) {
   bool flagged = false;
   for (std::int64_t task = 0; task < l.tasks; ++task) {
-    flagged |= l.flags[task * l.x.cols + column] != 0;
+    flagged |= l.flags[task * l.cols + column] != 0;
   }
   return flagged;
 }
 
-/// One entry of the list at one row.
-KVANT_DEVICE void take_out(const ListOutliers& l, std::int64_t j, std::int64_t column,
-                           std::int64_t row) {
-  if (l.whole_columns) {
-    static_cast<std::uint8_t*>(l.codes)[row * l.k_padded + column] =
-        l.format == CodeFormat::u8_offset ? std::uint8_t{128} : std::uint8_t{0};
-  }
-  if (j >= l.capacity) return;
-  const float value = load_float(l.x.data, l.x.dtype, row * l.x.stride + column);
-  l.outlier_x[j * l.x.rows + row] =
-      l.whole_columns || absolute(value) >= l.threshold ? value : 0.0f;
-}
-
-KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliers l) {
+KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersArgs l) {
   device::let_next_kernel_start();
   device::wait_for_previous_kernel();
   auto* const shared = reinterpret_cast<ListShared*>(device::shared_memory());
   const auto thread = static_cast<int>(threadIdx.x);
   // A thread's columns are neighbours, so that places in the list follow the threads: 16 at a time,
   // which are mostly all zero.
-  const std::int64_t each = ((l.x.cols + kListThreads - 1) / kListThreads + 15) / 16 * 16;
-  const std::int64_t begin = thread * each < l.x.cols ? thread * each : l.x.cols;
-  const std::int64_t end = begin + each < l.x.cols ? begin + each : l.x.cols;
+  const std::int64_t each = ((l.cols + kListThreads - 1) / kListThreads + 15) / 16 * 16;
+  const std::int64_t begin = thread * each < l.cols ? thread * each : l.cols;
+  const std::int64_t end = begin + each < l.cols ? begin + each : l.cols;
   const bool wide = l.tasks == 1 && reinterpret_cast<std::uintptr_t>(l.flags) % 16 == 0;
   int mine = 0;
   for (std::int64_t c = begin; c < end; c += 16) {
@@ -71,7 +58,11 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliers l
       const device::Words4 flags = *reinterpret_cast<const device::Words4*>(l.flags + c);
       if ((flags.w[0] | flags.w[1] | flags.w[2] | flags.w[3]) == 0) continue;
     }
-    for (std::int64_t i = c; i < c + 16 && i < end; ++i) mine += is_flagged(l, i) ? 1 : 0;
+    for (std::int64_t i = c; i < c + 16 && i < end; ++i) {
+      if (!is_flagged(l, i)) continue;
+      ++mine;
+      if (l.tasks > 1) l.flags[i] = 1;  // the union of the tasks, whoever writes it
+    }
   }
   const auto total = static_cast<int>(block_reduce<kListThreads>(
       static_cast<std::uint32_t>(mine), [](std::uint32_t a, std::uint32_t b) { return a + b; }));
@@ -92,20 +83,24 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliers l
       }
     }
     device::block_barrier();
+    if (l.codes == nullptr) continue;
     const int entries = total - window < kListWindow ? total - window : kListWindow;
-    for (std::int64_t row0 = std::int64_t{blockIdx.x} * kListRows; row0 < l.x.rows;
+    for (std::int64_t row0 = std::int64_t{blockIdx.x} * kListRows; row0 < l.blocks.m;
          row0 += std::int64_t{gridDim.x} * kListRows) {
-      const std::int64_t left = l.x.rows - row0;
+      const std::int64_t left = l.blocks.m - row0;
       const int rows = left < kListRows ? static_cast<int>(left) : kListRows;
       for (int i = thread; i < entries * rows; i += kListThreads) {
-        take_out(l, window + i / rows, shared->columns[i / rows], row0 + i % rows);
+        const std::int64_t code =
+            (row0 + i % rows) * l.k_padded + shared->columns[i / rows];  // a block is a row
+        static_cast<std::uint8_t*>(l.codes)[code] =
+            l.format == ActivationFormat::u8_offset ? std::uint8_t{128} : std::uint8_t{0};
       }
     }
   }
 }
 
-inline void launch_list_outliers(const ListOutliers& l, void* queue) {
-  device::launch({.grid = {blocks_for(l.x.rows, kListRows, 264), 1, 1},
+inline void launch_list_outliers(const ListOutliersArgs& l, void* queue) {
+  device::launch({.grid = {l.codes == nullptr ? 1 : blocks_for(l.blocks.m, kListRows, 264), 1, 1},
                   .threads = kListThreads,
                   .shared_bytes = sizeof(ListShared),
                   .queue = queue},

@@ -10,22 +10,6 @@
 namespace kvant {
 namespace {
 
-/// What list_outliers reads and writes.
-struct ListOutliers {
-  FloatRows x;
-  float threshold;
-  bool whole_columns;         ///< columns leave the codes for all rows, not for their own only
-  const std::uint8_t* flags;  ///< [tasks, cols]
-  std::int64_t tasks;
-  void* codes;  ///< [rows, k_padded]
-  CodeFormat format;
-  std::int64_t k_padded;
-  std::int64_t* columns;  ///< room for cols
-  std::int64_t* count;
-  float* outlier_x;       ///< [capacity, rows]
-  std::int64_t capacity;  ///< entries behind it are not gathered: the GEMM reads x
-};
-
 /// Where a GEMM finds the second group.
 struct FoundOutliers {
   const std::int64_t* count_at;  ///< null: OutlierBlock::count
@@ -42,15 +26,16 @@ struct GemmLaunch {
 };
 
 KVANT_DEVICE std::int64_t count_of_features(const GemmLaunch& g) {
-  const OutlierBlock* const groups = g.args.epilogue.outliers;
-  return groups[0].count + (g.found.count_at != nullptr ? *g.found.count_at : groups[1].count);
+  const Outlying& outliers = g.args.epilogue.outliers;
+  return outliers.kept.count +
+         (g.found.count_at != nullptr ? *g.found.count_at : outliers.found.count);
 }
 
 /// Activation of feature f in row m.
 KVANT_DEVICE float feature_activation(const GemmLaunch& g, std::int64_t f, std::int64_t m) {
-  const OutlierBlock& kept = g.args.epilogue.outliers[0];
+  const OutlierBlock& kept = g.args.epilogue.outliers.kept;
   if (f < kept.count) return kept.x[f * kept.x_stride + m];
-  const OutlierBlock& found = g.args.epilogue.outliers[1];
+  const OutlierBlock& found = g.args.epilogue.outliers.found;
   const std::int64_t j = f - kept.count;
   if (g.found.count_at == nullptr || j < g.found.capacity) return found.x[j * found.x_stride + m];
   const std::int64_t column = g.args.columns.columns[j];
@@ -60,7 +45,8 @@ KVANT_DEVICE float feature_activation(const GemmLaunch& g, std::int64_t f, std::
 
 /// Weight of found feature j of output n, from the packed codes: gather_columns' rule.
 KVANT_DEVICE float gathered_weight(const GemmArgs& g, std::int64_t j, std::int64_t n) {
-  const auto code = static_cast<float>(g.b[n * g.k_padded + g.columns.columns[j]]);
+  const auto code = static_cast<float>(
+      static_cast<const std::int8_t*>(g.b)[n * g.range.k_padded + g.columns.columns[j]]);
   const float weight =
       device::multiply(device::multiply(code, g.columns.scale[n]), g.columns.factor);
   return rounded_to(g.columns.rounded_to, weight);
@@ -68,9 +54,9 @@ KVANT_DEVICE float gathered_weight(const GemmArgs& g, std::int64_t j, std::int64
 
 /// Weight of feature f of output n.
 KVANT_DEVICE float feature_weight(const GemmLaunch& g, std::int64_t f, std::int64_t n) {
-  const OutlierBlock& kept = g.args.epilogue.outliers[0];
+  const OutlierBlock& kept = g.args.epilogue.outliers.kept;
   if (f < kept.count) return load_float(kept.w, kept.w_dtype, n * kept.w_stride + f);
-  const OutlierBlock& found = g.args.epilogue.outliers[1];
+  const OutlierBlock& found = g.args.epilogue.outliers.found;
   const std::int64_t j = f - kept.count;
   if (found.w != nullptr) return load_float(found.w, found.w_dtype, n * found.w_stride + j);
   return gathered_weight(g.args, j, n);

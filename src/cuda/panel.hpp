@@ -98,7 +98,7 @@ struct FourColumns {
   int there;  ///< how many of them there are
 
   KVANT_DEVICE static FourColumns load(const GemmArgs& g, std::int64_t n) {
-    const std::int64_t left = g.n - n;
+    const std::int64_t left = g.range.n - n;
     FourColumns c{{}, {}, left < 4 ? static_cast<int>(left) : 4};
     if (g.epilogue.y_dtype == DType::int32) return c;
 #pragma unroll
@@ -116,7 +116,7 @@ KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int
                               const FourColumns& c, const std::int32_t (&sums)[4],
                               bool has_outliers, const float (&outliers)[4]) {
   const Epilogue& e = launch.args.epilogue;
-  if (m >= launch.args.m || c.there <= 0) return;
+  if (m >= launch.args.range.m || c.there <= 0) return;
   std::uint32_t bits[4];
   if (e.y_dtype == DType::int32) {
 #pragma unroll
@@ -129,7 +129,7 @@ KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int
       const float scale = device::multiply(row_scale, c.scale[i]);
       values[i] = device::multiply(device::multiply(static_cast<float>(sums[i]), scale), e.scale);
     }
-    if (e.round_first) {
+    if (e.bias_first) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         if (e.bias != nullptr) values[i] = device::add(values[i], c.bias[i]);
@@ -159,11 +159,12 @@ KVANT_DEVICE void stage_features(const GemmLaunch& launch, int thread, std::int6
   for (int i = thread; i < count * rows; i += kThreads) {
     const int f = i / rows, r = i % rows;
     x[f * x_stride + r] =
-        m0 + r < launch.args.m ? feature_activation(launch, first + f, m0 + r) : 0.0f;
+        m0 + r < launch.args.range.m ? feature_activation(launch, first + f, m0 + r) : 0.0f;
   }
   for (int i = thread; i < count * columns; i += kThreads) {
     const int f = i / columns, c = i % columns;
-    w[f * w_stride + c] = n0 + c < launch.args.n ? feature_weight(launch, first + f, n0 + c) : 0.0f;
+    w[f * w_stride + c] =
+        n0 + c < launch.args.range.n ? feature_weight(launch, first + f, n0 + c) : 0.0f;
   }
 }
 

@@ -26,8 +26,7 @@ KVANT_DEVICE void barrier_init_fence() {
   KVANT_SM90A(asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory"));
 }
 KVANT_DEVICE void barrier_arrive(std::uint32_t barrier) {
-  KVANT_SM90A(asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];\n" ::"r"(barrier)
-                           : "memory"));
+  KVANT_SM90A(asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory"));
 }
 /// Arrives, and makes the phase wait for so many bytes of the copy engine too.
 KVANT_DEVICE void barrier_arrive_expect(std::uint32_t barrier, int bytes) {
@@ -41,7 +40,7 @@ KVANT_DEVICE void barrier_wait(std::uint32_t barrier, int parity) {
       asm volatile("{\n"
                    ".reg .pred done;\n"
                    "again:\n"
-                   "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                   "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
                    "@!done bra again;\n"
                    "}\n" ::"r"(barrier),
                    "r"(parity)
@@ -86,10 +85,11 @@ KVANT_DEVICE std::uint32_t address_in_cluster(std::uint32_t address, int rank) {
                            : "r"(address), "r"(rank)));
   return there;
 }
+/// At a barrier of another block. What the thread wrote before is not published by it: stages are
+/// only read by those who release them.
 KVANT_DEVICE void barrier_arrive_in_cluster(std::uint32_t barrier) {
-  KVANT_SM90A(
-      asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(barrier)
-                   : "memory"));
+  KVANT_SM90A(asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];\n" ::"r"(barrier)
+                           : "memory"));
 }
 /// 16 bytes of another block's shared memory.
 KVANT_DEVICE Words4 load_cluster(std::uint32_t address) {

@@ -54,7 +54,7 @@ KVANT_DEVICE void load_piece(const QuantizeRowsArgs& q, std::int64_t at, std::in
       values[i] = c + i < q.x.cols ? load_float(q.x.data, kType, at + c + i) : 0.0f;
     }
   }
-  if (q.parity) {
+  if (q.bitsandbytes) {
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) values[i] = rounded_to(DType::float16, values[i]);
   }
@@ -149,7 +149,7 @@ KVANT_DEVICE void store_piece(const QuantizeRowsArgs& q, std::int64_t row, std::
   } else {
     careful_codes(q, c, values, inverse, words);
   }
-  const std::uint32_t offset = q.format == CodeFormat::u8_offset ? 0x80808080u : 0u;
+  const std::uint32_t offset = q.format == ActivationFormat::u8_offset ? 0x80808080u : 0u;
   words[0] ^= offset;
   words[1] ^= offset;
   auto* const codes = static_cast<unsigned char*>(q.codes) + row * q.code_stride + c;
@@ -199,8 +199,8 @@ quantize_rows_kernel(KVANT_CONSTANT QuantizeRowsArgs q, KVANT_CONSTANT QuantizeA
     if (q.codes == nullptr) continue;
     float inverse = 0.0f;  // codes 0: a row of zeros, of a NaN, or of an infinite scale
     if (absmax > 0.0f && absmax < device::bits_float(kInfinityBits)) {
-      inverse = q.parity ? device::multiply(device::divide(1.0f, absmax), 127.0f)
-                         : device::divide(127.0f, absmax);
+      inverse = q.bitsandbytes ? device::multiply(device::divide(1.0f, absmax), 127.0f)
+                               : device::divide(127.0f, absmax);
     }
     const bool plain = scan.plain && inverse > 0.0f && q.given_absmax == nullptr;
 #pragma unroll

@@ -36,7 +36,7 @@ struct StreamWork {
   int begin, end;
 
   KVANT_DEVICE static StreamWork of(const GemmArgs& g, int rank, int split) {
-    const auto slices = static_cast<int>(g.k_padded / kSliceBytes);
+    const auto slices = static_cast<int>(g.range.k_padded / kSliceBytes);
     return {slices * rank / split, slices * (rank + 1) / split};
   }
 };
@@ -187,7 +187,7 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
     device::block_barrier();
   }
   if (threadIdx.x < 128) {
-    const auto m = static_cast<int>(g.m);
+    const auto m = static_cast<int>(g.range.m);
     finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count);
   }
   if (split > 1) device::cluster_barrier();  // nobody leaves while another reads its sums
@@ -204,17 +204,17 @@ inline int stream_split(std::int64_t tiles, std::int64_t slices, int processors)
 }
 
 template <class Tile>
-void launch_stream_wgmma(const GemmLaunch& g, int processors, void* queue) {
-  const std::int64_t tiles = (g.args.n + Tile::kOutputs - 1) / Tile::kOutputs;
-  const int split = stream_split(tiles, g.args.k_padded / kSliceBytes, processors);
-  device::launch({.grid = {static_cast<int>(tiles * split), 1, 1},
-                  .threads = Tile::kThreads,
-                  .shared_bytes = Tile::kSharedBytes,
-                  .cluster = split,
-                  .queue = queue},
-                 &stream_wgmma_kernel<Tile>,
-                 device::tensor_map(g.args.b, g.args.k_padded, g.args.n, Tile::kOutputs),
-                 device::tensor_map(g.args.a, g.args.k_padded, g.args.m, Tile::kTokens), g, split);
+void launch_stream_wgmma(const GemmLaunch& g, int split, void* queue) {
+  const std::int64_t tiles = (g.args.range.n + Tile::kOutputs - 1) / Tile::kOutputs;
+  device::launch(
+      {.grid = {static_cast<int>(tiles * split), 1, 1},
+       .threads = Tile::kThreads,
+       .shared_bytes = Tile::kSharedBytes,
+       .cluster = split,
+       .queue = queue},
+      &stream_wgmma_kernel<Tile>,
+      device::tensor_map(g.args.b, g.args.range.k_padded, g.args.range.n, Tile::kOutputs),
+      device::tensor_map(g.args.a, g.args.range.k_padded, g.args.range.m, Tile::kTokens), g, split);
 }
 
 }  // namespace

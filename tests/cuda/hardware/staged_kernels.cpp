@@ -92,57 +92,74 @@ void convert(const ConvertArgs& a) noexcept {
   s.out(y);
 }
 
-/// Everything of a GEMM but y.
-GemmArgs staged(Staging& s, const GemmArgs& g) {
-  GemmArgs d = g;
-  d.a = s.in(static_cast<const unsigned char*>(g.a), g.m * g.k_padded);
-  d.b = s.in(g.b, g.n * g.k_padded);
-  d.columns.scale = s.in(g.columns.scale, g.n * 4);
-  d.columns.columns = s.in(g.columns.columns, g.epilogue.outliers[1].count * 8);
-  Epilogue& e = d.epilogue;
-  e.row_scale = s.in(g.epilogue.row_scale, g.m * 4);
-  e.col_scale = s.in(g.epilogue.col_scale, g.n * 4);
-  e.bias = s.in(g.epilogue.bias, g.n * 4);
-  for (int i = 0; i < 2; ++i) {
-    const OutlierBlock& block = g.epilogue.outliers[i];
-    e.outliers[i].x = s.in(block.x, block.count * block.x_stride * 4);
-    e.outliers[i].w = s.in(static_cast<const unsigned char*>(block.w),
-                           g.n * block.count * dtype_bytes(block.w_dtype));
+void list_outliers(const ListOutliersArgs& a) noexcept {
+  Staging s;
+  ListOutliersArgs d = a;
+  d.flags = s.in(a.flags, a.tasks * a.cols);
+  d.columns = s.in(a.columns, a.cols * 8);
+  d.count = s.in(a.count, 8);
+  auto* const codes = static_cast<unsigned char*>(a.codes);
+  d.codes = s.in(codes, a.blocks.m * a.k_padded);
+  kernels_cuda.list_outliers(d);
+  finish("list_outliers");
+  for (const void* host : {static_cast<const void*>(a.columns), static_cast<const void*>(a.count),
+                           static_cast<const void*>(codes)}) {
+    s.out(host);
   }
+}
+
+void gather_features(const GatherFeaturesArgs& a) noexcept {
+  Staging s;
+  GatherFeaturesArgs d = a;
+  d.x = staged(s, a.x);
+  d.columns = s.in(a.columns, a.count * 8);
+  d.to = s.in(a.to, a.count * a.x.rows * 4);
+  kernels_cuda.gather_features(d);
+  finish("gather_features");
+  s.out(a.to);
+}
+
+/// Everything of a GEMM but y.
+GemmArgs staged(Staging& s, const GemmArgs& g, std::int64_t element) {
+  GemmArgs d = g;
+  d.a = s.in(static_cast<const unsigned char*>(g.a), g.range.m * g.range.k_padded * element);
+  d.b = s.in(static_cast<const unsigned char*>(g.b), g.range.n * g.range.k_padded * element);
+  const Outlying& outliers = g.epilogue.outliers;
+  d.columns.scale = s.in(g.columns.scale, g.range.n * 4);
+  d.columns.columns = s.in(g.columns.columns, outliers.found.count * 8);
+  Epilogue& e = d.epilogue;
+  e.row_scale = s.in(g.epilogue.row_scale, g.range.m * 4);
+  e.col_scale = s.in(g.epilogue.col_scale, g.range.n * 4);
+  e.bias = s.in(g.epilogue.bias, g.range.n * 4);
+  const auto stage = [&](const OutlierBlock& from, OutlierBlock& to) {
+    to.x = s.in(from.x, from.count * from.x_stride * 4);
+    to.w = s.in(static_cast<const unsigned char*>(from.w),
+                g.range.n * from.count * dtype_bytes(from.w_dtype));
+  };
+  stage(outliers.kept, e.outliers.kept);
+  stage(outliers.found, e.outliers.found);
   return d;
 }
 
-template <const KernelTable& kTable>
+template <const KernelTable& kTable, WeightFormat kFormat>
 void gemm(const GemmArgs& g) noexcept {
   Staging s;
-  GemmArgs d = staged(s, g);
+  GemmArgs d = staged(s, g, kFormat == WeightFormat::int8_row ? 1 : 2);
   auto* const y = static_cast<unsigned char*>(g.epilogue.y);
-  d.epilogue.y = s.in(y, ((g.m - 1) * g.epilogue.y_stride + g.n) * dtype_bytes(g.epilogue.y_dtype));
-  kTable.gemm(d);
+  d.epilogue.y = s.in(
+      y, ((g.range.m - 1) * g.epilogue.y_stride + g.range.n) * dtype_bytes(g.epilogue.y_dtype));
+  kTable.gemm_for(kFormat).gemm(d);
   finish("gemm");
   s.out(y);
 }
 
 void gather_columns(const GemmArgs& g, float* w) noexcept {
   Staging s;
-  const GemmArgs d = staged(s, g);
-  float* const there = s.in(w, g.n * g.epilogue.outliers[1].count * 4);
-  kernels_cuda.gather_columns(d, there);
+  const GemmArgs d = staged(s, g, 1);
+  float* const there = s.in(w, g.range.n * g.epilogue.outliers.found.count * 4);
+  kernels_cuda.gemm_for(WeightFormat::int8_row).gather_columns(d, there);
   finish("gather_columns");
   s.out(w);
-}
-
-void half_gemm(const HalfGemmArgs& g) noexcept {
-  Staging s;
-  HalfGemmArgs d = g;
-  d.a = s.in(static_cast<const unsigned char*>(g.a), g.m * g.k_padded * 2);
-  d.b = s.in(g.b, g.n * g.k_padded * 2);
-  d.bias = s.in(g.bias, g.n * 4);
-  auto* const y = static_cast<unsigned char*>(g.y);
-  d.y = s.in(y, ((g.m - 1) * g.y_stride + g.n) * dtype_bytes(g.y_dtype));
-  kernels_cuda.half.gemm(d);
-  finish("half gemm");
-  s.out(y);
 }
 
 template <const KernelTable& kTable>
@@ -153,9 +170,12 @@ KernelTable staged_table() {
   table.quantize = &quantize;
   table.dequantize = &dequantize;
   table.convert = &convert;
-  table.gemm = &gemm<kTable>;
-  table.gather_columns = &gather_columns;
-  table.half.gemm = &half_gemm;
+  table.list_outliers = &list_outliers;
+  table.gather_features = &gather_features;
+  GemmKernels& int8 = table.gemm[static_cast<int>(WeightFormat::int8_row)];
+  int8.gemm = &gemm<kTable, WeightFormat::int8_row>;
+  int8.gather_columns = &gather_columns;
+  table.gemm[static_cast<int>(WeightFormat::bfloat16)].gemm = &gemm<kTable, WeightFormat::bfloat16>;
   return table;
 }
 
