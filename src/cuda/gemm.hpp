@@ -61,11 +61,10 @@ inline bool fills(std::int64_t m, std::int64_t n, int tile_m, int tile_n, int pr
 
 inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue) {
   const std::int64_t m = g.args.range.m;
-  const int split =
-      stream_split((g.args.range.n + 63) / 64, g.args.range.k_padded / kSliceBytes, processors);
-  if (m <= 8) return launch_stream_wgmma<StreamTile<8, 8>>(g, split, queue);
+  const int split = stream_split(g.args.range.n, g.args.range.k_padded, processors);
+  if (m <= 8) return launch_stream_wgmma<StreamTile<8, 12>>(g, split, queue);
   if (m <= 16) return launch_stream_wgmma<StreamTile<16, 8>>(g, split, queue);
-  if (m <= 32) return launch_stream_wgmma<StreamTile<32, 6>>(g, split, queue);
+  if (m <= 32) return launch_stream_wgmma<StreamTile<32, 8>>(g, split, queue);
   if (m <= 64) return launch_stream_wgmma<StreamTile<64, 6>>(g, split, queue);
   if (m <= 128) return launch_stream_wgmma<StreamTile<128, 4>>(g, split, queue);
   if (fills(m, g.args.range.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {

@@ -65,7 +65,8 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
       for (int r = 0; r < Panel::kStep; ++r) {
         std::int32_t acc[4];
         load_four(panel + rows_of_panel[r] * Cut::kStride + vector * 4, acc);
-        finish_four(launch, m0 + rows[r], n, columns, acc, features > 0, outliers[r]);
+        finish_four(launch, m0 + rows[r], n, load_row_scale(g, m0 + rows[r]), columns, acc,
+                    features > 0, outliers[r]);
       }
     }
   }

@@ -110,30 +110,53 @@ KVANT_DEVICE void put_panel(int panel, const std::int32_t (&sums)[Tile::kBlockN 
   }
 }
 
+/// What a thread wants of a tile's scales and bias, asked for before the products are there.
+template <class Tile>
+struct TileInputs {
+  float row_scale[Tile::Cut::kThreadRows];
+  FourColumns columns;  ///< of the first panel
+
+  KVANT_DEVICE static int row(int r) {
+    const int thread = static_cast<int>(threadIdx.x) % 128;
+    return (static_cast<int>(threadIdx.x) / 128 - 1) * 64 + thread / Tile::Cut::kVectors +
+           r * Tile::Cut::kRowStep;
+  }
+  KVANT_DEVICE static int column() {
+    return static_cast<int>(threadIdx.x) % 128 % Tile::Cut::kVectors * 4;
+  }
+  KVANT_DEVICE void load(const GemmArgs& g, std::int64_t m0, std::int64_t n0) {
+#pragma unroll
+    for (int r = 0; r < Tile::Cut::kThreadRows; ++r) row_scale[r] = load_row_scale(g, m0 + row(r));
+    columns = FourColumns::load(g, n0 + column());
+  }
+};
+
 /// A tile's sums through the epilogue, by both warpgroups, which wait for each other only where
 /// there are outlier features.
 /// @param m0, n0  the block's tile
 template <class Tile>
 KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, std::int64_t n0,
-                                    const std::int32_t (&sums)[Tile::kBlockN / 2]) {
+                                    const std::int32_t (&sums)[Tile::kBlockN / 2],
+                                    const TileInputs<Tile>& inputs) {
   using Cut = typename Tile::Cut;
-  constexpr int kRows = Cut::kThreadRows;
+  constexpr int kRows = Cut::kThreadRows, kPanels = Tile::kBlockN / Tile::kPanelColumns;
   const int half = static_cast<int>(threadIdx.x) / 128 - 1;
-  const int thread = static_cast<int>(threadIdx.x) % 128;
   unsigned char* const shared = device::shared_memory();
   auto* const panel = reinterpret_cast<std::int32_t*>(shared + Tile::kPanels + half * Cut::kBytes);
   auto* const xs = reinterpret_cast<float*>(shared + Tile::kFeatureX);
   auto* const ws = reinterpret_cast<float*>(shared + Tile::kFeatureW);
-  const int vector = thread % Cut::kVectors;
+  const int column = inputs.column();
   int rows[kRows];  // of the tile
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) rows[r] = half * 64 + thread / Cut::kVectors + r * Cut::kRowStep;
+  for (int r = 0; r < kRows; ++r) rows[r] = inputs.row(r);
+  FourColumns next = inputs.columns;
   const bool sums_only = launch.args.epilogue.y_dtype == DType::int32;
   const std::int64_t count = sums_only ? 0 : count_of_features(launch);
 #pragma unroll 1
-  for (int p = 0; p < Tile::kBlockN / Tile::kPanelColumns; ++p) {
-    const std::int64_t n = n0 + p * Tile::kPanelColumns + vector * 4;
-    const FourColumns columns = FourColumns::load(launch.args, n);
+  for (int p = 0; p < kPanels; ++p) {
+    const std::int64_t n = n0 + p * Tile::kPanelColumns + column;
+    const FourColumns columns = next;
+    if (p + 1 < kPanels) next = FourColumns::load(launch.args, n + Tile::kPanelColumns);
     put_panel<Tile>(p, sums, panel);
     float outliers[kRows][4] = {};
     for (std::int64_t first = 0; first < count; first += Tile::kFeatures) {
@@ -148,15 +171,16 @@ KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, s
                             all ? Tile::kBlockN : Tile::kPanelColumns);
         device::named_barrier(1, 256);
       }
-      add_features(outliers, xs, Tile::kBlockM, rows, ws + p * Tile::kPanelColumns + vector * 4,
+      add_features(outliers, xs, Tile::kBlockM, rows, ws + p * Tile::kPanelColumns + column,
                    Tile::kBlockN, piece);
     }
     device::named_barrier(2 + half, 128);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       std::int32_t acc[4];
-      load_four(panel + (rows[r] - half * 64) * Cut::kStride + vector * 4, acc);
-      finish_four(launch, m0 + rows[r], n, columns, acc, count > 0, outliers[r]);
+      load_four(panel + (rows[r] - half * 64) * Cut::kStride + column, acc);
+      finish_four(launch, m0 + rows[r], n, inputs.row_scale[r], columns, acc, count > 0,
+                  outliers[r]);
     }
     device::named_barrier(2 + half, 128);
   }
@@ -184,6 +208,11 @@ KVANT_DEVICE void multiply_tiles(const typename Tile::RingOf& ring, const GemmLa
   int use = 0;
   for (int index = static_cast<int>(blockIdx.x) / Tile::kCluster;
        index < work.tiles_m * work.tiles_n; index += clusters) {
+    const TileAt tile = tile_at(index, work.tiles_m, work.tiles_n);
+    const std::int64_t m0 = (std::int64_t{tile.m} * Tile::kCluster + rank) * Tile::kBlockM;
+    const std::int64_t n0 = std::int64_t{tile.n} * Tile::kBlockN;
+    TileInputs<Tile> inputs;
+    inputs.load(launch.args, m0, n0);
     for (int slice = 0; slice < work.slices; ++slice, ++use) {
       ring.wait_full(use);
       const std::uint32_t at = ring.stage(use);
@@ -202,9 +231,7 @@ KVANT_DEVICE void multiply_tiles(const typename Tile::RingOf& ring, const GemmLa
     }
     device::wgmma_wait<0>();
     release(use - 1);
-    const TileAt tile = tile_at(index, work.tiles_m, work.tiles_n);
-    finish_wgmma_tile<Tile>(launch, (std::int64_t{tile.m} * Tile::kCluster + rank) * Tile::kBlockM,
-                            std::int64_t{tile.n} * Tile::kBlockN, sums);
+    finish_wgmma_tile<Tile>(launch, m0, n0, sums, inputs);
   }
 }
 

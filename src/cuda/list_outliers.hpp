@@ -41,6 +41,19 @@ KVANT_DEVICE bool is_flagged(const ListOutliersArgs& l, std::int64_t column) {
   return flagged;
 }
 
+/// Where a row's code of a column is (RowBlocks; with mr 1, as here, rows are plain rows).
+KVANT_DEVICE std::int64_t code_at(const ListOutliersArgs& l, std::int64_t row,
+                                  std::int64_t column) {
+  const RowBlocks& blocks = l.blocks;
+  if (blocks.mr == 1) return row * l.k_padded + column;
+  const std::int64_t count = (blocks.m + blocks.mr - 1) / blocks.mr;
+  std::int64_t b = row * count / blocks.m;
+  while (blocks.m * (b + 1) / count <= row) ++b;
+  const std::int64_t first = blocks.m * b / count, rows = blocks.m * (b + 1) / count - first;
+  return first * l.k_padded + column / blocks.group * rows * blocks.group +
+         (row - first) * blocks.group + column % blocks.group;
+}
+
 KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersArgs l) {
   device::let_next_kernel_start();
   device::wait_for_previous_kernel();
@@ -90,8 +103,7 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersAr
       const std::int64_t left = l.blocks.m - row0;
       const int rows = left < kListRows ? static_cast<int>(left) : kListRows;
       for (int i = thread; i < entries * rows; i += kListThreads) {
-        const std::int64_t code =
-            (row0 + i % rows) * l.k_padded + shared->columns[i / rows];  // a block is a row
+        const std::int64_t code = code_at(l, row0 + i % rows, shared->columns[i / rows]);
         static_cast<std::uint8_t*>(l.codes)[code] =
             l.format == ActivationFormat::u8_offset ? std::uint8_t{128} : std::uint8_t{0};
       }

@@ -111,9 +111,14 @@ struct FourColumns {
   }
 };
 
+/// The scale of row m, where there is such a row and it is wanted.
+KVANT_DEVICE float load_row_scale(const GemmArgs& g, std::int64_t m) {
+  return m < g.range.m && g.epilogue.y_dtype != DType::int32 ? g.epilogue.row_scale[m] : 0.0f;
+}
+
 /// One row's four sums through the epilogue to y. (Rows and columns beyond y's end: nothing.)
 KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int64_t n,
-                              const FourColumns& c, const std::int32_t (&sums)[4],
+                              float row_scale, const FourColumns& c, const std::int32_t (&sums)[4],
                               bool has_outliers, const float (&outliers)[4]) {
   const Epilogue& e = launch.args.epilogue;
   if (m >= launch.args.range.m || c.there <= 0) return;
@@ -122,7 +127,6 @@ KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int
 #pragma unroll
     for (int i = 0; i < 4; ++i) bits[i] = static_cast<std::uint32_t>(sums[i]);
   } else {
-    const float row_scale = e.row_scale[m];
     float values[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {

@@ -120,7 +120,8 @@ KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int b
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[i] += static_cast<std::int32_t>(there.w[i]);
       }
-      finish_four(launch, rows[r], n, columns, sums, count > 0, outliers[r]);
+      finish_four(launch, rows[r], n, load_row_scale(launch.args, rows[r]), columns, sums,
+                  count > 0, outliers[r]);
     }
   }
 }
@@ -193,11 +194,15 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
   if (split > 1) device::cluster_barrier();  // nobody leaves while another reads its sums
 }
 
-/// Blocks of a cluster that share K: enough that each processor has some two blocks, as long as
-/// each has something to do.
-inline int stream_split(std::int64_t tiles, std::int64_t slices, int processors) noexcept {
+/// Blocks of a cluster that share K: where the tiles leave processors without work, as many as make
+/// one or two blocks a processor, as long as each has something to do. (Larger clusters find room
+/// for one block a processor only.)
+inline int stream_split(std::int64_t n, std::int64_t k_padded, int processors) noexcept {
+  const std::int64_t tiles = (n + 63) / 64, slices = k_padded / kSliceBytes;
   int split = 1;
-  while (split < 8 && tiles * split * 4 <= std::int64_t{processors} * 6 && slices >= split * 8) {
+  while (split < 8 && slices >= split * 8) {
+    const std::int64_t blocks = tiles * split * 2;
+    if (blocks > (split == 1 ? 2 : 1) * std::int64_t{processors}) break;
     split *= 2;
   }
   return split;
