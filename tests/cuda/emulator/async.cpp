@@ -19,6 +19,7 @@ void finish_phase(Barrier& b) {
 
 Barrier& barrier_at(std::uint32_t address) {
   Block& block = block_at(address);
+  if (&block != &own_block() && block.finished > 0) fail("a barrier of a block that may be over");
   const auto found = block.barriers.find(offset_of(address));
   if (found == block.barriers.end()) fail("a barrier that was not initialised");
   return found->second;
@@ -76,6 +77,7 @@ void copy_async_commit() {
   own_thread().groups.push_back(std::exchange(own_thread().open, 0));
 }
 void copy_async_wait(int pending) {
+  if (has_fault(Fault::short_copy_wait)) ++pending;
   Thread& thread = own_thread();
   std::size_t count = 0;
   while (thread.groups.size() > static_cast<std::size_t>(pending)) {
@@ -92,12 +94,18 @@ void barrier_init(std::uint32_t barrier, int arrivals) {
   own_block().barriers[barrier] = Barrier{arrivals, arrivals, 0, 0, {}};
 }
 void barrier_arrive(std::uint32_t barrier, int bytes) {
+  if (has_fault(Fault::lost_arrival) && barrier >> 24 != 0 && &block_at(barrier) != &own_block()) {
+    return;
+  }
   Barrier& b = barrier_at(barrier);
-  b.bytes += bytes;
+  b.bytes += has_fault(Fault::fewer_bytes) && bytes > 0 ? bytes - 16 : bytes;
   if (--b.pending < 0) fail("more arrivals at a barrier than it was made for");
   finish_phase(b);
 }
 void barrier_wait(std::uint32_t barrier, int parity) {
+  // Whole warps wait for what comes, single threads for free stages.
+  const bool feeds = settings.feeding_thread == thread_index.x;
+  if (has_fault(feeds ? Fault::no_empty_wait : Fault::no_full_wait)) return;
   while (barrier_at(barrier).phase == parity) {
     barrier_at(barrier).waiting.push_back(cluster->current);
     suspend("barrier_wait");
@@ -110,7 +118,7 @@ void tensor_load(std::uint32_t to, const TensorMap& map, std::uint32_t barrier, 
   if (reinterpret_cast<std::uintptr_t>(map.data) % 16 != 0 || map.stride % 16 != 0) {
     fail("tensor_load: the tensor is not aligned to 16 bytes");
   }
-  if (ranks == 0) ranks = 1u << cluster_rank();
+  if (ranks == 0 || has_fault(Fault::no_multicast)) ranks = 1u << cluster_rank();
   for (int block = 0; block < static_cast<int>(cluster->blocks.size()); ++block) {
     if ((ranks >> block & 1u) == 0) continue;
     Block& target = cluster->blocks[static_cast<std::size_t>(block)];

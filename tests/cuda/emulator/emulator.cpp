@@ -86,7 +86,10 @@ void run_cluster(Cluster& c) {
     std::shuffle(order.begin(), order.end(), c.random);
     bool moved = false;
     for (const int w : order) {
-      if (settings.order == Order::random && (c.random() & 3) == 0) perform_one_tensor_copy();
+      if (settings.order == Order::random && (c.random() & 3) == 0) {
+        moved =
+            perform_one_tensor_copy() || moved;  // it may wake a warp that was looked at already
+      }
       const std::uint32_t ready = c.ready[static_cast<std::size_t>(w)];
       if (ready == 0) continue;
       moved = true;
@@ -199,6 +202,8 @@ void load_cluster(std::uint32_t address, std::uint32_t (&words)[4]) {
 }
 
 void block_barrier(const char* where) {
+  const int number = own_thread().block_barriers++;
+  if (has_fault(Fault::no_block_barrier) && number == settings.fault_index) return;
   Block& block = own_block();
   if (block.finished > 0) fail("a block barrier after the end of some threads");
   if (++block.at_barrier < cluster->shape->threads) return suspend(where);
@@ -208,6 +213,7 @@ void block_barrier(const char* where) {
 }
 
 void named_barrier(int name, int threads) {
+  if (has_fault(Fault::no_named_barrier)) return;
   NamedBarrier& b = own_block().named_barriers[name];
   if (b.arrived > 0 && b.threads != threads) fail("a named barrier of two sizes");
   b.threads = threads;
@@ -221,6 +227,8 @@ void named_barrier(int name, int threads) {
 }
 
 void cluster_barrier() {
+  const int number = own_thread().cluster_barriers++;
+  if (has_fault(Fault::no_cluster_barrier) && number == settings.fault_index) return;
   if (cluster->finished > 0) fail("a cluster barrier after the end of some threads");
   if (++cluster->at_barrier < static_cast<int>(fibers.size())) return suspend("cluster_barrier");
   cluster->at_barrier = 0;

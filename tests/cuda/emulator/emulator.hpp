@@ -35,7 +35,25 @@ namespace emulated {
 
 enum class Order { late, early, random };
 
+/// Something a kernel relies on and does not get: a mistake, as far as the kernel is concerned.
+enum class Fault {
+  none,
+  no_block_barrier,    ///< a block's barrier number `fault_index` lets everyone through
+  no_named_barrier,    ///< all of them
+  no_cluster_barrier,  ///< the one of that number
+  short_copy_wait,     ///< cp.async.wait_group leaves one group more
+  short_wgmma_wait,    ///< wgmma.wait_group leaves one group more
+  no_full_wait,        ///< warpgroups do not wait for what comes
+  no_empty_wait,       ///< the thread that feeds does not wait for free stages
+  fewer_bytes,         ///< a barrier expects 16 bytes less than come
+  no_multicast,        ///< a box goes to one block of the cluster only
+  lost_arrival,        ///< an arrival at another block's barrier is lost
+};
+
 struct Settings {
+  Fault fault = Fault::none;
+  int fault_index = 0;
+  int feeding_thread = 0;  ///< the thread of a block that feeds its ring
   Order order = Order::late;
   std::uint32_t seed = 0;
   int major = 9;  ///< of the device's compute capability

@@ -23,6 +23,7 @@ struct Thread {
   std::vector<AsyncCopy> copies;    // of the open group and the committed ones, in order
   std::vector<std::size_t> groups;  // how many copies each committed group has
   std::size_t open = 0;
+  int block_barriers = 0, cluster_barriers = 0;  // come to so far
 };
 
 struct Meeting {  // lanes at an operation that takes all of them
@@ -94,6 +95,9 @@ inline Block& own_block() {
 }
 inline Thread& own_thread() {
   return cluster->threads[static_cast<std::size_t>(cluster->current)];
+}
+inline bool has_fault(Fault fault) {
+  return settings.fault == fault;
 }
 void set_ready(int thread);
 /// The running thread stops until someone makes it ready.

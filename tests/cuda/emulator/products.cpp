@@ -147,7 +147,8 @@ void wgmma_commit() {
 void wgmma_wait(int pending) {
   together(kGroupLanes, "wgmma_wait", &pending, [](void* const* all) {
     Warpgroup& group = warpgroup();
-    const auto left = static_cast<std::size_t>(*static_cast<const int*>(all[0]));
+    const auto left = static_cast<std::size_t>(*static_cast<const int*>(all[0]) +
+                                               (has_fault(Fault::short_wgmma_wait) ? 1 : 0));
     std::size_t count = 0;
     while (group.groups.size() > left) {
       count += group.groups.front();
