@@ -66,7 +66,14 @@ inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue)
   if (m <= 16) return launch_stream_wgmma<StreamTile<16, 8>>(g, split, queue);
   if (m <= 32) return launch_stream_wgmma<StreamTile<32, 8>>(g, split, queue);
   if (m <= 64) return launch_stream_wgmma<StreamTile<64, 6>>(g, split, queue);
-  if (m <= 128) return launch_stream_wgmma<StreamTile<128, 4>>(g, split, queue);
+  if (m <= 128) {  // one block a processor: more stages
+    const bool one = (g.args.range.n + 63) / 64 * split <= processors;
+    return one ? launch_stream_wgmma<StreamTile<128, 8>>(g, split, queue)
+               : launch_stream_wgmma<StreamTile<128, 4>>(g, split, queue);
+  }
+  if (m <= 256 && g.args.range.n <= 64 * std::int64_t{processors}) {
+    return launch_stream_wgmma<StreamTile<256, 4>>(g, split, queue);
+  }
   if (fills(m, g.args.range.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {
     return launch_gemm_wgmma<LargeWgmmaTile>(g, processors, queue);
   }

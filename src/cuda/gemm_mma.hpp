@@ -55,8 +55,8 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
         const int count = left < Panel::kFeatures ? static_cast<int>(left) : Panel::kFeatures;
         if ((i == 0 && part == 0) || features > Panel::kFeatures) {
           device::block_barrier();
-          stage_features<Tile::kThreads>(launch, thread, first, count, xs, Tile::kBlockM, m0,
-                                         Tile::kBlockM, ws, Tile::kBlockN, n0, Tile::kBlockN);
+          stage_features<Tile::kThreads, Tile::kBlockM, Tile::kBlockN>(
+              launch, thread, first, count, xs, m0, ws, Tile::kBlockN, n0);
           device::block_barrier();
         }
         add_features(outliers, xs, Tile::kBlockM, rows, ws + vector * 4, Tile::kBlockN, count);

@@ -76,6 +76,7 @@ KVANT_DEVICE void feed_tiles(const typename Tile::RingOf& ring, const device::Te
                           (tile.m * Tile::kCluster + rank) * Tile::kBlockM);
     }
   };
+  device::prefetch_map(map_a);
   // The first weights come while the kernel in front makes the activations.
   const int ahead = uses < Tile::RingOf::kStages ? uses : Tile::RingOf::kStages;
   for (int use = 0; use < ahead; ++use) {
@@ -164,11 +165,16 @@ KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, s
       const int piece = left < Tile::kFeatures ? static_cast<int>(left) : Tile::kFeatures;
       const bool all = count <= Tile::kFeatures;  // then the whole tile's at once
       if (!all || p == 0) {
-        const int from = all ? 0 : p * Tile::kPanelColumns;
+        const int consumer = static_cast<int>(threadIdx.x) - 128;
         device::named_barrier(1, 256);
-        stage_features<256>(launch, static_cast<int>(threadIdx.x) - 128, first, piece, xs,
-                            Tile::kBlockM, m0, Tile::kBlockM, ws + from, Tile::kBlockN, n0 + from,
-                            all ? Tile::kBlockN : Tile::kPanelColumns);
+        if (all) {
+          stage_features<256, Tile::kBlockM, Tile::kBlockN>(launch, consumer, first, piece, xs, m0,
+                                                            ws, Tile::kBlockN, n0);
+        } else {
+          const int from = p * Tile::kPanelColumns;
+          stage_features<256, Tile::kBlockM, Tile::kPanelColumns>(
+              launch, consumer, first, piece, xs, m0, ws + from, Tile::kBlockN, n0 + from);
+        }
         device::named_barrier(1, 256);
       }
       add_features(outliers, xs, Tile::kBlockM, rows, ws + p * Tile::kPanelColumns + column,

@@ -47,6 +47,10 @@ KVANT_DEVICE void barrier_wait(std::uint32_t barrier, int parity) {
                    : "memory"));
 }
 
+/// Fetches a tensor's description before its first use.
+KVANT_DEVICE void prefetch_map(const CUtensorMap& map) {
+  KVANT_SM90A(asm volatile("prefetch.tensormap [%0];\n" ::"l"(&map) : "memory"));
+}
 /// One box of a 2-d tensor into shared memory; outside the tensor it is zero.
 KVANT_DEVICE void tensor_load(std::uint32_t to, const CUtensorMap& map, std::uint32_t barrier,
                               int x, int y) {

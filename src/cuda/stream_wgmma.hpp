@@ -54,6 +54,7 @@ KVANT_DEVICE void feed_stream(const typename Tile::RingOf& ring, const device::T
     device::tensor_load(ring.stage(use) + Tile::kBytesW, map_x, ring.full(use),
                         (work.begin + use) * kSliceBytes, 0);
   };
+  device::prefetch_map(map_x);
   const int ahead = uses < Tile::RingOf::kStages ? uses : Tile::RingOf::kStages;
   for (int use = 0; use < ahead; ++use) load_w(use);
   device::wait_for_previous_kernel();
@@ -70,22 +71,21 @@ template <class Tile>
 KVANT_DEVICE void stage_stream_features(const GemmLaunch& launch, std::int64_t n0,
                                         std::int64_t first, int count) {
   unsigned char* const shared = device::shared_memory();
-  stage_features<128>(launch, static_cast<int>(threadIdx.x), first, count,
-                      reinterpret_cast<float*>(shared + Tile::kFeatureX), Tile::kTokens, 0,
-                      Tile::kTokens, reinterpret_cast<float*>(shared + Tile::kFeatureW),
-                      Tile::kOutputs, n0, Tile::kOutputs);
+  stage_features<128, Tile::kTokens, Tile::kOutputs>(
+      launch, static_cast<int>(threadIdx.x), first, count,
+      reinterpret_cast<float*>(shared + Tile::kFeatureX), 0,
+      reinterpret_cast<float*>(shared + Tile::kFeatureW), Tile::kOutputs, n0);
 }
 
 /// The sums of rows [begin, end) over all blocks of the cluster, through the epilogue to y.
 template <class Tile>
 KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int begin, int end,
-                                int split, std::int64_t count) {
+                                int split, std::int64_t count, const FourColumns& columns) {
   using Cut = typename Tile::Cut;
   constexpr int kRows = Cut::kThreadRows;
   const auto thread = static_cast<int>(threadIdx.x);
   const int vector = thread % Cut::kVectors;
   const std::int64_t n = n0 + vector * 4;
-  const FourColumns columns = FourColumns::load(launch.args, n);
   unsigned char* const shared = device::shared_memory();
   const auto* const xs = reinterpret_cast<const float*>(shared + Tile::kFeatureX);
   const auto* const ws = reinterpret_cast<const float*>(shared + Tile::kFeatureW) + vector * 4;
@@ -98,6 +98,9 @@ KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int b
       const int m = m0 + thread / Cut::kVectors + r * Cut::kRowStep;
       rows[r] = m < end ? m : end - 1;
     }
+    float row_scales[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) row_scales[r] = load_row_scale(launch.args, rows[r]);
     float outliers[kRows][4] = {};
     for (std::int64_t first = 0; first < count; first += Tile::kFeatures) {
       const std::int64_t left = count - first;
@@ -120,8 +123,7 @@ KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int b
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[i] += static_cast<std::int32_t>(there.w[i]);
       }
-      finish_four(launch, rows[r], n, load_row_scale(launch.args, rows[r]), columns, sums,
-                  count > 0, outliers[r]);
+      finish_four(launch, rows[r], n, row_scales[r], columns, sums, count > 0, outliers[r]);
     }
   }
 }
@@ -172,9 +174,11 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
   device::block_barrier();
   device::let_next_kernel_start();
   std::int64_t count = 0;
+  FourColumns columns{};
   if (threadIdx.x == 128) {
     feed_stream<Tile>(ring, map_w, map_x, work, static_cast<int>(n0));
   } else if (threadIdx.x < 128) {
+    columns = FourColumns::load(g, n0 + static_cast<int>(threadIdx.x) % Tile::Cut::kVectors * 4);
     device::wait_for_previous_kernel();
     count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
     if (count > 0 && count <= Tile::kFeatures) {  // while the weights come
@@ -189,7 +193,8 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
   }
   if (threadIdx.x < 128) {
     const auto m = static_cast<int>(g.range.m);
-    finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count);
+    finish_stream<Tile>(launch, n0, m * rank / split, m * (rank + 1) / split, split, count,
+                        columns);
   }
   if (split > 1) device::cluster_barrier();  // nobody leaves while another reads its sums
 }

@@ -165,6 +165,8 @@ inline constexpr GemmKernelCase kGemmKernelCases[] = {
      [](const GemmLaunch& g) { launch_stream_wgmma<StreamTile<64, 6>>(g, 1, nullptr); }, 64, 128},
     {"stream, 128 rows, K by 8",
      [](const GemmLaunch& g) { launch_stream_wgmma<StreamTile<128, 4>>(g, 8, nullptr); }, 128, 128},
+    {"stream, 256 rows, K by 2",
+     [](const GemmLaunch& g) { launch_stream_wgmma<StreamTile<256, 4>>(g, 2, nullptr); }, 256, 128},
 };
 
 }  // namespace

@@ -256,6 +256,7 @@ inline void barrier_arrive_expect(std::uint32_t barrier, int bytes) {
 inline void barrier_wait(std::uint32_t barrier, int parity) {
   emulated::barrier_wait(barrier, parity);
 }
+inline void prefetch_map(const TensorMap&) {}
 inline void tensor_load(std::uint32_t to, const TensorMap& map, std::uint32_t barrier, int x,
                         int y) {
   emulated::tensor_load(to, map, barrier, x, y, 0);
