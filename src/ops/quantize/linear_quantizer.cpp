@@ -190,6 +190,7 @@ QuantParams choose_params(Context& context, ConstAnyMatrix x, const QuantScheme&
 }
 
 QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params) {
+  detail::check_host("quantize", context);
   detail::check_float("quantize", "x", x);
   check_params(params, x.rows, x.cols);
   QuantizedMatrix q(QuantizedMatrix::Unchecked{}, x.rows, x.cols, std::move(params));
@@ -212,6 +213,7 @@ QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params)
 }
 
 void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix codes) {
+  detail::check_host("quantize_to", context);
   detail::check_float("quantize_to", "x", x);
   check_params(params, x.rows, x.cols);
   if (codes.dtype != params.scheme.dtype) {
@@ -234,6 +236,7 @@ void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, 
 }
 
 void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y) {
+  detail::check_host("dequantize", context);
   detail::check_float("dequantize", "y", y);
   check_shape("dequantize", y, q.rows(), q.cols());
   detail::check_writable("dequantize", "y", y);
@@ -255,6 +258,7 @@ void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y) {
 }
 
 QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantParams params) {
+  detail::check_host("requantize", context);
   check_params(params, q.rows(), q.cols());
   QuantizedMatrix result(QuantizedMatrix::Unchecked{}, q.rows(), q.cols(), std::move(params));
   if (q.bytes().empty()) return result;
@@ -274,6 +278,7 @@ QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantPara
 }
 
 void fake_quantize(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix y) {
+  detail::check_host("fake_quantize", context);
   detail::check_float("fake_quantize", "x", x);
   detail::check_float("fake_quantize", "y", y);
   check_params(params, x.rows, x.cols);

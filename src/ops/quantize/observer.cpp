@@ -188,6 +188,7 @@ QuantParams observed_params(const BlockRange& range, const QuantScheme& scheme, 
 }  // namespace
 
 BlockRange block_range(Context& context, ConstAnyMatrix x, BlockShape block, NonFinite non_finite) {
+  detail::check_host("choose_params", context);
   detail::check_float("block_range", "x", x);
   if (block.rows < 0 || block.cols < 0) {
     detail::fail(ErrorCode::invalid_argument, "block_range: the block shape " +
