@@ -53,6 +53,7 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     if (poisoned) absmax = std::numeric_limits<float>::quiet_NaN();
     q.absmax[r] = absmax;
+    if (q.row_scale != nullptr) q.row_scale[r] = q.bitsandbytes ? absmax : absmax / 127.0f;
     if (q.codes == nullptr) continue;
     auto* codes = static_cast<std::uint8_t*>(q.codes) + r * q.code_stride;
     const bool has_codes = absmax > 0.0f && absmax < std::numeric_limits<float>::infinity();

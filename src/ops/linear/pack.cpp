@@ -74,6 +74,10 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
   s.k_padded = s.layout().padded_k(k);
   s.block = block;
   const WeightFormatInfo& info = describe(format);
+  if (kernels.memory != nullptr && s.kernels.gemm == nullptr) {
+    fail(ErrorCode::unsupported, std::string(who) + ": kernel set \"" + kernels.name +
+                                     "\" multiplies no " + std::string(info.name) + " weights");
+  }
   if (!info.is_float() && k > kMaxInnerDimension) {
     fail(ErrorCode::out_of_range, std::string(who) + ": " + std::to_string(k) +
                                       " inputs; int8 products are summed in int32, " +
