@@ -91,7 +91,8 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
     }
   }
   device::block_barrier();
-  const std::int64_t features = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
+  const std::int64_t features =
+      g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch.args);
   for (int i = static_cast<int>(threadIdx.x); i < 8 * Tile::kOutputs; i += Tile::kThreads) {
     const int m = i / Tile::kOutputs, output = i % Tile::kOutputs;
     if (m >= g.range.m || n0 + output >= g.range.n) continue;
@@ -99,8 +100,8 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
     for (int w = 0; w < Tile::kWarps; ++w) sum += partial[(w * 8 + m) * Tile::kOutputs + output];
     float outliers = 0.0f;
     for (std::int64_t f = 0; f < features; ++f) {
-      outliers = device::fused_multiply_add(feature_activation(launch, f, m),
-                                            feature_weight(launch, f, n0 + output), outliers);
+      outliers = device::fused_multiply_add(feature_activation(launch.args, f, m),
+                                            feature_weight(launch.args, f, n0 + output), outliers);
     }
     store_result(g.epilogue, m, n0 + output, sum, features > 0, outliers);
   }

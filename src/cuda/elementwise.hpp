@@ -100,14 +100,14 @@ KVANT_KERNEL(kElementThreads, 4) convert_kernel(KVANT_CONSTANT ConvertArgs a) {
   }
 }
 
-inline void launch_quantize(const QuantizeArgs& a, void* queue) {
-  device::launch(element_launch(a.x.rows * a.x.cols, queue), &quantize_kernel, a);
+inline void launch_quantize(const QuantizeArgs& a) {
+  device::launch(element_launch(a.x.rows * a.x.cols, a.queue), &quantize_kernel, a);
 }
-inline void launch_dequantize(const DequantizeArgs& a, void* queue) {
-  device::launch(element_launch(a.rows * a.cols, queue), &dequantize_kernel, a);
+inline void launch_dequantize(const DequantizeArgs& a) {
+  device::launch(element_launch(a.rows * a.cols, a.queue), &dequantize_kernel, a);
 }
-inline void launch_convert(const ConvertArgs& a, void* queue) {
-  device::launch(element_launch(a.count, queue), &convert_kernel, a);
+inline void launch_convert(const ConvertArgs& a) {
+  device::launch(element_launch(a.count, a.queue), &convert_kernel, a);
 }
 
 }  // namespace

@@ -21,11 +21,11 @@ gather_columns_kernel(KVANT_CONSTANT GemmArgs g, float* w) {
   }
 }
 
-inline void launch_gather_columns(const GemmArgs& g, float* w, void* queue) {
+inline void launch_gather_columns(const GemmArgs& g, float* w) {
   const std::int64_t count =
       g.epilogue.outliers.found.count * (g.range.panel_end - g.range.panel_begin);
   if (count == 0) return;
-  device::launch(element_launch(count, queue), &gather_columns_kernel, g, w);
+  device::launch(element_launch(count, g.queue), &gather_columns_kernel, g, w);
 }
 
 }  // namespace

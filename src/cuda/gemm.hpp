@@ -5,6 +5,7 @@
 
 #include "cuda/decode.hpp"
 #include "cuda/gemm_bf16.hpp"
+#include "cuda/gemm_f32.hpp"
 #include "cuda/gemm_mma.hpp"
 #include "cuda/gemm_wgmma.hpp"
 #include "cuda/stream_wgmma.hpp"
@@ -53,6 +54,11 @@ inline int alignment_of(const void* data, std::int64_t stride_bytes) noexcept {
   return static_cast<int>(bits & (~bits + 1));
 }
 
+inline GemmLaunch whole_launch(const GemmArgs& g) noexcept {
+  const Epilogue& e = g.epilogue;
+  return {g, alignment_of(e.y, e.y_stride * dtype_bytes(e.y_dtype))};
+}
+
 /// Enough large tiles to keep most processors busy?
 inline bool fills(std::int64_t m, std::int64_t n, int tile_m, int tile_n, int processors) noexcept {
   const std::int64_t tiles = ((m + tile_m - 1) / tile_m) * ((n + tile_n - 1) / tile_n);
@@ -81,33 +87,34 @@ inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue)
 }
 
 /// @param device  what the kernels are chosen for: this one's, or that of an older one
-inline void launch_gemm(const GemmArgs& args, const FoundOutliers& found,
-                        const device::Properties& device, void* queue) {
-  GemmLaunch g{ranged(args, 1), found, 0};
-  if (g.args.range.m <= 0 || g.args.range.n <= 0) return;
-  const Epilogue& e = g.args.epilogue;
-  g.y_vector = alignment_of(e.y, e.y_stride * dtype_bytes(e.y_dtype));
-  if (device.major == 9 && g.args.range.k_padded > 0)
+inline void launch_gemm_int8(const GemmArgs& args, const device::Properties& device) {
+  const GemmLaunch g = whole_launch(ranged(args, 1));
+  const std::int64_t m = g.args.range.m, n = g.args.range.n;
+  void* const queue = args.queue;
+  if (m <= 0 || n <= 0) return;
+  if (device.major == 9 && g.args.range.k_padded > 0) {
     return launch_gemm_hopper(g, device.processors, queue);
-  if (g.args.range.m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);
-  if (fills(g.args.range.m, g.args.range.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
-            device.processors)) {
+  }
+  if (m <= kDecodeRows) return launch_decode<DecodeTile<1>>(g, queue);
+  if (fills(m, n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN, device.processors)) {
     return launch_gemm_mma<LargeMmaTile>(g, queue);
   }
   launch_gemm_mma<SmallMmaTile>(g, queue);
 }
 
-inline void launch_gemm_bfloat16(const GemmArgs& args, const device::Properties& device,
-                                 void* queue) {
-  const GemmArgs g = ranged(args, 2);
-  if (g.range.m <= 0 || g.range.n <= 0) return;
-  const int y_vector =
-      alignment_of(g.epilogue.y, g.epilogue.y_stride * dtype_bytes(g.epilogue.y_dtype));
-  if (fills(g.range.m, g.range.n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN,
-            device.processors)) {
-    return launch_gemm_bf16<LargeMmaTile>(g, y_vector, queue);
+inline void launch_gemm_bfloat16(const GemmArgs& args, const device::Properties& device) {
+  const GemmLaunch g = whole_launch(ranged(args, 2));
+  const std::int64_t m = g.args.range.m, n = g.args.range.n;
+  if (m <= 0 || n <= 0) return;
+  if (fills(m, n, LargeMmaTile::kBlockM, LargeMmaTile::kBlockN, device.processors)) {
+    return launch_gemm_bf16<LargeMmaTile>(g.args, g.y_vector, args.queue);
   }
-  launch_gemm_bf16<SmallMmaTile>(g, y_vector, queue);
+  launch_gemm_bf16<SmallMmaTile>(g.args, g.y_vector, args.queue);
+}
+
+inline void launch_gemm_float32(const GemmArgs& args) {
+  const GemmArgs g = ranged(args, 4);
+  if (g.range.m > 0 && g.range.n > 0) launch_gemm_f32(g, args.queue);
 }
 
 }  // namespace

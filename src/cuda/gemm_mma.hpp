@@ -35,7 +35,8 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
   const int vector = thread % Cut::kVectors, row0 = thread / Cut::kVectors;
   const std::int64_t n = n0 + vector * 4;
   const FourColumns columns = FourColumns::load(g, n);
-  const std::int64_t features = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
+  const std::int64_t features =
+      g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch.args);
 #pragma unroll 1
   for (int i = 0; i < Tile::kTilesM; ++i) {
     device::block_barrier();

@@ -152,7 +152,7 @@ KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, s
   for (int r = 0; r < kRows; ++r) rows[r] = inputs.row(r);
   FourColumns next = inputs.columns;
   const bool sums_only = launch.args.epilogue.y_dtype == DType::int32;
-  const std::int64_t count = sums_only ? 0 : count_of_features(launch);
+  const std::int64_t count = sums_only ? 0 : count_of_features(launch.args);
 #pragma unroll 1
   for (int p = 0; p < kPanels; ++p) {
     const std::int64_t n = n0 + p * Tile::kPanelColumns + column;

@@ -5,6 +5,7 @@
 // ldmatrix, the tensor copy engine and wgmma want: nothing is packed anew.
 
 #include "cuda/elementwise.hpp"
+#include "cuda/fill.hpp"
 #include "cuda/gather_columns.hpp"
 #include "cuda/gather_features.hpp"
 #include "cuda/gemm.hpp"
@@ -23,42 +24,37 @@ inline device::Properties device_for_kernels() noexcept {
   return device;
 }
 
+/// @param memory  of the device; null: kernels that are given the host's (emulated ones)
 template <int kMajor>
-constexpr KernelTable cuda_kernels(const char* name) {
+constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
   KernelTable t{};
   t.name = name;
-  t.quantize_rows = [](const QuantizeRowsArgs& a) noexcept { launch_quantize_rows(a, nullptr); };
-  t.list_outliers = [](const ListOutliersArgs& a) noexcept { launch_list_outliers(a, nullptr); };
-  t.gather_features = [](const GatherFeaturesArgs& a) noexcept {
-    launch_gather_features(a, nullptr, nullptr);
+  t.memory = memory;
+  t.quantize_rows = [](const QuantizeRowsArgs& a) noexcept { launch_quantize_rows(a); };
+  t.list_outliers = [](const ListOutliersArgs& a) noexcept { launch_list_outliers(a); };
+  t.gather_features = [](const GatherFeaturesArgs& a) noexcept { launch_gather_features(a); };
+  t.range = [](const RangeArgs& a) noexcept { launch_range(a); };
+  t.quantize = [](const QuantizeArgs& a) noexcept { launch_quantize(a); };
+  t.dequantize = [](const DequantizeArgs& a) noexcept { launch_dequantize(a); };
+  t.convert = [](const ConvertArgs& a) noexcept { launch_convert(a); };
+  const auto give = [&t](WeightFormat format, ActivationFormat activations, std::int32_t k_pad,
+                         void (*gemm)(const GemmArgs&) noexcept) {
+    t.gemm[static_cast<int>(format)] = {.activations = activations,
+                                        .layout = {.nr = 1, .kr = 1, .k_pad = k_pad},
+                                        .mr = 1,
+                                        .group = 4,
+                                        .pair_limit = 0,
+                                        .gemm = gemm,
+                                        .gather_columns = nullptr};
   };
-  t.range = [](const RangeArgs& a) noexcept { launch_range(a, nullptr); };
-  t.quantize = [](const QuantizeArgs& a) noexcept { launch_quantize(a, nullptr); };
-  t.dequantize = [](const DequantizeArgs& a) noexcept { launch_dequantize(a, nullptr); };
-  t.convert = [](const ConvertArgs& a) noexcept { launch_convert(a, nullptr); };
-  t.gemm[static_cast<int>(WeightFormat::int8_row)] = {
-      .activations = ActivationFormat::s8,
-      .layout = {.nr = 1, .kr = 1, .k_pad = 128},
-      .mr = 1,
-      .group = 4,
-      .pair_limit = 0,
-      .gemm =
-          [](const GemmArgs& a) noexcept {
-            launch_gemm(a, {}, device_for_kernels<kMajor>(), nullptr);
-          },
-      .gather_columns = [](const GemmArgs& a,
-                           float* w) noexcept { launch_gather_columns(a, w, nullptr); }};
-  t.gemm[static_cast<int>(WeightFormat::bfloat16)] = {
-      .activations = ActivationFormat::bf16,
-      .layout = {.nr = 1, .kr = 1, .k_pad = 64},
-      .mr = 1,
-      .group = 4,
-      .pair_limit = 0,
-      .gemm =
-          [](const GemmArgs& a) noexcept {
-            launch_gemm_bfloat16(a, device_for_kernels<kMajor>(), nullptr);
-          },
-      .gather_columns = nullptr};
+  give(WeightFormat::int8_row, ActivationFormat::s8, 128,
+       [](const GemmArgs& a) noexcept { launch_gemm_int8(a, device_for_kernels<kMajor>()); });
+  t.gemm[static_cast<int>(WeightFormat::int8_row)].gather_columns =
+      [](const GemmArgs& a, float* w) noexcept { launch_gather_columns(a, w); };
+  give(WeightFormat::bfloat16, ActivationFormat::bf16, 64,
+       [](const GemmArgs& a) noexcept { launch_gemm_bfloat16(a, device_for_kernels<kMajor>()); });
+  give(WeightFormat::float32, ActivationFormat::f32, 4,
+       [](const GemmArgs& a) noexcept { launch_gemm_float32(a); });
   return t;
 }
 

@@ -111,11 +111,11 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersAr
   }
 }
 
-inline void launch_list_outliers(const ListOutliersArgs& l, void* queue) {
+inline void launch_list_outliers(const ListOutliersArgs& l) {
   device::launch({.grid = {l.codes == nullptr ? 1 : blocks_for(l.blocks.m, kListRows, 264), 1, 1},
                   .threads = kListThreads,
                   .shared_bytes = sizeof(ListShared),
-                  .queue = queue},
+                  .queue = l.queue},
                  &list_outliers_kernel, l);
 }
 

@@ -10,37 +10,26 @@
 namespace kvant {
 namespace {
 
-/// Where a GEMM finds the second group.
-struct FoundOutliers {
-  const std::int64_t* count_at;  ///< null: OutlierBlock::count
-  FloatRows x;                   ///< for entries that were not gathered
-  float threshold;
-  bool whole_columns;
-  std::int64_t capacity;
-};
-
 struct GemmLaunch {
   GemmArgs args;
-  FoundOutliers found;
   int y_vector;  ///< what rows of y are aligned to: bytes, at most 16
 };
 
-KVANT_DEVICE std::int64_t count_of_features(const GemmLaunch& g) {
-  const Outlying& outliers = g.args.epilogue.outliers;
-  return outliers.kept.count +
-         (g.found.count_at != nullptr ? *g.found.count_at : outliers.found.count);
+KVANT_DEVICE std::int64_t count_of_features(const GemmArgs& g) {
+  const OutlierBlock& found = g.epilogue.outliers.found;
+  return g.epilogue.outliers.kept.count +
+         (found.count_at != nullptr ? *found.count_at : found.count);
 }
 
-/// Activation of feature f in row m.
-KVANT_DEVICE float feature_activation(const GemmLaunch& g, std::int64_t f, std::int64_t m) {
-  const OutlierBlock& kept = g.args.epilogue.outliers.kept;
+/// Activation of feature f in row m: gathered, or as GatherFeaturesArgs would have it.
+KVANT_DEVICE float feature_activation(const GemmArgs& g, std::int64_t f, std::int64_t m) {
+  const OutlierBlock& kept = g.epilogue.outliers.kept;
   if (f < kept.count) return kept.x[f * kept.x_stride + m];
-  const OutlierBlock& found = g.args.epilogue.outliers.found;
+  const OutlierBlock& found = g.epilogue.outliers.found;
   const std::int64_t j = f - kept.count;
-  if (g.found.count_at == nullptr || j < g.found.capacity) return found.x[j * found.x_stride + m];
-  const std::int64_t column = g.args.columns.columns[j];
-  const float value = load_float(g.found.x.data, g.found.x.dtype, m * g.found.x.stride + column);
-  return g.found.whole_columns || absolute(value) >= g.found.threshold ? value : 0.0f;
+  if (found.x != nullptr) return found.x[j * found.x_stride + m];
+  const float value = load_float(g.x.data, g.x.dtype, m * g.x.stride + g.columns.columns[j]);
+  return g.threshold == 0.0f || absolute(value) >= g.threshold ? value : 0.0f;
 }
 
 /// Weight of found feature j of output n, from the packed codes: gather_columns' rule.
@@ -53,13 +42,13 @@ KVANT_DEVICE float gathered_weight(const GemmArgs& g, std::int64_t j, std::int64
 }
 
 /// Weight of feature f of output n.
-KVANT_DEVICE float feature_weight(const GemmLaunch& g, std::int64_t f, std::int64_t n) {
-  const OutlierBlock& kept = g.args.epilogue.outliers.kept;
+KVANT_DEVICE float feature_weight(const GemmArgs& g, std::int64_t f, std::int64_t n) {
+  const OutlierBlock& kept = g.epilogue.outliers.kept;
   if (f < kept.count) return load_float(kept.w, kept.w_dtype, n * kept.w_stride + f);
-  const OutlierBlock& found = g.args.epilogue.outliers.found;
+  const OutlierBlock& found = g.epilogue.outliers.found;
   const std::int64_t j = f - kept.count;
   if (found.w != nullptr) return load_float(found.w, found.w_dtype, n * found.w_stride + j);
-  return gathered_weight(g.args, j, n);
+  return gathered_weight(g, j, n);
 }
 
 }  // namespace

@@ -182,10 +182,10 @@ KVANT_DEVICE void stage_features(const GemmLaunch& launch, int thread, std::int6
                                  int count, float* x, std::int64_t m0, float* w, int w_stride,
                                  std::int64_t n0) {
   stage_items<kThreads, kRows>(thread, count, x, kRows, [&](int f, int r) {
-    return m0 + r < launch.args.range.m ? feature_activation(launch, first + f, m0 + r) : 0.0f;
+    return m0 + r < launch.args.range.m ? feature_activation(launch.args, first + f, m0 + r) : 0.0f;
   });
   stage_items<kThreads, kColumns>(thread, count, w, w_stride, [&](int f, int c) {
-    return n0 + c < launch.args.range.n ? feature_weight(launch, first + f, n0 + c) : 0.0f;
+    return n0 + c < launch.args.range.n ? feature_weight(launch.args, first + f, n0 + c) : 0.0f;
   });
 }
 

@@ -195,7 +195,12 @@ quantize_rows_kernel(KVANT_CONSTANT QuantizeRowsArgs q, KVANT_CONSTANT QuantizeA
     if (q.given_absmax != nullptr) absmax = *q.given_absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     if (largest == kPoisoned) absmax = device::bits_float(kQuietNaNBits);
-    if (threadIdx.x == 0) q.absmax[row] = absmax;
+    if (threadIdx.x == 0) {
+      q.absmax[row] = absmax;
+      if (q.row_scale != nullptr) {
+        q.row_scale[row] = q.bitsandbytes ? absmax : device::divide(absmax, 127.0f);
+      }
+    }
     if (q.codes == nullptr) continue;
     float inverse = 0.0f;  // codes 0: a row of zeros, of a NaN, or of an infinite scale
     if (absmax > 0.0f && absmax < device::bits_float(kInfinityBits)) {
@@ -224,7 +229,7 @@ inline bool aligned_16(const void* data, std::int64_t stride_bytes) noexcept {
          0;
 }
 
-inline void launch_quantize_rows(const QuantizeRowsArgs& q, void* queue) {
+inline void launch_quantize_rows(const QuantizeRowsArgs& q) {
   if (q.x.rows == 0) return;
   const QuantizeAlignment wide{
       aligned_16(q.x.data, q.x.stride * (q.x.dtype == DType::float32 ? 4 : 2)),
@@ -232,7 +237,7 @@ inline void launch_quantize_rows(const QuantizeRowsArgs& q, void* queue) {
   const device::Launch l{.grid = {blocks_for(q.x.rows, 1, 1 << 20), 1, 1},
                          .threads = kQuantizeThreads,
                          .shared_bytes = kQuantizeThreads / 32 * 4,
-                         .queue = queue};
+                         .queue = q.queue};
   switch (q.x.dtype) {
     case DType::float16: return device::launch(l, &quantize_rows_kernel<DType::float16>, q, wide);
     case DType::bfloat16: return device::launch(l, &quantize_rows_kernel<DType::bfloat16>, q, wide);

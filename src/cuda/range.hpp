@@ -81,19 +81,19 @@ KVANT_KERNEL(kRangeThreads, 4) range_columns_kernel(KVANT_CONSTANT RangeArgs a) 
   }
 }
 
-inline void launch_range(const RangeArgs& a, void* queue) {
+inline void launch_range(const RangeArgs& a) {
   if (a.x.rows == 0) return;
   if (a.per_column) {
     device::launch({.grid = {blocks_for(a.x.cols, kRangeThreads, 1 << 20),
                              blocks_for(a.x.rows, kRangeRows, 1 << 15), 1},
                     .threads = kRangeThreads,
-                    .queue = queue},
+                    .queue = a.queue},
                    &range_columns_kernel, a);
   } else {
     device::launch({.grid = {blocks_for(a.x.rows, 1, 1 << 20), 1, 1},
                     .threads = kRangeThreads,
                     .shared_bytes = kRangeThreads / 32 * 4,
-                    .queue = queue},
+                    .queue = a.queue},
                    &range_rows_kernel, a);
   }
 }

@@ -178,9 +178,9 @@ stream_wgmma_kernel(KVANT_CONSTANT device::TensorMap map_w, KVANT_CONSTANT devic
   if (threadIdx.x == 128) {
     feed_stream<Tile>(ring, map_w, map_x, work, static_cast<int>(n0));
   } else if (threadIdx.x < 128) {
-    columns = FourColumns::load(g, n0 + static_cast<int>(threadIdx.x) % Tile::Cut::kVectors * 4);
     device::wait_for_previous_kernel();
-    count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch);
+    columns = FourColumns::load(g, n0 + static_cast<int>(threadIdx.x) % Tile::Cut::kVectors * 4);
+    count = g.epilogue.y_dtype == DType::int32 ? 0 : count_of_features(launch.args);
     if (count > 0 && count <= Tile::kFeatures) {  // while the weights come
       stage_stream_features<Tile>(launch, n0, 0, static_cast<int>(count));
     }

@@ -29,7 +29,7 @@ TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous
   const GemmShape shapes[] = {
       {.m = 1, .n = 1, .k = 1, .y = DType::int32},
       {.m = 5, .n = 70, .k = 300, .found = 3},
-      {.m = 8, .n = 33, .k = 1000, .kept = 2, .found = 20, .y = DType::bfloat16, .capacity = 7},
+      {.m = 8, .n = 33, .k = 1000, .kept = 2, .found = 20, .y = DType::bfloat16, .from_x = true},
       {.m = 13, .n = 130, .k = 640, .kept = 5, .y = DType::float16, .bias_first = true},
       {.m = 31,
        .n = 64,
@@ -37,11 +37,11 @@ TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous
        .found = 9,
        .y = DType::bfloat16,
        .bias_first = true,
-       .capacity = 9},
+       .from_x = true},
       {.m = 64, .n = 96, .k = 129, .y = DType::float16},
-      {.m = 128, .n = 200, .k = 1100, .kept = 1, .found = 40, .capacity = 0},
+      {.m = 128, .n = 200, .k = 1100, .kept = 1, .found = 40, .from_x = true},
       {.m = 130, .n = 260, .k = 700, .y = DType::int32},
-      {.m = 300, .n = 530, .k = 260, .kept = 3, .found = 30, .y = DType::bfloat16, .capacity = 33},
+      {.m = 300, .n = 530, .k = 260, .kept = 3, .found = 30, .y = DType::bfloat16, .from_x = true},
       {.m = 530, .n = 770, .k = 130, .found = 6},
   };
   std::uint32_t seed = 1;

@@ -22,7 +22,7 @@ struct GemmShape {
   std::int64_t kept = 0, found = 0;
   DType y = DType::float32;
   bool bias_first = false;
-  std::int64_t capacity = -1;  ///< found features that are gathered; the rest is read from x
+  bool from_x = false;  ///< found features are not gathered, their number is on the device
 };
 
 class GemmProblem {
@@ -84,16 +84,15 @@ class GemmProblem {
         .bias_first = s.bias_first};
     return g;
   }
-  /// As the device has it: the number of found features behind a pointer.
   [[nodiscard]] GemmLaunch launch() {
-    GemmLaunch l{args(), {}, alignment_of(y_.data(), shape_.n * size())};
-    if (shape_.capacity >= 0) {
-      l.args.epilogue.outliers.found.count = -1;
-      l.found = {&count_,
-                 {x_.data(), DType::float32, shape_.m, shape_.k, shape_.k},
-                 kThreshold,
-                 false,
-                 shape_.capacity};
+    GemmLaunch l = whole_launch(args());
+    if (shape_.from_x) {
+      OutlierBlock& found = l.args.epilogue.outliers.found;
+      found.x = nullptr;
+      found.count = shape_.k;
+      found.count_at = &count_;
+      l.args.x = {x_.data(), DType::float32, shape_.m, shape_.k, shape_.k};
+      l.args.threshold = kThreshold;
     }
     std::memset(y_.data(), 0xEE, y_.size());
     return l;

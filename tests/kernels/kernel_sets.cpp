@@ -3,7 +3,7 @@
 
 #include "cpu/micro/make_table.hpp"
 #include "dispatch/completed.hpp"
-#include "kernels/emulated_cuda.hpp"
+#include "cuda/emulator/emulated_cuda.hpp"
 #include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
 

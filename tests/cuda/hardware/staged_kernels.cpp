@@ -29,10 +29,12 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
   d.codes = s.in(codes, (q.x.rows - 1) * q.code_stride + q.k_padded);
   d.absmax = s.in(q.absmax, q.x.rows * 4);
   d.outlier_columns = s.in(q.outlier_columns, q.x.cols);
+  d.row_scale = s.in(q.row_scale, q.x.rows * 4);
   kernels_cuda.quantize_rows(d);
   finish("quantize_rows");
   s.out(codes);
   s.out(q.absmax);
+  s.out(q.row_scale);
   s.out(q.outlier_columns);
 }
 
@@ -144,7 +146,10 @@ GemmArgs staged(Staging& s, const GemmArgs& g, std::int64_t element) {
 template <const KernelTable& kTable, WeightFormat kFormat>
 void gemm(const GemmArgs& g) noexcept {
   Staging s;
-  GemmArgs d = staged(s, g, kFormat == WeightFormat::int8_row ? 1 : 2);
+  GemmArgs d = staged(s, g,
+                      kFormat == WeightFormat::int8_row   ? 1
+                      : kFormat == WeightFormat::bfloat16 ? 2
+                                                          : 4);
   auto* const y = static_cast<unsigned char*>(g.epilogue.y);
   d.epilogue.y = s.in(
       y, ((g.range.m - 1) * g.epilogue.y_stride + g.range.n) * dtype_bytes(g.epilogue.y_dtype));
@@ -165,6 +170,7 @@ void gather_columns(const GemmArgs& g, float* w) noexcept {
 template <const KernelTable& kTable>
 KernelTable staged_table() {
   KernelTable table = kTable;
+  table.memory = nullptr;  // they are given the host's
   table.quantize_rows = &quantize_rows;
   table.range = &range;
   table.quantize = &quantize;
@@ -176,6 +182,7 @@ KernelTable staged_table() {
   int8.gemm = &gemm<kTable, WeightFormat::int8_row>;
   int8.gather_columns = &gather_columns;
   table.gemm[static_cast<int>(WeightFormat::bfloat16)].gemm = &gemm<kTable, WeightFormat::bfloat16>;
+  table.gemm[static_cast<int>(WeightFormat::float32)].gemm = &gemm<kTable, WeightFormat::float32>;
   return table;
 }
 
