@@ -7,6 +7,7 @@
 // kernel in front has made the activations.
 
 #include "cuda/panel.hpp"
+#include "cuda/stage_features.hpp"
 #include "cuda/wgmma_ring.hpp"
 
 namespace kvant {
@@ -72,7 +73,7 @@ KVANT_DEVICE void stage_stream_features(const GemmLaunch& launch, std::int64_t n
                                         std::int64_t first, int count) {
   unsigned char* const shared = device::shared_memory();
   stage_features<128, Tile::kTokens, Tile::kOutputs>(
-      launch, static_cast<int>(threadIdx.x), first, count,
+      launch.args, static_cast<int>(threadIdx.x), first, count,
       reinterpret_cast<float*>(shared + Tile::kFeatureX), 0,
       reinterpret_cast<float*>(shared + Tile::kFeatureW), Tile::kOutputs, n0);
 }
