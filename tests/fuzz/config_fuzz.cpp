@@ -9,8 +9,8 @@
 
 #include "config.hpp"
 #include "fuzz/memory_file.hpp"
-#include "io/json_tree.hpp"
-#include "io/model_config.hpp"
+#include "io/checkpoint/model_config.hpp"
+#include "io/json/json_tree.hpp"
 #include "kvant/error.hpp"
 
 namespace {

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
 #
-#   adapters (eigen, fmt, io)  -> everything public
+#   program                    -> everything
+#   look                       -> io (public headers; its JSON, text and layers inside), kvant
+#   io                         -> kvant (public headers)
+#   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, dispatch; never an instruction set
 #   kernel_table               -> vocabulary
 #   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, C headers (the
@@ -58,12 +61,13 @@ only "quantize.hpp" "$std|$vocabulary|kvant/kernel_table\\.hpp" include/kvant/qu
 mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
 only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp" "${core[@]}"
 never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
-only "a public header of io" "$std|kvant/.*\\.hpp" include/kvant/io/*.hpp
+only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
+only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
 
 mapfile -t ops < <(find src/ops -type f)
-never "ops" "cpu/.*|cuda/.*|io/.*|kvant/(io/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
+never "ops" "cpu/.*|cuda/.*|io/.*|look/.*|kvant/((io|look)/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
 mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)
 only "cpu" "$c_headers|cpu/.*|$vocabulary|kvant/kernel_table\\.hpp" "${cpu[@]}"
 only "the scalar kernels" "$std|cpu/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar.cpp
@@ -71,9 +75,12 @@ mapfile -t dispatch < <(find src/dispatch -type f ! -name registry.cpp)
 never "dispatch" "cpu/.*|cuda/.*|ops/.*|io/.*|$foreign|$intrinsics" "${dispatch[@]}"
 never "registry.cpp" "cpu/(simd|micro).*|ops/.*|io/.*|$foreign|$intrinsics" src/dispatch/registry.cpp
 mapfile -t io < <(find src/io -type f)
-never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
+never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|look/.*|kvant/look/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
+mapfile -t look < <(find src/look -type f)
+only "look" "$std|look/.*|io/(json|text|layers)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
+never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
 mapfile -t programs < <(find examples benchmarks -name '*.cpp' -o -name '*.hpp')
-never "a program" "cpu/.*|ops/.*|dispatch/.*|io/.*" "${programs[@]}"
+never "a program" "cpu/.*|ops/.*|dispatch/.*|io/.*|look/.*" "${programs[@]}"
 
 [ $bad -eq 0 ] && echo "include rules hold"
 exit $bad

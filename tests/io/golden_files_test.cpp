@@ -156,7 +156,7 @@ TEST_CASE("every golden index gets its verdict") {
     INFO(path.string() << ": " << entry.at("defect").get<std::string>());
     const std::string expected = entry.at("kvant_kind").get<std::string>();
     std::string message;
-    std::vector<std::string> warnings;
+    std::vector<kvant::io::Warning> warnings;
     const std::string got =
         outcome([&] { warnings = kvant::io::Checkpoint(path).warnings(); }, message);
     INFO(message);

@@ -285,7 +285,8 @@ TEST_CASE("quantize_checkpoint: an unknown model_type is guessed, with a warning
   const CheckpointSummary summary = quantize_checkpoint(model.write(), "unused", {.dry_run = true});
   CHECK(int8_layers(summary) == std::set<std::string>{"net.0.proj"});
   REQUIRE(summary.warnings.size() == 1);
-  CHECK(summary.warnings[0].find("novel") != std::string::npos);
+  CHECK(summary.warnings[0].kind == kvant::io::WarningKind::unknown_model);
+  CHECK(summary.warnings[0].text.find("novel") != std::string::npos);
   CHECK(summary.skip_modules == std::vector<std::string>{"lm_head", "net.out"});
 }
 

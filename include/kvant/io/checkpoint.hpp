@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kvant/config.hpp"
+#include "kvant/io/finding.hpp"
 #include "kvant/io/safetensors.hpp"
 
 namespace kvant::io {
@@ -65,7 +66,7 @@ class KVANT_API Checkpoint {
     return metadata_;
   }
   /// What looked odd without being an error; the library never prints.
-  [[nodiscard]] const std::vector<std::string>& warnings() const noexcept { return warnings_; }
+  [[nodiscard]] const std::vector<Warning>& warnings() const noexcept { return warnings_; }
   /// The files behind it, as paths.
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const noexcept { return paths_; }
 
@@ -85,7 +86,12 @@ class KVANT_API Checkpoint {
   std::vector<const TensorInfo*> tensors_;
   std::vector<Entry> by_name_;
   std::map<std::string, std::string> metadata_;
-  std::vector<std::string> warnings_;
+  std::vector<Warning> warnings_;
 };
+
+/// The safetensors files that belong to a path, as far as that can be known: those of an index that
+/// exist; none where the index cannot be read. For those who look at each file by itself.
+[[nodiscard]] KVANT_API std::vector<std::filesystem::path> checkpoint_files(
+    const std::filesystem::path& path);
 
 }  // namespace kvant::io

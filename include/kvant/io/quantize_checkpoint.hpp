@@ -27,6 +27,7 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint_writer.hpp"
+#include "kvant/io/finding.hpp"
 #include "kvant/llm_int8.hpp"
 
 namespace kvant::io {
@@ -100,7 +101,7 @@ struct CheckpointSummary {
   std::uint64_t bytes_after = 0;
   std::vector<std::string> shards;        ///< names of the result's safetensors files
   std::vector<std::string> copied_files;  ///< tokenizer, generation settings, ...
-  std::vector<std::string> warnings;      ///< the library never prints
+  std::vector<Warning> warnings;          ///< the library never prints
 };
 
 /// Which layers: what transformers replaces for the model_type (a table: gpt_bigcode, gpt2, llama,

@@ -24,6 +24,7 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/format_error.hpp"
+#include "kvant/io/tensor.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant::io {
@@ -31,19 +32,6 @@ namespace kvant::io {
 enum class LoadMode : std::uint8_t {
   map,   ///< memory-mapped: pages come when touched. The file must not shrink meanwhile (SIGBUS).
   read,  ///< read into memory at once, in one allocation
-};
-
-struct TensorInfo {
-  std::string name;  ///< any UTF-8, NUL included: never a path, never a C string
-  DType dtype = DType::uint8;
-  std::vector<std::uint64_t> shape;  ///< empty: a scalar. A zero anywhere: no bytes.
-  std::uint64_t offset = 0;          ///< of the first byte, from the start of the data buffer
-  std::uint64_t bytes = 0;
-};
-
-struct TensorView {
-  const TensorInfo* info = nullptr;  ///< lives as long as the file object
-  std::span<const std::byte> data;   ///< at any alignment; little-endian, row-major
 };
 
 namespace detail {

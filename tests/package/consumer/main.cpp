@@ -11,6 +11,7 @@
 #include <kvant/eigen.hpp>
 #include <kvant/fmt.hpp>
 #include <kvant/io/safetensors.hpp>
+#include <kvant/look/budget.hpp>
 #endif
 
 int main() {
@@ -34,6 +35,7 @@ int main() {
   } catch (const kvant::Error& error) {
     fmt::print("{}: {}\n", error.code(), error.what());
   }
+  if (kvant::look::parse_budget("500MB").value != 500e6) return 3;
 #endif
   std::printf("kvant %s on %s\n", KVANT_VERSION_STRING, kvant::default_context().kernels().name);
 }

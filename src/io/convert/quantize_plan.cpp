@@ -1,0 +1,259 @@
+#include "io/convert/quantize_plan.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "io/checkpoint/architectures.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/error.hpp"
+#include "kvant/io/glob.hpp"
+#include "kvant/io/tensor.hpp"
+
+namespace kvant::io {
+namespace {
+
+bool is_8bit(WeightScheme scheme) {
+  return scheme == WeightScheme::llm_int8 || scheme == WeightScheme::int8;
+}
+
+std::optional<DType> float_type(WeightScheme scheme) {
+  switch (scheme) {
+    case WeightScheme::fp16: return DType::float16;
+    case WeightScheme::bf16: return DType::bfloat16;
+    case WeightScheme::fp32: return DType::float32;
+    default: return std::nullopt;
+  }
+}
+
+[[noreturn]] void refuse(ErrorCode code, const std::string& what) {
+  throw Error(code, what);
+}
+
+class Planner {
+ public:
+  Planner(CheckpointSource& source, const QuantizeCheckpointOptions& options)
+      : source_(source),
+        options_(options),
+        architecture_(
+            Architecture::of(source.config().model_type(), source.config().vocabulary())) {}
+
+  QuantizePlan make() {
+    refuse_quantized();
+    if (!(options_.threshold >= 0) || std::isinf(options_.threshold)) {
+      refuse(ErrorCode::invalid_argument, "the threshold is " + std::to_string(options_.threshold) +
+                                              ", not a finite number from 0 up");
+    }
+    plan_.metadata = source_.checkpoint().metadata();
+    plan_.metadata.emplace("format", "pt");
+    plan_.summary.model_type = source_.config().model_type();
+    plan_.summary.warnings = source_.checkpoint().warnings();
+    for (const std::string& head : architecture_.heads()) linears_.insert(head);
+    for (const SourceTensor& tensor : source_.tensors()) add(tensor);
+    check_rules();
+    check_keep_outliers();
+    finish();
+    return std::move(plan_);
+  }
+
+ private:
+  void refuse_quantized() const {
+    const std::string advice =
+        " is quantized already; quantize the original, or make a float model of it first (kvant "
+        "dequantize)";
+    for (const std::string& module : int8_modules(source_.checkpoint())) {
+      static_cast<void>(read_int8_module(source_.checkpoint(), module));  // its errors come first
+      refuse(ErrorCode::unsupported, "the model (layer " + in_quotes(module) + ")" + advice);
+    }
+    if (const auto method = source_.config().quant_method()) {
+      refuse(ErrorCode::unsupported,
+             "the model (quantization_config in config.json, quant_method " + in_quotes(*method) +
+                 ")" + advice);
+    }
+  }
+
+  [[nodiscard]] WeightScheme scheme_of(const std::string& module) const {
+    WeightScheme result = options_.scheme;
+    for (const LayerRule& rule : options_.rules) {
+      if (glob_match(rule.pattern, module)) result = rule.scheme;
+    }
+    return result;
+  }
+
+  void add(const SourceTensor& tensor) {
+    const TensorInfo& info = *tensor.info;
+    plan_.summary.bytes_before += info.bytes;
+    const auto module = module_of_weight(info.name);
+    const ModuleKind kind = module ? architecture_.judge(*module, info) : ModuleKind::other;
+    if (kind == ModuleKind::other) {
+      add_float(tensor, options_.scheme);
+    } else {
+      add_linear(tensor, std::string(*module), kind);
+    }
+  }
+
+  /// As it is, or converted where the scheme is a float type and the tensor one too.
+  WeightScheme add_float(const SourceTensor& tensor, WeightScheme scheme) {
+    const TensorInfo& info = *tensor.info;
+    const std::optional<DType> to = float_type(scheme);
+    if (!to || *to == info.dtype || !is_convertible(info.dtype)) {
+      plan_.outputs.push_back({info.name, info.dtype, info.shape});
+      plan_.jobs.push_back(copy_job(tensor));
+      return WeightScheme::keep;
+    }
+    plan_.outputs.push_back({info.name, *to, info.shape});
+    plan_.jobs.push_back(convert_job(tensor, *to));
+    return scheme;
+  }
+
+  void add_linear(const SourceTensor& tensor, const std::string& module, ModuleKind kind) {
+    const TensorInfo& info = *tensor.info;
+    linears_.insert(module);
+    PlannedLayer layer;
+    layer.name = module;
+    layer.stored = info.dtype;
+    layer.shape = info.shape;
+    layer.bytes_before = info.bytes;
+    layer.scheme = scheme_of(module);
+    if (is_8bit(layer.scheme) && kind == ModuleKind::kept_linear) layer.scheme = WeightScheme::keep;
+    const std::size_t first = plan_.outputs.size();
+    if (is_8bit(layer.scheme)) {
+      add_int8(tensor, layer);
+    } else {
+      layer.scheme = add_float(tensor, layer.scheme);
+    }
+    for (std::size_t i = first; i < plan_.outputs.size(); ++i) {
+      layer.bytes_after += byte_size(plan_.outputs[i]);
+    }
+    plan_.summary.layers.push_back(std::move(layer));
+  }
+
+  void add_int8(const SourceTensor& tensor, PlannedLayer& layer) {
+    const TensorInfo& info = *tensor.info;
+    if (!is_convertible(info.dtype)) {
+      refuse(ErrorCode::unsupported, "layer " + in_quotes(layer.name) + " is " +
+                                         describe_tensor(info.dtype, info.shape) +
+                                         "; only F32, F16 and BF16 can be quantized (--skip it)");
+    }
+    schemes_.insert(layer.scheme);
+    int8_.insert(layer.name);
+    const bool transposed = architecture_.transposed();
+    const std::uint64_t outputs = info.shape[transposed ? 1 : 0];
+    const std::uint64_t inputs = info.shape[transposed ? 0 : 1];
+    plan_.outputs.push_back({info.name, DType::int8, {outputs, inputs}});
+    plan_.outputs.push_back({layer.name + ".SCB", DType::float32, {outputs}});
+    plan_.outputs.push_back({layer.name + ".weight_format", DType::uint8, {}});
+    std::vector<std::int64_t> keep;
+    if (const auto it = options_.keep_outliers.find(layer.name);
+        it != options_.keep_outliers.end() && !it->second.empty()) {
+      keep = it->second;
+      check_columns(layer.name, keep, inputs);
+      layer.kept_columns = static_cast<std::int64_t>(keep.size());
+      plan_.outputs.push_back({layer.name + ".kvant_keep_columns", DType::int64, {keep.size()}});
+      plan_.outputs.push_back(
+          {layer.name + ".kvant_keep_weights", DType::float16, {outputs, keep.size()}});
+    }
+    plan_.jobs.push_back(quantize_job(tensor, layer.name, transposed, std::move(keep)));
+  }
+
+  static void check_columns(const std::string& module, const std::vector<std::int64_t>& columns,
+                            std::uint64_t inputs) {
+    std::int64_t last = -1;
+    for (const std::int64_t column : columns) {
+      if (column <= last || static_cast<std::uint64_t>(column) >= inputs) {
+        refuse(ErrorCode::invalid_argument,
+               "layer " + in_quotes(module) + ": column " + std::to_string(column) + " after " +
+                   std::to_string(last) + "; columns to keep ascend and are below its " +
+                   std::to_string(inputs) + " input features");
+      }
+      last = column;
+    }
+  }
+
+  void check_rules() const {
+    for (const LayerRule& rule : options_.rules) {
+      const bool found =
+          std::any_of(linears_.begin(), linears_.end(),
+                      [&](const std::string& module) { return glob_match(rule.pattern, module); });
+      if (found) continue;
+      refuse(ErrorCode::invalid_argument,
+             "the pattern " + in_quotes(rule.pattern) + " matches no linear layer" +
+                 (linears_.empty() ? std::string()
+                                   : " (they are named like " + *linears_.rbegin() + ")"));
+    }
+  }
+
+  void check_keep_outliers() const {
+    for (const auto& [module, columns] : options_.keep_outliers) {
+      if (!int8_.contains(module)) {
+        refuse(ErrorCode::invalid_argument, "columns to keep are given for " + in_quotes(module) +
+                                                ", which is not among the " +
+                                                std::to_string(int8_.size()) + " 8-bit layers");
+      }
+    }
+    if (schemes_.size() > 1) {
+      refuse(ErrorCode::invalid_argument,
+             "int8 and llm-int8 in one model: the format has one threshold for all layers");
+    }
+    if (!options_.keep_outliers.empty() && threshold() == 0) {
+      refuse(ErrorCode::invalid_argument,
+             "columns to keep are for llm-int8 with a threshold above 0");
+    }
+  }
+
+  [[nodiscard]] float threshold() const {
+    return schemes_.contains(WeightScheme::int8) ? 0.0f : options_.threshold;
+  }
+
+  void finish() {
+    CheckpointSummary& summary = plan_.summary;
+    for (const TensorSpec& tensor : plan_.outputs) summary.bytes_after += byte_size(tensor);
+    std::sort(summary.layers.begin(), summary.layers.end(),
+              [](const PlannedLayer& a, const PlannedLayer& b) { return a.name < b.name; });
+    if (!architecture_.known()) {
+      summary.warnings.push_back(
+          {WarningKind::unknown_model,
+           "model_type " + in_quotes(summary.model_type) +
+               " is not known here: all two-dimensional weights that look like no embedding and no "
+               "output head are taken for linear layers; check the list (--dry-run), and exclude "
+               "with "
+               "--skip what transformers does not replace"});
+    }
+    if (schemes_.empty()) {
+      if (is_8bit(options_.scheme))
+        summary.warnings.push_back({WarningKind::nothing_quantized, "no layer becomes 8-bit"});
+    } else {
+      for (const std::string& module : linears_) {
+        if (!int8_.contains(module)) summary.skip_modules.push_back(module);
+      }
+      source_.config().set_8bit(threshold(), summary.skip_modules);
+      if (options_.outliers != Outliers::per_call) {
+        plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
+      }
+    }
+    if (const auto dtype = float_type(options_.scheme)) {
+      source_.config().set_dtype(std::string(kvant::to_string(*dtype)));
+    }
+  }
+
+  CheckpointSource& source_;
+  const QuantizeCheckpointOptions& options_;
+  Architecture architecture_;
+  QuantizePlan plan_;
+  std::set<std::string> linears_;
+  std::set<std::string> int8_;
+  std::set<WeightScheme> schemes_;
+};
+
+}  // namespace
+
+bool is_convertible(DType dtype) {
+  return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
+}
+
+QuantizePlan plan_quantization(CheckpointSource& source, const QuantizeCheckpointOptions& options) {
+  return Planner(source, options).make();
+}
+
+}  // namespace kvant::io
