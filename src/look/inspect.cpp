@@ -67,7 +67,7 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
   const io::Checkpoint checkpoint(path, {.allow_missing = true});
   CheckpointContents contents;
   contents.path = path.string();
-  const io::ModelKind kind = io::model_kind_of(path);
+  const io::ModelHints kind = io::model_hints_of(path);
   contents.model_type = kind.model_type;
   for (const auto& file : checkpoint.files()) {
     contents.files.push_back(file.filename().string());

@@ -122,8 +122,8 @@ CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
   constexpr io::CheckpointOptions kAllowTied{.allow_missing = true};
   const io::Checkpoint model(model_path, kAllowTied);
   const io::Checkpoint quantized(quantized_path, kAllowTied);
-  const io::ModelKind kind = io::model_kind_of(model_path);
-  io::ModelKind quantized_kind = io::model_kind_of(quantized_path);
+  const io::ModelHints kind = io::model_hints_of(model_path);
+  io::ModelHints quantized_kind = io::model_hints_of(quantized_path);
   if (quantized_kind.model_type.empty()) quantized_kind = kind;  // a file without its config.json
   report.layers = pair_layers(report, io::find_linear_layers(model, kind),
                               io::find_linear_layers(quantized, quantized_kind));

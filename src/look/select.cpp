@@ -127,7 +127,7 @@ SchemePlan select_schemes(const std::filesystem::path& model, const Budget& budg
   plan.int8 = options.int8;
   for (const io::TensorInfo* info : checkpoint.tensors()) plan.bytes_before += info->bytes;
   std::vector<io::StoredLayer> layers =
-      io::find_linear_layers(checkpoint, io::model_kind_of(model));
+      io::find_linear_layers(checkpoint, io::model_hints_of(model));
   for (const io::StoredLayer& layer : layers) {
     const bool half = layer.dtype == DType::float16 || layer.dtype == DType::bfloat16;
     if (layer.form != io::StoredForm::floating || (!half && layer.dtype != DType::float32)) {

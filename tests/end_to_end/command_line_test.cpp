@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "end_to_end/model_builder.hpp"
+#include "models/model_builder.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
 

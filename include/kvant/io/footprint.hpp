@@ -67,6 +67,6 @@ inline constexpr FootprintRule kFootprintQuantoInt8{
 
 /// All tensors of a checkpoint with their roles.
 [[nodiscard]] KVANT_API std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint,
-                                                               const ModelKind& kind = {});
+                                                               const ModelHints& kind = {});
 
 }  // namespace kvant::io

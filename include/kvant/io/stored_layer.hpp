@@ -45,14 +45,14 @@ struct StoredLayer {
 [[nodiscard]] KVANT_API std::string_view scheme_of(DType dtype) noexcept;
 
 /// What config.json says that decides which weights are linear layers.
-struct ModelKind {
+struct ModelHints {
   std::string model_type = {};  ///< "gpt_bigcode", ...; empty: not known
   std::optional<std::uint64_t> vocabulary = {};
 };
 
 /// From the config.json beside a checkpoint; empty where there is none or it cannot be read
 /// (verify_checkpoint says why).
-[[nodiscard]] KVANT_API ModelKind model_kind_of(const std::filesystem::path& checkpoint);
+[[nodiscard]] KVANT_API ModelHints model_hints_of(const std::filesystem::path& checkpoint);
 
 /// The linear layers, in the order of their names with numbers as numbers (h.2 before h.10).
 /// A quantized weight always is one. A floating weight is one where its architecture says so (the
@@ -60,7 +60,7 @@ struct ModelKind {
 /// it is two-dimensional and neither an embedding nor an output head by its name.
 /// @throws FormatError structure: a 4-bit weight whose description cannot be read
 [[nodiscard]] KVANT_API std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint,
-                                                                    const ModelKind& kind = {});
+                                                                    const ModelHints& kind = {});
 
 /// True where a comes before b, runs of digits compared as numbers.
 [[nodiscard]] KVANT_API bool natural_less(std::string_view a, std::string_view b) noexcept;

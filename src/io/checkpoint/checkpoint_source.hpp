@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "io/checkpoint/model_config.hpp"
+#include "io/checkpoint/config_file.hpp"
 #include "io/convert/tensor_jobs.hpp"
 #include "kvant/io/checkpoint.hpp"
 
@@ -15,11 +15,11 @@ namespace kvant::io {
 
 class CheckpointSource {
  public:
-  /// @throws as Checkpoint and ModelConfig; Error io: not a folder, no config.json
+  /// @throws as Checkpoint and ConfigFile; Error io: not a folder, no config.json
   explicit CheckpointSource(const std::filesystem::path& folder);
 
   [[nodiscard]] const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
-  [[nodiscard]] ModelConfig& config() noexcept { return config_; }
+  [[nodiscard]] ConfigFile& config() noexcept { return config_; }
   /// All tensors, file by file in the order of their bytes: how a disk likes to be read.
   [[nodiscard]] const std::vector<SourceTensor>& tensors() const noexcept { return tensors_; }
   /// Tokenizer, generation settings, code, licence: everything small that is neither weights nor
@@ -29,7 +29,7 @@ class CheckpointSource {
  private:
   std::filesystem::path folder_;
   Checkpoint checkpoint_;
-  ModelConfig config_;
+  ConfigFile config_;
   std::vector<std::unique_ptr<InputFile>> files_;
   std::vector<SourceTensor> tensors_;
 };

@@ -1,7 +1,7 @@
 #include <set>
 #include <utility>
 
-#include "io/checkpoint/architectures.hpp"
+#include "io/checkpoint/linear_rules.hpp"
 #include "io/convert/quantize_plan.hpp"
 #include "kvant/error.hpp"
 
@@ -50,7 +50,7 @@ QuantizePlan plan_dequantization(CheckpointSource& source,
     throw Error(ErrorCode::unsupported,
                 "the model has no 8-bit layers: there is nothing to dequantize");
   }
-  const bool transposed = Architecture::of(source.config().model_type(), std::nullopt).transposed();
+  const bool transposed = LinearRules(source.config().model_type(), std::nullopt).transposed();
   const std::set<std::string> belonging = companions_of(names);
 
   QuantizePlan plan;
@@ -63,7 +63,7 @@ QuantizePlan plan_dequantization(CheckpointSource& source,
     const TensorInfo& info = *tensor.info;
     plan.summary.bytes_before += info.bytes;
     if (belonging.contains(info.name)) continue;
-    const auto module = module_of_weight(info.name);
+    const auto module = layer_of_weight(info.name);
     if (module && info.dtype == DType::int8) {
       PlannedLayer layer;
       layer.name = *module;

@@ -5,7 +5,7 @@
 #include <set>
 #include <utility>
 
-#include "io/checkpoint/architectures.hpp"
+#include "io/checkpoint/linear_rules.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/glob.hpp"
@@ -36,8 +36,7 @@ class Planner {
   Planner(CheckpointSource& source, const QuantizeCheckpointOptions& options)
       : source_(source),
         options_(options),
-        architecture_(
-            Architecture::of(source.config().model_type(), source.config().vocabulary())) {}
+        rules_(source.config().model_type(), source.config().vocabulary()) {}
 
   QuantizePlan make() {
     refuse_quantized();
@@ -49,7 +48,7 @@ class Planner {
     plan_.metadata.emplace("format", "pt");
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
-    for (const std::string& head : architecture_.heads()) linears_.insert(head);
+    linears_.insert(rules_.head());
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
     check_rules();
     check_keep_outliers();
@@ -84,9 +83,9 @@ class Planner {
   void add(const SourceTensor& tensor) {
     const TensorInfo& info = *tensor.info;
     plan_.summary.bytes_before += info.bytes;
-    const auto module = module_of_weight(info.name);
-    const ModuleKind kind = module ? architecture_.judge(*module, info) : ModuleKind::other;
-    if (kind == ModuleKind::other) {
+    const auto module = layer_of_weight(info.name);
+    const WeightKind kind = module ? rules_.judge(*module, info) : WeightKind::other;
+    if (kind == WeightKind::other) {
       add_float(tensor, options_.scheme);
     } else {
       add_linear(tensor, std::string(*module), kind);
@@ -107,7 +106,7 @@ class Planner {
     return scheme;
   }
 
-  void add_linear(const SourceTensor& tensor, const std::string& module, ModuleKind kind) {
+  void add_linear(const SourceTensor& tensor, const std::string& module, WeightKind kind) {
     const TensorInfo& info = *tensor.info;
     linears_.insert(module);
     PlannedLayer layer;
@@ -116,7 +115,8 @@ class Planner {
     layer.shape = info.shape;
     layer.bytes_before = info.bytes;
     layer.scheme = scheme_of(module);
-    if (is_8bit(layer.scheme) && kind == ModuleKind::kept_linear) layer.scheme = WeightScheme::keep;
+    if (is_8bit(layer.scheme) && kind == WeightKind::float_linear)
+      layer.scheme = WeightScheme::keep;
     const std::size_t first = plan_.outputs.size();
     if (is_8bit(layer.scheme)) {
       add_int8(tensor, layer);
@@ -138,7 +138,7 @@ class Planner {
     }
     schemes_.insert(layer.scheme);
     int8_.insert(layer.name);
-    const bool transposed = architecture_.transposed();
+    const bool transposed = rules_.transposed();
     const std::uint64_t outputs = info.shape[transposed ? 1 : 0];
     const std::uint64_t inputs = info.shape[transposed ? 0 : 1];
     plan_.outputs.push_back({info.name, DType::int8, {outputs, inputs}});
@@ -211,7 +211,7 @@ class Planner {
     for (const TensorSpec& tensor : plan_.outputs) summary.bytes_after += byte_size(tensor);
     std::sort(summary.layers.begin(), summary.layers.end(),
               [](const PlannedLayer& a, const PlannedLayer& b) { return a.name < b.name; });
-    if (!architecture_.known()) {
+    if (!rules_.known()) {
       summary.warnings.push_back(
           {WarningKind::unknown_model,
            "model_type " + in_quotes(summary.model_type) +
@@ -239,7 +239,7 @@ class Planner {
 
   CheckpointSource& source_;
   const QuantizeCheckpointOptions& options_;
-  Architecture architecture_;
+  LinearRules rules_;
   QuantizePlan plan_;
   std::set<std::string> linears_;
   std::set<std::string> int8_;

@@ -66,7 +66,7 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
   return result;
 }
 
-std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelKind& kind) {
+std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelHints& kind) {
   std::map<std::string, const StoredLayer*> weights;  // tensor name -> its layer
   const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, kind);
   for (const StoredLayer& layer : layers) weights.emplace(layer.name + ".weight", &layer);

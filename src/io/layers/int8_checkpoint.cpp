@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "io/checkpoint/architectures.hpp"
+#include "io/checkpoint/linear_rules.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/tensor.hpp"
 
@@ -132,7 +132,7 @@ std::vector<std::string> int8_modules(const Checkpoint& checkpoint) {
       }
     }
     if (info->dtype != DType::int8) continue;
-    if (const auto module = module_of_weight(info->name)) result.emplace_back(*module);
+    if (const auto module = layer_of_weight(info->name)) result.emplace_back(*module);
   }
   std::sort(result.begin(), result.end());
   return result;

@@ -4,8 +4,8 @@
 #include <optional>
 #include <system_error>
 
-#include "io/checkpoint/architectures.hpp"
-#include "io/checkpoint/model_config.hpp"
+#include "io/checkpoint/config_file.hpp"
+#include "io/checkpoint/linear_rules.hpp"
 #include "io/layers/quant_state.hpp"
 
 namespace kvant::io {
@@ -32,7 +32,7 @@ std::uint64_t bytes_of(const Checkpoint& checkpoint, const std::string& name) {
 }
 
 std::optional<StoredLayer> layer_of(const Checkpoint& checkpoint, const TensorInfo& weight,
-                                    const Architecture& architecture) {
+                                    const LinearRules& rules) {
   StoredLayer layer;
   layer.name = weight.name.substr(0, weight.name.size() - kWeight.size());
   layer.dtype = weight.dtype;
@@ -59,11 +59,11 @@ std::optional<StoredLayer> layer_of(const Checkpoint& checkpoint, const TensorIn
                    bytes_of(checkpoint, layer.name + ".kvant_keep_columns") +
                    bytes_of(checkpoint, layer.name + ".kvant_keep_weights");
   } else if (describe(weight.dtype).kind == DTypeKind::floating) {
-    const ModuleKind kind = architecture.judge(layer.name, weight);
-    if (kind == ModuleKind::other) return std::nullopt;
-    layer.kept = kind == ModuleKind::kept_linear;
+    const WeightKind kind = rules.judge(layer.name, weight);
+    if (kind == WeightKind::other) return std::nullopt;
+    layer.kept = kind == WeightKind::float_linear;
     // GPT-2's Conv1D multiplies from the other side; output heads are none.
-    layer.transposed = architecture.transposed() && !layer.kept;
+    layer.transposed = rules.transposed() && !layer.kept;
     layer.outputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 1 : 0]);
     layer.inputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 0 : 1]);
   } else {
@@ -121,12 +121,12 @@ bool natural_less(std::string_view a, std::string_view b) noexcept {
   return a < b;  // "h.1" and "h.01": any fixed order
 }
 
-std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint, const ModelKind& kind) {
-  const Architecture architecture = Architecture::of(kind.model_type, kind.vocabulary);
+std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint, const ModelHints& kind) {
+  const LinearRules rules(kind.model_type, kind.vocabulary);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
     if (!info->name.ends_with(kWeight)) continue;
-    if (auto layer = layer_of(checkpoint, *info, architecture)) layers.push_back(std::move(*layer));
+    if (auto layer = layer_of(checkpoint, *info, rules)) layers.push_back(std::move(*layer));
   }
   std::sort(layers.begin(), layers.end(), [](const StoredLayer& a, const StoredLayer& b) {
     return natural_less(a.name, b.name);
@@ -134,13 +134,13 @@ std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint, const 
   return layers;
 }
 
-ModelKind model_kind_of(const std::filesystem::path& checkpoint) {
+ModelHints model_hints_of(const std::filesystem::path& checkpoint) {
   std::error_code ignored;
   const bool folder = std::filesystem::is_directory(checkpoint, ignored);
   const auto file = (folder ? checkpoint : checkpoint.parent_path()) / "config.json";
   if (!std::filesystem::exists(file, ignored)) return {};
   try {
-    const ModelConfig config(file);
+    const ConfigFile config(file);
     return {config.model_type(), config.vocabulary()};
   } catch (const Error&) {
     return {};

@@ -12,6 +12,7 @@
 #include <kvant/fmt.hpp>
 #include <kvant/io/safetensors.hpp>
 #include <kvant/look/budget.hpp>
+#include <kvant/models/tokenizer.hpp>
 #endif
 
 int main() {
@@ -36,6 +37,12 @@ int main() {
     fmt::print("{}: {}\n", error.code(), error.what());
   }
   if (kvant::look::parse_budget("500MB").value != 500e6) return 3;
+  try {
+    const kvant::models::Tokenizer tokenizer("{}", "an empty object");
+    return 4;
+  } catch (const kvant::Error& error) {
+    fmt::print("{}: {}\n", error.code(), error.what());
+  }
 #endif
   std::printf("kvant %s on %s\n", KVANT_VERSION_STRING, kvant::default_context().kernels().name);
 }
