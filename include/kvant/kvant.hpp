@@ -31,3 +31,4 @@
 #include "kvant/torch_quantize.hpp"
 #include "kvant/version.hpp"
 #include "kvant/visit_dtype.hpp"
+#include "kvant/weight_format.hpp"

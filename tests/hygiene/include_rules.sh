@@ -47,7 +47,7 @@ never() {
 }
 
 std='[a-z_0-9]+'
-names='aligned_array config dtype error finfo float16 float8 float_element int4 matrix matrix_view tf32 version visit_dtype'
+names='aligned_array config dtype error finfo float16 float8 float_element int4 matrix matrix_view tf32 version visit_dtype weight_format'
 vocabulary="kvant/(${names// /|})\\.hpp"
 c_headers='cstdint|cstddef|type_traits|immintrin\.h'
 intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
