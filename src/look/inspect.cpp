@@ -6,6 +6,7 @@
 #include <set>
 #include <system_error>
 
+#include "io/layers/stored_format.hpp"
 #include "look/text_table.hpp"
 
 namespace kvant::look {
@@ -67,8 +68,8 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
   const io::Checkpoint checkpoint(path, {.allow_missing = true});
   CheckpointContents contents;
   contents.path = path.string();
-  const io::ModelHints kind = io::model_hints_of(path);
-  contents.model_type = kind.model_type;
+  const io::ModelHints hints = io::model_hints_of(path);
+  contents.model_type = hints.model_type;
   for (const auto& file : checkpoint.files()) {
     contents.files.push_back(file.filename().string());
     std::error_code ignored;
@@ -80,13 +81,17 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
             [](const io::TensorInfo& a, const io::TensorInfo& b) {
               return io::natural_less(a.name, b.name);
             });
-  contents.layers = io::find_linear_layers(checkpoint, kind);
-  const std::vector<io::ModelTensor> tensors = io::model_tensors(checkpoint, kind);
+  contents.layers = io::find_linear_layers(checkpoint, hints);
+  const std::vector<io::ModelTensor> tensors = io::model_tensors(checkpoint, hints);
   contents.elements = count_elements(tensors, contents.layers);
   contents.stored = io::footprint(tensors);
   contents.float32 = io::footprint(tensors, {.cast = DType::float32});
   contents.bfloat16 = io::footprint(tensors, {.cast = DType::bfloat16});
-  contents.int8 = io::footprint(tensors, io::kFootprintBitsandbytesInt8);
+  for (const WeightFormatInfo& format : weight_format_table()) {
+    if (io::form_writing(format.format) == nullptr) continue;
+    contents.quantized.emplace_back(format.format,
+                                    io::footprint(tensors, {.weights = format.format}));
+  }
   contents.metadata = checkpoint.metadata();
   contents.warnings = checkpoint.warnings();
   return contents;
@@ -104,7 +109,7 @@ std::string to_text(const CheckpointContents& contents) {
       if (it != linear.end()) {
         scheme = std::string(it->second->scheme());
         if (it->second->transposed) scheme += ", transposed";
-        if (it->second->kept) scheme += ", never quantized";
+        if (it->second->stays_float) scheme += ", never quantized";
       }
     }
     table.add({shown_name(name), std::string(describe(tensor.dtype).safetensors),
@@ -136,14 +141,16 @@ std::string to_text(const CheckpointContents& contents) {
                         {"scales", Align::right},
                         {"buffers", Align::right},
                         {"total", Align::right}});
-  const auto add = [&](const char* name, const io::Footprint& f) {
+  const auto add = [&](const std::string& name, const io::Footprint& f) {
     footprints.add({name, bytes_text(f.parameters), bytes_text(f.scales), bytes_text(f.buffers),
                     bytes_text(f.total())});
   };
   add("as stored", contents.stored);
   add("floats in fp32", contents.float32);
   add("floats in bf16, fp16", contents.bfloat16);
-  add("linear layers in int8", contents.int8);
+  for (const auto& [format, f] : contents.quantized) {
+    add("linear layers in " + std::string(to_string(format)), f);
+  }
   text += "\n" + footprints.text();
   for (const io::Warning& warning : contents.warnings) text += "warning: " + warning.text + "\n";
   return text;
@@ -159,8 +166,10 @@ std::string to_json(const CheckpointContents& contents) {
   json["metadata"] = contents.metadata;
   json["footprint"] = {{"stored", footprint_json(contents.stored)},
                        {"fp32", footprint_json(contents.float32)},
-                       {"bf16", footprint_json(contents.bfloat16)},
-                       {"int8", footprint_json(contents.int8)}};
+                       {"bf16", footprint_json(contents.bfloat16)}};
+  for (const auto& [format, f] : contents.quantized) {
+    json["footprint"][std::string(to_string(format))] = footprint_json(f);
+  }
   json["linear_layers"] = nlohmann::ordered_json::array();
   for (const io::StoredLayer& layer : contents.layers) {
     json["linear_layers"].push_back({{"name", layer.name},
@@ -168,7 +177,7 @@ std::string to_json(const CheckpointContents& contents) {
                                      {"outputs", layer.outputs},
                                      {"inputs", layer.inputs},
                                      {"transposed", layer.transposed},
-                                     {"kept", layer.kept},
+                                     {"kept", layer.stays_float},
                                      {"bytes", layer.bytes}});
   }
   json["tensors"] = nlohmann::ordered_json::array();

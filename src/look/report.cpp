@@ -4,10 +4,10 @@
 #include <map>
 #include <set>
 
-#include "io/layers/layer_reader.hpp"
+#include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
-#include "kvant/io/int8_checkpoint.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "look/layer_tasks.hpp"
 
 namespace kvant::look {
@@ -17,6 +17,12 @@ std::uint64_t tensor_bytes(const io::Checkpoint& checkpoint) {
   std::uint64_t sum = 0;
   for (const io::TensorInfo* info : checkpoint.tensors()) sum += info->bytes;
   return sum;
+}
+
+/// The layer whose weight a tensor is; "" for others.
+std::string weight_layer(const std::string& tensor) {
+  if (!tensor.ends_with(io::kWeightSuffix)) return {};
+  return tensor.substr(0, tensor.size() - io::kWeightSuffix.size());
 }
 
 std::string shape_of(const io::StoredLayer& layer) {
@@ -39,9 +45,7 @@ ErrorAccumulator compare_layer(const io::Checkpoint& model, const io::Checkpoint
     error.add(MatrixView<const float>(a.data(), count, cols),
               MatrixView<const float>(b.data(), count, cols));
   }
-  if (layer.after.form == io::StoredForm::int8) {
-    layer.outlier_columns = io::read_int8_module(quantized, layer.after.name).keep_columns;
-  }
+  layer.outlier_columns = after.kept_columns();
   model.release(layer.before.name + ".weight");
   quantized.release(layer.after.name + ".weight");
   layer.error = error.metrics();
@@ -60,7 +64,8 @@ std::vector<LayerReport> pair_layers(const CheckpointReport& report,
   for (const io::StoredLayer& layer : before) {
     const auto it = by_name.find(layer.name);
     // Layers that are never quantized are rows of their own only where something happened to them.
-    if (layer.kept && (it == by_name.end() || it->second->scheme() == layer.scheme())) continue;
+    if (layer.stays_float && (it == by_name.end() || it->second->scheme() == layer.scheme()))
+      continue;
     if (it == by_name.end()) {
       throw Error(ErrorCode::invalid_argument, report.quantized + ": has no linear layer " +
                                                    io::in_quotes(layer.name) + ", which " +
@@ -83,15 +88,14 @@ std::vector<LayerReport> pair_layers(const CheckpointReport& report,
   return layers;
 }
 
-/// Everything that is no linear weight: is it still the same?
+/// Everything that is not a linear weight: is it still the same?
 void compare_others(const io::Checkpoint& model, const io::Checkpoint& quantized,
                     CheckpointReport& report) {
-  std::map<std::string, bool> linear;
-  for (const LayerReport& layer : report.layers)
-    linear.emplace(layer.before.name + ".weight", true);
+  std::set<std::string> linear;
+  for (const LayerReport& layer : report.layers) linear.insert(layer.before.name);
   for (const io::TensorInfo* info : model.tensors()) {
-    if (linear.contains(info->name)) continue;
-    if (info->name.rfind(".SCB") != std::string::npos) continue;
+    const auto part = io::part_of_layer(info->name);
+    if (linear.contains(part ? part->layer : weight_layer(info->name))) continue;
     ++report.other_tensors;
     const io::TensorInfo* other = quantized.find(info->name);
     if (other == nullptr) {
@@ -122,11 +126,12 @@ CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
   constexpr io::CheckpointOptions kAllowTied{.allow_missing = true};
   const io::Checkpoint model(model_path, kAllowTied);
   const io::Checkpoint quantized(quantized_path, kAllowTied);
-  const io::ModelHints kind = io::model_hints_of(model_path);
-  io::ModelHints quantized_kind = io::model_hints_of(quantized_path);
-  if (quantized_kind.model_type.empty()) quantized_kind = kind;  // a file without its config.json
-  report.layers = pair_layers(report, io::find_linear_layers(model, kind),
-                              io::find_linear_layers(quantized, quantized_kind));
+  const io::ModelHints hints = io::model_hints_of(model_path);
+  io::ModelHints quantized_hints = io::model_hints_of(quantized_path);
+  if (quantized_hints.model_type.empty())
+    quantized_hints = hints;  // a file without its config.json
+  report.layers = pair_layers(report, io::find_linear_layers(model, hints),
+                              io::find_linear_layers(quantized, quantized_hints));
   std::vector<ErrorAccumulator> errors(report.layers.size());
   std::uint64_t done_bytes = 0;
   std::uint64_t all_bytes = 0;

@@ -29,20 +29,15 @@ constexpr double kPanel = 270;
 constexpr double kGap = 66;  // for the figures at the ends of the bars
 constexpr double kLastGap = 120;
 
-struct Color {
-  std::string_view scheme;
-  std::string_view fill;
-};
-/// Dark enough for white paper, told apart without red and green.
-constexpr std::array kColors{Color{"int8", "#1f6fb4"}, Color{"fp16", "#e08a1e"},
-                             Color{"bf16", "#b5651d"}, Color{"fp32", "#6b7280"},
-                             Color{"nf4", "#7b3fa0"},  Color{"fp4", "#c2478f"}};
+/// One for each format, in the order of its table, again from the start where there are more. Dark
+/// enough for white paper, told apart without red and green.
+constexpr std::array<std::string_view, 10> kColors{"#6b7280", "#e08a1e", "#b5651d", "#1f6fb4",
+                                                   "#0f8b8d", "#7b3fa0", "#c2478f", "#4d5b9e",
+                                                   "#8a6d1f", "#2f4858"};
 
-std::string_view color_of(std::string_view scheme) {
-  for (const Color& color : kColors) {
-    if (color.scheme == scheme) return color.fill;
-  }
-  return "#374151";
+std::string_view color_of(const io::StoredLayer& layer) {
+  if (!layer.format) return "#374151";
+  return kColors[static_cast<std::size_t>(*layer.format) % kColors.size()];
 }
 
 class Chart {
@@ -147,11 +142,11 @@ class Chart {
             escape_markup(to_string(layer.error)) + "</title>\n";
     text(kMargin, base, "m", label_of(layer));
     text(scheme_x_, base, "m", scheme.substr(0, 6),
-         " fill=\"" + std::string(color_of(scheme)) + "\"");
+         " fill=\"" + std::string(color_of(layer.after)) + "\"");
     const double db = layer.error.sqnr_db;
-    if (!std::isnan(db)) {  // an exact layer stands at the right end, hollow
+    if (!std::isnan(db)) {  // an exact layer is at the right end, hollow
       const double x = error_x(db);
-      const std::string color(color_of(scheme));
+      const std::string color(color_of(layer.after));
       line(error_x_, y + kRow / 2, x, y + kRow / 2,
            "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
       out_ += "<circle cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y + kRow / 2) +
@@ -162,7 +157,7 @@ class Chart {
     const double before = kPanel * static_cast<double>(layer.bytes_before) / bytes_;
     const double after = kPanel * static_cast<double>(layer.bytes_after) / bytes_;
     bar(size_x_, bar_y, before, kBar, "#cbd0d8");
-    bar(size_x_, bar_y + 2, after, kBar - 4, color_of(scheme));
+    bar(size_x_, bar_y + 2, after, kBar - 4, color_of(layer.after));
     text(size_x_ + std::max(before, after) + 5, base, "n",
          bytes_text(layer.bytes_after) + " of " + bytes_text(layer.bytes_before));
     out_ += "</g>\n";

@@ -4,10 +4,11 @@
 #include <cmath>
 #include <limits>
 
-#include "io/layers/layer_reader.hpp"
-#include "kvant/bitsandbytes.hpp"
+#include "io/layers/stored_format.hpp"
+#include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/error_metrics.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "look/choose.hpp"
 #include "look/layer_tasks.hpp"
 
@@ -19,19 +20,11 @@ void round_through(const std::vector<float>& from, std::vector<float>& to) {
   for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(T(from[i]));
 }
 
-io::WeightScheme scheme_as_stored(const io::StoredLayer& layer) {
-  switch (layer.dtype) {
-    case DType::float16: return io::WeightScheme::fp16;
-    case DType::bfloat16: return io::WeightScheme::bf16;
-    default: return io::WeightScheme::fp32;
-  }
-}
-
 /// A layer's squared errors in the forms that are smaller than the stored one, block by block.
 class Trial {
  public:
-  Trial(const io::Checkpoint& model, const io::StoredLayer& layer)
-      : layer_(layer), reader_(model, layer) {}
+  Trial(const io::Checkpoint& model, const io::StoredLayer& layer, const io::StoredFormat& form)
+      : layer_(layer), form_(form), reader_(model, layer) {}
 
   void run() {
     const std::int64_t block = std::min(io::rows_per_block(layer_), layer_.outputs);
@@ -40,7 +33,7 @@ class Trial {
       weights_.resize(static_cast<std::size_t>(count * layer_.inputs));
       rounded_.resize(weights_.size());
       reader_.read(row, count, weights_.data());
-      try_int8(count);
+      try_quantized(count);
       if (layer_.dtype == DType::float32) {
         round_through<float16>(weights_, rounded_);
         add(fp16_);
@@ -50,19 +43,20 @@ class Trial {
     }
   }
 
-  [[nodiscard]] LayerPlan plan(io::WeightScheme int8) const {
+  /// @param scheme of the quantized choice
+  [[nodiscard]] LayerPlan plan(io::WeightScheme scheme) const {
     LayerPlan result;
     result.layer = layer_;
-    result.signal = int8_.signal();
-    const auto elements = static_cast<std::uint64_t>(layer_.elements());
-    constexpr std::uint64_t kScaleBytes = 4;  // SCB, and one byte of weight_format
+    result.signal = quantized_.signal();
+    const auto outputs = static_cast<std::uint64_t>(layer_.outputs);
+    const auto inputs = static_cast<std::uint64_t>(layer_.inputs);
     std::vector<SchemeChoice> all = {
-        {int8, elements + kScaleBytes * static_cast<std::uint64_t>(layer_.outputs) + 1,
-         int8_.squared_error()},
-        {scheme_as_stored(layer_), layer_.bytes, 0.0}};
+        {scheme, io::stored_bytes(form_, {layer_.name, outputs, inputs}),
+         quantized_.squared_error()},
+        {*layer_.format, layer_.bytes, 0.0}};
     if (layer_.dtype == DType::float32) {
-      all.push_back({io::WeightScheme::fp16, elements * 2, fp16_.squared_error()});
-      all.push_back({io::WeightScheme::bf16, elements * 2, bf16_.squared_error()});
+      all.push_back({io::WeightScheme::fp16, outputs * inputs * 2, fp16_.squared_error()});
+      all.push_back({io::WeightScheme::bf16, outputs * inputs * 2, bf16_.squared_error()});
     }
     result.choices = undominated(std::move(all));
     return result;
@@ -75,20 +69,19 @@ class Trial {
               MatrixView<const float>(rounded_.data(), 1, size));
   }
 
-  void try_int8(std::int64_t rows) {
-    const auto quantized = kvant::bitsandbytes::vectorwise_quant(
-        MatrixView<const float>(weights_.data(), rows, layer_.inputs));
-    kvant::bitsandbytes::vectorwise_dequant(
-        MatrixView<const std::int8_t>(quantized.codes.data(), rows, layer_.inputs),
-        quantized.row_stats, MatrixView<float>(rounded_.data(), rows, layer_.inputs));
-    add(int8_);
+  void try_quantized(std::int64_t rows) {
+    form_.round_trip(default_context().kernels(),
+                     MatrixView<const float>(weights_.data(), rows, layer_.inputs),
+                     MatrixView<float>(rounded_.data(), rows, layer_.inputs));
+    add(quantized_);
   }
 
   const io::StoredLayer& layer_;
+  const io::StoredFormat& form_;
   io::LayerReader reader_;
   std::vector<float> weights_;
   std::vector<float> rounded_;
-  ErrorAccumulator int8_;
+  ErrorAccumulator quantized_;
   ErrorAccumulator fp16_;
   ErrorAccumulator bf16_;
 };
@@ -115,29 +108,30 @@ double LayerPlan::sqnr_db() const {
 
 SchemePlan select_schemes(const std::filesystem::path& model, const Budget& budget,
                           const SelectOptions& options) {
-  if (options.int8 != io::WeightScheme::int8 && options.int8 != io::WeightScheme::llm_int8) {
-    throw Error(ErrorCode::invalid_argument, "select_schemes: the 8-bit scheme is " +
-                                                 std::string(to_string(options.int8)) +
-                                                 "; llm-int8 and int8 are possible");
+  const io::StoredFormat* form =
+      options.quantized.format ? io::form_writing(*options.quantized.format) : nullptr;
+  if (form == nullptr) {
+    throw Error(ErrorCode::invalid_argument, "select_schemes: the quantized scheme is " +
+                                                 std::string(to_string(options.quantized)) +
+                                                 ", in which no weight is quantized");
   }
   const io::Checkpoint checkpoint(model, {.allow_missing = true});
   SchemePlan plan;
   plan.model = model.string();
   plan.budget = budget;
-  plan.int8 = options.int8;
+  plan.quantized = options.quantized;
   for (const io::TensorInfo* info : checkpoint.tensors()) plan.bytes_before += info->bytes;
   std::vector<io::StoredLayer> layers =
       io::find_linear_layers(checkpoint, io::model_hints_of(model));
   for (const io::StoredLayer& layer : layers) {
-    const bool half = layer.dtype == DType::float16 || layer.dtype == DType::bfloat16;
-    if (layer.form != io::StoredForm::floating || (!half && layer.dtype != DType::float32)) {
+    if (!layer.format || layer.quantized()) {
       throw Error(ErrorCode::unsupported, plan.model + ": layer \"" + layer.name +
                                               "\" is stored as " + std::string(layer.scheme()) +
                                               "; schemes are selected from fp32, fp16 or bf16 "
                                               "weights (kvant dequantize makes such a model)");
     }
   }
-  std::erase_if(layers, [](const io::StoredLayer& layer) { return layer.kept; });
+  std::erase_if(layers, [](const io::StoredLayer& layer) { return layer.stays_float; });
   if (layers.empty()) {
     throw Error(ErrorCode::unsupported, plan.model + ": has no linear layers to choose for");
   }
@@ -148,9 +142,9 @@ SchemePlan select_schemes(const std::filesystem::path& model, const Budget& budg
   for_each_layer(
       layers.size(), options.threads,
       [&](std::size_t i) {
-        Trial trial(checkpoint, layers[i]);
+        Trial trial(checkpoint, layers[i], *form);
         trial.run();
-        plan.layers[i] = trial.plan(options.int8);
+        plan.layers[i] = trial.plan(options.quantized);
         checkpoint.release(layers[i].name + ".weight");
       },
       [&](std::size_t i) {

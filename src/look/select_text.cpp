@@ -17,13 +17,9 @@ std::string last_part(const std::string& module) {
   return dot == std::string::npos ? std::string() : module.substr(dot + 1);
 }
 
-bool is_int8(io::WeightScheme scheme) {
-  return scheme == io::WeightScheme::int8 || scheme == io::WeightScheme::llm_int8;
-}
-
-bool any_int8(const SchemePlan& plan) {
+bool any_quantized(const SchemePlan& plan) {
   return std::any_of(plan.layers.begin(), plan.layers.end(),
-                     [](const LayerPlan& layer) { return is_int8(layer.choice().scheme); });
+                     [](const LayerPlan& layer) { return layer.choice().scheme.quantizes(); });
 }
 
 std::vector<io::LayerRule> rules_of(const SchemePlan& plan) {
@@ -33,12 +29,12 @@ std::vector<io::LayerRule> rules_of(const SchemePlan& plan) {
   }
   std::vector<io::LayerRule> rules;
   std::set<std::string> done;
-  const bool base_int8 = any_int8(plan);
+  const bool base_quantized = any_quantized(plan);
   for (const LayerPlan& layer : plan.layers) {
     const io::WeightScheme scheme = layer.choice().scheme;
-    // What the rules need not say: 8 bits, or, where no layer has them, what is as it was.
+    // What the rules need not say: quantized, or, where no layer is, what stays as it was.
     const bool as_stored = layer.chosen + 1 == layer.choices.size();
-    if (base_int8 ? is_int8(scheme) : as_stored) continue;
+    if (base_quantized ? scheme.quantizes() : as_stored) continue;
     const std::string part = last_part(layer.layer.name);
     if (part.empty() || by_part[part].size() > 1) {
       rules.push_back({layer.layer.name, scheme});
@@ -80,14 +76,14 @@ std::string budget_text(const Budget& budget) {
 
 io::QuantizeCheckpointOptions to_quantize_options(const SchemePlan& plan) {
   io::QuantizeCheckpointOptions options;
-  options.scheme = any_int8(plan) ? plan.int8 : io::WeightScheme::keep;
+  options.scheme = any_quantized(plan) ? plan.quantized : io::WeightScheme::keep;
   options.rules = rules_of(plan);
   return options;
 }
 
 std::string to_arguments(const SchemePlan& plan) {
   std::string text;
-  if (any_int8(plan)) text = "--scheme " + std::string(to_string(plan.int8));
+  if (any_quantized(plan)) text = "--scheme " + std::string(to_string(plan.quantized));
   for (const io::LayerRule& rule : rules_of(plan)) {
     text += std::string(text.empty() ? "" : " ") + "--only " +
             quoted(rule.pattern + "=" + std::string(to_string(rule.scheme)));

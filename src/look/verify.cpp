@@ -13,27 +13,6 @@
 namespace kvant::look {
 namespace {
 
-/// What kvant adds to 8-bit layers: kept outlier columns, and how outliers are chosen. What is
-/// wrong with scales and formats verify_tensors says, for every layer.
-void verify_additions(const io::Checkpoint& checkpoint, VerifyResult& result) {
-  const auto check = [&](auto&& read) {
-    try {
-      read();
-    } catch (const io::FormatError& error) {
-      if (error.kind() != io::FormatErrorKind::structure) return;
-      add_finding(result, io::Severity::error, "outliers", error.what());
-    }
-  };
-  check([&] { static_cast<void>(io::stored_outliers(checkpoint)); });
-  for (const io::TensorInfo* info : checkpoint.tensors()) {
-    constexpr std::string_view kWeight = ".weight";
-    if (!info->name.ends_with(kWeight) || info->dtype != DType::int8) continue;
-    const std::string module = info->name.substr(0, info->name.size() - kWeight.size());
-    if (info->shape.size() != 2) continue;
-    check([&] { static_cast<void>(io::read_int8_module(checkpoint, module)); });
-  }
-}
-
 std::string kind_of(const Error& error) {
   const auto* format = dynamic_cast<const io::FormatError*>(&error);
   return format != nullptr ? to_string(format->kind()) : to_string(error.code());
@@ -58,7 +37,7 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
   std::set<std::string> said;
   for (const auto& file : io::checkpoint_files(path)) {
     try {
-      const io::SafeTensors opened(file);
+      const io::TensorFile opened = io::open_tensor_file(file);
       tensors.add(opened);
       ++result.files;
       result.tensors += opened.tensors().size();
@@ -80,7 +59,11 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
         add_finding(result, io::Severity::warning, "index", warning.text);
       }
     }
-    verify_additions(checkpoint, result);
+    try {
+      static_cast<void>(io::stored_outliers(checkpoint));
+    } catch (const io::FormatError& error) {
+      add_finding(result, io::Severity::error, "outliers", error.what());
+    }
   } catch (const Error& error) {
     if (error.code() == ErrorCode::io && result.findings.empty()) throw;
     if (said.insert(error.what()).second) {

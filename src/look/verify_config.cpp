@@ -1,13 +1,13 @@
 // config.json of a model folder: does it parse, and does it say what the tensors are?
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
 
 #include "io/json/json_tree.hpp"
-#include "io/layers/quant_state.hpp"
+#include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "look/text_table.hpp"
 #include "look/verify_tensors.hpp"
@@ -17,127 +17,76 @@ namespace {
 
 constexpr std::uint64_t kMaxTokenizerBytes = 256u << 20;
 
-/// The modules that are stored quantized.
-struct Quantized {
-  std::set<std::string> int8;
-  std::set<std::string> four_bit;
-};
+/// The quantized layers by their form.
+using QuantizedLayers = std::map<const io::StoredFormat*, std::set<std::string>>;
 
-Quantized find_quantized(const TensorSet& tensors) {
-  Quantized found;
-  for (const io::SafeTensors& file : tensors.files()) {
+QuantizedLayers find_quantized(const TensorSet& tensors) {
+  const io::FindTensor find = [&](const std::string& name) { return tensors.find(name); };
+  QuantizedLayers found;
+  for (const io::TensorFile& file : tensors.files()) {
     for (const io::TensorInfo& info : file.tensors()) {
-      const std::string_view name = info.name;
-      if (name.ends_with(".weight") && info.dtype == DType::int8) {
-        found.int8.emplace(name.substr(0, name.size() - 7));
-      }
-      const std::size_t at = name.find(std::string(".weight") + io::kQuantStateKey);
-      if (at != std::string_view::npos) found.four_bit.emplace(name.substr(0, at));
+      const io::StoredFormat* form = io::form_of(find, info);
+      if (form == nullptr || form->quant_method().empty()) continue;
+      found[form].insert(info.name.substr(0, info.name.size() - io::kWeightSuffix.size()));
     }
   }
   return found;
 }
 
-class ConfigChecker {
- public:
-  ConfigChecker(std::string file, const nlohmann::json& config, VerifyResult& result)
-      : file_(std::move(file)), config_(config), result_(result) {}
-
-  void check(const Quantized& stored) {
-    const auto it = config_.find("quantization_config");
-    const bool absent = it == config_.end() || it->is_null();
-    if (absent) {
-      const std::size_t count = stored.int8.size() + stored.four_bit.size();
-      if (count > 0) {
-        error("quantization_config is missing, but " + counted(count, "layer") +
-              (count == 1 ? " is" : " are") + " quantized (" + first(stored) +
-              "): transformers would not load it");
-      }
-      return;
-    }
-    if (!it->is_object()) return error("quantization_config is no object");
-    quantization_ = &*it;
-    const auto method = it->find("quant_method");
-    if (method == it->end() || !method->is_string()) {
-      error("quantization_config.quant_method is no string");
-    } else if (method->get<std::string>() != "bitsandbytes") {
-      add(io::Severity::warning, "quantization_config.quant_method is " +
-                                     io::in_quotes(method->get<std::string>()) +
-                                     ": kvant knows bitsandbytes only");
-      return;
-    }
-    const bool eight = flag("load_in_8bit", "_load_in_8bit");
-    const bool four = flag("load_in_4bit", "_load_in_4bit");
-    if (eight && four) error("load_in_8bit and load_in_4bit are both true");
-    if (!eight && !four) error("neither load_in_8bit nor load_in_4bit is true");
-    compare("load_in_8bit", eight, "8-bit", stored.int8);
-    compare("load_in_4bit", four, "4-bit", stored.four_bit);
-    check_threshold();
-    check_skip(stored);
+/// The methods that kvant knows: "bitsandbytes".
+std::string known_methods() {
+  std::set<std::string_view> names;
+  for (const io::StoredFormat* form : io::stored_formats()) {
+    if (!form->quant_method().empty()) names.insert(form->quant_method());
   }
+  std::string text;
+  for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+  return text;
+}
 
- private:
-  void add(io::Severity severity, const std::string& message) {
-    add_finding(result_, severity, "config", file_ + ": " + message);
+/// quantization_config against the layers.
+void check_quantization(const std::string& file, const nlohmann::json& config,
+                        const QuantizedLayers& stored, io::Findings& findings) {
+  const auto add = [&](io::Severity severity, const std::string& message) {
+    findings.push_back({severity, "config", file + ": " + message});
+  };
+  const auto error = [&](const std::string& message) { add(io::Severity::error, message); };
+  const auto section = config.find("quantization_config");
+  if (section == config.end() || section->is_null()) {
+    if (stored.empty()) return;
+    std::size_t count = 0;
+    for (const auto& [form, layers] : stored) count += layers.size();
+    return error("quantization_config is missing, but " + counted(count, "layer") +
+                 (count == 1 ? " is" : " are") + " quantized (" +
+                 io::in_quotes(*stored.begin()->second.begin()) +
+                 "): transformers would not load it");
   }
-  void error(const std::string& message) { add(io::Severity::error, message); }
-
-  static std::string first(const Quantized& stored) {
-    return io::in_quotes(stored.int8.empty() ? *stored.four_bit.begin() : *stored.int8.begin());
+  if (!section->is_object()) return error("quantization_config is not an object");
+  std::string method = "bitsandbytes";  // what early files mean that do not say it
+  if (const auto it = section->find("quant_method"); it != section->end() && it->is_string()) {
+    method = it->get<std::string>();
+  } else {
+    error("quantization_config.quant_method is not a string");
   }
-
-  bool flag(const char* name, const char* old_name) {
-    for (const char* key : {name, old_name}) {
-      const auto it = quantization_->find(key);
-      if (it == quantization_->end()) continue;
-      if (it->is_boolean()) return it->get<bool>();
-      error(std::string("quantization_config.") + key + " is neither true nor false");
-    }
-    return false;
+  const auto forms = io::stored_formats();
+  if (std::none_of(forms.begin(), forms.end(),
+                   [&](const io::StoredFormat* form) { return form->quant_method() == method; })) {
+    return add(io::Severity::warning, "quantization_config.quant_method is " +
+                                          io::in_quotes(method) + ": kvant knows " +
+                                          known_methods() + " only");
   }
-
-  void compare(const char* key, bool said, const char* form, const std::set<std::string>& stored) {
-    if (said && stored.empty()) {
-      error(std::string(key) + " is true, but no layer is stored in " + form + " form");
-    } else if (!said && !stored.empty()) {
-      error(counted(stored.size(), "layer") + " stored in " + form + " form (" +
-            io::in_quotes(*stored.begin()) + "), but " + key + " is not true");
+  for (const io::StoredFormat* form : forms) {
+    const auto it = stored.find(form);
+    const std::set<std::string> layers = it == stored.end() ? std::set<std::string>() : it->second;
+    if (form->quant_method() == method) {
+      form->check_config(*section, layers, error);
+    } else if (!layers.empty()) {
+      error(counted(layers.size(), "layer") + (layers.size() == 1 ? " is" : " are") +
+            " stored as " + std::string(form->quant_method()) + " has it (" +
+            io::in_quotes(*layers.begin()) + "), but quant_method is " + io::in_quotes(method));
     }
   }
-
-  void check_threshold() {
-    const auto it = quantization_->find("llm_int8_threshold");
-    if (it == quantization_->end()) return;
-    if (!it->is_number() || !(it->get<double>() >= 0) || !std::isfinite(it->get<double>())) {
-      error("llm_int8_threshold is " + it->dump(-1, ' ', true).substr(0, 60) +
-            ", no number from 0 up");
-    }
-  }
-
-  /// The modules that transformers leaves in float: none of them may be quantized.
-  void check_skip(const Quantized& stored) {
-    const auto it = quantization_->find("llm_int8_skip_modules");
-    if (it == quantization_->end() || it->is_null()) return;
-    const bool strings =
-        it->is_array() && std::all_of(it->begin(), it->end(),
-                                      [](const nlohmann::json& name) { return name.is_string(); });
-    if (!strings) return error("llm_int8_skip_modules is no list of names");
-    for (const nlohmann::json& entry : *it) {
-      const auto name = entry.get<std::string>();
-      for (const auto* modules : {&stored.int8, &stored.four_bit}) {
-        if (modules->contains(name)) {
-          error("llm_int8_skip_modules keeps " + io::in_quotes(name) +
-                " in float, but it is stored quantized");
-        }
-      }
-    }
-  }
-
-  std::string file_;
-  const nlohmann::json& config_;
-  const nlohmann::json* quantization_ = nullptr;
-  VerifyResult& result_;
-};
+}
 
 }  // namespace
 
@@ -158,7 +107,7 @@ void verify_config(const std::filesystem::path& folder, const TensorSet& tensors
     try {
       const nlohmann::json json = io::read_json_tree(path, kMaxTokenizerBytes);
       if (config && !tensors.empty()) {
-        ConfigChecker(path.string(), json, result).check(find_quantized(tensors));
+        check_quantization(path.string(), json, find_quantized(tensors), result.findings);
       }
     } catch (const Error& error) {
       const auto* format = dynamic_cast<const io::FormatError*>(&error);

@@ -9,21 +9,21 @@
 #include <string_view>
 #include <vector>
 
-#include "kvant/io/safetensors.hpp"
+#include "kvant/io/tensor_file.hpp"
 #include "kvant/look/verify.hpp"
 
 namespace kvant::look {
 
-/// The tensors of all files that could be opened, by name; where one stands twice, the first.
+/// The tensors of all files that could be opened, by name; where one is there twice, the first.
 class TensorSet {
  public:
-  void add(const io::SafeTensors& file);
+  void add(const io::TensorFile& file);
   [[nodiscard]] io::TensorView find(const std::string& name) const;
-  [[nodiscard]] const std::vector<io::SafeTensors>& files() const noexcept { return files_; }
+  [[nodiscard]] const std::vector<io::TensorFile>& files() const noexcept { return files_; }
   [[nodiscard]] bool empty() const noexcept { return by_name_.empty(); }
 
  private:
-  std::vector<io::SafeTensors> files_;
+  std::vector<io::TensorFile> files_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
 };
 

@@ -15,7 +15,8 @@ constexpr const char* kDescription =
     "  kvant select MODEL --budget 40dB               every layer has at least 40 dB SQNR\n"
     "  kvant select MODEL --budget 42dB --total       all layers together have\n"
     "  kvant select MODEL --budget 500MB --write OUT  the best model of at most that size\n\n"
-    "Tries int8, fp16 and bf16 on each linear layer, proposes one for each, and prints the plan\n"
+    "Tries a quantized form, fp16 and bf16 on each linear layer, proposes one for each, and prints "
+    "the plan\n"
     "and the arguments of kvant quantize that carry it out. What is compared are weights, not the\n"
     "model's answers.\n";
 
@@ -37,7 +38,8 @@ int select_command(const Arguments& arguments) {
       ->required()
       ->type_name("BUDGET");
   app.add_flag("--total", total, "decibels are meant for all layers together");
-  app.add_option("--int8", scheme, "the 8-bit scheme: llm-int8 (default) or int8")
+  app.add_option("--quantized,--int8", scheme,
+                 "the quantized scheme (default: llm-int8); all: " + io::weight_scheme_names())
       ->type_name("NAME");
   auto* write = app.add_option("--write", output, "quantize MODEL by the plan into this folder")
                     ->type_name("OUT");
@@ -47,10 +49,11 @@ int select_command(const Arguments& arguments) {
   flags.add_threads_to(app);
   app.add_flag("--quiet", flags.quiet, "no progress");
   if (!parse(app, arguments)) return 0;
-  if (scheme != "llm-int8" && scheme != "int8") {
-    throw UsageError("--int8 " + scheme.substr(0, 40) + " is not llm-int8 or int8");
+  const auto quantized = io::weight_scheme_from_name(scheme);
+  if (!quantized || !quantized->quantizes()) {
+    throw UsageError("--quantized " + scheme.substr(0, 40) + " is not a scheme that quantizes");
   }
-  options.int8 = scheme == "int8" ? io::WeightScheme::int8 : io::WeightScheme::llm_int8;
+  options.quantized = *quantized;
   const look::Budget budget = look::parse_budget(budget_text, total);
 
   Progress progress(flags.quiet);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <kvant/io/checkpoint.hpp>
+#include <kvant/io/safetensors.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>

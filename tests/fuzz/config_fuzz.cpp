@@ -9,6 +9,7 @@
 
 #include "fuzz/memory_file.hpp"
 #include "io/checkpoint/config_file.hpp"
+#include "io/layers/stored_format.hpp"
 #include "kvant/error.hpp"
 #include "kvant/models/config.hpp"
 
@@ -26,14 +27,14 @@ void change_and_read_back(const std::filesystem::path& path) {
   }
   const std::string type = config->model_type();
   (void)config->vocabulary();
-  (void)config->is_8bit();
+  (void)config->quant_method();
   config->clear_quantization();
-  config->set_8bit(6.0f, {"lm_head"});
+  config->set_quantization(kvant::io::bitsandbytes_int8().quantization_config({6.0f, {"lm_head"}}));
   config->set_dtype("float16");
   const std::string text = config->text();
   const MemoryFile file(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
   const ConfigFile again(file.path());  // what was written must be readable
-  if (!again.is_8bit() || again.model_type() != type) std::abort();
+  if (again.quant_method() != "bitsandbytes" || again.model_type() != type) std::abort();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "kvant/error_metrics.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
+#include "kvant/io/safetensors.hpp"
 #include "kvant/look/report.hpp"
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "kvant/io/safetensors.hpp"
 #include "kvant/models/tokenizer.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"

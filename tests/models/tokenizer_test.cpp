@@ -148,12 +148,12 @@ TEST_CASE("tokenizer: both forms of merges, lowest rank first, leftmost on ties"
 }
 
 TEST_CASE("tokenizer: added tokens") {
-  const Tokenizer tokenizer = made_of(
-      toy(json::array(), {{{"id", 20}, {"content", "<x>"}, {"special", true}},
-                          {{"id", 21}, {"content", "<x>y"}, {"special", false}},
-                          {{"id", 22}, {"content", "<l>"}, {"lstrip", true}},
-                          {{"id", 23}, {"content", "<r>"}, {"rstrip", true}},
-                          {{"id", 24}, {"content", "dd"}, {"single_word", true}}}));
+  const Tokenizer tokenizer =
+      made_of(toy(json::array(), {{{"id", 20}, {"content", "<x>"}, {"special", true}},
+                                  {{"id", 21}, {"content", "<x>y"}, {"special", false}},
+                                  {{"id", 22}, {"content", "<l>"}, {"lstrip", true}},
+                                  {{"id", 23}, {"content", "<r>"}, {"rstrip", true}},
+                                  {{"id", 24}, {"content", "dd"}, {"single_word", true}}}));
   CHECK(tokenizer.encode("a<x>b") == Ids{0, 20, 1});
   CHECK(tokenizer.encode("<x>y<x>") == Ids{21, 20});  // the longest
   CHECK(tokenizer.encode("a  <l> b") == Ids{0, 22, 4, 1});

@@ -19,7 +19,7 @@ struct TensorInfo {
   std::string name;  ///< any UTF-8, NUL included: never a path, never a C string
   DType dtype = DType::uint8;
   std::vector<std::uint64_t> shape;  ///< empty: a scalar. A zero anywhere: no bytes.
-  std::uint64_t offset = 0;          ///< of the first byte, from the start of the data buffer
+  std::uint64_t file_offset = 0;     ///< of the first byte, from the start of the file
   std::uint64_t bytes = 0;
 };
 

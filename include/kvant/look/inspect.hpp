@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvant/config.hpp"
@@ -27,7 +28,8 @@ struct CheckpointContents {
   io::Footprint stored;                 ///< bytes as stored
   io::Footprint float32;                ///< all floating-point tensors in float32
   io::Footprint bfloat16;
-  io::Footprint int8;  ///< floating linear layers in bitsandbytes' 8-bit form
+  /// Floating linear layers in each quantized format that checkpoints are written in.
+  std::vector<std::pair<WeightFormat, io::Footprint>> quantized;
   std::map<std::string, std::string> metadata;
   std::vector<io::Warning> warnings;
 };

@@ -42,7 +42,7 @@ struct LayerPlan {
 struct SchemePlan {
   std::string model;
   Budget budget;
-  io::WeightScheme int8 = io::WeightScheme::llm_int8;  ///< of the layers that get 8 bits
+  io::WeightScheme quantized = io::WeightScheme::llm_int8;  ///< of the layers that are quantized
   std::vector<LayerPlan> layers;   ///< those that may be quantized, in natural order
   std::uint64_t bytes_before = 0;  ///< of all tensors
   std::uint64_t bytes_after = 0;
@@ -52,25 +52,27 @@ struct SchemePlan {
 
 struct SelectOptions {
   int threads = 0;  ///< 0: all
-  /// The 8-bit scheme to propose: llm_int8 or int8. The stored bytes are the same.
-  io::WeightScheme int8 = io::WeightScheme::llm_int8;
+  /// The quantized scheme to propose; one model has one.
+  io::WeightScheme quantized = io::WeightScheme::llm_int8;
   /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the
   /// working threads, one call at a time.
   std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
 };
 
-/// Quantizes every layer in every way (int8 vector-wise as quantize_checkpoint writes it, fp16,
-/// bf16, as stored) and chooses: for layer_sqnr the smallest sufficient form of each layer; else
+/// Tries every layer in every way (quantized as quantize_checkpoint writes it, fp16, bf16, as
+/// stored) and chooses: for layer_sqnr the smallest sufficient form of each layer; else
 /// all layers begin at their smallest form, and the step that takes away the most squared error for
 /// each byte it costs is made again and again, until the budget is met (total_sqnr) or used up
 /// (bytes). Memory: a few blocks of rows per thread.
-/// @throws FormatError; Error invalid_argument: a budget below the smallest plan; unsupported: no
+/// @throws FormatError; Error invalid_argument: a budget below the smallest plan, a scheme that
+/// does
+///         not quantize; unsupported: no
 ///         linear layers, or a model that is quantized already
 [[nodiscard]] KVANT_API SchemePlan select_schemes(const std::filesystem::path& model,
                                                   const Budget& budget,
                                                   const SelectOptions& options = {});
 
-/// The plan as rules: the 8-bit scheme for all layers (where it is used at all), and a rule for
+/// The plan as rules: the quantized scheme for all layers (where it is used at all), and a rule for
 /// each layer, or each group of layers whose last name is the same, that differs.
 [[nodiscard]] KVANT_API io::QuantizeCheckpointOptions to_quantize_options(const SchemePlan& plan);
 

@@ -39,7 +39,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& path, const CheckpointOption
 }
 
 void Checkpoint::add_file(const std::filesystem::path& path, LoadMode mode) {
-  files_.emplace_back(path, mode);
+  files_.push_back(open_tensor_file(path, mode));
   paths_.push_back(path);
   for (const auto& [key, value] : files_.back().metadata()) metadata_.emplace(key, value);
 }
@@ -58,7 +58,7 @@ void Checkpoint::collect(const std::string& where) {
       [](const Entry& a, const Entry& b) { return a.info->name == b.info->name; });
   if (twice != by_name_.end()) {
     throw FormatError(FormatErrorKind::duplicate,
-                      where + ": tensor " + in_quotes(twice->info->name) + " stands in " +
+                      where + ": tensor " + in_quotes(twice->info->name) + " is in " +
                           paths_[twice->file].filename().string() + " and in " +
                           paths_[(twice + 1)->file].filename().string());
   }
@@ -130,7 +130,7 @@ bool Checkpoint::contains(std::string_view name) const noexcept {
   return find(name) != nullptr;
 }
 
-const SafeTensors& Checkpoint::file_of(std::string_view name) const {
+const TensorFile& Checkpoint::file_of(std::string_view name) const {
   const auto it = std::lower_bound(
       by_name_.begin(), by_name_.end(), name,
       [](const Entry& entry, std::string_view key) { return entry.info->name < key; });

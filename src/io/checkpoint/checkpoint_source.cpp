@@ -42,24 +42,12 @@ bool goes_along(const fs::path& file) {
 
 CheckpointSource::CheckpointSource(const fs::path& folder)
     : folder_(require_model_folder(folder)), checkpoint_(folder), config_(folder / "config.json") {
-  // The checkpoint lists its tensors file by file, and each file is tiled exactly by them.
-  std::size_t first = 0;
-  const std::vector<const TensorInfo*>& all = checkpoint_.tensors();
-  for (const fs::path& path : checkpoint_.files()) {
-    files_.push_back(std::make_unique<InputFile>(path));
-    const SafeTensors file(path);
-    const std::size_t count = file.tensors().size();
-    std::uint64_t bytes = 0;
-    for (const TensorInfo& info : file.tensors()) bytes += info.bytes;
-    const std::uint64_t data_begin = files_.back()->size() - bytes;
-    for (std::size_t i = first; i < first + count && i < all.size(); ++i) {
-      tensors_.push_back({all[i], files_.back().get(), data_begin + all[i]->offset});
-    }
-    first += count;
+  for (const TensorInfo* info : checkpoint_.tensors()) {
+    tensors_.push_back({info, &checkpoint_.file_of(info->name)});
   }
 }
 
-std::vector<fs::path> CheckpointSource::companions() const {
+std::vector<fs::path> CheckpointSource::other_files() const {
   std::vector<fs::path> result;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
     std::error_code error;

@@ -4,7 +4,6 @@
 // that go along.
 
 #include <filesystem>
-#include <memory>
 #include <vector>
 
 #include "io/checkpoint/config_file.hpp"
@@ -19,18 +18,19 @@ class CheckpointSource {
   explicit CheckpointSource(const std::filesystem::path& folder);
 
   [[nodiscard]] const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
-  [[nodiscard]] ConfigFile& config() noexcept { return config_; }
-  /// All tensors, file by file in the order of their bytes: how a disk likes to be read.
+  [[nodiscard]] const ConfigFile& config() const noexcept { return config_; }
+  [[nodiscard]] ModelHints hints() const { return {config_.model_type(), config_.vocabulary()}; }
+  [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_; }
+  /// All tensors, file by file in the order of their bytes, which disks read fastest.
   [[nodiscard]] const std::vector<SourceTensor>& tensors() const noexcept { return tensors_; }
   /// Tokenizer, generation settings, code, licence: everything small that is neither weights nor
   /// index nor config.json. Ascending.
-  [[nodiscard]] std::vector<std::filesystem::path> companions() const;
+  [[nodiscard]] std::vector<std::filesystem::path> other_files() const;
 
  private:
   std::filesystem::path folder_;
   Checkpoint checkpoint_;
   ConfigFile config_;
-  std::vector<std::unique_ptr<InputFile>> files_;
   std::vector<SourceTensor> tensors_;
 };
 

@@ -8,7 +8,7 @@
 
 #include "io/file/atomic_folder.hpp"
 #include "io/file/checked.hpp"
-#include "io/file/input_file.hpp"
+#include "io/file/open_file.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/atomic_file.hpp"
@@ -106,7 +106,7 @@ void CheckpointWriter::add_file(const std::string& name, std::string_view text) 
 }
 
 void CheckpointWriter::copy_file(const std::filesystem::path& path) {
-  const InputFile from(path);
+  const OpenFile from(path);
   const std::filesystem::path name = path.filename();
   AtomicFile to(state_->folder.temporary() / name, (state_->shown / name).string());
   std::vector<std::byte> buffer(

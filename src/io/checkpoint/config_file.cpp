@@ -1,8 +1,6 @@
 #include "io/checkpoint/config_file.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -15,16 +13,6 @@ namespace kvant::io {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// The double whose shortest text is that of the float: 0.1f is written as 0.1.
-double as_written(float value) {
-  char text[64];
-  for (int digits = 6; digits <= 9; ++digits) {
-    std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(value));
-    if (std::strtof(text, nullptr) == value) break;
-  }
-  return std::strtod(text, nullptr);
-}
 
 }  // namespace
 
@@ -69,6 +57,8 @@ ConfigFile::ConfigFile(const std::filesystem::path& path) : state_(std::make_uni
   }
 }
 
+ConfigFile::ConfigFile(const ConfigFile& other) : state_(std::make_unique<State>(*other.state_)) {}
+
 ConfigFile::~ConfigFile() = default;
 
 std::string ConfigFile::model_type() const {
@@ -94,32 +84,9 @@ std::optional<std::string> ConfigFile::quant_method() const {
   return method->get<std::string>();
 }
 
-bool ConfigFile::is_8bit() const {
-  // Folders of early versions have no quant_method.
-  const std::optional<std::string> method = quant_method();
-  if (!method || (*method != "bitsandbytes" && !method->empty())) return false;
-  const Json& config = state_->json["quantization_config"];
-  const auto flag = config.find("load_in_8bit");
-  return flag != config.end() && flag->is_boolean() && flag->get<bool>();
-}
-
-void ConfigFile::set_8bit(float threshold, const std::vector<std::string>& skip_modules) {
+void ConfigFile::set_quantization(const nlohmann::ordered_json& section) {
   clear_quantization();
-  Json config;
-  config["_load_in_4bit"] = false;
-  config["_load_in_8bit"] = true;
-  config["bnb_4bit_compute_dtype"] = "float32";
-  config["bnb_4bit_quant_storage"] = "uint8";
-  config["bnb_4bit_quant_type"] = "fp4";
-  config["bnb_4bit_use_double_quant"] = false;
-  config["llm_int8_enable_fp32_cpu_offload"] = false;
-  config["llm_int8_has_fp16_weight"] = false;
-  config["llm_int8_skip_modules"] = skip_modules;
-  config["llm_int8_threshold"] = as_written(threshold);
-  config["load_in_4bit"] = false;
-  config["load_in_8bit"] = true;
-  config["quant_method"] = "bitsandbytes";
-  state_->insert("quantization_config", std::move(config));
+  state_->insert("quantization_config", section);
 }
 
 void ConfigFile::clear_quantization() {

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace kvant::io {
 
@@ -17,6 +17,9 @@ class ConfigFile {
   /// @throws FormatError json, utf8, duplicate, structure; Error io
   explicit ConfigFile(const std::filesystem::path& path);
   ~ConfigFile();
+  /// A copy that can be changed by itself.
+  ConfigFile(const ConfigFile& other);
+  ConfigFile& operator=(const ConfigFile&) = delete;
 
   /// "" where there is none.
   [[nodiscard]] std::string model_type() const;
@@ -25,10 +28,9 @@ class ConfigFile {
   [[nodiscard]] std::string dtype() const;
   /// quant_method of the quantization_config; nothing where there is none.
   [[nodiscard]] std::optional<std::string> quant_method() const;
-  /// Whether it is bitsandbytes' 8-bit form.
-  [[nodiscard]] bool is_8bit() const;
 
-  void set_8bit(float threshold, const std::vector<std::string>& skip_modules);
+  /// @param section the object quantization_config
+  void set_quantization(const nlohmann::ordered_json& section);
   void clear_quantization();
   /// Torch's name, e.g. "float16"; only where the config speaks of a dtype.
   void set_dtype(const std::string& name);

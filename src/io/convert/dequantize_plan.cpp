@@ -1,20 +1,28 @@
+#include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "io/checkpoint/linear_rules.hpp"
 #include "io/convert/quantize_plan.hpp"
+#include "io/layers/stored_format.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
 
 namespace kvant::io {
 namespace {
 
 /// Judges the model and says what its float tensors become.
-DType target_type(CheckpointSource& source, const DequantizeCheckpointOptions& options) {
-  const auto method = source.config().quant_method();
-  if (method && !source.config().is_8bit()) {
-    throw Error(ErrorCode::unsupported,
-                "the model's quantization_config (" + *method +
-                    ") is not bitsandbytes' 8-bit form, the only one that is read here");
+DType target_type(const CheckpointSource& source, const DequantizeCheckpointOptions& options) {
+  if (const auto method = source.config().quant_method(); method && !method->empty()) {
+    const auto forms = stored_formats();
+    const bool known = std::any_of(forms.begin(), forms.end(), [&](const StoredFormat* form) {
+      return form->quant_method() == *method;
+    });
+    if (!known) {
+      throw Error(ErrorCode::unsupported,
+                  "the model's quantization_config (" + *method + ") is not read here");
+    }
   }
   const std::optional<DType> named = dtype_from_name(source.config().dtype());
   const DType to =
@@ -27,31 +35,35 @@ DType target_type(CheckpointSource& source, const DequantizeCheckpointOptions& o
   return to;
 }
 
-/// The tensors that only 8-bit layers have.
-std::set<std::string> companions_of(const std::vector<std::string>& modules) {
-  std::set<std::string> result;
-  for (const std::string& name : modules) {
-    for (const char* part :
-         {".SCB", ".weight_format", ".kvant_keep_columns", ".kvant_keep_weights"}) {
-      result.insert(name + part);
+/// The tensors that only quantized layers have.
+std::set<std::string> parts_of(const Checkpoint& checkpoint,
+                               const std::vector<StoredLayer>& layers) {
+  std::set<std::string> names;
+  for (const StoredLayer& layer : layers) {
+    for (const LayerPart& part : form_of(checkpoint, layer).parts()) {
+      names.insert(layer.name + std::string(part.suffix));
     }
   }
-  return result;
+  return names;
 }
 
 }  // namespace
 
-QuantizePlan plan_dequantization(CheckpointSource& source,
+QuantizePlan plan_dequantization(const CheckpointSource& source,
                                  const DequantizeCheckpointOptions& options) {
   const Checkpoint& checkpoint = source.checkpoint();
-  const std::vector<std::string> names = int8_modules(checkpoint);
+  const std::vector<StoredLayer> layers = quantized_layers(checkpoint, source.hints());
   const DType to = target_type(source, options);
-  if (names.empty()) {
+  if (layers.empty()) {
     throw Error(ErrorCode::unsupported,
-                "the model has no 8-bit layers: there is nothing to dequantize");
+                "the model has no quantized layers: there is nothing to dequantize");
   }
   const bool transposed = LinearRules(source.config().model_type(), std::nullopt).transposed();
-  const std::set<std::string> belonging = companions_of(names);
+  const std::set<std::string> parts = parts_of(checkpoint, layers);
+  std::map<std::string, const StoredLayer*> by_weight;
+  for (const StoredLayer& layer : layers) {
+    by_weight.emplace(layer.name + std::string(kWeightSuffix), &layer);
+  }
 
   QuantizePlan plan;
   plan.metadata = checkpoint.metadata();
@@ -62,20 +74,21 @@ QuantizePlan plan_dequantization(CheckpointSource& source,
   for (const SourceTensor& tensor : source.tensors()) {
     const TensorInfo& info = *tensor.info;
     plan.summary.bytes_before += info.bytes;
-    if (belonging.contains(info.name)) continue;
-    const auto module = layer_of_weight(info.name);
-    if (module && info.dtype == DType::int8) {
+    if (parts.contains(info.name)) continue;
+    if (const auto it = by_weight.find(info.name); it != by_weight.end()) {
+      const StoredLayer& stored = *it->second;
       PlannedLayer layer;
-      layer.name = *module;
+      layer.name = stored.name;
       layer.stored = info.dtype;
       layer.shape = info.shape;
       layer.bytes_before = info.bytes;
-      Int8Module stored = read_int8_module(checkpoint, layer.name);
-      layer.kept_columns = static_cast<std::int64_t>(stored.keep_columns.size());
-      std::vector<std::uint64_t> shape = info.shape;
+      layer.kept_columns = static_cast<std::int64_t>(
+          form_of(checkpoint, stored).open(checkpoint, stored)->kept_columns().size());
+      std::vector<std::uint64_t> shape = {static_cast<std::uint64_t>(stored.outputs),
+                                          static_cast<std::uint64_t>(stored.inputs)};
       if (transposed) std::swap(shape[0], shape[1]);
       plan.outputs.push_back({info.name, to, std::move(shape)});
-      plan.jobs.push_back(dequantize_job(tensor, std::move(stored), to, transposed));
+      plan.jobs.push_back(dequantize_job(tensor, checkpoint, stored, to, transposed));
       layer.bytes_after = byte_size(plan.outputs.back());
       plan.summary.layers.push_back(std::move(layer));
     } else if (is_convertible(info.dtype) && info.dtype != to) {
@@ -87,8 +100,10 @@ QuantizePlan plan_dequantization(CheckpointSource& source,
     }
   }
   for (const TensorSpec& tensor : plan.outputs) plan.summary.bytes_after += byte_size(tensor);
-  source.config().clear_quantization();
-  source.config().set_dtype(std::string(kvant::to_string(to)));
+  ConfigFile config = source.config();
+  config.clear_quantization();
+  config.set_dtype(std::string(kvant::to_string(to)));
+  plan.config = config.text();
   return plan;
 }
 

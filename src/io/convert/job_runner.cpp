@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "io/convert/tensor_jobs.hpp"
+#include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/executor.hpp"
 
@@ -31,11 +32,14 @@ struct Piece {
 class Runner {
  public:
   Runner(CheckpointWriter& out, const JobOptions& options) : out_(out), options_(options) {
-    const int all = static_cast<int>(std::thread::hardware_concurrency());
-    const int workers = std::max(options.threads > 0 ? options.threads : std::max(all, 2), 1);
-    executor_ = openmp_executor(workers);
-    scratch_.resize(static_cast<std::size_t>(workers));
-    piece_bytes_ = std::clamp(kBufferBytes / kBuffersPerWorker / scratch_.size(), kSmallestPiece,
+    if (options.context == nullptr) {
+      const int all = static_cast<int>(std::thread::hardware_concurrency());
+      own_ = openmp_executor(std::max(options.threads > 0 ? options.threads : std::max(all, 2), 1));
+    }
+    const Context& kernels = options.context != nullptr ? *options.context : default_context();
+    workers_.resize(static_cast<std::size_t>(executor().concurrency()));
+    for (Worker& worker : workers_) worker.kernels = &kernels.kernels();
+    piece_bytes_ = std::clamp(kBufferBytes / kBuffersPerWorker / workers_.size(), kSmallestPiece,
                               kLargestPiece);
   }
 
@@ -58,6 +62,10 @@ class Runner {
   }
 
  private:
+  [[nodiscard]] Executor& executor() const {
+    return own_ != nullptr ? *own_ : options_.context->executor();
+  }
+
   void cut(TensorJob& job, std::uint64_t units, std::uint64_t unit_bytes, bool stage) {
     const std::uint64_t step =
         std::max<std::uint64_t>(1, piece_bytes_ / std::max<std::uint64_t>(1, unit_bytes));
@@ -70,15 +78,16 @@ class Runner {
   void flush() {
     next_ = 0;
     const auto workers =
-        static_cast<std::int64_t>(std::min<std::size_t>(scratch_.size(), pieces_.size()));
-    executor_->parallel_for(workers, [this](std::int64_t begin, std::int64_t /*end*/) {
-      work(scratch_[static_cast<std::size_t>(begin)]);
+        static_cast<std::int64_t>(std::min<std::size_t>(workers_.size(), pieces_.size()));
+    // A worker takes pieces until there are none, so it does not matter how many really run.
+    executor().parallel_for(workers, [this](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) work(workers_[static_cast<std::size_t>(i)]);
     });
     pieces_.clear();
     if (error_) std::rethrow_exception(error_);
   }
 
-  void work(Scratch& scratch) noexcept {
+  void work(Worker& worker) noexcept {
     try {
       while (!stop_) {
         const std::size_t index = next_++;
@@ -90,7 +99,7 @@ class Runner {
         if (piece.stage) {
           piece.job->stage(piece.begin, piece.end);
         } else {
-          piece.job->run(scratch, piece.begin, piece.end, out_);
+          piece.job->run(worker, piece.begin, piece.end, out_);
           report(piece);
         }
       }
@@ -113,8 +122,8 @@ class Runner {
 
   CheckpointWriter& out_;
   const JobOptions& options_;
-  std::shared_ptr<Executor> executor_;
-  std::vector<Scratch> scratch_;
+  std::shared_ptr<Executor> own_;  ///< where the caller brings none
+  std::vector<Worker> workers_;
   std::uint64_t piece_bytes_ = 0;
   std::vector<Piece> pieces_;
   std::atomic<std::size_t> next_ = 0;

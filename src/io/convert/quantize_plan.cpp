@@ -6,25 +6,20 @@
 #include <utility>
 
 #include "io/checkpoint/linear_rules.hpp"
+#include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/glob.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/io/tensor.hpp"
 
 namespace kvant::io {
 namespace {
 
-bool is_8bit(WeightScheme scheme) {
-  return scheme == WeightScheme::llm_int8 || scheme == WeightScheme::int8;
-}
-
+/// The element type of a floating scheme.
 std::optional<DType> float_type(WeightScheme scheme) {
-  switch (scheme) {
-    case WeightScheme::fp16: return DType::float16;
-    case WeightScheme::bf16: return DType::bfloat16;
-    case WeightScheme::fp32: return DType::float32;
-    default: return std::nullopt;
-  }
+  if (!scheme.format || scheme.quantizes()) return std::nullopt;
+  return describe(*scheme.format).codes;
 }
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& what) {
@@ -33,9 +28,10 @@ std::optional<DType> float_type(WeightScheme scheme) {
 
 class Planner {
  public:
-  Planner(CheckpointSource& source, const QuantizeCheckpointOptions& options)
+  Planner(const CheckpointSource& source, const QuantizeCheckpointOptions& options)
       : source_(source),
         options_(options),
+        config_(source.config()),
         rules_(source.config().model_type(), source.config().vocabulary()) {}
 
   QuantizePlan make() {
@@ -61,9 +57,11 @@ class Planner {
     const std::string advice =
         " is quantized already; quantize the original, or make a float model of it first (kvant "
         "dequantize)";
-    for (const std::string& module : int8_modules(source_.checkpoint())) {
-      static_cast<void>(read_int8_module(source_.checkpoint(), module));  // its errors come first
-      refuse(ErrorCode::unsupported, "the model (layer " + in_quotes(module) + ")" + advice);
+    // What is wrong with the layers comes first.
+    const std::vector<StoredLayer> layers = quantized_layers(source_.checkpoint(), source_.hints());
+    if (!layers.empty()) {
+      refuse(ErrorCode::unsupported,
+             "the model (layer " + in_quotes(layers.front().name) + ")" + advice);
     }
     if (const auto method = source_.config().quant_method()) {
       refuse(ErrorCode::unsupported,
@@ -72,10 +70,10 @@ class Planner {
     }
   }
 
-  [[nodiscard]] WeightScheme scheme_of(const std::string& module) const {
+  [[nodiscard]] WeightScheme scheme_of(const std::string& layer) const {
     WeightScheme result = options_.scheme;
     for (const LayerRule& rule : options_.rules) {
-      if (glob_match(rule.pattern, module)) result = rule.scheme;
+      if (glob_match(rule.pattern, layer)) result = rule.scheme;
     }
     return result;
   }
@@ -83,12 +81,12 @@ class Planner {
   void add(const SourceTensor& tensor) {
     const TensorInfo& info = *tensor.info;
     plan_.summary.bytes_before += info.bytes;
-    const auto module = layer_of_weight(info.name);
-    const WeightKind kind = module ? rules_.judge(*module, info) : WeightKind::other;
+    const auto layer = layer_of_weight(info.name);
+    const WeightKind kind = layer ? rules_.judge(*layer, info) : WeightKind::other;
     if (kind == WeightKind::other) {
       add_float(tensor, options_.scheme);
     } else {
-      add_linear(tensor, std::string(*module), kind);
+      add_linear(tensor, std::string(*layer), kind);
     }
   }
 
@@ -106,20 +104,21 @@ class Planner {
     return scheme;
   }
 
-  void add_linear(const SourceTensor& tensor, const std::string& module, WeightKind kind) {
+  void add_linear(const SourceTensor& tensor, const std::string& name, WeightKind kind) {
     const TensorInfo& info = *tensor.info;
-    linears_.insert(module);
+    linears_.insert(name);
     PlannedLayer layer;
-    layer.name = module;
+    layer.name = name;
     layer.stored = info.dtype;
     layer.shape = info.shape;
     layer.bytes_before = info.bytes;
-    layer.scheme = scheme_of(module);
-    if (is_8bit(layer.scheme) && kind == WeightKind::float_linear)
+    layer.scheme = scheme_of(name);
+    if (layer.scheme.quantizes() && kind == WeightKind::float_linear) {
       layer.scheme = WeightScheme::keep;
+    }
     const std::size_t first = plan_.outputs.size();
-    if (is_8bit(layer.scheme)) {
-      add_int8(tensor, layer);
+    if (layer.scheme.quantizes()) {
+      add_quantized(tensor, layer);
     } else {
       layer.scheme = add_float(tensor, layer.scheme);
     }
@@ -129,41 +128,40 @@ class Planner {
     plan_.summary.layers.push_back(std::move(layer));
   }
 
-  void add_int8(const SourceTensor& tensor, PlannedLayer& layer) {
+  void add_quantized(const SourceTensor& tensor, PlannedLayer& layer) {
     const TensorInfo& info = *tensor.info;
     if (!is_convertible(info.dtype)) {
       refuse(ErrorCode::unsupported, "layer " + in_quotes(layer.name) + " is " +
                                          describe_tensor(info.dtype, info.shape) +
                                          "; only F32, F16 and BF16 can be quantized (--skip it)");
     }
-    schemes_.insert(layer.scheme);
-    int8_.insert(layer.name);
-    const bool transposed = rules_.transposed();
-    const std::uint64_t outputs = info.shape[transposed ? 1 : 0];
-    const std::uint64_t inputs = info.shape[transposed ? 0 : 1];
-    plan_.outputs.push_back({info.name, DType::int8, {outputs, inputs}});
-    plan_.outputs.push_back({layer.name + ".SCB", DType::float32, {outputs}});
-    plan_.outputs.push_back({layer.name + ".weight_format", DType::uint8, {}});
-    std::vector<std::int64_t> keep;
-    if (const auto it = options_.keep_outliers.find(layer.name);
-        it != options_.keep_outliers.end() && !it->second.empty()) {
-      keep = it->second;
-      check_columns(layer.name, keep, inputs);
-      layer.kept_columns = static_cast<std::int64_t>(keep.size());
-      plan_.outputs.push_back({layer.name + ".kvant_keep_columns", DType::int64, {keep.size()}});
-      plan_.outputs.push_back(
-          {layer.name + ".kvant_keep_weights", DType::float16, {outputs, keep.size()}});
+    const StoredFormat* form = form_writing(*layer.scheme.format);
+    if (form == nullptr) {
+      refuse(ErrorCode::unsupported, "checkpoints are not written in " +
+                                         std::string(to_string(layer.scheme)) + ", but in " +
+                                         weight_scheme_names());
     }
-    plan_.jobs.push_back(quantize_job(tensor, layer.name, transposed, std::move(keep)));
+    schemes_.insert(layer.scheme);
+    quantized_.insert(layer.name);
+    const bool transposed = rules_.transposed();
+    NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    if (const auto it = options_.keep_outliers.find(layer.name);
+        it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
+      result.kept_columns = it->second;
+      check_columns(layer.name, result.kept_columns, result.inputs);
+      layer.kept_columns = static_cast<std::int64_t>(result.kept_columns.size());
+    }
+    for (TensorSpec& spec : form->specs(result)) plan_.outputs.push_back(std::move(spec));
+    plan_.jobs.push_back(quantize_job(tensor, *form, std::move(result), transposed));
   }
 
-  static void check_columns(const std::string& module, const std::vector<std::int64_t>& columns,
+  static void check_columns(const std::string& layer, const std::vector<std::int64_t>& columns,
                             std::uint64_t inputs) {
     std::int64_t last = -1;
     for (const std::int64_t column : columns) {
       if (column <= last || static_cast<std::uint64_t>(column) >= inputs) {
         refuse(ErrorCode::invalid_argument,
-               "layer " + in_quotes(module) + ": column " + std::to_string(column) + " after " +
+               "layer " + in_quotes(layer) + ": column " + std::to_string(column) + " after " +
                    std::to_string(last) + "; columns to keep ascend and are below its " +
                    std::to_string(inputs) + " input features");
       }
@@ -175,7 +173,7 @@ class Planner {
     for (const LayerRule& rule : options_.rules) {
       const bool found =
           std::any_of(linears_.begin(), linears_.end(),
-                      [&](const std::string& module) { return glob_match(rule.pattern, module); });
+                      [&](const std::string& layer) { return glob_match(rule.pattern, layer); });
       if (found) continue;
       refuse(ErrorCode::invalid_argument,
              "the pattern " + in_quotes(rule.pattern) + " matches no linear layer" +
@@ -185,16 +183,18 @@ class Planner {
   }
 
   void check_keep_outliers() const {
-    for (const auto& [module, columns] : options_.keep_outliers) {
-      if (!int8_.contains(module)) {
-        refuse(ErrorCode::invalid_argument, "columns to keep are given for " + in_quotes(module) +
-                                                ", which is not among the " +
-                                                std::to_string(int8_.size()) + " 8-bit layers");
+    for (const auto& [layer, columns] : options_.keep_outliers) {
+      if (!quantized_.contains(layer)) {
+        refuse(ErrorCode::invalid_argument,
+               "columns to keep are given for " + in_quotes(layer) + ", which is not among the " +
+                   std::to_string(quantized_.size()) + " quantized layers");
       }
     }
     if (schemes_.size() > 1) {
       refuse(ErrorCode::invalid_argument,
-             "int8 and llm-int8 in one model: the format has one threshold for all layers");
+             std::string(to_string(*schemes_.begin())) + " and " +
+                 std::string(to_string(*schemes_.rbegin())) +
+                 " in one model: config.json describes one quantization for all layers");
     }
     if (!options_.keep_outliers.empty() && threshold() == 0) {
       refuse(ErrorCode::invalid_argument,
@@ -202,8 +202,9 @@ class Planner {
     }
   }
 
+  /// Only LLM.int8() has one.
   [[nodiscard]] float threshold() const {
-    return schemes_.contains(WeightScheme::int8) ? 0.0f : options_.threshold;
+    return schemes_.contains(WeightScheme::llm_int8) ? options_.threshold : 0.0f;
   }
 
   void finish() {
@@ -221,28 +222,33 @@ class Planner {
                "--skip what transformers does not replace"});
     }
     if (schemes_.empty()) {
-      if (is_8bit(options_.scheme))
-        summary.warnings.push_back({WarningKind::nothing_quantized, "no layer becomes 8-bit"});
-    } else {
-      for (const std::string& module : linears_) {
-        if (!int8_.contains(module)) summary.skip_modules.push_back(module);
+      if (options_.scheme.quantizes()) {
+        summary.warnings.push_back({WarningKind::nothing_quantized,
+                                    "no layer becomes " + std::string(to_string(options_.scheme))});
       }
-      source_.config().set_8bit(threshold(), summary.skip_modules);
+    } else {
+      for (const std::string& layer : linears_) {
+        if (!quantized_.contains(layer)) summary.skip_modules.push_back(layer);
+      }
+      const StoredFormat& form = *form_writing(*schemes_.begin()->format);
+      config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }
     }
     if (const auto dtype = float_type(options_.scheme)) {
-      source_.config().set_dtype(std::string(kvant::to_string(*dtype)));
+      config_.set_dtype(std::string(kvant::to_string(*dtype)));
     }
+    plan_.config = config_.text();
   }
 
-  CheckpointSource& source_;
+  const CheckpointSource& source_;
   const QuantizeCheckpointOptions& options_;
+  ConfigFile config_;
   LinearRules rules_;
   QuantizePlan plan_;
   std::set<std::string> linears_;
-  std::set<std::string> int8_;
+  std::set<std::string> quantized_;
   std::set<WeightScheme> schemes_;
 };
 
@@ -252,7 +258,8 @@ bool is_convertible(DType dtype) {
   return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
 }
 
-QuantizePlan plan_quantization(CheckpointSource& source, const QuantizeCheckpointOptions& options) {
+QuantizePlan plan_quantization(const CheckpointSource& source,
+                               const QuantizeCheckpointOptions& options) {
   return Planner(source, options).make();
 }
 

@@ -3,6 +3,7 @@
 // From options and a model to what will be done with each tensor.
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,16 @@ struct QuantizePlan {
   std::vector<std::unique_ptr<TensorJob>> jobs;
   std::vector<TensorSpec> outputs;
   std::map<std::string, std::string> metadata;  ///< of the result's files
+  std::string config;                           ///< the result's config.json
   CheckpointSummary summary;                    ///< shards are not filled in
 };
 
-/// Sets the source's config to what the result's will be.
 /// @throws as quantize_checkpoint, as far as it can be known without the weights
-QuantizePlan plan_quantization(CheckpointSource& source, const QuantizeCheckpointOptions& options);
+QuantizePlan plan_quantization(const CheckpointSource& source,
+                               const QuantizeCheckpointOptions& options);
 
 /// @throws as dequantize_checkpoint
-QuantizePlan plan_dequantization(CheckpointSource& source,
+QuantizePlan plan_dequantization(const CheckpointSource& source,
                                  const DequantizeCheckpointOptions& options);
 
 /// F32, F16 or BF16.

@@ -1,13 +1,12 @@
 #include "io/convert/tensor_jobs.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "io/text/quoting.hpp"
-#include "kvant/bitsandbytes.hpp"
-#include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/kernel_table.hpp"
 
@@ -28,9 +27,9 @@ std::span<T> grow(std::vector<T>& buffer, std::uint64_t size) {
   return std::span<T>(buffer).first(static_cast<std::size_t>(size));
 }
 
-void convert(const void* from, DType from_dtype, void* to, DType to_dtype, std::uint64_t count) {
-  default_context().kernels().convert(
-      {from, from_dtype, to, to_dtype, static_cast<std::int64_t>(count)});
+void convert(const Worker& worker, const void* from, DType from_dtype, void* to, DType to_dtype,
+             std::uint64_t count) {
+  worker.kernels->convert({from, from_dtype, to, to_dtype, static_cast<std::int64_t>(count)});
 }
 
 /// to [cols, rows] = from [rows, cols], whose rows are `stride` elements apart; in tiles that fit
@@ -54,9 +53,8 @@ class CopyJob final : public TensorJob {
   using TensorJob::TensorJob;
   [[nodiscard]] std::uint64_t units() const override { return source().info->bytes; }
   [[nodiscard]] std::uint64_t unit_bytes() const override { return 1; }
-  void run(Scratch& scratch, std::uint64_t begin, std::uint64_t end,
-           CheckpointWriter& out) override {
-    const std::span<std::byte> bytes = grow(scratch.in, end - begin);
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const std::span<std::byte> bytes = grow(worker.in, end - begin);
     source().read(begin, bytes);
     out.write(source().info->name, begin, bytes);
   }
@@ -71,29 +69,28 @@ class ConvertJob final : public TensorJob {
   [[nodiscard]] std::uint64_t unit_bytes() const override {
     return std::max(bytes_of(source().info->dtype), bytes_of(to_));
   }
-  void run(Scratch& scratch, std::uint64_t begin, std::uint64_t end,
-           CheckpointWriter& out) override {
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
     const DType from = source().info->dtype;
     const std::uint64_t count = end - begin;
-    const std::span<std::byte> in = grow(scratch.in, count * bytes_of(from));
-    const std::span<std::byte> result = grow(scratch.out, count * bytes_of(to_));
+    const std::span<std::byte> in = grow(worker.in, count * bytes_of(from));
+    const std::span<std::byte> result = grow(worker.out, count * bytes_of(to_));
     source().read(begin * bytes_of(from), in);
-    convert(in.data(), from, result.data(), to_, count);
-    if (to_ == DType::float16) check_overflow(in, result, begin);
+    convert(worker, in.data(), from, result.data(), to_, count);
+    if (to_ == DType::float16) check_overflow(worker, in, result, begin);
     out.write(source().info->name, begin * bytes_of(to_), result);
   }
 
  private:
-  /// An infinity that was none before would break the model in silence.
-  void check_overflow(std::span<const std::byte> in, std::span<const std::byte> result,
-                      std::uint64_t begin) const {
+  /// An infinity that was not one before would break the model in silence.
+  void check_overflow(const Worker& worker, std::span<const std::byte> in,
+                      std::span<const std::byte> result, std::uint64_t begin) const {
     const auto* bits = reinterpret_cast<const std::uint16_t*>(result.data());
     const std::uint64_t count = result.size() / sizeof(std::uint16_t);
     for (std::uint64_t i = 0; i < count; ++i) {
       if ((bits[i] & 0x7FFFu) != 0x7C00u) continue;
       float value = 0;
       const DType from = source().info->dtype;
-      convert(in.data() + i * bytes_of(from), from, &value, DType::float32, 1);
+      convert(worker, in.data() + i * bytes_of(from), from, &value, DType::float32, 1);
       if (std::isinf(value)) continue;
       throw Error(ErrorCode::not_finite, "tensor " + in_quotes(source().info->name) + ": element " +
                                              std::to_string(begin + i) + " is " +
@@ -105,37 +102,34 @@ class ConvertJob final : public TensorJob {
   DType to_;
 };
 
+TensorSink sink_of(CheckpointWriter& out) {
+  return [&out](std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes) {
+    out.write(name, offset, bytes);
+  };
+}
+
 class QuantizeJob final : public TensorJob {
  public:
-  QuantizeJob(SourceTensor source, std::string module, bool transposed,
-              std::vector<std::int64_t> keep_columns)
-      : TensorJob(source),
-        module_(std::move(module)),
-        transposed_(transposed),
-        keep_(std::move(keep_columns)),
-        outputs_(source.info->shape[transposed ? 1 : 0]),
-        inputs_(source.info->shape[transposed ? 0 : 1]) {}
+  QuantizeJob(SourceTensor source, const StoredFormat& form, NewLayer layer, bool transposed)
+      : TensorJob(source), form_(form), layer_(std::move(layer)), transposed_(transposed) {}
 
   [[nodiscard]] std::uint64_t units() const override {
-    return std::max<std::uint64_t>(1, outputs_);
+    return std::max<std::uint64_t>(1, layer_.outputs);
   }
-  [[nodiscard]] std::uint64_t unit_bytes() const override { return inputs_ * element(); }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return layer_.inputs * element(); }
   [[nodiscard]] bool staged() const override { return transposed_; }
 
-  void run(Scratch& scratch, std::uint64_t begin, std::uint64_t end,
-           CheckpointWriter& out) override {
-    if (begin == 0) write_fixed(out);
-    if (outputs_ == 0) return;
-    const std::uint64_t rows = end - begin;
-    const std::span<std::byte> in = grow(scratch.in, rows * unit_bytes());
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const TensorSink sink = sink_of(out);
+    if (begin == 0) form_.write_fixed(layer_, sink);
+    if (layer_.outputs == 0) return;
+    const std::span<std::byte> in = grow(worker.in, (end - begin) * unit_bytes());
     gather(begin, end, in);
-    const auto result = bitsandbytes::vectorwise_quant(
-        ConstAnyMatrix{in.data(), source().info->dtype, static_cast<std::int64_t>(rows),
-                       static_cast<std::int64_t>(inputs_), static_cast<std::int64_t>(inputs_)});
-    check(result.row_stats, begin);
-    out.write(source().info->name, begin * inputs_, std::as_bytes(std::span(result.codes)));
-    out.write(module_ + ".SCB", begin * sizeof(float), std::as_bytes(std::span(result.row_stats)));
-    if (!keep_.empty()) write_kept(in, scratch, begin, rows, out);
+    const auto inputs = static_cast<std::int64_t>(layer_.inputs);
+    form_.write_rows(
+        *worker.kernels, layer_, static_cast<std::int64_t>(begin),
+        {in.data(), source().info->dtype, static_cast<std::int64_t>(end - begin), inputs, inputs},
+        sink);
   }
 
  private:
@@ -146,135 +140,91 @@ class QuantizeJob final : public TensorJob {
     if (!transposed_) {
       source().read(begin * unit_bytes(), to);
     } else if (element() == 4) {
-      transpose(reinterpret_cast<const std::uint32_t*>(staged_bytes()) + begin, inputs_,
-                end - begin, outputs_, reinterpret_cast<std::uint32_t*>(to.data()));
+      transpose(reinterpret_cast<const std::uint32_t*>(staged_bytes()) + begin, layer_.inputs,
+                end - begin, layer_.outputs, reinterpret_cast<std::uint32_t*>(to.data()));
     } else {
-      transpose(reinterpret_cast<const std::uint16_t*>(staged_bytes()) + begin, inputs_,
-                end - begin, outputs_, reinterpret_cast<std::uint16_t*>(to.data()));
+      transpose(reinterpret_cast<const std::uint16_t*>(staged_bytes()) + begin, layer_.inputs,
+                end - begin, layer_.outputs, reinterpret_cast<std::uint16_t*>(to.data()));
     }
   }
 
-  void check(const std::vector<float>& absmax, std::uint64_t begin) const {
-    for (std::size_t i = 0; i < absmax.size(); ++i) {
-      if (std::isfinite(absmax[i])) continue;
-      throw Error(ErrorCode::not_finite,
-                  "layer " + in_quotes(module_) + ": output " + std::to_string(begin + i) +
-                      " has a weight that is NaN, infinite or beyond fp16's 65504; keep the layer "
-                      "in float (--skip)");
-    }
-  }
-
-  /// What does not depend on the weights.
-  void write_fixed(CheckpointWriter& out) const {
-    const std::byte row_by_row{0};
-    out.write(module_ + ".weight_format", 0, {&row_by_row, 1});
-    if (!keep_.empty()) {
-      out.write(module_ + ".kvant_keep_columns", 0, std::as_bytes(std::span(keep_)));
-    }
-  }
-
-  void write_kept(std::span<const std::byte> in, Scratch& scratch, std::uint64_t begin,
-                  std::uint64_t rows, CheckpointWriter& out) const {
-    const std::uint64_t kept = keep_.size();
-    std::vector<std::byte> gathered(static_cast<std::size_t>(rows * kept * element()));
-    std::byte* to = gathered.data();
-    for (std::uint64_t r = 0; r < rows; ++r) {
-      for (const std::int64_t column : keep_) {
-        const std::uint64_t at = (r * inputs_ + static_cast<std::uint64_t>(column)) * element();
-        std::memcpy(to, in.data() + at, static_cast<std::size_t>(element()));
-        to += element();
-      }
-    }
-    const std::span<std::byte> half = grow(scratch.out, rows * kept * sizeof(float16));
-    convert(gathered.data(), source().info->dtype, half.data(), DType::float16, rows * kept);
-    out.write(module_ + ".kvant_keep_weights", begin * kept * sizeof(float16), half);
-  }
-
-  std::string module_;
+  const StoredFormat& form_;
+  NewLayer layer_;
   bool transposed_;
-  std::vector<std::int64_t> keep_;
-  std::uint64_t outputs_;
-  std::uint64_t inputs_;
 };
 
 class DequantizeJob final : public TensorJob {
  public:
-  DequantizeJob(SourceTensor source, Int8Module module, DType to, bool transposed)
-      : TensorJob(source), module_(std::move(module)), to_(to), transposed_(transposed) {}
+  DequantizeJob(SourceTensor source, const Checkpoint& checkpoint, const StoredLayer& layer,
+                DType to, bool transposed)
+      : TensorJob(source),
+        checkpoint_(checkpoint),
+        layer_(layer),
+        outputs_(static_cast<std::uint64_t>(layer.outputs)),
+        inputs_(static_cast<std::uint64_t>(layer.inputs)),
+        to_(to),
+        transposed_(transposed) {}
 
-  [[nodiscard]] std::uint64_t units() const override { return transposed_ ? inputs() : outputs(); }
-  [[nodiscard]] std::uint64_t unit_bytes() const override {
-    return (transposed_ ? outputs() : inputs()) * sizeof(float);
-  }
+  [[nodiscard]] std::uint64_t units() const override { return transposed_ ? inputs_ : outputs_; }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return unit_size() * sizeof(float); }
   [[nodiscard]] bool staged() const override { return transposed_; }
 
-  void run(Scratch& scratch, std::uint64_t begin, std::uint64_t end,
-           CheckpointWriter& out) override {
-    const std::uint64_t count = (end - begin) * (transposed_ ? outputs() : inputs());
-    const std::span<float> floats = grow(scratch.floats, count);
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    std::call_once(opened_,
+                   [this] { rows_ = form_of(checkpoint_, layer_).open(checkpoint_, layer_); });
+    const std::uint64_t count = (end - begin) * unit_size();
+    const std::span<float> floats = grow(worker.floats, count);
     if (transposed_) {
-      inputs_of(begin, end, scratch, floats);
+      inputs_of(begin, end, worker, floats);
     } else {
-      outputs_of(begin, end, scratch, floats);
+      outputs_of(begin, end, worker, floats);
     }
-    const std::uint64_t at = begin * unit_bytes() / sizeof(float) * bytes_of(to_);
+    if ((done_ += end - begin) == units()) rows_.reset();  // nobody else is left
+    const std::uint64_t at = begin * unit_size() * bytes_of(to_);
     if (to_ == DType::float32) {
       out.write(source().info->name, at, std::as_bytes(floats));
       return;
     }
-    const std::span<std::byte> narrow = grow(scratch.out, count * bytes_of(to_));
-    convert(floats.data(), DType::float32, narrow.data(), to_, count);
+    const std::span<std::byte> narrow = grow(worker.out, count * bytes_of(to_));
+    convert(worker, floats.data(), DType::float32, narrow.data(), to_, count);
     out.write(source().info->name, at, narrow);
   }
 
  private:
-  [[nodiscard]] std::uint64_t outputs() const { return source().info->shape[0]; }
-  [[nodiscard]] std::uint64_t inputs() const { return source().info->shape[1]; }
+  /// Elements of a unit.
+  [[nodiscard]] std::uint64_t unit_size() const { return transposed_ ? outputs_ : inputs_; }
 
   /// Rows [begin, end) of [out, in].
-  void outputs_of(std::uint64_t begin, std::uint64_t end, Scratch& scratch,
+  void outputs_of(std::uint64_t begin, std::uint64_t end, Worker& worker,
                   std::span<float> floats) const {
-    const std::uint64_t rows = end - begin;
-    const std::span<std::byte> codes = grow(scratch.in, rows * inputs());
-    source().read(begin * inputs(), codes);
-    dequantize(codes.data(), begin, rows, inputs(), inputs(), 0, floats.data());
+    const auto first = static_cast<std::int64_t>(begin);
+    const auto rows = static_cast<std::int64_t>(end - begin);
+    const RowDecoder::Range range = rows_->bytes_of(first, rows);
+    const std::span<std::byte> codes = grow(worker.in, range.size);
+    source().read(range.begin, codes);
+    rows_->decode({first, rows, 0, static_cast<std::int64_t>(inputs_)}, codes, floats.data());
   }
 
   /// Rows [begin, end) of [in, out].
-  void inputs_of(std::uint64_t begin, std::uint64_t end, Scratch& scratch,
+  void inputs_of(std::uint64_t begin, std::uint64_t end, Worker& worker,
                  std::span<float> floats) const {
     const std::uint64_t cols = end - begin;
-    const std::span<std::byte> block = grow(scratch.out, outputs() * cols * sizeof(float));
+    const std::span<std::byte> block = grow(worker.out, outputs_ * cols * sizeof(float));
     auto* values = reinterpret_cast<float*>(block.data());
-    dequantize(staged_bytes() + begin, 0, outputs(), cols, inputs(), begin, values);
-    transpose(values, outputs(), cols, cols, floats.data());
+    const auto rows = static_cast<std::int64_t>(outputs_);
+    const RowDecoder::Range range = rows_->bytes_of(0, rows);
+    rows_->decode({0, rows, static_cast<std::int64_t>(begin), static_cast<std::int64_t>(cols)},
+                  {staged_bytes() + range.begin, static_cast<std::size_t>(range.size)}, values);
+    transpose(values, outputs_, cols, cols, floats.data());
   }
 
-  /// `rows` outputs from first_row on, `cols` inputs from first_col on, kept columns as kept.
-  void dequantize(const std::byte* codes, std::uint64_t first_row, std::uint64_t rows,
-                  std::uint64_t cols, std::uint64_t stride, std::uint64_t first_col,
-                  float* to) const {
-    const auto r = static_cast<std::int64_t>(rows);
-    const auto c = static_cast<std::int64_t>(cols);
-    bitsandbytes::vectorwise_dequant(
-        {reinterpret_cast<const std::int8_t*>(codes), r, c, static_cast<std::ptrdiff_t>(stride)},
-        std::span(module_.absmax)
-            .subspan(static_cast<std::size_t>(first_row), static_cast<std::size_t>(rows)),
-        {to, r, c});
-    const ConstAnyMatrix& kept = module_.kept_weights;
-    for (std::size_t k = 0; k < module_.keep_columns.size(); ++k) {
-      const auto column = static_cast<std::uint64_t>(module_.keep_columns[k]);
-      if (column < first_col || column >= first_col + cols) continue;
-      for (std::uint64_t i = 0; i < rows; ++i) {
-        const std::uint64_t at =
-            (first_row + i) * module_.keep_columns.size() + k;  // contiguous in the file
-        convert(static_cast<const std::byte*>(kept.data) + at * bytes_of(kept.dtype), kept.dtype,
-                to + i * cols + (column - first_col), DType::float32, 1);
-      }
-    }
-  }
-
-  Int8Module module_;
+  const Checkpoint& checkpoint_;
+  StoredLayer layer_;
+  std::uint64_t outputs_;
+  std::uint64_t inputs_;
+  std::once_flag opened_;
+  std::unique_ptr<RowDecoder> rows_;
+  std::atomic<std::uint64_t> done_ = 0;
   DType to_;
   bool transposed_;
 };
@@ -289,15 +239,14 @@ std::unique_ptr<TensorJob> convert_job(SourceTensor source, DType to) {
   return std::make_unique<ConvertJob>(source, to);
 }
 
-std::unique_ptr<TensorJob> quantize_job(SourceTensor source, std::string module, bool transposed,
-                                        std::vector<std::int64_t> keep_columns) {
-  return std::make_unique<QuantizeJob>(source, std::move(module), transposed,
-                                       std::move(keep_columns));
+std::unique_ptr<TensorJob> quantize_job(SourceTensor source, const StoredFormat& form,
+                                        NewLayer layer, bool transposed) {
+  return std::make_unique<QuantizeJob>(source, form, std::move(layer), transposed);
 }
 
-std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, Int8Module module, DType to,
-                                          bool transposed) {
-  return std::make_unique<DequantizeJob>(source, std::move(module), to, transposed);
+std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,
+                                          const StoredLayer& layer, DType to, bool transposed) {
+  return std::make_unique<DequantizeJob>(source, checkpoint, layer, to, transposed);
 }
 
 }  // namespace kvant::io

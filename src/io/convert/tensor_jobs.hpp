@@ -10,32 +10,32 @@
 #include <string>
 #include <vector>
 
-#include "io/file/input_file.hpp"
+#include "io/layers/stored_format.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint_writer.hpp"
-#include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
-#include "kvant/io/safetensors.hpp"
+#include "kvant/io/tensor_file.hpp"
+#include "kvant/kernel_table.hpp"
 
 namespace kvant::io {
 
-/// Where a tensor's bytes stand.
+/// A tensor that is read piece by piece.
 struct SourceTensor {
   const TensorInfo* info = nullptr;
-  const InputFile* file = nullptr;
-  std::uint64_t offset = 0;  ///< from the start of the file
+  const TensorFile* file = nullptr;
 
   /// Bytes [begin, begin + size) of the tensor.
   void read(std::uint64_t begin, std::span<std::byte> into) const {
-    file->read_at(offset + begin, into);
+    file->read(*info, begin, into);
   }
 };
 
-/// A thread's buffers; they grow to a piece's size and are kept.
-struct Scratch {
-  std::vector<std::byte> in;
-  std::vector<std::byte> out;
-  std::vector<float> floats;
+/// What a thread works with: kernels, and buffers that grow to a piece's size and are kept.
+struct Worker {
+  const KernelTable* kernels = nullptr;
+  std::vector<std::byte> in = {};
+  std::vector<std::byte> out = {};
+  std::vector<float> floats = {};
 };
 
 class TensorJob {
@@ -51,7 +51,7 @@ class TensorJob {
   /// Memory that a unit needs in each of the buffers.
   [[nodiscard]] virtual std::uint64_t unit_bytes() const = 0;
   /// Does the units [begin, end).
-  virtual void run(Scratch& scratch, std::uint64_t begin, std::uint64_t end,
+  virtual void run(Worker& worker, std::uint64_t begin, std::uint64_t end,
                    CheckpointWriter& out) = 0;
 
   /// Whether the whole source must be in memory before the first run(): where it is transposed.
@@ -73,14 +73,15 @@ class TensorJob {
 std::unique_ptr<TensorJob> copy_job(SourceTensor source);
 /// F32, F16 or BF16 to another of these. @throws from run(): Error not_finite (beyond fp16)
 std::unique_ptr<TensorJob> convert_job(SourceTensor source, DType to);
-/// To codes, SCB, weight_format and kept columns of `module`.
+/// To the tensors of a layer in another form.
 /// @param transposed the source is [in, out]
 /// @throws from run(): Error not_finite
-std::unique_ptr<TensorJob> quantize_job(SourceTensor source, std::string module, bool transposed,
-                                        std::vector<std::int64_t> keep_columns);
-/// An 8-bit layer to a float weight. @param transposed the result is [in, out]
-std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, Int8Module module, DType to,
-                                          bool transposed);
+std::unique_ptr<TensorJob> quantize_job(SourceTensor source, const StoredFormat& form,
+                                        NewLayer layer, bool transposed);
+/// A quantized layer to a float weight. @param transposed the result is [in, out]
+/// The layer's scales are in memory from its first run() to its last.
+std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,
+                                          const StoredLayer& layer, DType to, bool transposed);
 
 /// Does all jobs, threads overlapping; those without a stage in any order.
 /// @throws what the first failing job throws; Error cancelled

@@ -8,18 +8,16 @@
 #include <string>
 #include <utility>
 
-#include "io/file/open_file.hpp"
 #include "io/file/os_error.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
-FileBytes FileBytes::map(const std::filesystem::path& path) {
-  const OpenFile file(path);
+FileBytes FileBytes::map(const OpenFile& file) {
   FileBytes result;
   if (file.size() == 0) return result;
   const auto size = static_cast<std::size_t>(file.size());
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-  if (address == MAP_FAILED) throw_os_error(path.string(), "cannot map", errno);
+  if (address == MAP_FAILED) throw_os_error(file.path().string(), "cannot map", errno);
   result.data_ = static_cast<std::byte*>(address);
   result.size_ = size;
   result.mapped_ = true;

@@ -7,13 +7,15 @@
 #include <filesystem>
 #include <span>
 
+#include "io/file/open_file.hpp"
+
 namespace kvant::io {
 
 class FileBytes {
  public:
   FileBytes() = default;
   /// Maps the file (read-only, private). A file that shrinks while mapped raises SIGBUS on access.
-  static FileBytes map(const std::filesystem::path& path);
+  static FileBytes map(const OpenFile& file);
   /// Reads the whole file into memory, in one allocation of its size.
   /// @param limit files above it are refused with Error{invalid_file} before anything is allocated
   static FileBytes read(const std::filesystem::path& path, std::uint64_t limit = UINT64_MAX);

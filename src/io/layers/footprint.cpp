@@ -5,6 +5,8 @@
 #include <map>
 
 #include "io/file/checked.hpp"
+#include "io/layers/stored_format.hpp"
+#include "kvant/error.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/io/tensor.hpp"
 
@@ -36,6 +38,14 @@ void add(std::uint64_t& sum, std::uint64_t bytes, const std::string& name) {
 
 Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& rule) {
   Footprint result;
+  const StoredFormat* form = nullptr;
+  if (rule.weights) {
+    form = form_writing(*rule.weights);
+    if (form == nullptr) {
+      throw Error(ErrorCode::unsupported, "footprint: checkpoints are not written in " +
+                                              std::string(to_string(*rule.weights)));
+    }
+  }
   for (const ModelTensor& tensor : tensors) {
     const std::uint64_t stored = tensor_bytes(tensor.shape, tensor.dtype, tensor.name);
     const bool floating = is_floating(tensor.dtype);
@@ -47,6 +57,14 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
       case TensorRole::scale: add(result.scales, stored, tensor.name); break;
       case TensorRole::buffer: add(result.buffers, bytes(), tensor.name); break;
       case TensorRole::linear_weight:
+        if (floating && form != nullptr && tensor.shape.size() == 2) {
+          for (const TensorSpec& spec : form->specs({"", tensor.shape[tensor.transposed ? 1 : 0],
+                                                     tensor.shape[tensor.transposed ? 0 : 1]})) {
+            add(spec.name == kWeightSuffix ? result.parameters : result.scales,
+                tensor_bytes(spec.shape, spec.dtype, tensor.name), tensor.name);
+          }
+          break;
+        }
         if (floating && rule.code_bits > 0 && tensor.shape.size() == 2) {
           const DType byte = DType::uint8;
           const std::uint64_t elements = tensor_bytes(tensor.shape, byte, tensor.name);
@@ -66,30 +84,23 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
   return result;
 }
 
-std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelHints& kind) {
+std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelHints& hints) {
   std::map<std::string, const StoredLayer*> weights;  // tensor name -> its layer
-  const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, kind);
+  const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, hints);
   for (const StoredLayer& layer : layers) weights.emplace(layer.name + ".weight", &layer);
-  // A scale's layer: what stands before ".SCB", or before ".weight." of the 4-bit tensors.
   const auto is_scale = [&](const std::string& name) {
-    for (const char* end :
-         {".SCB", ".weight_format", ".kvant_keep_columns", ".kvant_keep_weights"}) {
-      if (!name.ends_with(end)) continue;
-      const auto it = weights.find(name.substr(0, name.rfind('.')) + ".weight");
-      if (it != weights.end() && it->second->form == StoredForm::int8) return true;
-    }
-    const std::size_t at = name.rfind(".weight.");
-    if (at == std::string::npos) return false;
-    const auto it = weights.find(name.substr(0, at + 7));
-    return it != weights.end() &&
-           (it->second->form == StoredForm::nf4 || it->second->form == StoredForm::fp4);
+    const auto part = part_of_layer(name);
+    if (!part) return false;
+    const auto it = weights.find(part->layer + std::string(kWeightSuffix));
+    return it != weights.end() && it->second->quantized() &&
+           &form_of(checkpoint, *it->second) == part->form;
   };
   std::vector<ModelTensor> result;
   result.reserve(checkpoint.tensors().size());
   for (const TensorInfo* info : checkpoint.tensors()) {
     ModelTensor tensor{info->name, info->dtype, info->shape, TensorRole::parameter, false};
     if (const auto it = weights.find(info->name); it != weights.end()) {
-      tensor.role = it->second->kept ? TensorRole::parameter : TensorRole::linear_weight;
+      tensor.role = it->second->stays_float ? TensorRole::parameter : TensorRole::linear_weight;
       tensor.transposed = it->second->transposed;
     } else if (is_scale(info->name)) {
       tensor.role = TensorRole::scale;

@@ -153,8 +153,8 @@ class HeaderReader final : public JsonHandler {
     if (!seen_dtype_) fail("dtype is missing");
     if (!seen_shape_) fail("shape is missing");
     if (!seen_offsets_) fail("data_offsets is missing");
-    tensor_.offset = offsets_[0];
-    tensor_.bytes = offsets_[1];  // END for now: it is judged when all are known
+    tensor_.file_offset = offsets_[0];  // in the data buffer, until all of the header is known
+    tensor_.bytes = offsets_[1];        // END for now: it is judged when all are known
     out_.tensors.push_back(std::move(tensor_));
     place_ = Place::top;
     key_.clear();
@@ -182,12 +182,12 @@ class HeaderReader final : public JsonHandler {
 void check_layout(SafeTensorsHeader& header, std::size_t file_size, const std::string& file) {
   std::sort(header.tensors.begin(), header.tensors.end(),
             [](const TensorInfo& a, const TensorInfo& b) {
-              return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
+              return std::pair(a.file_offset, a.bytes) < std::pair(b.file_offset, b.bytes);
             });
   std::uint64_t expected = 0;
   for (TensorInfo& tensor : header.tensors) {
     const std::string where = file + ": tensor " + in_quotes(tensor.name);
-    const std::uint64_t begin = tensor.offset;
+    const std::uint64_t begin = tensor.file_offset;
     const std::uint64_t end = tensor.bytes;
     if (begin != expected || end < begin) {
       throw FormatError(FormatErrorKind::offset,
@@ -249,6 +249,7 @@ SafeTensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
     throw FormatError(FormatErrorKind::unsupported, reader.unknown_dtype());
   }
   check_layout(header, file.size(), name);
+  for (TensorInfo& tensor : header.tensors) tensor.file_offset += header.data_begin;
   return header;
 }
 

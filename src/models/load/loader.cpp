@@ -321,7 +321,7 @@ class Loader {
   }
 
   [[nodiscard]] bool holds_codes(const std::string& layer) const {
-    return plan().stored_int8 && io::is_int8_module(checkpoint_, prefix_ + layer);
+    return plan().stored_int8 && io::is_int8_layer(checkpoint_, prefix_ + layer);
   }
 
   /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
@@ -333,7 +333,7 @@ class Loader {
           "layer " + base +
           " is to stay in float, but is stored in 8 bits: its float weights are gone");
     }
-    const io::Int8Module stored = io::read_int8_module(checkpoint_, base);
+    const io::Int8Layer stored = io::read_int8_layer(checkpoint_, base);
     if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
       throw Error(ErrorCode::shape_mismatch,
                   "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) +
@@ -348,7 +348,7 @@ class Loader {
     ConstAnyMatrix kept;
     // bitsandbytes knows the codes only; without a threshold nothing takes the float path.
     if (plan().mode == Arithmetic::kvant && plan().threshold > 0) {
-      options.keep_columns = stored.keep_columns;
+      options.keep_columns = stored.kept_columns;
       kept = stored.kept_weights;
     }
     auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
