@@ -19,7 +19,7 @@ Budget parse_budget(std::string_view text, bool total) {
   Budget budget;
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, budget.value);
-  if (error != std::errc() || !std::isfinite(budget.value)) fail(": no number");
+  if (error != std::errc() || !std::isfinite(budget.value)) fail(": not a number");
   std::string unit(rest, end);
   unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
   if (unit == "dB" || unit == "db" || unit == "DB") {
@@ -38,7 +38,7 @@ Budget parse_budget(std::string_view text, bool total) {
   const auto known =
       std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& u) { return u.name == unit; });
   if (known == kUnits.end()) fail(": unknown unit");
-  if (budget.value <= 0) fail(": no positive number of bytes");
+  if (budget.value <= 0) fail(": not a positive number of bytes");
   budget.kind = BudgetKind::bytes;
   budget.value = std::floor(budget.value * known->bytes);
   return budget;

@@ -28,7 +28,7 @@ std::optional<Step> best_step(const std::vector<LayerPlan>& layers, std::uint64_
       const SchemeChoice& next = layers[l].choices[c];
       const Step step{l, c, now.squared_error - next.squared_error, next.bytes - now.bytes};
       if (step.bytes > limit || !(step.error > 0)) continue;
-      // Bytes grow strictly along the choices, so they are no zero.
+      // Bytes grow strictly along the choices, so none is zero.
       const auto rate = [](const Step& s) { return s.error / static_cast<double>(s.bytes); };
       if (!best || rate(step) > rate(*best)) best = step;
     }

@@ -12,7 +12,7 @@ namespace kvant::look {
 [[nodiscard]] double sqnr_of(double signal, double squared_error) noexcept;
 
 /// Sorted from small to large, without those that another beats in bytes and error, and without
-/// those whose error is no number (a weight beyond the type's range).
+/// those whose error is not a number (a weight beyond the type's range).
 [[nodiscard]] std::vector<SchemeChoice> undominated(std::vector<SchemeChoice> choices);
 
 /// Sets LayerPlan::chosen of all layers by plan.budget.

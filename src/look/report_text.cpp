@@ -102,7 +102,7 @@ std::string to_json(const CheckpointReport& report) {
   }
   json["warnings"] = nlohmann::ordered_json::array();
   for (const io::Warning& warning : report.warnings) json["warnings"].push_back(warning.text);
-  // Paths may hold bytes that are no UTF-8.
+  // Paths may hold bytes that are not UTF-8.
   return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

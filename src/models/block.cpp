@@ -88,7 +88,7 @@ void append_to_cache(const Config& config, const QkvLayout& layout, MatrixView<c
   }
 }
 
-/// Softmax over the first `count` of a row, zero behind it.
+/// Softmax over the first `count` of a row, zero after it.
 void softmax(float* row, std::int64_t count, std::int64_t width) {
   ArrayMap seen(row, count);
   const float largest = seen.maxCoeff();

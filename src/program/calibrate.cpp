@@ -33,12 +33,12 @@ OutlierColumns read_outlier_columns(const std::string& file) {
   if (!json.is_object()) refuse("not a JSON object");
   OutlierColumns result;
   for (const auto& [module, columns] : json.items()) {
-    if (!columns.is_array()) refuse("the value of \"" + module.substr(0, 80) + "\" is no list");
+    if (!columns.is_array()) refuse("the value of \"" + module.substr(0, 80) + "\" is not a list");
     std::vector<std::int64_t>& list = result[module];
     for (const nlohmann::json& column : columns) {
       if (!column.is_number_unsigned() || column.get<std::uint64_t>() > INT64_MAX) {
         refuse("\"" + module.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
-               ", which is no column");
+               ", which is not a column");
       }
       list.push_back(column.get<std::int64_t>());
     }

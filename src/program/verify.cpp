@@ -15,7 +15,7 @@ constexpr const char* kDescription =
     "  kvant verify MODEL\n"
     "  kvant verify model.safetensors.index.json --json\n\n"
     "Reads every byte and lists all findings: broken headers, indexes and shards, scales that are\n"
-    "negative, missing or no numbers, codes and weight formats that cannot be, NaN and "
+    "negative, missing or not numbers, codes and weight formats that cannot be, NaN and "
     "infinities,\n"
     "a config.json that says something else than the tensors. Exit code 1 if there are errors.\n";
 

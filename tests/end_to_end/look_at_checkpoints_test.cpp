@@ -134,7 +134,7 @@ TEST_CASE("kvant program: verify says what is wrong with codes that cannot be") 
   std::filesystem::copy(kInt8, folder.path() / "model");
   const std::string model = (folder.path() / "model").string();
   CHECK(run({"verify", model}).exit_code == 0);
-  // The sign of the first scale: SCB of the first layer stands first in the file.
+  // The sign of the first scale: SCB of the first layer comes first in the file.
   const std::string file = model + "/model.safetensors";
   std::string bytes = kvant::test::read_text(file);
   std::uint64_t header = 0;

@@ -214,7 +214,7 @@ TEST_CASE("quantize_checkpoint: a scheme per layer, skipped layers, float scheme
   CHECK_FALSE(fs::exists(folder.path() / "no"));
 }
 
-TEST_CASE("quantize_checkpoint: kept columns stand beside unchanged codes") {
+TEST_CASE("quantize_checkpoint: kept columns are beside unchanged codes") {
   const TempFolder folder;
   const fs::path out = folder.path() / "out";
   const std::string module = "transformer.h.1.mlp.c_proj";

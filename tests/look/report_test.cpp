@@ -23,7 +23,7 @@ namespace {
 
 const std::string kCheckpoints = kvant::test::data_path("checkpoints/");
 
-/// How often a text stands in another.
+/// How often a text is in another.
 std::size_t count(const std::string& text, const std::string& part) {
   std::size_t result = 0;
   for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {

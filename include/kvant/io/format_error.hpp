@@ -19,7 +19,7 @@ enum class FormatErrorKind : std::uint8_t {
   json,            ///< text that is not JSON (or nested too deeply)
   structure,       ///< JSON of another structure than the format's
   unsupported,     ///< well formed, of a kind that this library does not know
-  duplicate,       ///< a name that stands twice
+  duplicate,       ///< a name that is there twice
   offset,          ///< tensors that overlap, or leave a hole
   overflow,        ///< a size that does not fit 64 bits
   misaligned,      ///< sub-byte elements that do not fill their last byte

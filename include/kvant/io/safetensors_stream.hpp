@@ -24,7 +24,7 @@
 
 namespace kvant::io {
 
-/// Laid out as SafeTensorsWriter does: wide dtypes first, then by name. The file stands under a
+/// Laid out as SafeTensorsWriter does: wide dtypes first, then by name. The file has a
 /// temporary name until commit(), and disappears without it.
 class KVANT_API SafeTensorsStream {
  public:

@@ -1,6 +1,6 @@
 #pragma once
 
-// model.safetensors.index.json: which tensor stands in which shard.
+// model.safetensors.index.json: which tensor is in which shard.
 
 #include <cstddef>
 #include <map>

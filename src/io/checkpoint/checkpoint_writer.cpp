@@ -78,7 +78,7 @@ CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder,
     for (const TensorSpec& tensor : plan.tensors[i]) {
       if (!state_->shard_of.emplace(tensor.name, i).second) {
         throw Error(ErrorCode::invalid_argument,
-                    "checkpoint: tensor " + in_quotes(tensor.name) + " stands twice");
+                    "checkpoint: tensor " + in_quotes(tensor.name) + " is there twice");
       }
     }
     state_->shards.emplace_back(state_->folder.temporary() / plan.names[i],

@@ -99,7 +99,7 @@ void AtomicFile::commit() {
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace", errno);
   temporary_.clear();
-  // The new name itself is durable once its folder is; a folder that cannot be synced is no error.
+  // The new name itself is durable once its folder is; a folder that cannot be synced is not an error.
   const std::filesystem::path parent = path_.has_parent_path() ? path_.parent_path() : ".";
   const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder >= 0) {

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 void sync_folder(const fs::path& path) noexcept {
   const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return;  // a folder that cannot be synced is no error
+  if (folder < 0) return;  // a folder that cannot be synced is not an error
   ::fsync(folder);
   ::close(folder);
 }
@@ -219,7 +219,7 @@ void AtomicFolder::replace_target() {
     }
   }
   sync_folder(parent_of(target_));
-  std::error_code ignored;  // the new one stands; a rest of the old one is no failure
+  std::error_code ignored;  // the new one is in place; a rest of the old one is not a failure
   fs::remove_all(temporary_, ignored);
   temporary_.clear();
 }

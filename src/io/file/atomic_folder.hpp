@@ -9,7 +9,7 @@ namespace kvant::io {
 /// Files are written into a temporary folder beside the target, "NAME.tmpPID.N"; commit() renames
 /// it over the target. Without commit() the temporary folder disappears. An old target is swapped
 /// out by one rename where the system can exchange names, else moved aside first (and moved back
-/// when the second rename fails); it is removed only after the new one stands. After kill -9 the
+/// when the second rename fails); it is removed only after the new one is in place. After kill -9 the
 /// target is the old one or the new one; the temporary folder that is left goes when the next one
 /// for the same target is made (a lock tells it from one that is being filled).
 class AtomicFolder {

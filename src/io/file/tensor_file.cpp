@@ -80,7 +80,7 @@ struct TensorFile::State {
   std::span<const std::byte> bytes;
   Contents contents;
   std::vector<std::size_t> by_name;
-  // Copies of tensors that are not aligned where they stand, made on demand. operator new aligns
+  // Copies of tensors that are not aligned where they are, made on demand. operator new aligns
   // for every element type.
   std::mutex copies_mutex;
   std::map<const TensorInfo*, std::unique_ptr<std::byte[]>> copies;

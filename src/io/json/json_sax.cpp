@@ -41,7 +41,7 @@ class SaxAdapter final : public nlohmann::json_sax<nlohmann::json> {
   bool key(string_t& value) override {
     if (!keys_.back().insert(value).second) {
       throw FormatError(FormatErrorKind::duplicate,
-                        handler_.where() + ": " + in_quotes(value) + " stands twice");
+                        handler_.where() + ": " + in_quotes(value) + " is there twice");
     }
     return emit({.event = JsonEvent::key, .text = value});
   }

@@ -3,7 +3,7 @@
 // Strict JSON from untrusted files, event by event: no tree is ever built, so memory follows what a
 // reader keeps. Refused on top of what the parser refuses: invalid UTF-8, NUL anywhere, anything
 // but white space around the object (a byte-order mark too), depth above kMaxJsonDepth, and a key
-// that stands twice in one object, at whatever level.
+// that is there twice in one object, at whatever level.
 
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +42,7 @@ class JsonHandler {
   virtual ~JsonHandler() = default;
   /// Called for every event, in document order. Throws to stop.
   virtual void on_event(const JsonValue& value) = 0;
-  /// Where the reader stands, for messages: `file: tensor "x"`.
+  /// Where the reader is, for messages: `file: tensor "x"`.
   [[nodiscard]] virtual std::string where() const = 0;
 };
 

@@ -14,7 +14,7 @@ namespace kvant::io {
 
 struct SafeTensorsLayout {
   std::string header;              ///< length word and padded JSON
-  std::vector<std::size_t> order;  ///< indices into the given tensors, as they stand in the file
+  std::vector<std::size_t> order;  ///< indices into the given tensors, in their order in the file
   std::vector<std::uint64_t> offsets;  ///< of each given tensor, from the start of the file
   std::vector<std::uint64_t> bytes;    ///< of each given tensor
   std::uint64_t file_size = 0;

@@ -135,7 +135,7 @@ class Loader {
 
   void check_skip_patterns() const {
     for (const std::string& pattern : options_.skip) {
-      bool found = io::glob_match(pattern, names_.head);  // always kept; naming it is no mistake
+      bool found = io::glob_match(pattern, names_.head);  // always kept; naming it is not a mistake
       for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
         for (const LinearName& linear : linears()) {
           found = found || io::glob_match(pattern, full_name(layer_name(n, linear.name)));

@@ -299,7 +299,7 @@ void Tokenizer::State::encode_stretch(std::string_view text, std::vector<TokenId
 
 // Merges by a heap of candidate pairs, lowest rank first and leftmost on ties. Entries whose
 // symbols have changed since are recognised by their ids and skipped. n log n, so a megabyte of one
-// character is no trouble.
+// character is fine.
 void Tokenizer::State::encode_piece(std::string_view piece, std::vector<TokenId>& out) const {
   if (ignore_merges_) {
     if (const auto it = vocabulary_.find(to_alphabet(piece)); it != vocabulary_.end()) {
