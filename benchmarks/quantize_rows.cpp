@@ -32,9 +32,9 @@ int main(int argc, char** argv) {
           std::copy(one.begin(), one.end(), const_cast<std::byte*>(data.data()) + i * bytes);
         }
       }
-      const std::int64_t k_padded = kernels.layout.padded_k(s.k);
+      const std::int64_t k_padded = kernels.gemm_for(WeightFormat::int8_row).layout.padded_k(s.k);
       const std::int64_t stride = k_padded + 64;
-      const std::int64_t block = kernels.mr;  // rows that a layer quantizes together
+      const std::int64_t block = kernels.gemm_for(WeightFormat::int8_row).mr;  // rows that a layer quantizes together
       for (const int threads : options.threads) {
         AlignedArray<std::byte> codes(static_cast<std::size_t>(threads * stride * block));
         AlignedArray<float> absmax(static_cast<std::size_t>(s.m));
@@ -51,12 +51,12 @@ int main(int argc, char** argv) {
                 kernels.quantize_rows(
                     {.x = {x + r * s.k * describe(dtype).bits / 8, dtype, std::min(block, last - r),
                            s.k, s.k},
-                     .parity = false,
+                     .bitsandbytes = false,
                      .threshold = 6.0f,
                      .keep_mask = nullptr,
                      .given_absmax = nullptr,
                      .codes = codes.data() + t * block * stride,
-                     .format = kernels.activation_format,
+                     .format = kernels.gemm_for(WeightFormat::int8_row).activations,
                      .code_stride = stride,
                      .k_padded = k_padded,
                      .absmax = absmax.data() + r,

@@ -8,9 +8,9 @@
 #include <memory>
 #include <string_view>
 
-#include "kvant/aligned_array.hpp"
 #include "kvant/config.hpp"
 #include "kvant/executor.hpp"
+#include "kvant/workspace.hpp"
 
 namespace kvant {
 
@@ -38,19 +38,19 @@ class KVANT_API Context {
   [[nodiscard]] std::string_view isa() const noexcept;
   [[nodiscard]] Executor& executor() const noexcept { return *executor_; }
 
-  /// At least `bytes` bytes, aligned to 64, valid until the next call with the same slot (0 or 1).
-  /// Grows and is kept: the hot path stops allocating after the first call of a size.
-  /// @throws Error out_of_memory
-  [[nodiscard]] std::byte* workspace(std::size_t bytes, int slot = 0);
-  /// Bytes held by the workspace.
-  [[nodiscard]] std::size_t workspace_size() const noexcept {
-    return workspace_[0].size() + workspace_[1].size();
+  /// Scratch of the calls that run on this context.
+  [[nodiscard]] Workspace& workspace() noexcept { return workspace_; }
+  /// workspace().block(bytes, block). @throws Error out_of_memory, invalid_argument
+  [[nodiscard]] std::byte* workspace(std::size_t bytes, int block = 0) {
+    return workspace_.block(bytes, block);
   }
+  /// Bytes held by the workspace.
+  [[nodiscard]] std::size_t workspace_size() const noexcept { return workspace_.size(); }
 
  private:
   const KernelTable* kernels_;
   std::shared_ptr<Executor> executor_;
-  AlignedArray<std::byte> workspace_[2];
+  Workspace workspace_;
 };
 
 /// The calling thread's own default Context, made on first use; what calls without a Context use.

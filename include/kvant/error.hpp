@@ -15,16 +15,17 @@ namespace kvant {
 /// What went wrong, to switch on.
 enum class ErrorCode : std::uint8_t {
   ok = 0,
-  invalid_argument,  ///< a value outside its domain (a negative threshold, a null pointer)
-  shape_mismatch,    ///< two shapes that must agree do not
-  unsupported,       ///< well formed, but not something this build can do
-  unavailable,       ///< an instruction set or device that is not here
-  out_of_range,      ///< an index or size beyond its limit (K > 131071)
-  not_finite,        ///< NaN or Inf where the caller asked for a check
-  out_of_memory,     ///< an allocation failed; nothing was changed
-  invalid_file,      ///< the bytes of a file break the rules of its format
-  io,                ///< the operating system refused (missing file, no permission, disk full)
-  cancelled,         ///< the caller asked a long job to stop; nothing was changed
+  invalid_argument,   ///< a value outside its domain (a negative threshold, a null pointer)
+  shape_mismatch,     ///< two shapes that must agree do not
+  unsupported,        ///< well formed, but not something this build can do
+  unavailable,        ///< an instruction set or device that is not here
+  out_of_range,       ///< an index or size beyond its limit (K > 131071)
+  not_finite,         ///< NaN or Inf where the caller asked for a check
+  out_of_memory,      ///< an allocation failed; nothing was changed
+  invalid_file,       ///< the bytes of a file break the rules of its format
+  io,                 ///< the operating system refused (missing file, no permission, disk full)
+  cancelled,          ///< the caller asked a long job to stop; nothing was changed
+  foreign_exception,  ///< an exception of the caller's own code (an Executor) that is not an Error
 };
 
 /// The name of a code, e.g. "shape_mismatch".
@@ -41,6 +42,7 @@ constexpr const char* to_string(ErrorCode code) noexcept {
     case ErrorCode::invalid_file: return "invalid_file";
     case ErrorCode::io: return "io";
     case ErrorCode::cancelled: return "cancelled";
+    case ErrorCode::foreign_exception: return "foreign_exception";
   }
   return "unknown";
 }

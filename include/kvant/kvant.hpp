@@ -1,9 +1,10 @@
 #pragma once
 
 /// @file
-/// Everything of the core: vocabulary, quantizers, LLM.int8(). Files (kvant/io/...) and the adapters
-/// kvant/eigen.hpp and kvant/fmt.hpp are included by name.
+/// Everything of the core: vocabulary, quantizers, LLM.int8(). Files (kvant/io/...) and the
+/// adapters kvant/eigen.hpp and kvant/fmt.hpp are included by name.
 
+#include "kvant/activations.hpp"
 #include "kvant/aligned_array.hpp"
 #include "kvant/bitsandbytes.hpp"
 #include "kvant/config.hpp"
@@ -25,10 +26,13 @@
 #include "kvant/matrix_view.hpp"
 #include "kvant/observer.hpp"
 #include "kvant/packed_matrix.hpp"
+#include "kvant/packed_weights.hpp"
 #include "kvant/quant_params.hpp"
 #include "kvant/quantize.hpp"
+#include "kvant/round_order.hpp"
 #include "kvant/tf32.hpp"
 #include "kvant/torch_quantize.hpp"
 #include "kvant/version.hpp"
 #include "kvant/visit_dtype.hpp"
 #include "kvant/weight_format.hpp"
+#include "kvant/workspace.hpp"

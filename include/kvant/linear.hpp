@@ -1,7 +1,8 @@
 #pragma once
 
 /// @file
-/// Int8Linear: y = x W^T + b with int8 weights, by LLM.int8().
+/// Linear: y = x W^T + b with weights in any format, and the two by the names that users ask for:
+/// Int8Linear (LLM.int8()) and Bf16Linear.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,16 +10,104 @@
 #include <span>
 #include <vector>
 
+#include "kvant/activations.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/llm_int8.hpp"
 #include "kvant/matrix_view.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant {
 
-/// An immutable int8 layer. Weights are [out, in] row-major as nn.Linear stores them; copies share
-/// the packed weights. Any number of threads may call forward at once, each with its own Context.
+/// An immutable layer: packed weights, an optional bias, and how its activations are quantized.
+/// Weights are [out, in] row-major as nn.Linear stores them; copies share them. Any number of
+/// threads may call forward at once, each with its own Context.
+///
+///     auto layer = kvant::Linear::quantize(weights, kvant::WeightFormat::int8_row, bias);
+///     layer.forward(x, y);
+///
+/// forward is two stages, which callers may run by themselves: quantize_activations, then forward
+/// with its result. Integer formats multiply by LLM.int8(); float formats, and formats that the
+/// kernel set does not multiply (their weights are widened to float32, panel by panel), sum in fp32
+/// and ignore the options.
+class KVANT_API Linear {
+ public:
+  /// An empty layer of 0 inputs and 0 outputs.
+  Linear() = default;
+
+  /// Quantizes weights [out, in] (fp32, fp16 or bf16) into a format and packs them.
+  /// @param bias  [1, out] in fp32, fp16 or bf16, or empty (rows = 0) for none.
+  /// @throws Error shape_mismatch, invalid_argument, unsupported (a format that is not packed),
+  ///         out_of_range (in > 131071 in an integer format), not_finite, out_of_memory
+  static Linear quantize(ConstAnyMatrix weights, WeightFormat format, ConstAnyMatrix bias = {},
+                         const ActivationOptions& options = {});
+  static Linear quantize(Context& context, ConstAnyMatrix weights, WeightFormat format,
+                         ConstAnyMatrix bias = {}, const ActivationOptions& options = {});
+
+  /// From weights that are packed already, mapped from a file for instance.
+  /// @param kept_weights  [out, keep_columns.size()] where options.keep_columns are given
+  /// @throws Error shape_mismatch, invalid_argument, unsupported, out_of_memory
+  static Linear from(PackedWeights weights, ConstAnyMatrix bias = {},
+                     const ActivationOptions& options = {}, ConstAnyMatrix kept_weights = {});
+
+  /// From a linear quantizer's result (PackedWeights::from says what is taken).
+  static Linear from(Context& context, const QuantizedMatrix& weights, ConstAnyMatrix bias = {},
+                     const ActivationOptions& options = {});
+
+  /// y [M, out] = x [M, in] W^T + b; x and y each fp32, fp16 or bf16, any M including 0. Leading
+  /// dimensions of higher-rank tensors are flattened into M. y must not overlap x.
+  /// @throws Error shape_mismatch, invalid_argument, unsupported (dtype, or the layer was packed
+  /// for
+  ///         other kernels), not_finite (only with check_finite), out_of_memory
+  void forward(ConstAnyMatrix x, AnyMatrix y) const;
+  void forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const;
+  /// The same without exceptions.
+  Status try_forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const noexcept;
+
+  /// The first stage: x quantized (or converted) as this layer wants it, into memory that is kept.
+  /// Other layers take it too if they have the same inputs, format of activations and options.
+  void quantize_activations(Context& context, ConstAnyMatrix x, QuantizedActivations& into) const;
+  /// The second stage. y may overlap what x was.
+  /// @throws Error shape_mismatch, invalid_argument (made for layers with other options),
+  ///         unsupported (made for other kernels)
+  void forward(Context& context, const QuantizedActivations& x, AnyMatrix y) const;
+  /// Takes what `other` quantizes.
+  [[nodiscard]] bool shares_activations_with(const Linear& other) const noexcept;
+
+  [[nodiscard]] std::int64_t in_features() const noexcept;
+  [[nodiscard]] std::int64_t out_features() const noexcept;
+  [[nodiscard]] WeightFormat format() const noexcept;
+  [[nodiscard]] const PackedWeights& weights() const noexcept;
+  [[nodiscard]] bool has_bias() const noexcept;
+  /// keep_columns points into the layer.
+  [[nodiscard]] const ActivationOptions& options() const noexcept;
+  /// The weights of the kept columns [out, keep_columns], as float.
+  [[nodiscard]] std::vector<float> kept_weights() const;
+  /// The weights this layer multiplies by, [out, in] into w (fp32, fp16 or bf16); kept columns as
+  /// kept.
+  void dequantize(AnyMatrix w) const;
+
+  /// Bytes this layer holds: packed weights with padding, scales, bias, kept columns.
+  [[nodiscard]] std::size_t memory_footprint() const noexcept;
+  /// Bytes of codes, scales and bias without padding, as a checkpoint would store them.
+  [[nodiscard]] std::size_t weight_bytes() const noexcept;
+
+ private:
+  struct State;
+  explicit Linear(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+  void forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const;
+  static Linear assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
+                         const ActivationOptions& options, ConstAnyMatrix kept_weights);
+  static Linear quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
+                            WeightFormat format, ConstAnyMatrix bias,
+                            const ActivationOptions& options);
+  friend class Int8Linear;
+  friend class Bf16Linear;
+  std::shared_ptr<const State> state_;
+};
+
+/// A layer of int8 weights by LLM.int8(), the common case by its name.
 class KVANT_API Int8Linear {
  public:
   /// An empty layer of 0 inputs and 0 outputs.
@@ -41,42 +130,54 @@ class KVANT_API Int8Linear {
                                std::span<const float> absmax, ConstAnyMatrix bias = {},
                                const Int8Options& options = {}, ConstAnyMatrix kept_weights = {});
 
-  /// y [M, out] = x [M, in] W^T + b; x and y each fp32, fp16 or bf16, any M including 0. Leading
-  /// dimensions of higher-rank tensors are flattened into M. y must not overlap x.
-  /// @throws Error shape_mismatch, invalid_argument, unsupported (dtype), out_of_memory
+  /// From a linear quantizer's result: int8, int4 or int2 codes with a scale per tensor, per row or
+  /// per block of rows, without a change to any value. Groups within a row: Linear::from.
+  /// @throws Error unsupported: a granularity, zero points or a shift that int8 does not hold; the
+  ///         message says which
+  static Int8Linear from(const QuantizedMatrix& weights, ConstAnyMatrix bias = {},
+                         const Int8Options& options = {});
+  static Int8Linear from(Context& context, const QuantizedMatrix& weights, ConstAnyMatrix bias = {},
+                         const Int8Options& options = {});
+
+  /// As Linear::forward.
   void forward(ConstAnyMatrix x, AnyMatrix y) const;
   void forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const;
   /// The same without exceptions.
   Status try_forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const noexcept;
 
-  [[nodiscard]] std::int64_t in_features() const noexcept;
-  [[nodiscard]] std::int64_t out_features() const noexcept;
-  [[nodiscard]] bool has_bias() const noexcept;
-  [[nodiscard]] float threshold() const noexcept;
-  [[nodiscard]] Outliers outliers() const noexcept;
-  [[nodiscard]] Arithmetic arithmetic() const noexcept;
+  [[nodiscard]] std::int64_t in_features() const noexcept { return linear_.in_features(); }
+  [[nodiscard]] std::int64_t out_features() const noexcept { return linear_.out_features(); }
+  [[nodiscard]] bool has_bias() const noexcept { return linear_.has_bias(); }
+  [[nodiscard]] float threshold() const noexcept { return linear_.options().threshold; }
+  [[nodiscard]] Outliers outliers() const noexcept { return linear_.options().outliers; }
+  [[nodiscard]] Arithmetic arithmetic() const noexcept { return linear_.options().arithmetic; }
 
   /// Weight codes [out, in], unpacked into a fresh row-major array.
   [[nodiscard]] std::vector<std::int8_t> codes() const;
   /// absmax of each output row (bitsandbytes' SCB): weight = code * absmax / 127.
-  [[nodiscard]] std::span<const float> absmax() const noexcept;
+  [[nodiscard]] std::span<const float> absmax() const noexcept {
+    return linear_.weights().absmax();
+  }
   /// Columns whose weights are kept in half precision.
-  [[nodiscard]] std::span<const std::int64_t> keep_columns() const noexcept;
+  [[nodiscard]] std::span<const std::int64_t> keep_columns() const noexcept {
+    return linear_.options().keep_columns;
+  }
   /// Their weights [out, keep_columns], as float.
-  [[nodiscard]] std::vector<float> kept_weights() const;
+  [[nodiscard]] std::vector<float> kept_weights() const { return linear_.kept_weights(); }
   /// The weights this layer multiplies by, [out, in] into w (fp32, fp16 or bf16): codes * absmax /
-  /// 127, and the kept columns as kept.
+  /// 127 as bitsandbytes rounds it, and the kept columns as kept.
   void dequantize(AnyMatrix w) const;
 
-  /// Bytes this layer holds: packed codes with padding, scales, bias, kept columns.
-  [[nodiscard]] std::size_t memory_footprint() const noexcept;
-  /// Bytes of codes, scales and bias without padding, as a checkpoint would store them.
-  [[nodiscard]] std::size_t weight_bytes() const noexcept;
+  [[nodiscard]] std::size_t memory_footprint() const noexcept { return linear_.memory_footprint(); }
+  [[nodiscard]] std::size_t weight_bytes() const noexcept { return linear_.weight_bytes(); }
+
+  /// The layer under its general name.
+  [[nodiscard]] const Linear& linear() const noexcept { return linear_; }
+  operator const Linear&() const noexcept { return linear_; }  // NOLINT: implicit on purpose
 
  private:
-  struct State;
-  explicit Int8Linear(std::shared_ptr<const State> state) : state_(std::move(state)) {}
-  std::shared_ptr<const State> state_;
+  explicit Int8Linear(Linear linear) : linear_(std::move(linear)) {}
+  Linear linear_;
 };
 
 /// A layer kept in half precision: bfloat16 weights in the kernels' layout, activations rounded to
@@ -91,19 +192,22 @@ class KVANT_API Bf16Linear {
   static Bf16Linear pack(ConstAnyMatrix weights, ConstAnyMatrix bias = {});
   static Bf16Linear pack(Context& context, ConstAnyMatrix weights, ConstAnyMatrix bias = {});
 
-  /// y [M, out] = bf16(x [M, in]) W^T + b. @throws as Int8Linear::forward
+  /// y [M, out] = bf16(x [M, in]) W^T + b. @throws as Linear::forward
   void forward(ConstAnyMatrix x, AnyMatrix y) const;
   void forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const;
 
-  [[nodiscard]] std::int64_t in_features() const noexcept;
-  [[nodiscard]] std::int64_t out_features() const noexcept;
+  [[nodiscard]] std::int64_t in_features() const noexcept { return linear_.in_features(); }
+  [[nodiscard]] std::int64_t out_features() const noexcept { return linear_.out_features(); }
   /// Bytes this layer holds, padding included.
-  [[nodiscard]] std::size_t memory_footprint() const noexcept;
+  [[nodiscard]] std::size_t memory_footprint() const noexcept { return linear_.memory_footprint(); }
+
+  /// The layer under its general name.
+  [[nodiscard]] const Linear& linear() const noexcept { return linear_; }
+  operator const Linear&() const noexcept { return linear_; }  // NOLINT: implicit on purpose
 
  private:
-  struct State;
-  explicit Bf16Linear(std::shared_ptr<const State> state) : state_(std::move(state)) {}
-  std::shared_ptr<const State> state_;
+  explicit Bf16Linear(Linear linear) : linear_(std::move(linear)) {}
+  Linear linear_;
 };
 
 }  // namespace kvant

@@ -12,8 +12,8 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
-#include "kvant/kernel_table.hpp"
 #include "kvant/quantize.hpp"
+#include "kvant/round_order.hpp"
 
 namespace kvant {
 

@@ -8,7 +8,7 @@
 ///     dequantize   x = (code - zero_point) * scale
 ///
 /// rne is round half to even; all steps are fp32 with one rounding each. Peers round in other
-/// orders (RoundOrder in kernel_table.hpp); their names stand there.
+/// orders (RoundOrder).
 
 #include <bit>
 #include <cmath>
@@ -16,7 +16,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "kvant/kernel_table.hpp"
+#include "kvant/round_order.hpp"
 
 namespace kvant {
 
@@ -59,18 +59,12 @@ constexpr std::int32_t quantize_value(float x, float factor, std::int32_t zero_p
   const auto zero = static_cast<float>(zero_point);
   float code = 0;
   switch (order) {
-    case RoundOrder::kvant:
-      code = round_half_even(x * factor) + zero;
-      break;
-    case RoundOrder::divide:
-      code = round_half_even(x / factor) + zero;
-      break;
+    case RoundOrder::kvant: code = round_half_even(x * factor) + zero; break;
+    case RoundOrder::divide: code = round_half_even(x / factor) + zero; break;
     case RoundOrder::torch_channel:
       code = round_half_even(detail::separate_rounding(x * factor) + zero);
       break;
-    case RoundOrder::torch_tensor:
-      code = round_half_even(std::fma(x, factor, zero));
-      break;
+    case RoundOrder::torch_tensor: code = round_half_even(std::fma(x, factor, zero)); break;
   }
   // Compared in float before the cast: converting what does not fit is undefined.
   if (code <= static_cast<float>(lowest)) return lowest;

@@ -1,12 +1,23 @@
-# The flag table: one row per kernel set with a translation unit of its own,
-#   name | processors (regular expression on CMAKE_SYSTEM_PROCESSOR) | flags
-# A row here, a row in src/dispatch/isa_list.inc, a traits file and a translation unit make a new
-# instruction set. The rest of the library is built for the plain processor.
-set(kvant_isa_table
-  "avx2|x86_64|AMD64|-mavx2 -mfma -mf16c"
-  "avx512|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq"
-  "avx512vnni|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
-  "avx512bf16|x86_64|AMD64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16")
+# The kernel sets that have a translation unit of their own, src/cpu/ROOM/NAME.cpp: its flags, and on
+# which processors (CMAKE_SYSTEM_PROCESSOR) it is built. The rest of the library is built for the
+# plain processor. src/README.md says what else a new set takes.
+set(kvant_processors_x86 "x86_64|AMD64")
+
+set(kvant_isa_names_x86 avx2 avx512 avx512vnni avx512bf16)
+set(kvant_isa_flags_avx2 -mavx2 -mfma -mf16c)
+set(kvant_isa_flags_avx512 ${kvant_isa_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+set(kvant_isa_flags_avx512vnni ${kvant_isa_flags_avx512} -mavx512vnni)
+set(kvant_isa_flags_avx512bf16 ${kvant_isa_flags_avx512} -mavx512bf16)
+
+# The sets of the processor at hand, and the room of src/cpu that they are in.
+set(kvant_isa_names "")
+set(kvant_isa_room "")
+foreach(room x86)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${kvant_processors_${room}})$")
+    set(kvant_isa_room ${room})
+    set(kvant_isa_names ${kvant_isa_names_${room}})
+  endif()
+endforeach()
 
 # Optimised even in Debug builds: unoptimised intrinsics test nothing that ships.
 # -fno-exceptions keeps the personality routine, a weak symbol, out of the objects. g++ 12 warns about
@@ -17,17 +28,12 @@ set(kvant_isa_common_flags -O3 -ffp-contract=off -fno-math-errno -fno-exceptions
 function(kvant_add_isa_sources target)
   target_sources(${target} PRIVATE cpu/scalar.cpp)
   set_property(SOURCE cpu/scalar.cpp APPEND PROPERTY COMPILE_OPTIONS -O3 -ffp-contract=off)
-  foreach(row IN LISTS kvant_isa_table)
-    string(REGEX MATCH "^([a-z0-9]+)\\|(.*)\\|([^|]*)$" _ "${row}")
-    set(name ${CMAKE_MATCH_1})
-    set(processors "${CMAKE_MATCH_2}")
-    separate_arguments(flags UNIX_COMMAND "${CMAKE_MATCH_3}")
-    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${processors})$")
-      target_sources(${target} PRIVATE cpu/${name}.cpp)
-      set_property(SOURCE cpu/${name}.cpp APPEND PROPERTY COMPILE_OPTIONS ${flags}
-                   ${kvant_isa_common_flags})
-      string(TOUPPER ${name} upper)
-      target_compile_definitions(${target} PRIVATE KVANT_HAS_ISA_${upper}=1)
-    endif()
+  foreach(name IN LISTS kvant_isa_names)
+    set(source cpu/${kvant_isa_room}/${name}.cpp)
+    target_sources(${target} PRIVATE ${source})
+    set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${kvant_isa_flags_${name}}
+                 ${kvant_isa_common_flags})
+    string(TOUPPER ${name} upper)
+    target_compile_definitions(${target} PRIVATE KVANT_HAS_ISA_${upper}=1)
   endforeach()
 endfunction()

@@ -22,21 +22,15 @@ float maximum(float a, float b) noexcept {
   return a > b ? a : b;
 }
 
-void store_code(void* codes, CodeFormat format, std::int64_t c, std::int32_t code) noexcept {
-  switch (format) {
-    case CodeFormat::s8:
-      static_cast<std::int8_t*>(codes)[c] = static_cast<std::int8_t>(code);
-      break;
-    case CodeFormat::u8_offset:
-      static_cast<std::uint8_t*>(codes)[c] = static_cast<std::uint8_t>(code + 128);
-      break;
-  }
+/// A code as activations have it.
+std::uint8_t stored_code(ActivationFormat format, std::int32_t code) noexcept {
+  return static_cast<std::uint8_t>(format == ActivationFormat::u8_offset ? code + 128 : code);
 }
 
 float load_activation(const QuantizeRowsArgs& q, std::int64_t r, std::int64_t c) noexcept {
   if (q.keep_mask != nullptr && q.keep_mask[c] == 0) return 0.0f;
   const float value = load_element(q.x.data, q.x.dtype, r * q.x.stride + c);
-  return q.parity ? static_cast<float>(float16(value)) : value;
+  return q.bitsandbytes ? static_cast<float>(float16(value)) : value;
 }
 
 void quantize_rows(const QuantizeRowsArgs& q) noexcept {
@@ -60,9 +54,9 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
     if (poisoned) absmax = std::numeric_limits<float>::quiet_NaN();
     q.absmax[r] = absmax;
     if (q.codes == nullptr) continue;
-    void* codes = static_cast<unsigned char*>(q.codes) + r * q.code_stride;
+    auto* codes = static_cast<std::uint8_t*>(q.codes) + r * q.code_stride;
     const bool has_codes = absmax > 0.0f && absmax < std::numeric_limits<float>::infinity();
-    const float quotient = q.parity ? 1.0f / absmax * 127.0f : 127.0f / absmax;
+    const float quotient = q.bitsandbytes ? 1.0f / absmax * 127.0f : 127.0f / absmax;
     const float inverse_scale = has_codes ? quotient : 0.0f;
     for (std::int64_t c = 0; c < q.k_padded; ++c) {
       std::int32_t code = 0;
@@ -73,7 +67,41 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
           code = static_cast<std::int32_t>(round_half_even(minimum(scaled, 127.0f)));
         }
       }
-      store_code(codes, q.format, c, code);
+      codes[c] = stored_code(q.format, code);
+    }
+  }
+}
+
+void list_outliers(const ListOutliersArgs& a) noexcept {
+  for (std::int64_t task = 1; task < a.tasks; ++task) {
+    const std::uint8_t* other = a.flags + task * a.cols;
+    for (std::int64_t c = 0; c < a.cols; ++c) a.flags[c] |= other[c];
+  }
+  std::int64_t count = 0;
+  const std::uint8_t* const end = a.flags + a.cols;
+  for (const std::uint8_t* at = a.flags; at != end; ++at) {
+    at = static_cast<const std::uint8_t*>(std::memchr(at, 1, static_cast<std::size_t>(end - at)));
+    if (at == nullptr) break;
+    a.columns[count++] = at - a.flags;
+  }
+  *a.count = count;
+  if (count == 0 || a.codes == nullptr) return;
+  const std::uint8_t zero = stored_code(a.format, 0);
+  for (std::int64_t b = 0; b < a.blocks.count(); ++b) {
+    auto* block = static_cast<std::uint8_t*>(a.codes) + a.blocks.first(b) * a.k_padded;
+    const std::int32_t rows = a.blocks.rows(b);
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (std::int32_t r = 0; r < rows; ++r) block[a.blocks.offset(rows, r, a.columns[j])] = zero;
+    }
+  }
+}
+
+void gather_features(const GatherFeaturesArgs& a) noexcept {
+  for (std::int64_t r = 0; r < a.x.rows; ++r) {
+    for (std::int64_t j = 0; j < a.count; ++j) {
+      const float value = load_element(a.x.data, a.x.dtype, r * a.x.stride + a.columns[j]);
+      const bool outlying = a.threshold == 0.0f || std::fabs(value) >= a.threshold;
+      a.to[j * a.x.rows + r] = outlying ? value : 0.0f;
     }
   }
 }
@@ -139,15 +167,16 @@ float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, fl
 }
 
 void gather_output(const GemmArgs& g, std::int64_t n, float* w) noexcept {  // a panel is an output
-  for (std::int64_t j = 0; j < g.epilogue.outliers[1].count; ++j) {
-    const auto code = static_cast<float>(g.b[n * g.k_padded + g.columns.columns[j]]);
+  const auto* codes = static_cast<const std::int8_t*>(g.b) + n * g.range.k_padded;
+  for (std::int64_t j = 0; j < g.epilogue.outliers.found.count; ++j) {
+    const auto code = static_cast<float>(codes[g.columns.columns[j]]);
     w[j] = round_to(g.columns.rounded_to, code * g.columns.scale[n] * g.columns.factor);
   }
 }
 
 void gather_columns(const GemmArgs& g, float* w) noexcept {
-  for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
-    gather_output(g, n, w + n * g.epilogue.outliers[1].count);
+  for (std::int64_t n = g.range.panel_begin; n < g.range.panel_end; ++n) {
+    gather_output(g, n, w + n * g.epilogue.outliers.found.count);
   }
 }
 
@@ -158,9 +187,10 @@ void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc)
     return;
   }
   float value = static_cast<float>(acc) * (e.row_scale[m] * e.col_scale[n]) * e.scale;
-  const bool has_outliers = e.outliers[0].count + e.outliers[1].count > 0;
-  const float outliers = sum_outliers(e.outliers[1], m, n, sum_outliers(e.outliers[0], m, n, 0.0f));
-  if (e.round_first) {
+  const bool has_outliers = e.outliers.count() > 0;
+  const float outliers =
+      sum_outliers(e.outliers.found, m, n, sum_outliers(e.outliers.kept, m, n, 0.0f));
+  if (e.bias_first) {
     if (e.bias != nullptr) value += e.bias[n];
     if (has_outliers) value = round_to(e.y_dtype, value) + outliers;
   } else {
@@ -179,56 +209,85 @@ std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noe
   return sum;
 }
 
-void gemm(const GemmArgs& g) noexcept {
+void gemm_int8(const GemmArgs& g) noexcept {
   Epilogue epilogue = g.epilogue;
   float weights[kGatheredWeights];
-  OutlierBlock& found = epilogue.outliers[1];
+  OutlierBlock& found = epilogue.outliers.found;
   const bool gather = found.count > 0 && found.w == nullptr;
   if (gather) found = found.with_panel(weights);
-  for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
+  const std::int64_t k = g.range.k_padded;
+  for (std::int64_t n = g.range.panel_begin; n < g.range.panel_end; ++n) {
     if (gather) gather_output(g, n, weights);
-    const std::int8_t* b = g.b + n * g.k_padded;
-    for (std::int64_t m = g.block_begin; m < g.block_end; ++m) {  // a block is a row
-      const auto* a = static_cast<const std::int8_t*>(g.a) + m * g.k_padded;
-      finish(epilogue, m, n, dot(a, b, g.k_padded));
+    const auto* b = static_cast<const std::int8_t*>(g.b) + n * k;
+    for (std::int64_t m = g.range.block_begin; m < g.range.block_end; ++m) {  // a block is a row
+      finish(epilogue, m, n, dot(static_cast<const std::int8_t*>(g.a) + m * k, b, k));
     }
   }
 }
 
-void gemm_bf16(const HalfGemmArgs& g) noexcept {
-  for (std::int64_t m = g.block_begin; m < g.block_end; ++m) {  // a block is a row
-    const auto* a = static_cast<const float*>(g.a) + m * g.k_padded;
-    for (std::int64_t n = g.panel_begin; n < g.panel_end; ++n) {
-      const std::uint16_t* b = g.b + n * g.k_padded;
+float widen(float value) noexcept {
+  return value;
+}
+float widen(std::uint16_t bits) noexcept {
+  return bfloat_bits_to_float(bits);
+}
+
+/// Weights [n][k] of type T (a std::uint16_t is a bfloat16).
+template <class T>
+void gemm_float(const GemmArgs& g) noexcept {
+  const Epilogue& e = g.epilogue;
+  const std::int64_t k_padded = g.range.k_padded;
+  for (std::int64_t m = g.range.block_begin; m < g.range.block_end; ++m) {  // a block is a row
+    const auto* a = static_cast<const float*>(g.a) + m * k_padded;
+    for (std::int64_t n = g.range.panel_begin; n < g.range.panel_end; ++n) {
+      const T* b = static_cast<const T*>(g.b) + n * k_padded;
       float sums[4] = {};
-      for (std::int64_t k = 0; k < g.k_padded; k += 4) {  // four sums: additions have latency
-        for (int i = 0; i < 4; ++i) sums[i] += a[k + i] * bfloat_bits_to_float(b[k + i]);
+      for (std::int64_t k = 0; k < k_padded; k += 4) {  // four sums: additions have latency
+        for (int i = 0; i < 4; ++i) sums[i] += a[k + i] * widen(b[k + i]);
       }
       float value = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-      if (g.bias != nullptr) value += g.bias[n];
-      store_element(g.y, g.y_dtype, m * g.y_stride + n, value);
+      if (e.bias != nullptr) value += e.bias[n];
+      store_element(e.y, e.y_dtype, m * e.y_stride + n, value);
     }
   }
+}
+
+template <class T>
+constexpr GemmKernels float_kernels(ActivationFormat activations) noexcept {
+  return {.activations = activations,
+          .layout = {.nr = 1, .kr = 1, .k_pad = 4},
+          .mr = 1,
+          .group = 4,
+          .pair_limit = 0,
+          .gemm = &gemm_float<T>,
+          .gather_columns = nullptr};
 }
 
 }  // namespace
 
-constinit const KernelTable kernels_scalar = {
-    .name = "scalar",
-    .layout = {.nr = 1, .kr = 1, .k_pad = 16},
-    .activation_format = CodeFormat::s8,
-    .mr = 1,
-    .pair_limit = 0,
-    .quantize_rows = &quantize_rows,
-    .range = &range,
-    .quantize = &quantize,
-    .dequantize = &dequantize,
-    .convert = &convert,
-    .gemm = &gemm,
-    .gather_columns = &gather_columns,
-    .half = {.layout = {.nr = 1, .kr = 1, .k_pad = 4},
-             .activations = HalfFormat::f32,
-             .gemm = &gemm_bf16},
-};
+constinit const KernelTable kernels_scalar = [] {
+  KernelTable table{};
+  table.name = "scalar";
+  table.quantize_rows = &quantize_rows;
+  table.list_outliers = &list_outliers;
+  table.gather_features = &gather_features;
+  table.range = &range;
+  table.quantize = &quantize;
+  table.dequantize = &dequantize;
+  table.convert = &convert;
+  const auto give = [&table](WeightFormat format, const GemmKernels& kernels) {
+    table.gemm[static_cast<int>(format)] = kernels;
+  };
+  give(WeightFormat::int8_row, {.activations = ActivationFormat::s8,
+                                .layout = {.nr = 1, .kr = 1, .k_pad = 16},
+                                .mr = 1,
+                                .group = 4,
+                                .pair_limit = 0,
+                                .gemm = &gemm_int8,
+                                .gather_columns = &gather_columns});
+  give(WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
+  give(WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
+  return table;
+}();
 
 }  // namespace kvant::detail

@@ -10,6 +10,6 @@ extern const KernelTable kernels_scalar;
 extern const KernelTable kernels_avx2;
 extern const KernelTable kernels_avx512;
 extern const KernelTable kernels_avx512vnni;
-extern const HalfKernels half_kernels_avx512bf16;
+extern const KernelTable kernels_avx512bf16;
 
 }  // namespace kvant::detail

@@ -1,12 +1,14 @@
 // The only file that names every instruction set: which tables this build has, which of them this
 // machine runs, and the choice between them.
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 
 #include "cpu/tables.hpp"
+#include "dispatch/completed.hpp"
 #include "dispatch/cpu_features.hpp"
 #include "kvant/error.hpp"
 #include "kvant/isa.hpp"
@@ -18,35 +20,47 @@ using namespace detail;
 
 struct Entry {
   const KernelTable* table;
+  const KernelTable* base;  ///< the set it builds on, above it in the list; null: none
   std::uint32_t needs;
+
+  /// It adds to the set of the same name and is none of its own.
+  [[nodiscard]] bool is_extension() const noexcept {
+    return base != nullptr && std::string_view(base->name) == table->name;
+  }
 };
 
 constexpr Entry kEntries[] = {
-#define KVANT_ISA(name, features) {&kernels_##name, features},
+    {&kernels_scalar, nullptr, 0},
+#define KVANT_ISA(name, base, features) {&kernels_##name, &kernels_##base, features},
 #include "dispatch/isa_list.inc"
 #undef KVANT_ISA
 };
+constexpr std::size_t kEntryCount = sizeof(kEntries) / sizeof(kEntries[0]);
 
 std::uint32_t cpu_features() noexcept {
   static const std::uint32_t have = detect_cpu_features();
   return have;
 }
 
-/// The table that runs: the entry's own, or with BF16 where the processor has that as well.
-const KernelTable& complete(const KernelTable& table) noexcept {
-#if KVANT_HAS_ISA_AVX512BF16
-  static const KernelTable vnni_with_bf16 = [] {
-    KernelTable both = kernels_avx512vnni;
-    both.half = half_kernels_avx512bf16;
-    return both;
-  }();
-  if (&table == &kernels_avx512vnni && (cpu_features() & kAvx512bf16) != 0) return vnni_with_bf16;
-#endif
-  return table;
-}
-
 std::uint32_t missing_features(const Entry& entry) noexcept {
   return entry.needs & ~cpu_features();
+}
+
+/// The tables with what each takes from the set it builds on.
+const KernelTable& completed_table(std::size_t entry) noexcept {
+  static const auto tables = [] {
+    std::array<KernelTable, kEntryCount> all{};
+    for (std::size_t i = 0; i < kEntryCount; ++i) {
+      all[i] = *kEntries[i].table;
+      for (std::size_t base = 0; base < i; ++base) {
+        if (kEntries[base].table == kEntries[i].base) {
+          all[i] = completed(*kEntries[i].table, all[base]);
+        }
+      }
+    }
+    return all;
+  }();
+  return tables[entry];
 }
 
 std::string list_instruction_sets() {
@@ -60,20 +74,24 @@ std::string list_instruction_sets() {
 }
 
 const KernelTable& best_kernels() noexcept {
-  const KernelTable* best = kEntries[0].table;
-  for (const Entry& entry : kEntries) {
-    if (missing_features(entry) == 0) best = entry.table;
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < kEntryCount; ++i) {
+    if (missing_features(kEntries[i]) == 0) best = i;
   }
-  return complete(*best);
+  return completed_table(best);
 }
 
 const KernelTable& kernels_by_name(std::string_view name, const char* asked_by) {
-  for (const Entry& entry : kEntries) {
-    if (entry.table->name != name) continue;
-    if (missing_features(entry) == 0) return complete(*entry.table);
-    throw Error(ErrorCode::unavailable, std::string(asked_by) + ": kernel set \"" +
-                                            std::string(name) + "\" does not run on this machine; " +
-                                            "there are: " + list_instruction_sets());
+  bool exists = false;
+  for (std::size_t i = kEntryCount; i-- > 0;) {  // the last of a name has the most
+    if (kEntries[i].table->name != name) continue;
+    if (missing_features(kEntries[i]) == 0) return completed_table(i);
+    exists = true;
+  }
+  if (exists) {
+    throw Error(ErrorCode::unavailable,
+                std::string(asked_by) + ": kernel set \"" + std::string(name) +
+                    "\" does not run on this machine; " + "there are: " + list_instruction_sets());
   }
   throw Error(ErrorCode::unavailable, std::string(asked_by) + ": no kernel set \"" +
                                           std::string(name) +
@@ -85,6 +103,7 @@ const KernelTable& kernels_by_name(std::string_view name, const char* asked_by) 
 std::vector<IsaInfo> instruction_sets() {
   std::vector<IsaInfo> list;
   for (const Entry& entry : kEntries) {
+    if (entry.is_extension()) continue;
     const std::uint32_t missing = missing_features(entry);
     IsaInfo info{entry.table->name, missing == 0, {}};
     if (missing != 0) {

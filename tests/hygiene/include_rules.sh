@@ -6,13 +6,14 @@
 #   look                       -> io (public headers; its JSON, text and layers inside), kvant
 #   io                         -> kvant (public headers)
 #   adapters (eigen, fmt)      -> everything public of the core
-#   ops                        -> public headers, dispatch; never an instruction set
-#   kernel_table               -> vocabulary
+#   ops                        -> public headers, formats, dispatch; never an instruction set
+#   formats (the rules)        -> kernel_table, vocabulary
+#   kernel_table, kernels/     -> vocabulary
 #   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, C headers (the
 #                                 scalar kernels, built for every processor: std,
 #                                 and the rules in quantize.hpp)
 #   dispatch/registry.cpp      -> the only file outside cpu that names its tables
-#   quantize.hpp (the rules)   -> kernel_table, vocabulary
+#   quantize.hpp (the rules)   -> vocabulary
 #   vocabulary                 -> std
 set -euo pipefail
 cd "$1"
@@ -47,7 +48,7 @@ never() {
 }
 
 std='[a-z_0-9]+'
-names='aligned_array config dtype error finfo float16 float8 float_element int4 matrix matrix_view tf32 version visit_dtype weight_format'
+names='aligned_array config dtype error finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
 vocabulary="kvant/(${names// /|})\\.hpp"
 c_headers='cstdint|cstddef|type_traits|immintrin\.h'
 intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
@@ -56,11 +57,12 @@ foreign='Eigen/.*|fmt/.*|nlohmann/.*|catch2/.*'
 vocabulary_files=()
 for name in $names; do vocabulary_files+=("include/kvant/$name.hpp"); done
 only "the vocabulary" "$std|$vocabulary" "${vocabulary_files[@]}"
-only "kernel_table.hpp" "$std|$vocabulary" include/kvant/kernel_table.hpp
-only "quantize.hpp" "$std|$vocabulary|kvant/kernel_table\\.hpp" include/kvant/quantize.hpp
+border='kvant/kernels/[a-z]+\.hpp'
+only "the kernels' border" "$std|$vocabulary|$border" include/kvant/kernel_table.hpp include/kvant/kernels/*.hpp
+only "quantize.hpp" "$std|$vocabulary" include/kvant/quantize.hpp
 
 mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
-only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp" "${core[@]}"
+only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp|$border" "${core[@]}"
 never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
 only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
 only "a public header of models" "$std|kvant/((io|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
@@ -68,6 +70,8 @@ only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" includ
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
 
+mapfile -t formats < <(find src/formats -type f)
+only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" "${formats[@]}"
 mapfile -t ops < <(find src/ops -type f)
 never "ops" "cpu/.*|cuda/.*|(io|look|models)/.*|kvant/((io|look|models)/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
 mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)

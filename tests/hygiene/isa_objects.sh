@@ -25,7 +25,7 @@ for object in "$@"; do
       tables=$((tables + 1)) ;;
   esac
   case $object in
-    */cpu/avx*) ;;
+    */cpu/x86/*) ;;
     *)
       if "$objdump" -d --no-show-raw-insn "$object" | grep -m 3 -E '%[yz]mm|\sv[a-z0-9]+[ps][sd] '; then
         echo "$object is for every processor and has the instructions above" >&2

@@ -337,7 +337,7 @@ struct EmulatedSimd {
   }
   /// Four products of unsigned by signed bytes; maddubs sums pairs of them in saturating 16 bits.
   static I dot(I acc, I a, I b) { return multiply(acc, a, b, kDot == EmulatedDot::maddubs); }
-  static I dot_wide(I acc, I a, I b) { return multiply(acc, a, b, false); }
+  static I dot_unlimited(I acc, I a, I b) { return multiply(acc, a, b, false); }
 
  private:
   static I multiply(I acc, I a, I b, bool saturate) {

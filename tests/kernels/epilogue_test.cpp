@@ -24,15 +24,16 @@ struct EpilogueCase {
   DType rounded_to = DType::float32;
   DType y_dtype = DType::float32;
   DType w_dtype = DType::float16;
-  bool round_first = false;
+  bool bias_first = false;
 };
 
 /// [n, count] into panels [n / nr][count][nr], stored as w_dtype.
 std::vector<std::byte> panel_weights(const KernelTable& kernels, const std::vector<float>& w,
                                      std::int64_t n, std::int64_t count, DType dtype) {
-  const std::int64_t nr = kernels.layout.nr;
+  const std::int64_t nr = int8_of(kernels).layout.nr;
   const std::int64_t size = describe(dtype).bits / 8;
-  std::vector<std::byte> out(static_cast<std::size_t>(kernels.layout.padded_n(n) * count * size));
+  std::vector<std::byte> out(
+      static_cast<std::size_t>(int8_of(kernels).layout.padded_n(n) * count * size));
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t j = 0; j < count; ++j) {
       const float value = w[static_cast<std::size_t>(i * count + j)];
@@ -51,30 +52,21 @@ std::vector<std::byte> panel_weights(const KernelTable& kernels, const std::vect
 
 std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c) {
   const GemmCase& g = c.gemm;
-  const PackedMatrix packed = pack(kernels, g);
-  const PackedActivations a(kernels, g, packed.k_padded());
+  const auto packed = pack(kernels, g);
+  const PackedActivations a(kernels, g, packed->k_padded);
   const std::int64_t size = describe(c.y_dtype).bits / 8;
   const std::int64_t y_stride = g.n + 3;  // a gap that must stay as it is
   const GuardedBuffer<std::uint8_t> y(
       static_cast<std::size_t>(((g.m - 1) * y_stride + g.n) * size));
   const auto padded = [&](std::vector<float> v) {
-    v.resize(static_cast<std::size_t>(kernels.layout.padded_n(g.n)), 0.0f);
+    v.resize(static_cast<std::size_t>(int8_of(kernels).layout.padded_n(g.n)), 0.0f);
     return v;
   };
   const std::vector<float> col_scale = padded(c.col_scale);
   const std::vector<float> bias = padded(c.bias);
   const auto kept_w = panel_weights(kernels, c.kept_w, g.n, c.kept, c.w_dtype);
   const auto found_w = panel_weights(kernels, c.found_w, g.n, c.found, DType::float32);
-  GemmArgs args{};
-  args.a = a.bytes.data();
-  args.b = packed.data();
-  args.b_offset = packed.offsets();
-  args.n = g.n;
-  args.k_padded = packed.k_padded();
-  args.residuals = packed.residuals();
-  args.m = g.m;
-  args.block_end = RowBlocks{g.m, kernels.mr}.count();
-  args.panel_end = packed.panels();
+  GemmArgs args = product_of(kernels, g, a, *packed, packed->codes.data());
   args.columns = {.columns = c.columns.data(),
                   .scale = col_scale.data(),
                   .factor = c.factor,
@@ -85,23 +77,24 @@ std::vector<std::uint8_t> run(const KernelTable& kernels, const EpilogueCase& c)
       .y_stride = y_stride,
       .row_scale = c.row_scale.data(),
       .col_scale = col_scale.data(),
-      .scale = c.round_first ? 6.200124e-05f : 1.0f,
+      .scale = c.bias_first ? 6.200124e-05f : 1.0f,
       .bias = c.bias.empty() ? nullptr : bias.data(),
-      .outliers = {{c.kept_x.data(), g.m, kept_w.data(), c.kept * kernels.layout.nr, c.w_dtype,
-                    c.kept},
-                   {c.found_x.data(), g.m, c.columns.empty() ? found_w.data() : nullptr,
-                    c.found * kernels.layout.nr, DType::float32, c.found}},
-      .round_first = c.round_first};
-  kernels.gemm(args);
+      .outliers = {.kept = {c.kept_x.data(), g.m, kept_w.data(),
+                            c.kept * int8_of(kernels).layout.nr, c.w_dtype, c.kept},
+                   .found = {c.found_x.data(), g.m, c.columns.empty() ? found_w.data() : nullptr,
+                             c.found * int8_of(kernels).layout.nr, DType::float32, c.found}},
+      .bias_first = c.bias_first};
+  int8_of(kernels).gemm(args);
   if (!c.columns.empty()) {  // the same weights by themselves
     std::vector<float> gathered(found_w.size() / sizeof(float));
-    for (args.panel_begin = 0; args.panel_begin < packed.panels(); ++args.panel_begin) {
-      args.panel_end = args.panel_begin + 1;
-      kernels.gather_columns(args, gathered.data());
+    const std::int64_t panels = args.range.panel_end;
+    for (args.range.panel_begin = 0; args.range.panel_begin < panels; ++args.range.panel_begin) {
+      args.range.panel_end = args.range.panel_begin + 1;
+      int8_of(kernels).gather_columns(args, gathered.data());
     }
     const auto* want = reinterpret_cast<const float*>(found_w.data());
     for (std::int64_t i = 0; i < g.n * c.found; ++i) {
-      const std::int64_t nr = kernels.layout.nr;
+      const std::int64_t nr = int8_of(kernels).layout.nr;
       const std::int64_t at = i / c.found / nr * c.found * nr + i % c.found * nr + i / c.found % nr;
       REQUIRE(gathered[static_cast<std::size_t>(at)] == want[at]);
     }
@@ -122,7 +115,7 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
   int cases = 0;
   for (const DType y : {DType::float32, DType::float16, DType::bfloat16}) {
     for (const DType w : {DType::float16, DType::bfloat16, DType::float32}) {
-      for (const bool round_first : {false, true}) {
+      for (const bool bias_first : {false, true}) {
         for (const int variant : {0, 1, 2, 3, 4}) {
           for (const std::int64_t m : {1, 4, 11}) {
             const std::int64_t n = variant == 0 ? 100 : 47;
@@ -131,7 +124,7 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
                 .gemm = {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)}};
             c.y_dtype = y;
             c.w_dtype = w;
-            c.round_first = round_first;
+            c.bias_first = bias_first;
             c.kept = variant >= 2 ? 5 : 0;
             c.found = variant == 4 ? 6 : variant >= 1 ? 3 : 0;
             c.row_scale = random_floats(generator, m, 0.02f);
@@ -148,8 +141,8 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
                 return static_cast<std::int8_t>(std::clamp(v, -128.0f, 127.0f));
               });
               c.columns = {0, 1, 3, 33, 34, k - 1};
-              c.factor = round_first ? 1.0f / 127.0f : 1.0f;
-              c.rounded_to = round_first ? y : DType::float32;
+              c.factor = bias_first ? 1.0f / 127.0f : 1.0f;
+              c.rounded_to = bias_first ? y : DType::float32;
               for (std::int64_t i = 0; i < n * c.found; ++i) {
                 const auto code = c.gemm.b[static_cast<std::size_t>(
                     i / c.found * k + c.columns[static_cast<std::size_t>(i % c.found)])];
@@ -168,7 +161,7 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
             for (const KernelTable* kernels : sets) {
               const auto got = run(*kernels, c);
               INFO(kernels->name << " y " << to_string(y) << " w " << to_string(w) << " m " << m
-                                 << " variant " << variant << " round_first " << round_first
+                                 << " variant " << variant << " bias_first " << bias_first
                                  << " seed " << test_seed());
               if (variant == 2 && m == 1) continue;  // all NaN: whose bits are not promised
               const std::size_t skip = variant == 2 ? static_cast<std::size_t>(n) * 4 : 0;

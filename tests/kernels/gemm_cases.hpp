@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "kernels/kernel_sets.hpp"
 #include "kvant/context.hpp"
 #include "kvant/kernel_table.hpp"
-#include "kvant/packed_matrix.hpp"
+#include "kvant/packed_weights.hpp"
+#include "ops/linear/packed_state.hpp"
 #include "support/guarded_buffer.hpp"
 
 namespace kvant::test {
@@ -46,16 +48,15 @@ struct PackedActivations {
 
   PackedActivations(const KernelTable& kernels, const GemmCase& c, std::int64_t k_padded)
       : bytes(static_cast<std::size_t>(c.m * k_padded + kActivationSlack)) {
-    const RowBlocks blocks{c.m, kernels.mr};
-    const int offset = kernels.activation_format == CodeFormat::u8_offset ? 128 : 0;
+    const RowBlocks blocks = int8_of(kernels).blocks(c.m);
+    const int offset = int8_of(kernels).activations == ActivationFormat::u8_offset ? 128 : 0;
     for (std::int64_t b = 0; b < blocks.count(); ++b) {
-      const std::int64_t rows = blocks.rows(b);
-      for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int32_t rows = blocks.rows(b);
+      for (std::int32_t r = 0; r < rows; ++r) {
         for (std::int64_t k = 0; k < k_padded; ++k) {
           const auto row = static_cast<std::size_t>((blocks.first(b) + r) * c.k + k);
           const int code = k < c.k ? c.a[row] : 0;
-          bytes[static_cast<std::size_t>(blocks.first(b) * k_padded + k / 4 * rows * 4 + r * 4 +
-                                         k % 4)] =
+          bytes[static_cast<std::size_t>(blocks.first(b) * k_padded + blocks.offset(rows, r, k))] =
               static_cast<std::byte>(static_cast<std::uint8_t>(code + offset));
         }
       }
@@ -63,40 +64,49 @@ struct PackedActivations {
   }
 };
 
-/// Weights packed and sealed.
-inline PackedMatrix pack(const KernelTable& kernels, const GemmCase& c) {
-  PackedMatrix packed(kernels, c.n, c.k);
-  packed.pack_rows(0, MatrixView<const std::int8_t>(c.b.data(), c.n, c.k));
-  Context context({.executor = inline_executor()});
-  packed.seal(context);
-  return packed;
+/// Weights packed for a kernel set, an emulated one too.
+inline std::shared_ptr<const PackedWeights::State> pack(const KernelTable& kernels,
+                                                        const GemmCase& c) {
+  detail::PackedWeightsBuilder builder("test", kernels, WeightFormat::int8_row, c.n, c.k, 0);
+  builder.pack_rows(0, reinterpret_cast<const std::byte*>(c.b.data()), c.n, c.k);
+  return builder.finish();
+}
+
+/// The product of activations and weights, to be given an epilogue.
+inline GemmArgs product_of(const KernelTable& kernels, const GemmCase& c,
+                           const PackedActivations& a, const PackedWeights::State& weights,
+                           const void* codes) {
+  GemmArgs args{};
+  args.a = a.bytes.data();
+  args.b = codes;
+  args.b_offset = weights.offsets.data();
+  args.residuals = weights.lists();
+  args.range = {.m = c.m,
+                .n = c.n,
+                .k_padded = weights.k_padded,
+                .block_end = int8_of(kernels).blocks(c.m).count(),
+                .panel_end = weights.layout().panels(c.n)};
+  return args;
 }
 
 /// Int32 results of one kernel set, computed in the given ranges of panels (all, when 0).
 inline std::vector<std::int32_t> run_gemm(const KernelTable& kernels, const GemmCase& c,
                                           std::int64_t panels_per_call = 0) {
-  const PackedMatrix packed = pack(kernels, c);
-  const GuardedBuffer<std::int8_t> weights(std::span<const std::int8_t>(
-      packed.data(), static_cast<std::size_t>(packed.layout().padded_n(c.n) * packed.k_padded())));
-  const PackedActivations a(kernels, c, packed.k_padded());
+  const auto packed = pack(kernels, c);
+  const GuardedBuffer<std::byte> weights(
+      std::span<const std::byte>(packed->codes.data(), packed->codes.size()));
+  const PackedActivations a(kernels, c, packed->k_padded);
   const GuardedBuffer<std::int32_t> out(static_cast<std::size_t>(c.m * c.n));
-  GemmArgs args{};
-  args.a = a.bytes.data();
-  args.b = weights.data();
-  args.b_offset = packed.offsets();
-  args.n = c.n;
-  args.k_padded = packed.k_padded();
-  args.residuals = packed.residuals();
-  args.m = c.m;
-  args.block_end = RowBlocks{c.m, kernels.mr}.count();
+  GemmArgs args = product_of(kernels, c, a, *packed, weights.data());
   args.epilogue.y = out.data();
   args.epilogue.y_dtype = DType::int32;
   args.epilogue.y_stride = c.n;
-  const std::int64_t step = panels_per_call > 0 ? panels_per_call : packed.panels();
-  for (std::int64_t p = 0; p < packed.panels(); p += step) {
-    args.panel_begin = p;
-    args.panel_end = p + step < packed.panels() ? p + step : packed.panels();
-    kernels.gemm(args);
+  const std::int64_t panels = args.range.panel_end;
+  const std::int64_t step = panels_per_call > 0 ? panels_per_call : panels;
+  for (std::int64_t p = 0; p < panels; p += step) {
+    args.range.panel_begin = p;
+    args.range.panel_end = p + step < panels ? p + step : panels;
+    int8_of(kernels).gemm(args);
   }
   return {out.data(), out.data() + out.size()};
 }

@@ -32,9 +32,10 @@ TEST_CASE("gemm: shapes from the tile of each kernel set") {
   for (const KernelTable* kernels : kernel_sets()) {
     std::mt19937_64 generator(test_seed());
     std::set<std::int64_t> ms;
-    for (std::int64_t m = 1; m <= kernels->mr + 1; ++m) ms.insert(m);
-    ms.insert({2 * kernels->mr - 1, 2 * kernels->mr, 2 * kernels->mr + 1, 16, 17, 33});
-    const std::int64_t nr = kernels->layout.nr;
+    const std::int64_t mr = int8_of(*kernels).mr;
+    for (std::int64_t m = 1; m <= mr + 1; ++m) ms.insert(m);
+    ms.insert({2 * mr - 1, 2 * mr, 2 * mr + 1, 16, 17, 33});
+    const std::int64_t nr = int8_of(*kernels).layout.nr;
     const std::set<std::int64_t> ns = {
         1, 2, 7, nr - 1 > 0 ? nr - 1 : 1, nr, nr + 1, 4 * nr - 1, 4 * nr, 5 * nr + 3};
     for (const std::int64_t m : ms) {
@@ -100,9 +101,11 @@ TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit,
       }
       check_exact(*kernels, c);
       // What was packed is what comes back.
-      const PackedMatrix packed = pack(*kernels, c);
+      const auto packed = pack(*kernels, c);
       std::vector<std::int8_t> back(c.b.size());
-      packed.unpack_rows(0, MatrixView<std::int8_t>(back.data(), n, k));
+      for (std::int64_t i = 0; i < n; ++i) {
+        packed->unpack_row(i, reinterpret_cast<std::byte*>(back.data() + i * k));
+      }
       CHECK((back == c.b));
     }
   }

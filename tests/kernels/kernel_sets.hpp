@@ -12,4 +12,7 @@ namespace kvant::test {
 /// Real sets first. The scalar one is among them and is what the others are compared with.
 std::vector<const KernelTable*> kernel_sets();
 
+/// The int8 products of a set.
+const GemmKernels& int8_of(const KernelTable& kernels);
+
 }  // namespace kvant::test

@@ -39,7 +39,8 @@ TEST_CASE("simd members mean what their emulation says") {
   check("avx2", &compare_avx2_members);
   check("avx512", &compare_avx512_members);
   check("avx512vnni", &compare_avx512vnni_members);
-  if (kernels_for().half.activations == HalfFormat::bf16) {  // chosen only where the CPU has it
+  if (kernels_for().gemm_for(WeightFormat::bfloat16).activations ==
+      ActivationFormat::bf16) {  // chosen only where the CPU has it
     CHECK(compare_avx512bf16_members() == nullptr);
   } else {
     WARN("avx512bf16: not compared, this machine has no avx512_bf16");

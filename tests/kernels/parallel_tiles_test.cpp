@@ -1,8 +1,9 @@
 // How a matrix product is cut into tasks: every tile once, and threads get equal shares.
 
-#include "ops/parallel_tiles.hpp"
+#include "ops/linear/parallel_tiles.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -25,6 +26,8 @@ class TurnsExecutor final : public Executor {
   int turn = 0;
 };
 
+std::function<void(const TileRange&)> recorder;
+
 }  // namespace
 
 TEST_CASE("parallel_tiles: every tile once, equal shares for two threads") {
@@ -36,19 +39,23 @@ TEST_CASE("parallel_tiles: every tile once, equal shares for two threads") {
     for (const std::int64_t m : {1, 7, 33, 511, 512, 513, 2048}) {
       for (const std::int64_t panels : {1, 2, 86, 257}) {
         GemmArgs args{};
-        args.m = m;
-        const RowBlocks blocks{m, context.kernels().mr};
+        args.range.m = m;
+        args.range.k_padded = 4096;
+        GemmKernels kernels = context.kernels().gemm_for(WeightFormat::int8_row);
+        const RowBlocks blocks = kernels.blocks(m);
         std::vector<int> seen(static_cast<std::size_t>(blocks.count() * panels), 0);
         std::int64_t tiles[2] = {0, 0};
-        detail::parallel_tiles(
-            context, args, panels, 4096, std::int64_t{1} << 40, [&](const GemmArgs& part) {
-              for (std::int64_t b = part.block_begin; b < part.block_end; ++b) {
-                for (std::int64_t p = part.panel_begin; p < part.panel_end; ++p) {
-                  ++seen[static_cast<std::size_t>(b * panels + p)];
-                  ++tiles[executor->turn];
-                }
-              }
-            });
+        // The product only notes its tiles.
+        recorder = [&](const TileRange& part) {
+          for (std::int64_t b = part.block_begin; b < part.block_end; ++b) {
+            for (std::int64_t p = part.panel_begin; p < part.panel_end; ++p) {
+              ++seen[static_cast<std::size_t>(b * panels + p)];
+              ++tiles[executor->turn];
+            }
+          }
+        };
+        kernels.gemm = [](const GemmArgs& part) noexcept { recorder(part.range); };
+        detail::parallel_tiles(context, args, kernels, panels, std::int64_t{1} << 40);
         INFO(isa << ", " << m << " rows, " << panels << " panels: " << tiles[0] << " and "
                  << tiles[1] << " tiles");
         CHECK(std::all_of(seen.begin(), seen.end(), [](int count) { return count == 1; }));

@@ -26,7 +26,7 @@ struct Result {
 
 struct Options {
   float threshold = kInf;
-  bool parity = false;
+  bool bitsandbytes = false;
   bool find_outliers = true;
   bool scan_only = false;
   const std::vector<std::int16_t>* keep_mask = nullptr;
@@ -34,7 +34,7 @@ struct Options {
 };
 
 Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t rows,
-           std::int64_t cols, DType dtype, CodeFormat format, const Options& options) {
+           std::int64_t cols, DType dtype, ActivationFormat format, const Options& options) {
   const std::int64_t stride = cols + 5;
   const std::int64_t size = describe(dtype).bits / 8;
   const GuardedBuffer<std::byte> data(
@@ -60,7 +60,7 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
   const GuardedBuffer<std::int16_t> mask(
       options.keep_mask != nullptr ? *options.keep_mask : std::vector<std::int16_t>{});
   kernels.quantize_rows({.x = {data.data(), dtype, rows, cols, stride},
-                         .parity = options.parity,
+                         .bitsandbytes = options.bitsandbytes,
                          .threshold = options.threshold,
                          .keep_mask = options.keep_mask != nullptr ? mask.data() : nullptr,
                          .given_absmax = options.given_absmax,
@@ -74,8 +74,8 @@ Result run(const KernelTable& kernels, const std::vector<float>& x, std::int64_t
   for (std::int64_t i = 0; i < rows * k_padded && !options.scan_only; ++i) {
     const std::byte* at = codes.data() + i;
     std::int16_t wide = 0;
-    if (format == CodeFormat::s8) wide = static_cast<std::int8_t>(*at);
-    if (format == CodeFormat::u8_offset)
+    if (format == ActivationFormat::s8) wide = static_cast<std::int8_t>(*at);
+    if (format == ActivationFormat::u8_offset)
       wide = static_cast<std::int16_t>(static_cast<int>(*at) - 128);
     const std::int64_t c = i % k_padded;
     if (c >= cols) REQUIRE(wide == 0);
@@ -153,18 +153,20 @@ TEST_CASE("quantize_rows: bit-identical on every kernel set") {
                                 {.threshold = 0.0f},
                                 {.threshold = kInf},
                                 {.threshold = kInf, .find_outliers = false},
-                                {.threshold = 6.0f, .parity = true},
+                                {.threshold = 6.0f, .bitsandbytes = true},
                                 {.threshold = 6.0f, .keep_mask = &mask},
                                 {.threshold = 6.0f, .given_absmax = &given},
                                 {.threshold = 6.0f, .scan_only = true},
-                                {.threshold = 6.0f, .parity = true, .keep_mask = &mask},
-                                {.threshold = kInf, .parity = true, .find_outliers = false},
+                                {.threshold = 6.0f, .bitsandbytes = true, .keep_mask = &mask},
+                                {.threshold = kInf, .bitsandbytes = true, .find_outliers = false},
                                 {.threshold = 6.0f, .keep_mask = &mask, .given_absmax = &given}};
     for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
       for (std::size_t v = 0; v < std::size(variants); ++v) {
-        const Result want = run(*sets.front(), x, rows, cols, dtype, CodeFormat::s8, variants[v]);
+        const Result want =
+            run(*sets.front(), x, rows, cols, dtype, ActivationFormat::s8, variants[v]);
         for (const KernelTable* kernels : sets) {
-          for (const CodeFormat format : {CodeFormat::s8, CodeFormat::u8_offset}) {
+          for (const ActivationFormat format :
+               {ActivationFormat::s8, ActivationFormat::u8_offset}) {
             const Result got = run(*kernels, x, rows, cols, dtype, format, variants[v]);
             INFO(kernels->name << " cols " << cols << " " << to_string(dtype) << " variant " << v
                                << " format " << static_cast<int>(format) << " seed "
@@ -184,7 +186,7 @@ TEST_CASE("quantize_rows: the defined edges") {
     INFO(kernels->name);
     const auto one = [&](std::vector<float> x, Options options = {}) {
       return run(*kernels, x, 1, static_cast<std::int64_t>(x.size()), DType::float32,
-                 CodeFormat::s8, options);
+                 ActivationFormat::s8, options);
     };
     CHECK(one({0.0f, -0.0f, 0.0f}).codes == std::vector<std::int8_t>{0, 0, 0});
     CHECK(one({0.0f, 0.0f}).absmax[0] == 0);

@@ -165,7 +165,7 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, and_i, T::load_i32(codes),
                   T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     if constexpr (S::kPairLimit != 0) {
-      KVANT_COMPARE(i, dot_wide, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+      KVANT_COMPARE(i, dot_unlimited, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
     }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),

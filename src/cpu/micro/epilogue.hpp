@@ -1,8 +1,9 @@
 #pragma once
 
-// The epilogue of the int8 GEMM: an int32 tile becomes floats, takes its outlier features and bias,
-// and is narrowed once into y. See kvant::Epilogue for the formula and the order of the roundings.
-// Cost per element: a handful of operations and 1 fma per outlier feature, against K / 4 dot steps.
+// The epilogue: an int32 tile becomes floats, takes its outlier features and bias, and is narrowed
+// once into y; a float tile takes its bias. See kvant::Epilogue for the formula and the order of
+// the roundings. Cost per element: a handful of operations and 1 fma per outlier feature, against K
+// / 4 dot steps.
 
 #include "cpu/micro/simd_common.hpp"
 
@@ -29,7 +30,7 @@ inline void add_outliers(const OutlierBlock& block, std::int64_t row, std::int64
 /// kRows rows of one panel. acc_stride: int32 elements between rows of acc. kWhole: the panel lies
 /// inside N. Straight-line code: with branches per vector it took twice as long, a tenth of the
 /// product at K = 256.
-template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
+template <class S, class Y, int kRows, bool kBiasFirst, bool kWhole>
 [[gnu::noinline]] void finish_rows(const GemmArgs& g, const std::int32_t* acc,
                                    std::ptrdiff_t acc_stride, std::int64_t row,
                                    std::int64_t panel) noexcept {
@@ -37,17 +38,17 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
   const Epilogue& e = g.epilogue;
   // x + -0 is x, bit for bit, whatever x is: what is absent needs no branch.
   const typename S::F nothing = S::set1(-0.0f);
-  const bool outliers = e.outliers[0].count + e.outliers[1].count > 0;
+  const bool outliers = e.outliers.count() > 0;
   typename S::F sums[kRows][S::kVectors];
   KVANT_UNROLL
   for (int r = 0; r < kRows; ++r) {
     KVANT_UNROLL
     for (int v = 0; v < S::kVectors; ++v) sums[r][v] = outliers ? S::set1(0.0f) : nothing;
   }
-  for (const OutlierBlock& block : e.outliers) {
-    if (block.count == 0) continue;
-    with_float_type(block.w_dtype,
-                    [&](auto w) { add_outliers<S, decltype(w), kRows>(block, row, panel, sums); });
+  for (const OutlierBlock* block : {&e.outliers.kept, &e.outliers.found}) {
+    if (block->count == 0) continue;
+    with_float_type(block->w_dtype,
+                    [&](auto w) { add_outliers<S, decltype(w), kRows>(*block, row, panel, sums); });
   }
   const std::int64_t n0 = panel * kColumns;
   auto* y = static_cast<typename Y::type*>(e.y) + row * e.y_stride + n0;
@@ -58,7 +59,7 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
   KVANT_UNROLL
   for (int v = 0; v < S::kVectors; ++v) {
     const std::int64_t n = n0 + v * S::kLanes;
-    if (!kWhole && n >= g.n) break;
+    if (!kWhole && n >= g.range.n) break;
     const typename S::I offset = g.b_offset == nullptr ? S::zero_i() : S::load_i32(g.b_offset + n);
     const typename S::F col_scale = S::load_f32(e.col_scale + n);
     const typename S::F bias = e.bias == nullptr ? nothing : S::load_f32(e.bias + n);
@@ -67,7 +68,7 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
       const typename S::I sum = S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
       const typename S::F scale = S::mul(row_scale[r], col_scale);
       typename S::F value = S::mul(S::mul(S::to_f32(sum), scale), constant);
-      if constexpr (kRoundFirst) {
+      if constexpr (kBiasFirst) {
         value = S::add(Y::template round<S>(S::add(value, bias)), sums[r][v]);
       } else {
         value = S::add(S::add(value, sums[r][v]), bias);
@@ -76,32 +77,32 @@ template <class S, class Y, int kRows, bool kRoundFirst, bool kWhole>
       if constexpr (kWhole) {
         Y::template store<S>(to, value);
       } else {
-        store_floats<S, Y>(to, value, g.n - n);
+        store_floats<S, Y>(to, value, g.range.n - n);
       }
     }
   }
 }
 
 /// All rows of one panel.
-template <class S, class Y, bool kRoundFirst>
+template <class S, class Y, bool kBiasFirst>
 inline void finish_panel(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
                          std::int64_t row, int rows, std::int64_t panel) noexcept {
-  if ((panel + 1) * S::kVectors * S::kLanes > g.n) {
+  if ((panel + 1) * S::kVectors * S::kLanes > g.range.n) {
     for (int r = 0; r < rows; ++r) {
-      finish_rows<S, Y, 1, kRoundFirst, false>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+      finish_rows<S, Y, 1, kBiasFirst, false>(g, acc + r * acc_stride, acc_stride, row + r, panel);
     }
     return;
   }
   int r = 0;
   for (; r + 4 <= rows; r += 4) {
-    finish_rows<S, Y, 4, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+    finish_rows<S, Y, 4, kBiasFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
   }
   if (r + 2 <= rows) {
-    finish_rows<S, Y, 2, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+    finish_rows<S, Y, 2, kBiasFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
     r += 2;
   }
   if (r < rows) {
-    finish_rows<S, Y, 1, kRoundFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
+    finish_rows<S, Y, 1, kBiasFirst, true>(g, acc + r * acc_stride, acc_stride, row + r, panel);
   }
 }
 
@@ -115,21 +116,43 @@ inline void store_accumulators(const GemmArgs& g, const std::int32_t* acc,
     auto* y = static_cast<std::int32_t*>(g.epilogue.y) + (row + r) * g.epilogue.y_stride + n0;
     for (int v = 0; v < S::kVectors; ++v) {
       const std::int64_t n = n0 + v * S::kLanes;
-      if (n >= g.n) break;
+      if (n >= g.range.n) break;
       typename S::I sum = S::load_i32(acc + r * acc_stride + v * S::kLanes);
       if (g.b_offset != nullptr) sum = S::sub_i(sum, S::load_i32(g.b_offset + n));
-      if (g.n - n >= S::kLanes) {
+      if (g.range.n - n >= S::kLanes) {
         S::store_i32(y + v * S::kLanes, sum);
       } else {
         alignas(64) std::int32_t buffer[S::kLanes];
         S::store_i32(buffer, sum);
-        __builtin_memcpy(y + v * S::kLanes, buffer, static_cast<std::size_t>(g.n - n) * sizeof(*y));
+        __builtin_memcpy(y + v * S::kLanes, buffer,
+                         static_cast<std::size_t>(g.range.n - n) * sizeof(*y));
       }
     }
   }
 }
 
-/// The sums of one panel; acc_stride: elements from row to row.
+/// The float sums of one panel: y = narrow(sum + bias).
+template <class S>
+[[gnu::noinline]] void float_epilogue(const GemmArgs& g, const float* acc,
+                                      std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+                                      std::int64_t panel) noexcept {
+  const Epilogue& e = g.epilogue;
+  with_float_type(e.y_dtype, [&](auto type) {
+    using Y = decltype(type);
+    for (int r = 0; r < rows; ++r) {
+      for (int v = 0; v < S::kVectors; ++v) {
+        const std::int64_t n = (panel * S::kVectors + v) * S::kLanes;
+        if (n >= g.range.n) break;
+        typename S::F value = S::load_f32(acc + r * acc_stride + v * S::kLanes);
+        if (e.bias != nullptr) value = S::add(value, S::load_f32(e.bias + n));
+        auto* y = static_cast<typename Y::type*>(e.y) + (row + r) * e.y_stride + n;
+        store_floats<S, Y>(y, value, g.range.n - n);
+      }
+    }
+  });
+}
+
+/// The integer sums of one panel; acc_stride: elements from row to row.
 template <class S>
 [[gnu::noinline]] void epilogue(const GemmArgs& g, const std::int32_t* acc,
                                 std::ptrdiff_t acc_stride, std::int64_t row, int rows,
@@ -140,8 +163,8 @@ template <class S>
   }
   with_float_type(g.epilogue.y_dtype, [&](auto y) {
     using Y = decltype(y);
-    (g.epilogue.round_first ? &finish_panel<S, Y, true>
-                            : &finish_panel<S, Y, false>)(g, acc, acc_stride, row, rows, panel);
+    (g.epilogue.bias_first ? &finish_panel<S, Y, true>
+                           : &finish_panel<S, Y, false>)(g, acc, acc_stride, row, rows, panel);
   });
 }
 

@@ -14,8 +14,8 @@ template <class S>
 inline void widen_columns(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
   static_assert(S::kGroup == 4);
   constexpr int kColumns = S::kVectors * S::kLanes;
-  const std::int8_t* codes = g.b + panel * kColumns * g.k_padded;
-  for (std::int64_t j = 0; j < g.epilogue.outliers[1].count; ++j, to += kColumns) {
+  const auto* codes = static_cast<const std::int8_t*>(g.b) + panel * kColumns * g.range.k_padded;
+  for (std::int64_t j = 0; j < g.epilogue.outliers.found.count; ++j, to += kColumns) {
     const std::int64_t k = g.columns.columns[j];
     const auto* group = reinterpret_cast<const std::int32_t*>(codes + k / 4 * kColumns * 4);
     KVANT_UNROLL
@@ -32,7 +32,7 @@ inline void add_excess(const GemmArgs& g, std::int64_t panel, float* to) noexcep
   constexpr int kColumns = S::kVectors * S::kLanes;
   const Residual* entry = g.residuals.entries + g.residuals.panel_begin[panel];
   const Residual* end = g.residuals.entries + g.residuals.panel_begin[panel + 1];
-  for (std::int64_t j = 0; j < g.epilogue.outliers[1].count;
+  for (std::int64_t j = 0; j < g.epilogue.outliers.found.count;
        ++j, to += kColumns) {  // both go up in groups of k
     const std::int64_t k = g.columns.columns[j];
     while (entry != end && entry->k() < (k & ~3)) ++entry;
@@ -51,7 +51,7 @@ template <class S>
   with_float_type(g.columns.rounded_to, [&](auto type) {
     for (int v = 0; v < kColumns; v += S::kLanes) {
       const typename S::F scale = S::load_f32(g.columns.scale + panel * kColumns + v);
-      for (std::int64_t j = 0; j < g.epilogue.outliers[1].count; ++j) {
+      for (std::int64_t j = 0; j < g.epilogue.outliers.found.count; ++j) {
         float* w = to + j * kColumns + v;
         const typename S::F value = S::mul(S::mul(S::load_f32(w), scale), factor);
         S::store_f32(w, decltype(type)::template round<S>(value));
@@ -62,8 +62,9 @@ template <class S>
 
 template <class S>
 void gather_columns(const GemmArgs& g, float* w) noexcept {
-  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
-    gather_panel<S>(g, panel, w + panel * g.epilogue.outliers[1].count * S::kVectors * S::kLanes);
+  for (std::int64_t panel = g.range.panel_begin; panel < g.range.panel_end; ++panel) {
+    gather_panel<S>(g, panel,
+                    w + panel * g.epilogue.outliers.found.count * S::kVectors * S::kLanes);
   }
 }
 

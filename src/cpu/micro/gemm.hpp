@@ -1,7 +1,7 @@
 #pragma once
 
 // GEMM: C[m, n] = sum over k of A[m, k] * B[n, k], then the epilogue. One tile and one walk over
-// the tiles serve int8 (sums in int32) and bfloat16 (sums in float32): a policy P names the
+// the tiles serve int8 (sums in int32) and float formats (sums in float32): a policy P names the
 // operands.
 //
 // The register tile, for kRows = 8 and one panel of 3 vectors (AVX-512, 24 accumulators):
@@ -28,6 +28,9 @@
 namespace kvant {
 namespace {
 
+/// Bytes of each row that lie together in RowBlocks: one broadcast of 32 bits.
+inline constexpr int kGroupBytes = 4;
+
 /// Int8: S::kGroup codes of k per step and 32-bit lane, sums in int32.
 template <class S>
 struct Int8Product {
@@ -47,9 +50,9 @@ struct Int8Product {
 
 /// The same codes multiplied without a limit on pairs of weights: slower, and exact for all.
 template <class S>
-struct WideInt8Product : Int8Product<S> {
+struct UnlimitedInt8Product : Int8Product<S> {
   using Sum = typename S::I;
-  static Sum dot(Sum sum, Sum a, Sum b) noexcept { return S::dot_wide(sum, a, b); }
+  static Sum dot(Sum sum, Sum a, Sum b) noexcept { return S::dot_unlimited(sum, a, b); }
 };
 
 /// How far ahead of its use a tile of many rows asks for its weights.
@@ -91,7 +94,7 @@ template <class S, class P, int kRows, int kPanels>
     if constexpr (kRows < kColumns) {  // the fewer operands are held, the others pass through
       typename P::Operand av[kRows];
       KVANT_UNROLL
-      for (int r = 0; r < kRows; ++r) av[r] = P::broadcast_a(a + r * 4);
+      for (int r = 0; r < kRows; ++r) av[r] = P::broadcast_a(a + r * kGroupBytes);
       KVANT_UNROLL
       for (int j = 0; j < kColumns; ++j) {
         const typename P::Operand bv =
@@ -107,7 +110,7 @@ template <class S, class P, int kRows, int kPanels>
       }
       KVANT_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const typename P::Operand av = P::broadcast_a(a + r * 4);
+        const typename P::Operand av = P::broadcast_a(a + r * kGroupBytes);
         KVANT_UNROLL
         for (int j = 0; j < kColumns; ++j) c[r][j] = P::dot(c[r][j], av, bv[j]);
       }
@@ -119,7 +122,7 @@ template <class S, class P, int kRows, int kPanels>
         __builtin_prefetch(b + kPrefetchBytes + j * P::kBytesB, 0, 3);
       }
       __builtin_prefetch(ahead.data, 0, 2);
-      __builtin_prefetch(ahead.data + ahead.step - 64, 0, 2);
+      __builtin_prefetch(ahead.data + ahead.step - 64, 0, 2);  // the same line where step is 64
       ahead.data += ahead.step;
     }
     if constexpr (kRows <= 4) {  // one line of every stream of weights
@@ -131,7 +134,7 @@ template <class S, class P, int kRows, int kPanels>
         }
       }
     }
-    a += kRows * 4;
+    a += kRows * kGroupBytes;
     b += S::kVectors * P::kBytesB;
   }
   KVANT_UNROLL
@@ -147,16 +150,16 @@ template <class P>
 using GemmTile = void (*)(const unsigned char*, const unsigned char*, std::ptrdiff_t, std::int64_t,
                           typename P::Element*, Ahead) noexcept;
 
-/// The tile for a number of rows, over S::panels(rows) panels or over one.
+/// The tile for a number of rows, over S::panels(rows) panels (several) or over one.
 template <class S, class P, int kRows = S::kRows>
-inline GemmTile<P> find_tile(int rows, bool wide) noexcept {
+inline GemmTile<P> find_tile(int rows, bool several) noexcept {
   if constexpr (kRows == 0) {
     return nullptr;
   } else {
     if (rows == kRows) {
-      return wide ? &gemm_tile<S, P, kRows, S::panels(kRows)> : &gemm_tile<S, P, kRows, 1>;
+      return several ? &gemm_tile<S, P, kRows, S::panels(kRows)> : &gemm_tile<S, P, kRows, 1>;
     }
-    return find_tile<S, P, kRows - 1>(rows, wide);
+    return find_tile<S, P, kRows - 1>(rows, several);
   }
 }
 
@@ -169,32 +172,33 @@ struct Panels {
   std::int64_t operator[](int p) const noexcept { return first + p * apart; }
 };
 
-/// Walks the tiles of g's range of row blocks and panels.
+/// Walks the tiles of the range of row blocks and panels.
 /// tile(a, b, panel_bytes, groups, acc, ahead, rows, panels) multiplies one; panel_bytes: from one
 /// of its panels to the next. finish(acc, acc_stride, row, rows, panel) takes the sums of one
 /// panel.
 ///
 /// Panels that share a tile stand far apart, a part of the range each: so every stream of weights
 /// goes on from tile to tile without a break, and what is fetched ahead is soon used.
-template <class S, class P, class Args, class Tile, class Finish>
-inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
+template <class S, class P, class Tile, class Finish>
+inline void walk_tiles(const GemmArgs& args, Tile&& tile, Finish&& finish) noexcept {
+  const TileRange& g = args.range;
   const RowBlocks blocks{g.m, S::kRows};
   const std::int64_t groups = g.k_padded / P::kGroup;
   const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(groups) * S::kVectors * P::kBytesB;
   alignas(64) typename P::Element acc[S::kMaxAccumulators * S::kLanes];
-  const int wide = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
+  const int streams = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
   constexpr int kColumns = S::kVectors * S::kLanes;
-  const std::int64_t apart = (g.panel_end - g.panel_begin) / wide;
-  const std::int64_t rest = (g.panel_end - g.panel_begin) - wide * apart;  // one by one, at the end
+  const std::int64_t apart = (g.panel_end - g.panel_begin) / streams;
+  const std::int64_t rest = (g.panel_end - g.panel_begin) - streams * apart;  // singly, at the end
 
   for (std::int64_t t = 0; t < apart + rest; ++t) {
-    const int count = t < apart ? wide : 1;
-    const std::int64_t panel = g.panel_begin + (t < apart ? t : t + (wide - 1) * apart);
-    const auto* b = offset_bytes<unsigned char>(g.b, panel * panel_bytes);
+    const int count = t < apart ? streams : 1;
+    const std::int64_t panel = g.panel_begin + (t < apart ? t : t + (streams - 1) * apart);
+    const auto* b = offset_bytes<unsigned char>(args.b, panel * panel_bytes);
     for (std::int64_t block = g.block_begin; block < g.block_end; ++block) {
       const std::int64_t row = blocks.first(block);
       const int rows = blocks.rows(block);
-      const auto* a = offset_bytes<unsigned char>(g.a, row * groups * 4);
+      const auto* a = offset_bytes<unsigned char>(args.a, row * groups * kGroupBytes);
       const int together = S::panels(rows) == count ? count : 1;
       for (int p = 0; p < count; p += together) {
         const Panels panels{panel + p * apart, together, apart};
@@ -210,12 +214,12 @@ inline void walk_tiles(const Args& g, Tile&& tile, Finish&& finish) noexcept {
 }
 
 template <class S>
-void gemm(const GemmArgs& args) noexcept {
+void gemm_int8(const GemmArgs& args) noexcept {
   using P = Int8Product<S>;
   constexpr int kColumns = S::kVectors * S::kLanes;
   GemmArgs g = args;
   alignas(64) float weights[kGatheredWeights];
-  OutlierBlock& found = g.epilogue.outliers[1];
+  OutlierBlock& found = g.epilogue.outliers.found;
   const bool gather = found.count > 0 && found.w == nullptr;
   std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
   if (gather) found = found.with_panel(weights);
@@ -226,14 +230,14 @@ void gemm(const GemmArgs& args) noexcept {
         if constexpr (S::kPairLimit == 0) {
           find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
         } else {
-          bool wide = false;
+          bool unlimited = false;
           for (int p = 0; p < panels.count; ++p) {
-            wide = wide || g.residuals.wide[panels[p]] != 0;
+            unlimited = unlimited || g.residuals.unlimited[panels[p]] != 0;
             fetch_residuals(g.residuals, panels[p]);
           }
-          if (wide) {
-            find_tile<S, WideInt8Product<S>>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc,
-                                                                     ahead);
+          if (unlimited) {
+            find_tile<S, UnlimitedInt8Product<S>>(rows, panels.count > 1)(a, b, panel_bytes, groups,
+                                                                          acc, ahead);
           } else {
             find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
           }
@@ -252,6 +256,17 @@ void gemm(const GemmArgs& args) noexcept {
         }
         epilogue<S>(g, acc, acc_stride, row, rows, panel);
       });
+}
+
+template <class S>
+constexpr GemmKernels int8_kernels() noexcept {
+  return {.activations = ActivationFormat::u8_offset,
+          .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
+          .mr = S::kRows,
+          .group = kGroupBytes,
+          .pair_limit = S::kPairLimit,
+          .gemm = &gemm_int8<S>,
+          .gather_columns = &gather_columns<S>};
 }
 
 }  // namespace

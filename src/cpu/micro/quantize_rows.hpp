@@ -15,11 +15,11 @@ namespace {
 
 /// Loads count (or all) lanes of x as float, through fp16 where bitsandbytes does that, with the
 /// columns of known outlier features zeroed.
-template <class S, class X, bool kParity, bool kMasked>
+template <class S, class X, bool kFp16First, bool kMasked>
 inline typename S::F load_activation(const QuantizeRowsArgs& q, const typename X::type* x,
                                      std::int64_t c, std::int64_t count) noexcept {
   typename S::F value = load_floats<S, X>(x + c, count);
-  if constexpr (kParity) value = S::round_f16(value);
+  if constexpr (kFp16First) value = S::round_f16(value);
   if constexpr (kMasked) {
     if (count >= S::kLanes) {
       value = S::bit_and(value, S::load_i16(q.keep_mask + c));
@@ -89,7 +89,7 @@ struct RowScan {
 
 /// Vector by vector with a look at every outlier: rows with NaN, short rows, and where outliers are
 /// not wanted.
-template <class S, class X, bool kParity, bool kMasked>
+template <class S, class X, bool kFp16First, bool kMasked>
 [[gnu::noinline]] RowScan scan_carefully(const QuantizeRowsArgs& q,
                                          const typename X::type* x) noexcept {
   RowScan scan;
@@ -97,7 +97,7 @@ template <class S, class X, bool kParity, bool kMasked>
   typename S::F largest = S::set1(0.0f);
   for (std::int64_t c = 0; c < q.x.cols; c += S::kLanes) {
     const std::int64_t count = q.x.cols - c < S::kLanes ? q.x.cols - c : S::kLanes;
-    const typename S::F value = S::abs(load_activation<S, X, kParity, kMasked>(q, x, c, count));
+    const typename S::F value = S::abs(load_activation<S, X, kFp16First, kMasked>(q, x, c, count));
     const typename S::M nan = S::is_nan(value);
     const typename S::M outlier = S::greater_equal(value, threshold);
     scan.nan = scan.nan || S::any(nan);
@@ -125,7 +125,7 @@ inline typename S::I load_words(const QuantizeRowsArgs& q, const std::uint16_t* 
 }
 
 /// How a scan sees magnitudes: as floats of 32 bits, ...
-template <class S, class X, bool kParity, bool kMasked, bool kWords>
+template <class S, class X, bool kFp16First, bool kMasked, bool kWords>
 struct Magnitudes {
   using I = typename S::I;
   static constexpr std::int64_t kColumns = S::kLanes;  ///< of one vector
@@ -134,7 +134,7 @@ struct Magnitudes {
   explicit Magnitudes(float threshold) noexcept
       : limit(__builtin_bit_cast(std::uint32_t, threshold)) {}
   static I at(const QuantizeRowsArgs& q, const typename X::type* x, std::int64_t c) noexcept {
-    return S::abs_bits(load_activation<S, X, kParity, kMasked>(q, x, c, S::kLanes));
+    return S::abs_bits(load_activation<S, X, kFp16First, kMasked>(q, x, c, S::kLanes));
   }
   static I larger(I a, I b) noexcept { return S::max_u32(a, b); }
   [[nodiscard]] bool any_at_limit(I a) const noexcept { return S::any_at_least_u32(a, limit); }
@@ -149,8 +149,8 @@ struct Magnitudes {
 };
 
 /// ... or as the 16 bits of fp16 and bf16, two to a lane.
-template <class S, class X, bool kParity, bool kMasked>
-struct Magnitudes<S, X, kParity, kMasked, true> {
+template <class S, class X, bool kFp16First, bool kMasked>
+struct Magnitudes<S, X, kFp16First, kMasked, true> {
   using I = typename S::I;
   static constexpr std::int64_t kColumns = 2 * S::kLanes;
   std::uint16_t limit;
@@ -200,11 +200,11 @@ inline std::int64_t last_overlaps(std::int64_t at, std::int64_t step, std::int64
 /// One maximum for the row. Where it is beyond the threshold (in a model with outlier features that
 /// is every row or none) the row, in a cache now, is gone through again, without a
 /// branch for any single outlier: those would be mispredicted.
-template <class S, class X, bool kParity, bool kMasked, class M>
+template <class S, class X, bool kFp16First, bool kMasked, class M>
 inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, const M& magnitudes,
                         const RowsAhead<X>& ahead) noexcept {
   const std::int64_t cols = q.x.cols;
-  if (cols < kStretch) return scan_carefully<S, X, kParity, kMasked>(q, x);
+  if (cols < kStretch) return scan_carefully<S, X, kFp16First, kMasked>(q, x);
   typename S::I largest = S::zero_i();
   for (std::int64_t at = 0; at < cols; at += kStretch) {
     const std::int64_t c = last_overlaps(at, kStretch, cols);
@@ -219,7 +219,7 @@ inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, co
   const bool outlier = magnitudes.any_at_limit(largest);
   if (outlier) {
     if (M::any_nan(largest) || q.outlier_columns == nullptr) {
-      return scan_carefully<S, X, kParity, kMasked>(q, x);
+      return scan_carefully<S, X, kFp16First, kMasked>(q, x);
     }
     largest = S::zero_i();
     for (std::int64_t at = 0; at < cols; at += M::kColumns) {
@@ -233,16 +233,18 @@ inline RowScan scan_row(const QuantizeRowsArgs& q, const typename X::type* x, co
 }
 
 template <class S>
-inline void store_codes(void* codes, CodeFormat format, std::int64_t c, typename S::I q) noexcept {
-  switch (format) {
-    case CodeFormat::s8: S::store_i8(static_cast<std::int8_t*>(codes) + c, q); break;
-    case CodeFormat::u8_offset: S::store_i8_offset(static_cast<std::uint8_t*>(codes) + c, q); break;
+inline void store_codes(void* codes, ActivationFormat format, std::int64_t c,
+                        typename S::I q) noexcept {
+  if (format == ActivationFormat::u8_offset) {
+    S::store_i8_offset(static_cast<std::uint8_t*>(codes) + c, q);
+  } else {
+    S::store_i8(static_cast<std::int8_t*>(codes) + c, q);
   }
 }
 
 /// Columns [c, c + 4 * S::kLanes) as four vectors; of bf16 the even and the odd ones apart, as they
 /// lie in a register's lanes, since moving each to a lane of its own costs more than all the rest.
-template <class S, class X, bool kParity, bool kMasked>
+template <class S, class X, bool kFp16First, bool kMasked>
 inline void load_step(const QuantizeRowsArgs& q, const typename X::type* x, std::int64_t c,
                       typename S::F (&values)[4]) noexcept {
   KVANT_UNROLL
@@ -251,9 +253,9 @@ inline void load_step(const QuantizeRowsArgs& q, const typename X::type* x, std:
       const std::int64_t at = c + v / 2 * 2 * S::kLanes;
       const typename S::I words = load_words<S, kMasked>(q, x, at);
       values[v] = v % 2 == 0 ? S::low_bf16(words) : S::high_bf16(words);
-      if constexpr (kParity) values[v] = S::round_f16(values[v]);
+      if constexpr (kFp16First) values[v] = S::round_f16(values[v]);
     } else {
-      values[v] = load_activation<S, X, kParity, kMasked>(q, x, c + v * S::kLanes, S::kLanes);
+      values[v] = load_activation<S, X, kFp16First, kMasked>(q, x, c + v * S::kLanes, S::kLanes);
     }
   }
 }
@@ -272,7 +274,7 @@ inline typename S::I step_bytes(const typename S::I (&q)[4]) noexcept {
 /// own absmax; the outliers' codes zero; or the values clamped to a given absmax as well.
 enum class RowKind { plain, outliers, given_absmax };
 
-template <class S, class X, bool kParity, bool kMasked, RowKind kKind>
+template <class S, class X, bool kFp16First, bool kMasked, RowKind kKind>
 inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, float inverse_scale,
                          void* codes, const RowsAhead<X>& ahead) noexcept {
   const typename S::F threshold = S::set1(q.threshold);
@@ -288,18 +290,18 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
     return S::to_i32(value);
   };
   const auto code_at = [&](std::int64_t c, std::int64_t count) {
-    return code(load_activation<S, X, kParity, kMasked>(q, x, c, count));
+    return code(load_activation<S, X, kFp16First, kMasked>(q, x, c, count));
   };
   constexpr std::int64_t kStep = 4 * S::kLanes;
   // + 128 for all bytes, or nothing.
-  const typename S::I offset =
-      S::set1_i(q.format == CodeFormat::u8_offset ? static_cast<std::int32_t>(0x80808080u) : 0);
+  const typename S::I offset = S::set1_i(
+      q.format == ActivationFormat::u8_offset ? static_cast<std::int32_t>(0x80808080u) : 0);
   const std::int64_t cols = q.x.cols;
   std::int64_t c = 0;
   for (; c + kStep <= cols; c += kStep) {
     ahead.template in_quantization<kStep>(c);
     typename S::F values[4];
-    load_step<S, X, kParity, kMasked>(q, x, c, values);
+    load_step<S, X, kFp16First, kMasked>(q, x, c, values);
     const typename S::I step[4] = {code(values[0]), code(values[1]), code(values[2]),
                                    code(values[3])};
     S::store_i32(reinterpret_cast<std::int32_t*>(static_cast<unsigned char*>(codes) + c),
@@ -318,11 +320,11 @@ inline void quantize_row(const QuantizeRowsArgs& q, const typename X::type* x, f
   if (left > 0) store_codes<S>(codes, q.format, overlap ? q.x.cols - S::kLanes : c, last);
 }
 
-template <class S, class X, bool kParity, bool kMasked>
+template <class S, class X, bool kFp16First, bool kMasked>
 inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
-  // bf16 values go through fp16 in parity: their own bits do not tell what becomes of them.
-  constexpr bool kWords = sizeof(typename X::type) == 2 && !(kParity && X::kIsBFloat);
-  const Magnitudes<S, X, kParity, kMasked, kWords> magnitudes(q.threshold);
+  // bf16 values go through fp16 for bitsandbytes: their own bits do not tell what becomes of them.
+  constexpr bool kWords = sizeof(typename X::type) == 2 && !(kFp16First && X::kIsBFloat);
+  const Magnitudes<S, X, kFp16First, kMasked, kWords> magnitudes(q.threshold);
   const RowsAhead<X> ahead(q);
   const auto row = [&](std::int64_t r) {
     return static_cast<const typename X::type*>(q.x.data) + r * q.x.stride;
@@ -333,13 +335,14 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
     bool outlier;
   };
   const auto scan = [&](std::int64_t r) -> Scale {
-    const RowScan found = scan_row<S, X, kParity, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
+    const RowScan found =
+        scan_row<S, X, kFp16First, kMasked>(q, row(r), magnitudes, ahead.of_row(r));
     float absmax = q.given_absmax != nullptr ? *q.given_absmax : found.absmax;
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     const bool poisoned = found.nan || (found.outlier && q.outlier_columns == nullptr);
     if (poisoned) absmax = __builtin_nanf("");
     q.absmax[r] = absmax;
-    return {absmax, kParity ? 1.0f / absmax * 127.0f : 127.0f / absmax, found.outlier};
+    return {absmax, kFp16First ? 1.0f / absmax * 127.0f : 127.0f / absmax, found.outlier};
   };
   // Short rows are scanned one row early, so that the processor has something to do until a row's
   // maximum and quotient are known: a third faster at 768 columns of bf16. Two long rows would not
@@ -360,7 +363,8 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
       continue;
     }
     const auto quantize = [&]<RowKind kKind>() {
-      quantize_row<S, X, kParity, kMasked, kKind>(q, row(r), scale.inverse, codes, ahead.of_row(r));
+      quantize_row<S, X, kFp16First, kMasked, kKind>(q, row(r), scale.inverse, codes,
+                                                     ahead.of_row(r));
     };
     if (q.given_absmax != nullptr) {
       quantize.template operator()<RowKind::given_absmax>();
@@ -377,7 +381,7 @@ template <class S>
 void quantize_rows(const QuantizeRowsArgs& q) noexcept {
   with_float_type(q.x.dtype, [&](auto type) {
     using X = decltype(type);
-    if (q.parity) {
+    if (q.bitsandbytes) {
       q.keep_mask != nullptr ? quantize_rows_of<S, X, true, true>(q)
                              : quantize_rows_of<S, X, true, false>(q);
     } else {

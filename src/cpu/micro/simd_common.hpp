@@ -1,13 +1,13 @@
 #pragma once
 
 // Shared by the microkernel templates. Everything under src/cpu/micro is included by translation
-// units with their own instruction set flags, so it stands in an unnamed namespace (each unit gets
+// units with their own instruction set flags, so it is in an unnamed namespace (each unit gets
 // its own copy; nothing here may become a weak symbol that the linker keeps for all) and uses no
 // function of the standard library.
 //
-// The templates are written over a traits type S: one thin member per instruction. What S offers is
-// listed once, in tests/kernels/emulated_simd.hpp, which says the same with plain arrays and runs
-// the templates on every machine.
+// The templates are written over a traits type S: one thin member per instruction
+// (simd_concept.hpp). tests/kernels/emulated_simd.hpp says the same with plain arrays and runs the
+// templates on every machine.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // The members of Avx2 against their emulation; compiled with the flags of kernel set avx2.
 
-#include "cpu/simd_avx2.hpp"
+#include "cpu/x86/simd_avx2.hpp"
 
 #include "kernels/simd_members.hpp"
 

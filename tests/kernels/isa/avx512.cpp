@@ -1,6 +1,6 @@
 // The members of Avx512 against their emulation; compiled with the flags of kernel set avx512.
 
-#include "cpu/simd_avx512.hpp"
+#include "cpu/x86/simd_avx512.hpp"
 
 #include "kernels/simd_members.hpp"
 

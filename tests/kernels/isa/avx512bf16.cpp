@@ -1,7 +1,7 @@
 // vdpbf16ps against its emulation: up to the order of its sum. Compiled with the flags of the
 // bfloat16 kernels.
 
-#include "cpu/simd_avx512.hpp"
+#include "cpu/x86/simd_avx512.hpp"
 
 #include "kernels/emulated_simd.hpp"
 

@@ -1,7 +1,7 @@
 // The members of Avx512Vnni against their emulation; compiled with the flags of kernel set
 // avx512vnni.
 
-#include "cpu/simd_avx512.hpp"
+#include "cpu/x86/simd_avx512.hpp"
 
 #include "kernels/simd_members.hpp"
 

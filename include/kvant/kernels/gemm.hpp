@@ -1,0 +1,153 @@
+#pragma once
+
+/// @file
+/// The matrix product of a kernel set: one argument struct and one epilogue for every weight
+/// format, and GemmKernels, what a set has for one format.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kvant/dtype.hpp"
+#include "kvant/kernels/layouts.hpp"
+
+namespace kvant {
+
+/// One group of outlier features in the epilogue: y += x[m, j] * w[n, j], j ascending, by fma.
+struct OutlierBlock {
+  const float* x;           ///< activations, [count, m]: a row for each feature
+  std::ptrdiff_t x_stride;  ///< between features
+  /// [n / nr][count][nr], in panels as the weights; null: the GEMM makes it from its own weights,
+  /// panel by panel (OutlierColumns). Only those of the found features may be.
+  const void* w;
+  std::ptrdiff_t w_stride;  ///< between panels, elements
+  DType w_dtype;            ///< float32, float16 or bfloat16
+  std::int64_t count;
+
+  /// The same features with the weights of a single panel, [count][nr], as a GEMM gathers them.
+  [[nodiscard, gnu::always_inline]] constexpr OutlierBlock with_panel(
+      const float* weights) const noexcept {
+    return {x, x_stride, weights, 0, DType::float32, count};
+  }
+};
+
+/// Which columns of the packed weights the found outlier features take, as floats:
+///   w[n, j] = round(code[n, columns[j]] * scale[n] * factor)
+struct OutlierColumns {
+  const std::int64_t* columns;  ///< [outliers.found.count], ascending
+  const float* scale;           ///< [n padded]
+  float factor;
+  DType rounded_to;  ///< float32 (not at all), float16 or bfloat16
+};
+
+/// A GEMM gathers at most this many weights of one panel (count * nr floats) by itself. With more
+/// the caller must have gather_columns make those of all panels first.
+inline constexpr std::int64_t kGatheredWeights = 4096;
+
+/// The outlier features of a product: those whose weights were kept in 16 bits beside the codes,
+/// and those found in this call, whose weights are the codes.
+struct Outlying {
+  OutlierBlock kept;
+  OutlierBlock found;
+
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t count() const noexcept {
+    return kept.count + found.count;
+  }
+};
+
+/// What happens to a sum over K on its way out:
+///   y = narrow(float(sum) * (row_scale * col_scale) * scale + outliers + bias)
+/// with the outliers summed in fp32 from zero, kept before found. bias_first is bitsandbytes'
+/// order:
+///   y = narrow(narrow(float(sum) * (row_scale * col_scale) * scale + bias) + outliers).
+/// Float formats have neither scales nor outliers: y = narrow(sum + bias).
+struct Epilogue {
+  void* y;
+  DType y_dtype;  ///< float32, float16, bfloat16; int32 stores integer sums and ignores the rest
+  std::ptrdiff_t y_stride;
+  const float* row_scale;  ///< [m]
+  const float* col_scale;  ///< [n], padded to nr
+  float scale;
+  const float* bias;  ///< [n], padded to nr; null: none
+  Outlying outliers;
+  bool bias_first;
+};
+
+/// A part of one weight that its packed code lacks.
+struct Residual {
+  std::uint32_t bits;  ///< k << 15 | output << 8 | excess
+
+  /// @param output  inside its panel, < 128
+  /// @param excess  -128..127, to be added to the packed code
+  static constexpr Residual of(std::int64_t k, std::int64_t output, int excess) noexcept {
+    return {static_cast<std::uint32_t>(k << 15 | output << 8 | (excess & 255))};
+  }
+  // Always inlined: code of an instruction set's translation unit may not be shared with others.
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t k() const noexcept { return bits >> 15; }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t output() const noexcept {
+    return bits >> 8 & 127u;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr int excess() const noexcept {
+    return static_cast<std::int8_t>(bits & 255u);
+  }
+};
+
+/// What a panel's packed codes lack of the true ones. Instructions that sum pairs of products in 16
+/// bits saturate unless the two weights of a pair stay within -128..128 together; where a pair does
+/// not, the excess of one weight is taken out of the packed codes and multiplied separately. That
+/// is a property of the weights alone, found when they are packed, and the result is exact.
+struct ResidualLists {
+  /// [panels + 1] into entries.
+  const std::int64_t* panel_begin;
+  /// The entries of a panel are in the order of its codes (groups of k, then outputs): one loop
+  /// takes them all, its reads of activations go forward, and neighbours rarely add to the same
+  /// sum.
+  const Residual* entries;
+  /// [panels]: 1 where there are too many pairs for a list: the codes are complete and the kernel
+  /// multiplies them by slower steps that cannot saturate.
+  const std::uint8_t* unlimited;
+};
+
+/// A product over a range of output tiles. K is never split: a sum over all of it is made in one
+/// go, so results do not depend on how the tiles are shared out.
+struct GemmArgs {
+  const void* a;  ///< activations in RowBlocks, in the kernels' format
+  const void* b;  ///< packed weights
+  const std::int32_t*
+      b_offset;             ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
+  ResidualLists residuals;  ///< only for kernels with a pair_limit; null pointers otherwise
+  TileRange range;
+  /// For gather_columns, and for the GEMM where outliers.found has features and no w.
+  OutlierColumns columns;
+  Epilogue epilogue;
+};
+
+/// What a kernel set has for weights of one format.
+struct GemmKernels {
+  ActivationFormat activations = ActivationFormat::f32;
+  WeightLayout layout;
+  std::int32_t mr = 1;     ///< rows of the register tile: the cut of M into RowBlocks
+  std::int32_t group = 4;  ///< bytes of a row that lie together there
+  /// Two neighbouring weights (k even, k + 1) may sum to -pair_limit..pair_limit, counting equal
+  /// signs only; what is beyond goes into ResidualLists. 0: no limit.
+  std::int32_t pair_limit = 0;
+  /// Null: the set multiplies no weights of this format; they are widened to float32, panel by
+  /// panel, and multiplied as such (src/ops/linear).
+  void (*gemm)(const GemmArgs&) noexcept = nullptr;
+  /// w[n / nr][count][nr] of args.columns for the args' range of panels, into its place in w. Null
+  /// for float formats.
+  void (*gather_columns)(const GemmArgs&, float* w) noexcept = nullptr;
+
+  [[nodiscard]] constexpr RowBlocks blocks(std::int64_t m) const noexcept { return {m, mr, group}; }
+  /// Weights packed for one can be multiplied by the other.
+  [[nodiscard]] constexpr bool same_weights(const GemmKernels& other) const noexcept {
+    return layout == other.layout && activations == other.activations &&
+           pair_limit == other.pair_limit;
+  }
+  /// Activations made for one can be multiplied by the other.
+  [[nodiscard]] constexpr bool same_activations(const GemmKernels& other) const noexcept {
+    return activations == other.activations && mr == other.mr && group == other.group &&
+           layout.k_pad == other.layout.k_pad;
+  }
+};
+
+}  // namespace kvant

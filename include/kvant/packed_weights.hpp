@@ -1,0 +1,136 @@
+#pragma once
+
+/// @file
+/// PackedWeights: the weights of a layer in one of kvant's formats, in a kernel set's own layout.
+///
+///     auto w = kvant::PackedWeights::quantize(weights, kvant::WeightFormat::int8_row);
+///     w.save("layer.packed");                                     // once
+///     auto same = kvant::PackedWeights::map(context, "layer.packed");   // at every start: no
+///     packing
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "kvant/activations.hpp"
+#include "kvant/config.hpp"
+#include "kvant/kernel_table.hpp"
+#include "kvant/matrix_view.hpp"
+#include "kvant/weight_format.hpp"
+
+namespace kvant {
+
+class Context;
+class QuantizedMatrix;
+
+/// The longest K whose s8 x s8 dot product fits int32 for every code, -128 included.
+inline constexpr std::int64_t kMaxInnerDimension = 131071;
+
+struct PackOptions {
+  /// Weights that share a scale, for formats that let choose; 0: the format's own (int8_group:
+  /// 128).
+  std::int64_t block = 0;
+  /// Whose codes, where the two differ (int8_row).
+  Arithmetic arithmetic = Arithmetic::kvant;
+};
+
+/// What map does with a file that was written for another kernel set.
+enum class Repack : std::uint8_t {
+  when_needed,  ///< unpack it and pack it for this context: costs what packing costs
+  never,        ///< Error unsupported
+};
+
+/// Immutable weights [n, k], n outputs of k inputs. Copies share the memory; any number of threads
+/// may read. Kernel sets with the same layout share packed weights, any other refuses them. An
+/// empty one (default or moved from) is [0, 0].
+class KVANT_API PackedWeights {
+ public:
+  struct State;
+
+  PackedWeights() noexcept = default;
+
+  /// Quantizes weights [n, k] (fp32, fp16 or bf16) and packs them for the context's kernels.
+  /// @throws Error unsupported (dtype, a format that is not packed), invalid_argument, out_of_range
+  ///         (k > 131071 in an integer format), out_of_memory
+  [[nodiscard]] static PackedWeights quantize(ConstAnyMatrix weights, WeightFormat format,
+                                              const PackOptions& options = {});
+  [[nodiscard]] static PackedWeights quantize(Context& context, ConstAnyMatrix weights,
+                                              WeightFormat format, const PackOptions& options = {});
+
+  /// int8_row from codes [n, k] (any int8, -128 included) and the absmax of each row (the weight is
+  /// code * absmax / 127); without absmax the codes alone, for int8_matmul.
+  /// @throws Error shape_mismatch, invalid_argument (an absmax that is negative, NaN or infinite),
+  ///         out_of_range, out_of_memory
+  [[nodiscard]] static PackedWeights from_codes(Context& context,
+                                                MatrixView<const std::int8_t> codes,
+                                                std::span<const float> absmax = {});
+
+  /// From a linear quantizer's result, without a change to any value. int8_row takes one scale per
+  /// tensor, per row or per block of whole rows; int8_group takes blocks of a multiple of 32
+  /// columns. Zero points are folded into the codes where they fit int8.
+  /// @throws Error unsupported: a granularity, zero points or a shift that no format holds; the
+  ///         message says which
+  [[nodiscard]] static PackedWeights from(Context& context, const QuantizedMatrix& weights);
+
+  /// Writes everything to a file, as it is in memory. The file appears whole or not at all.
+  /// @throws Error io, invalid_argument (empty)
+  void save(const std::string& file) const;
+  /// Maps a file that save wrote: nothing is read but its header and lists, pages come as they are
+  /// used. The file must stay as it is meanwhile.
+  /// @throws Error io, invalid_file (not such a file, damaged, of another version or byte order),
+  ///         unsupported (packed for another layout, with Repack::never), out_of_memory
+  [[nodiscard]] static PackedWeights map(Context& context, const std::string& file,
+                                         Repack repack = Repack::when_needed);
+
+  [[nodiscard]] WeightFormat format() const noexcept;
+  [[nodiscard]] std::int64_t n() const noexcept;
+  [[nodiscard]] std::int64_t k() const noexcept;
+  [[nodiscard]] std::int64_t k_padded() const noexcept;
+  /// Weights that share a scale; 0: the whole row, or none do.
+  [[nodiscard]] std::int64_t block() const noexcept;
+  [[nodiscard]] std::int64_t panels() const noexcept;
+  [[nodiscard]] const WeightLayout& layout() const noexcept;
+  /// The name of the kernel set that packed it.
+  [[nodiscard]] std::string_view packed_for() const noexcept;
+  /// Can be multiplied by these kernels as it is.
+  [[nodiscard]] bool fits(const KernelTable& kernels) const noexcept;
+  /// The memory is a file's.
+  [[nodiscard]] bool is_mapped() const noexcept;
+
+  /// The packed codes or elements, WeightLayout::offset in units of one.
+  [[nodiscard]] const std::byte* data() const noexcept;
+  /// int8_row: what an output's integer sums are multiplied by, [n padded]. Formats with blocks:
+  /// the scales of each output one after the other, [n][blocks]. Null where there are none.
+  [[nodiscard]] const float* scales() const noexcept;
+  /// absmax of each output, [n]; empty in formats without.
+  [[nodiscard]] std::span<const float> absmax() const noexcept;
+  /// 128 * the sum of an output's codes, [n padded]; null where the kernels need none.
+  [[nodiscard]] const std::int32_t* offsets() const noexcept;
+  /// Null pointers where the kernels have no pair_limit.
+  [[nodiscard]] ResidualLists residuals() const noexcept;
+
+  /// Row-major int8 codes of the outputs [first, first + codes.rows()).
+  /// @throws Error unsupported (codes of another type), shape_mismatch, out_of_range
+  void unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const;
+  /// The real values of the outputs [first, first + w.rows) into w: fp32, fp16 or bf16.
+  /// @throws Error shape_mismatch, out_of_range, unsupported (dtype)
+  void dequantize(AnyMatrix w, std::int64_t first = 0) const;
+
+  /// Bytes held, with padding.
+  [[nodiscard]] std::size_t bytes() const noexcept;
+  /// Bytes of codes and scales without padding, as a checkpoint stores them.
+  [[nodiscard]] std::size_t stored_bytes() const noexcept;
+
+  /// For the library itself; must not be empty.
+  [[nodiscard]] const State& state() const noexcept { return *state_; }
+
+ private:
+  explicit PackedWeights(std::shared_ptr<const State> state) noexcept : state_(std::move(state)) {}
+  static PackedWeights repacked(Context& context, const PackedWeights& weights);
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace kvant

@@ -1,0 +1,28 @@
+#pragma once
+
+// A kernel table is filled with what it lacks from the one that it builds on.
+
+#include <cstddef>
+
+#include "kvant/kernel_table.hpp"
+
+namespace kvant::detail {
+
+constexpr KernelTable completed(KernelTable table, const KernelTable& base) noexcept {
+  const auto take = [](auto& mine, auto theirs) {
+    if (mine == nullptr) mine = theirs;
+  };
+  take(table.quantize_rows, base.quantize_rows);
+  take(table.list_outliers, base.list_outliers);
+  take(table.gather_features, base.gather_features);
+  take(table.range, base.range);
+  take(table.quantize, base.quantize);
+  take(table.dequantize, base.dequantize);
+  take(table.convert, base.convert);
+  for (std::size_t i = 0; i < kWeightFormats; ++i) {
+    if (table.gemm[i].gemm == nullptr) table.gemm[i] = base.gemm[i];
+  }
+  return table;
+}
+
+}  // namespace kvant::detail

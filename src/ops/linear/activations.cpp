@@ -1,0 +1,377 @@
+#include "ops/linear/activations.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "kvant/context.hpp"
+#include "ops/linear/row_blocks.hpp"
+#include "ops/support/border.hpp"
+#include "ops/support/parallel.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant {
+namespace detail {
+
+std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
+                                                           const ActivationOptions& options,
+                                                           std::int64_t k) {
+  if (!(options.threshold >= 0.0f)) {  // NaN too
+    fail(ErrorCode::invalid_argument, std::string(who) + ": threshold " +
+                                          std::to_string(options.threshold) +
+                                          "; it must be 0 (no outliers) or positive");
+  }
+  if (options.arithmetic == Arithmetic::bitsandbytes &&
+      (!options.keep_columns.empty() || options.outliers != Outliers::per_call ||
+       options.activation_scale != ActivationScale::per_row)) {
+    fail(
+        ErrorCode::invalid_argument,
+        std::string(who) +
+            ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
+  }
+  std::int64_t previous = -1;
+  for (const std::int64_t column : options.keep_columns) {
+    if (column < 0 || column >= k) {
+      fail(ErrorCode::out_of_range, std::string(who) + ": keep_columns names column " +
+                                        std::to_string(column) + " of " + std::to_string(k));
+    }
+    if (column <= previous) {
+      fail(ErrorCode::invalid_argument,
+           std::string(who) + ": keep_columns must ascend without duplicates; " +
+               std::to_string(column) + " follows " + std::to_string(previous));
+    }
+    previous = column;
+  }
+  auto rules = std::make_shared<ActivationRules>();
+  rules->options = options;
+  rules->keep_columns.assign(options.keep_columns.begin(), options.keep_columns.end());
+  rules->options.keep_columns = rules->keep_columns;
+  if (!rules->keep_columns.empty()) {
+    rules->keep_mask = AlignedArray<std::int16_t>(static_cast<std::size_t>(k), std::int16_t{-1});
+    for (const std::int64_t column : rules->keep_columns) {
+      rules->keep_mask[static_cast<std::size_t>(column)] = 0;
+    }
+  }
+  return rules;
+}
+
+float ActivationRules::search_threshold() const noexcept {
+  const bool search = options.threshold > 0.0f && options.outliers != Outliers::calibrated;
+  return search ? options.threshold : std::numeric_limits<float>::infinity();
+}
+
+bool ActivationRules::same_as(const ActivationRules& other) const noexcept {
+  return options.threshold == other.options.threshold &&
+         options.outliers == other.options.outliers &&
+         options.arithmetic == other.options.arithmetic &&
+         options.activation_scale == other.options.activation_scale &&
+         options.check_finite == other.options.check_finite && keep_columns == other.keep_columns;
+}
+
+namespace {
+
+/// Rows [first, first + rows) of x.
+FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows) noexcept {
+  const std::int64_t element = describe(x.dtype).bits / 8;
+  return {static_cast<const std::byte*>(x.data) + first * x.stride * element, x.dtype, rows, x.cols,
+          x.stride};
+}
+
+/// One batch: its pieces of memory and the steps in order.
+class Quantizer {
+ public:
+  Quantizer(const char* who, Context& context, Workspace& memory, const GemmKernels& kernels,
+            const ActivationRules& rules, const ConstAnyMatrix& x) noexcept
+      : who_(who),
+        context_(context),
+        memory_(memory),
+        kernels_(kernels),
+        rules_(rules),
+        x_(x),
+        k_padded_(kernels.layout.padded_k(x.cols)),
+        tasks_(context, kernels, x.rows, k_padded_) {}
+
+  Activations run() {
+    plan();
+    quantize();
+    list_outliers();
+    gather_features();
+    if (rules_.options.check_finite) check_finite();
+    return {.m = x_.rows,
+            .k = x_.cols,
+            .k_padded = k_padded_,
+            .x_dtype = x_.dtype,
+            .kernels = kernels_,
+            .data = codes_,
+            .absmax = absmax_,
+            .row_scale = row_scale_,
+            .kept_x = kept_x_,
+            .outliers = outliers_,
+            .columns = columns_,
+            .outlier_x = outlier_x_};
+  }
+
+ private:
+  void plan() {
+    carve(memory_, 0, [this](Arena& arena) {
+      codes_ = arena.take<std::byte>(tasks_.activation_bytes());
+      scratch_ = arena.take<std::byte>(tasks_.count * tasks_.scratch_bytes());
+      absmax_ = arena.take<float>(x_.rows);
+      row_scale_ = arena.take<float>(x_.rows);
+      flags_ = arena.take<std::uint8_t>(tasks_.count * x_.cols);
+      columns_ = arena.take<std::int64_t>(x_.cols);
+    });
+  }
+
+  /// The row blocks of one task: rows quantized into a small scratch, then interleaved.
+  void quantize_task(std::int64_t task, bool with_codes, const float* given) noexcept {
+    std::uint8_t* flags = flags_ + task * x_.cols;
+    const auto quantize = [&](std::int64_t first, std::int64_t rows, std::byte* codes) {
+      context_.kernels().quantize_rows(
+          {.x = rows_of(x_, first, rows),
+           .bitsandbytes = rules_.is_bitsandbytes(),
+           .threshold = rules_.search_threshold(),
+           .keep_mask = rules_.keep_mask.data(),
+           .given_absmax = given,
+           .codes = codes,
+           .format = kernels_.activations,
+           .code_stride = tasks_.scratch_stride(),
+           .k_padded = k_padded_,
+           .absmax = absmax_ + first,
+           .outlier_columns = rules_.ignores_outliers() ? nullptr : flags});
+    };
+    if (with_codes) {
+      tasks_.fill(task, scratch_ + task * tasks_.scratch_bytes(), codes_, quantize);
+    } else {
+      const std::int64_t first = x_.rows * task / tasks_.count;
+      quantize(first, x_.rows * (task + 1) / tasks_.count - first, nullptr);
+    }
+  }
+
+  void quantize() {
+    std::memset(flags_, 0, static_cast<std::size_t>(tasks_.count * x_.cols));
+    const auto pass = [&](bool with_codes, const float* given) {
+      parallel(context_, tasks_.count, x_.rows * x_.cols * 2,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t task = begin; task < end; ++task) {
+                   quantize_task(task, with_codes, given);
+                 }
+               });
+    };
+    if (rules_.options.activation_scale == ActivationScale::per_tensor) {
+      pass(false, nullptr);
+      float tensor_absmax = 0.0f;
+      for (std::int64_t m = 0; m < x_.rows; ++m) {  // a NaN row stays its own matter
+        if (absmax_[m] > tensor_absmax) tensor_absmax = absmax_[m];
+      }
+      pass(true, &tensor_absmax);
+    } else {
+      pass(true, nullptr);
+    }
+    for (std::int64_t m = 0; m < x_.rows; ++m) {
+      row_scale_[m] = rules_.is_bitsandbytes() ? absmax_[m] : absmax_[m] / 127.0f;
+    }
+  }
+
+  /// columns_[0, outliers_): ascending. Clears their codes where whole columns leave.
+  void list_outliers() noexcept {
+    if (rules_.ignores_outliers()) return;
+    context_.kernels().list_outliers({.flags = flags_,
+                                      .tasks = tasks_.count,
+                                      .cols = x_.cols,
+                                      .columns = columns_,
+                                      .count = &outliers_,
+                                      .codes = rules_.whole_columns() ? codes_ : nullptr,
+                                      .format = kernels_.activations,
+                                      .blocks = tasks_.blocks,
+                                      .k_padded = k_padded_});
+  }
+
+  void gather_features() {
+    carve(memory_, 1, [this](Arena& arena) {
+      kept_x_ = arena.take<float>(x_.rows * rules_.kept());
+      outlier_x_ = arena.take<float>(x_.rows * outliers_);
+    });
+    const FloatRows x = rows_of(x_, 0, x_.rows);
+    const auto gather = [&](const std::int64_t* columns, std::int64_t count, float threshold,
+                            float* to) {
+      if (count > 0) context_.kernels().gather_features({x, columns, count, threshold, to});
+    };
+    gather(rules_.keep_columns.data(), rules_.kept(), 0.0f, kept_x_);
+    gather(columns_, outliers_, rules_.whole_columns() ? 0.0f : rules_.search_threshold(),
+           outlier_x_);
+  }
+
+  void check_finite() const {
+    for (std::int64_t m = 0; m < x_.rows; ++m) {
+      bool finite = std::isfinite(absmax_[m]);
+      for (std::int64_t j = 0; j < rules_.kept(); ++j) {
+        finite &= std::isfinite(kept_x_[j * x_.rows + m]);
+      }
+      for (std::int64_t j = 0; j < outliers_; ++j) {
+        finite &= std::isfinite(outlier_x_[j * x_.rows + m]);
+      }
+      if (!finite) {
+        fail(ErrorCode::not_finite,
+             std::string(who_) + ": row " + std::to_string(m) + " of x has NaN or Inf");
+      }
+    }
+  }
+
+  const char* who_;
+  Context& context_;
+  Workspace& memory_;
+  const GemmKernels& kernels_;
+  const ActivationRules& rules_;
+  const ConstAnyMatrix& x_;
+  std::int64_t k_padded_;
+  RowBlockTasks tasks_;
+
+  std::int64_t outliers_ = 0;
+  std::byte* codes_ = nullptr;
+  std::byte* scratch_ = nullptr;
+  float* absmax_ = nullptr;
+  float* row_scale_ = nullptr;
+  std::uint8_t* flags_ = nullptr;
+  std::int64_t* columns_ = nullptr;
+  float* kept_x_ = nullptr;
+  float* outlier_x_ = nullptr;
+};
+
+}  // namespace
+
+Activations quantize_activations(const char* who, Context& context, Workspace& memory,
+                                 const GemmKernels& kernels, const ActivationRules& rules,
+                                 const ConstAnyMatrix& x) {
+  return Quantizer(who, context, memory, kernels, rules, x).run();
+}
+
+Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,
+                                const ConstAnyMatrix& x) {
+  const std::int64_t k_padded = kernels.layout.padded_k(x.cols);
+  const RowBlockTasks tasks(context, kernels, x.rows, k_padded);
+  const bool widened = kernels.activations == ActivationFormat::bf16_widened;
+  const DType stored =
+      kernels.activations == ActivationFormat::bf16 ? DType::bfloat16 : DType::float32;
+  const std::int64_t size = element_bytes(kernels.activations);
+  const std::int64_t half_bytes = widened ? align_up(x.cols * 2) : 0;
+  const std::int64_t task_bytes = half_bytes + tasks.scratch_bytes();
+  std::byte* const data =
+      memory.block(static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * task_bytes));
+  const KernelTable& table = context.kernels();
+  parallel(context, tasks.count, x.rows * x.cols, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      std::byte* half = data + tasks.activation_bytes() + task * task_bytes;
+      const auto write_rows = [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
+        for (std::int32_t r = 0; r < rows; ++r) {
+          const void* from = rows_of(x, first + r, 1).data;
+          std::byte* row = plain + r * tasks.scratch_stride();
+          if (widened) {
+            table.convert({from, x.dtype, half, DType::bfloat16, x.cols});
+            table.convert({half, DType::bfloat16, row, stored, x.cols});
+          } else {
+            table.convert({from, x.dtype, row, stored, x.cols});
+          }
+          std::fill(row + x.cols * size, row + tasks.row_bytes, std::byte{0});
+        }
+      };
+      tasks.fill(task, half + half_bytes, data, write_rows);
+    }
+  });
+  Activations batch;
+  batch.m = x.rows;
+  batch.k = x.cols;
+  batch.k_padded = k_padded;
+  batch.x_dtype = x.dtype;
+  batch.kernels = kernels;
+  batch.data = data;
+  return batch;
+}
+
+std::vector<std::int64_t> find_outlier_columns(Context& context, const ConstAnyMatrix& x,
+                                               float threshold) {
+  const auto tasks = std::min<std::int64_t>(x.rows, context.executor().concurrency());
+  std::vector<std::uint8_t> flags(
+      static_cast<std::size_t>(std::max<std::int64_t>(tasks, 1) * x.cols));
+  std::vector<float> absmax(static_cast<std::size_t>(x.rows));
+  parallel(context, tasks, x.rows * x.cols, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t first = x.rows * task / tasks;
+      context.kernels().quantize_rows({.x = rows_of(x, first, x.rows * (task + 1) / tasks - first),
+                                       .bitsandbytes = false,
+                                       .threshold = threshold,
+                                       .keep_mask = nullptr,
+                                       .given_absmax = nullptr,
+                                       .codes = nullptr,
+                                       .format = ActivationFormat::s8,
+                                       .code_stride = 0,
+                                       .k_padded = 0,
+                                       .absmax = absmax.data() + first,
+                                       .outlier_columns = flags.data() + task * x.cols});
+    }
+  });
+  std::vector<std::int64_t> columns(static_cast<std::size_t>(x.cols));
+  std::int64_t count = 0;
+  context.kernels().list_outliers({.flags = flags.data(),
+                                   .tasks = std::max<std::int64_t>(tasks, 1),
+                                   .cols = x.cols,
+                                   .columns = columns.data(),
+                                   .count = &count,
+                                   .codes = nullptr,
+                                   .format = ActivationFormat::s8,
+                                   .blocks = {x.rows, 1},
+                                   .k_padded = 0});
+  columns.resize(static_cast<std::size_t>(count));
+  return columns;
+}
+
+}  // namespace detail
+
+QuantizedActivations::QuantizedActivations() noexcept = default;
+QuantizedActivations::~QuantizedActivations() = default;
+QuantizedActivations::QuantizedActivations(QuantizedActivations&&) noexcept = default;
+QuantizedActivations& QuantizedActivations::operator=(QuantizedActivations&&) noexcept = default;
+
+std::int64_t QuantizedActivations::rows() const noexcept {
+  return state_ != nullptr ? state_->batch.m : 0;
+}
+std::int64_t QuantizedActivations::cols() const noexcept {
+  return state_ != nullptr ? state_->batch.k : 0;
+}
+std::span<const float> QuantizedActivations::absmax() const noexcept {
+  if (state_ == nullptr || state_->batch.absmax == nullptr) return {};
+  return {state_->batch.absmax, static_cast<std::size_t>(state_->batch.m)};
+}
+std::span<const std::int64_t> QuantizedActivations::outlier_columns() const noexcept {
+  if (state_ == nullptr) return {};
+  return {state_->batch.columns, static_cast<std::size_t>(state_->batch.outliers)};
+}
+std::size_t QuantizedActivations::memory_footprint() const noexcept {
+  return state_ != nullptr ? state_->memory.size() : 0;
+}
+
+void quantize_activations(Context& context, ConstAnyMatrix x, const ActivationOptions& options,
+                          QuantizedActivations& into) {
+  constexpr const char* kWho = "quantize_activations";
+  detail::at_border(kWho, [&] {
+    detail::check_float(kWho, "x", x);
+    if (into.state_ == nullptr) into.state_ = std::make_unique<QuantizedActivations::State>();
+    QuantizedActivations::State& state = *into.state_;
+    state.rules = detail::ActivationRules::of(kWho, options, x.cols);
+    state.batch = {};
+    state.batch = detail::quantize_activations(kWho, context, state.memory,
+                                               context.kernels().gemm_for(WeightFormat::int8_row),
+                                               *state.rules, x);
+  });
+}
+
+QuantizedActivations quantize_activations(Context& context, ConstAnyMatrix x,
+                                          const ActivationOptions& options) {
+  QuantizedActivations activations;
+  quantize_activations(context, x, options, activations);
+  return activations;
+}
+
+}  // namespace kvant

@@ -1,0 +1,91 @@
+#pragma once
+
+// The first stage of every forward pass: a batch of activations quantized (or converted) into the
+// order that the kernels read, outlier features apart.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kvant/activations.hpp"
+#include "kvant/aligned_array.hpp"
+#include "kvant/kernel_table.hpp"
+#include "kvant/workspace.hpp"
+
+namespace kvant {
+namespace detail {
+
+/// ActivationOptions, checked, with memory of their own; K is the width they were checked against.
+struct ActivationRules {
+  ActivationOptions options;  ///< its keep_columns are `keep_columns`
+  std::vector<std::int64_t> keep_columns;
+  AlignedArray<std::int16_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
+
+  /// @throws Error invalid_argument, out_of_range (who is named in the message)
+  static std::shared_ptr<const ActivationRules> of(const char* who,
+                                                   const ActivationOptions& options,
+                                                   std::int64_t k);
+
+  [[nodiscard]] std::int64_t kept() const noexcept {
+    return static_cast<std::int64_t>(keep_columns.size());
+  }
+  [[nodiscard]] bool is_bitsandbytes() const noexcept {
+    return options.arithmetic == Arithmetic::bitsandbytes;
+  }
+  /// Infinities always take the float path; other outliers when they are searched.
+  [[nodiscard]] float search_threshold() const noexcept;
+  /// A column with an outlier leaves the int8 product for all rows, not only for its own.
+  [[nodiscard]] bool whole_columns() const noexcept {
+    return options.outliers == Outliers::per_call && options.threshold > 0.0f;
+  }
+  /// bitsandbytes does not look for outliers at threshold 0: an infinity makes the row NaN.
+  [[nodiscard]] bool ignores_outliers() const noexcept {
+    return is_bitsandbytes() && options.threshold == 0.0f;
+  }
+  /// Give the same activations for every batch.
+  [[nodiscard]] bool same_as(const ActivationRules& other) const noexcept;
+};
+
+/// A batch after the first stage; where the memory is, the caller knows.
+struct Activations {
+  std::int64_t m = 0;
+  std::int64_t k = 0;
+  std::int64_t k_padded = 0;
+  DType x_dtype = DType::float32;
+  GemmKernels kernels;  ///< whose order and format these are
+  const std::byte* data = nullptr;
+
+  // Of integer formats:
+  const float* absmax = nullptr;     ///< [m]
+  const float* row_scale = nullptr;  ///< [m]
+  const float* kept_x = nullptr;     ///< [kept, m]
+  std::int64_t outliers = 0;
+  const std::int64_t* columns = nullptr;  ///< [outliers], ascending
+  const float* outlier_x = nullptr;       ///< [outliers, m]
+};
+
+/// x quantized by the rules for products with `kernels` (int8). Its memory is blocks 0 and 1 of
+/// `memory`. x is validated.
+/// @throws Error out_of_memory, not_finite (options.check_finite)
+Activations quantize_activations(const char* who, Context& context, Workspace& memory,
+                                 const GemmKernels& kernels, const ActivationRules& rules,
+                                 const ConstAnyMatrix& x);
+
+/// x converted for products with `kernels` (a float format). Its memory is block 0 of `memory`.
+Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,
+                                const ConstAnyMatrix& x);
+
+/// Columns of x with an element |x| >= threshold, ascending.
+std::vector<std::int64_t> find_outlier_columns(Context& context, const ConstAnyMatrix& x,
+                                               float threshold);
+
+}  // namespace detail
+
+struct QuantizedActivations::State {
+  Workspace memory;
+  detail::Activations batch;
+  std::shared_ptr<const detail::ActivationRules> rules;  ///< null for float formats
+};
+
+}  // namespace kvant

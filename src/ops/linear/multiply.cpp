@@ -1,0 +1,168 @@
+#include "ops/linear/multiply.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "formats/rules.hpp"
+#include "kvant/context.hpp"
+#include "ops/linear/packed_state.hpp"
+#include "ops/linear/parallel_tiles.hpp"
+#include "ops/support/arena.hpp"
+#include "ops/support/elements.hpp"
+#include "ops/support/parallel.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant::detail {
+
+const GemmKernels& multiplying_kernels(const KernelTable& table, WeightFormat format) noexcept {
+  const GemmKernels& own = table.gemm_for(format);
+  return own.gemm != nullptr ? own : table.gemm_for(WeightFormat::float32);
+}
+
+namespace {
+
+GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatrix& y) noexcept {
+  GemmArgs args{};
+  args.a = a.data;
+  args.b = w.data();
+  args.b_offset = w.offsets();
+  args.residuals = w.residuals();
+  args.range = {.m = a.m, .n = w.n(), .k_padded = a.k_padded};
+  args.epilogue.y = y.data;
+  args.epilogue.y_dtype = y.dtype;
+  args.epilogue.y_stride = y.stride;
+  args.epilogue.scale = 1.0f;
+  return args;
+}
+
+/// Integer weights with one scale an output: LLM.int8().
+void multiply_int8(Context& context, const Activations& a, const ActivationRules& rules,
+                   const LayerWeights& weights, const AnyMatrix& y) {
+  const PackedWeights& w = weights.packed;
+  const GemmKernels& kernels = context.kernels().gemm_for(w.format());
+  const std::int64_t nr = w.layout().nr;
+  const std::int64_t padded_n = w.layout().padded_n(w.n());
+  const bool bitsandbytes = rules.is_bitsandbytes();
+  // bitsandbytes rounds the bias to the activations' type first.
+  const bool rounds_bias = bitsandbytes && !weights.bias.empty() &&
+                           a.x_dtype != weights.bias_dtype && a.x_dtype != DType::float32;
+  // More outlier columns than the GEMM has room for.
+  const bool gathers_first = a.outliers * nr > kGatheredWeights;
+  float* bias = nullptr;
+  float* outlier_w = nullptr;
+  if (rounds_bias || gathers_first) {
+    carve(context.workspace(), 2, [&](Arena& arena) {
+      bias = arena.take<float>(rounds_bias ? padded_n : 0);
+      outlier_w = arena.take<float>(gathers_first ? padded_n * a.outliers : 0);
+    });
+  }
+  if (rounds_bias) {
+    for (std::int64_t n = 0; n < padded_n; ++n) {
+      bias[n] = round_to(a.x_dtype, weights.bias[static_cast<std::size_t>(n)]);
+    }
+  }
+  const float* scale = bitsandbytes ? w.absmax().data() : w.scales();
+  const std::int64_t kept = rules.kept();
+  GemmArgs args = product_of(a, w, y);
+  args.columns = {.columns = a.columns,
+                  .scale = scale,
+                  .factor = bitsandbytes ? kInverse127 : 1.0f,
+                  .rounded_to = bitsandbytes ? a.x_dtype : DType::float32};
+  args.epilogue.row_scale = a.row_scale;
+  args.epilogue.col_scale = scale;
+  args.epilogue.scale = bitsandbytes ? kBitsandbytesScale : 1.0f;
+  args.epilogue.bias = rounds_bias ? bias : weights.bias.data();
+  args.epilogue.outliers = {
+      .kept = {a.kept_x, a.m, weights.kept.data(), kept * nr, weights.kept_dtype, kept},
+      .found = {a.outlier_x, a.m, nullptr, 0, DType::float32, a.outliers}};
+  args.epilogue.bias_first = bitsandbytes;
+  if (gathers_first) {
+    parallel(context, w.panels(), w.panels() * nr * a.outliers,
+             [&](std::int64_t begin, std::int64_t end) {
+               GemmArgs part = args;
+               part.range.panel_begin = begin;
+               part.range.panel_end = end;
+               kernels.gather_columns(part, outlier_w);
+             });
+    args.epilogue.outliers.found.w = outlier_w;
+    args.epilogue.outliers.found.w_stride = a.outliers * nr;
+  }
+  parallel_tiles(context, args, kernels, w.panels(), a.m * w.n() * (w.k() / 16 + 1));
+}
+
+/// Float weights that the kernel set multiplies as they are.
+void multiply_float(Context& context, const Activations& a, const LayerWeights& weights,
+                    const AnyMatrix& y) {
+  const PackedWeights& w = weights.packed;
+  GemmArgs args = product_of(a, w, y);
+  args.epilogue.bias = weights.bias.data();
+  parallel_tiles(context, args, context.kernels().gemm_for(w.format()), w.panels(),
+                 a.m * w.n() * (w.k() / 8 + 1));
+}
+
+/// Weights without kernels: the real values of one panel at a time in float32, as the rules of the
+/// format have them, then a float product. Cost: the rules' scalar loop once per weight and call,
+/// so it pays from some ten rows on; memory: one panel a thread.
+void multiply_widened(Context& context, const Activations& a, const LayerWeights& weights,
+                      const AnyMatrix& y) {
+  const PackedWeights& w = weights.packed;
+  const PackedWeights::State& state = w.state();
+  const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::float32);
+  const FormatRules& rules = *rules_of(w.format());
+  const std::int64_t nr = kernels.layout.nr;
+  const std::int64_t panels = kernels.layout.panels(w.n());
+  const std::int64_t tasks = std::min<std::int64_t>(panels, context.executor().concurrency());
+  const std::int64_t codes_bytes = align_up(w.k() * state.element_bytes());
+  const std::int64_t values_bytes = align_up(w.k() * 4);
+  const std::int64_t panel_bytes = align_up(nr * a.k_padded * 4);
+  const std::int64_t task_bytes = codes_bytes + values_bytes + panel_bytes;
+  std::byte* const scratch = context.workspace(static_cast<std::size_t>(tasks * task_bytes), 2);
+  const std::int64_t y_size = describe(y.dtype).bits / 8;
+  parallel(context, tasks, a.m * w.n() * (w.k() / 8 + 1),
+           [&](std::int64_t begin, std::int64_t end) {
+             for (std::int64_t task = begin; task < end; ++task) {
+               std::byte* const codes = scratch + task * task_bytes;
+               auto* const values = reinterpret_cast<float*>(codes + codes_bytes);
+               auto* const panel = reinterpret_cast<float*>(codes + codes_bytes + values_bytes);
+               for (std::int64_t p = panels * task / tasks; p < panels * (task + 1) / tasks; ++p) {
+                 const std::int64_t first = p * nr;
+                 const std::int64_t outputs = std::min(nr, w.n() - first);
+                 std::fill_n(panel, nr * a.k_padded, 0.0f);
+                 for (std::int64_t n = 0; n < outputs; ++n) {
+                   state.unpack_row(first + n, codes);
+                   rules.decode(codes, w.scales() + (first + n) * state.row_scales(), w.k(),
+                                w.block(), values);
+                   for (std::int64_t k = 0; k < w.k(); ++k) {
+                     panel[kernels.layout.offset(n, k, a.k_padded)] = values[k];
+                   }
+                 }
+                 GemmArgs args = product_of(a, w, y);
+                 args.b = panel;
+                 args.b_offset = nullptr;
+                 args.residuals = {nullptr, nullptr, nullptr};
+                 args.range.n = outputs;
+                 args.range.block_end = kernels.blocks(a.m).count();
+                 args.range.panel_end = 1;
+                 args.epilogue.y = static_cast<std::byte*>(y.data) + first * y_size;
+                 args.epilogue.bias = weights.bias.empty() ? nullptr : weights.bias.data() + first;
+                 kernels.gemm(args);
+               }
+             }
+           });
+}
+
+}  // namespace
+
+void multiply(Context& context, const Activations& a, const ActivationRules* rules,
+              const LayerWeights& weights, const AnyMatrix& y) {
+  const WeightFormat format = weights.packed.format();
+  if (context.kernels().gemm_for(format).gemm == nullptr) {
+    multiply_widened(context, a, weights, y);
+  } else if (rules != nullptr) {
+    multiply_int8(context, a, *rules, weights, y);
+  } else {
+    multiply_float(context, a, weights, y);
+  }
+}
+
+}  // namespace kvant::detail

@@ -1,0 +1,36 @@
+#pragma once
+
+// The second stage of every forward pass: activations times packed weights, with the outlier
+// features and the bias in the epilogue.
+
+#include "kvant/aligned_array.hpp"
+#include "kvant/packed_weights.hpp"
+#include "ops/linear/activations.hpp"
+
+namespace kvant::detail {
+
+/// float32(1/127) as bitsandbytes writes it.
+inline constexpr float kInverse127 = 7.874015718698502e-3f;
+/// bitsandbytes' CPU constant for 1/127^2: 1.8e-5 too large, and part of its results.
+inline constexpr float kBitsandbytesScale = 6.200124e-05f;
+
+/// What a layer multiplies by.
+struct LayerWeights {
+  PackedWeights packed;
+  AlignedArray<float> bias;  ///< [n padded], or empty
+  DType bias_dtype = DType::float32;
+  AlignedArray<std::uint16_t> kept;   ///< [n / nr][kept][nr] of the kept columns, 16 bits each
+  DType kept_dtype = DType::float16;  ///< bfloat16 where a weight exceeds fp16's range
+};
+
+/// The kernels that multiply weights of a format: its own, or, where the set has none, those of
+/// float32, for which the weights are widened panel by panel.
+const GemmKernels& multiplying_kernels(const KernelTable& table, WeightFormat format) noexcept;
+
+/// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
+/// formats. Everything is validated. Scratch: block 2 of the context's workspace.
+/// @throws Error out_of_memory
+void multiply(Context& context, const Activations& a, const ActivationRules* rules,
+              const LayerWeights& weights, const AnyMatrix& y);
+
+}  // namespace kvant::detail

@@ -1,0 +1,201 @@
+// Packing: rows of elements into panels, the sums that offset codes need, and what pairs of weights
+// have beyond the limit of the kernels (ResidualLists). One pass over the codes, a kilobyte of each
+// row at a time, so that everything happens in the first-level cache.
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "ops/linear/interleave.hpp"
+#include "ops/linear/packed_state.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant::detail {
+namespace {
+
+/// Bytes of each row that are packed in one go.
+constexpr std::int64_t kPiece = 256;
+
+std::int32_t sum_codes(const std::byte* codes, std::int64_t count) noexcept {
+  const auto* at = reinterpret_cast<const std::int8_t*>(codes);
+  std::int32_t sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += at[i];
+  return sum;
+}
+
+/// Whether one of the 8 pairs of neighbouring codes passes the limit.
+bool any_beyond(const std::int8_t* codes, int limit) noexcept {
+  using Words [[gnu::vector_size(16)]] = std::int16_t;
+  using Longs [[gnu::vector_size(16)]] = std::int64_t;
+  Words pairs;
+  std::memcpy(&pairs, codes, sizeof(pairs));
+  const Words sum = ((pairs << 8) >> 8) + (pairs >> 8);
+  const auto bound = static_cast<std::int16_t>(limit);
+  Longs beyond;
+  const Words found = (sum > bound) | (sum < static_cast<std::int16_t>(-bound));
+  std::memcpy(&beyond, &found, sizeof(beyond));
+  return (beyond[0] | beyond[1]) != 0;
+}
+
+}  // namespace
+
+PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& kernels,
+                                           WeightFormat format, std::int64_t n, std::int64_t k,
+                                           std::int64_t block)
+    : state_(std::make_shared<PackedWeights::State>()) {
+  static_assert(kMaxInnerDimension < 1 << 17, "a Residual has 17 bits for k");
+  PackedWeights::State& s = *state_;
+  s.format = format;
+  s.kernels = kernels.gemm_for(format);
+  s.packed_for = kernels.name;
+  s.n = n;
+  s.k = k;
+  s.k_padded = s.layout().padded_k(k);
+  s.block = block;
+  const WeightFormatInfo& info = describe(format);
+  if (!info.is_float() && k > kMaxInnerDimension) {
+    fail(ErrorCode::out_of_range, std::string(who) + ": " + std::to_string(k) +
+                                      " inputs; int8 products are summed in int32, " +
+                                      "which is exact up to " + std::to_string(kMaxInnerDimension));
+  }
+  const std::int64_t padded_n = s.layout().padded_n(n);
+  if (s.k_padded > 0 && padded_n > INT64_MAX / 8 / s.k_padded) {
+    fail(ErrorCode::out_of_range,
+         std::string(who) + ": " + shape_text(n, k) + " does not fit memory");
+  }
+  codes_ = s.codes.allocate(padded_n * s.k_padded * s.element_bytes());
+  if (!info.is_float()) scales_ = s.scales.allocate_zero(padded_n * s.row_scales());
+  if (s.kernels.activations == ActivationFormat::u8_offset) {
+    offsets_ = s.offsets.allocate_zero(padded_n);
+  }
+  if (format == WeightFormat::int8_row) absmax_ = s.absmax.allocate_zero(padded_n);
+  if (s.kernels.pair_limit != 0 && n > 0) {
+    const std::int64_t panels = s.layout().panels(n);
+    // Beyond this share of pairs the lists cost more than the slower multiplication.
+    room_ = s.k_padded / 2 * s.layout().nr / 20;
+    entries_ = AlignedArray<Residual>(static_cast<std::size_t>(panels * room_));
+    begin_ = s.residual_begin.allocate_zero(panels + 1);
+    unlimited_ = s.unlimited.allocate_zero(panels);
+  }
+}
+
+void PackedWeightsBuilder::pack_rows(std::int64_t first, const std::byte* elements,
+                                     std::int64_t rows, std::ptrdiff_t stride) noexcept {
+  const std::int64_t nr = state_->layout().nr;
+  for (std::int64_t r = 0; r < rows; r += nr) {
+    pack_panel((first + r) / nr, elements + r * stride, std::min(nr, rows - r), stride);
+  }
+}
+
+void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* elements,
+                                      std::int64_t rows, std::ptrdiff_t stride) noexcept {
+  const PackedWeights::State& s = *state_;
+  const std::int64_t size = s.element_bytes();
+  const std::int64_t nr = s.layout().nr;
+  const std::int64_t group = s.layout().kr * size;  // bytes
+  const std::int64_t step = nr * group;
+  const std::int64_t row_bytes = s.k * size;
+  const std::int64_t panel_bytes = nr * s.k_padded * size;
+  std::byte* const to = codes_ + panel * panel_bytes;
+  std::int32_t* const sums = offsets_ == nullptr ? nullptr : offsets_ + panel * nr;
+
+  if (rows < nr) std::memset(to, 0, static_cast<std::size_t>(panel_bytes));
+  const std::int64_t whole = row_bytes / group;
+  std::memset(to + whole * step, 0, static_cast<std::size_t>(panel_bytes - whole * step));
+  for (std::int64_t byte = 0; byte < row_bytes; byte += kPiece) {
+    const std::int64_t count = std::min(kPiece, row_bytes - byte);
+    const std::byte* from = elements + byte;
+    if (nr == 1) {
+      std::memcpy(to + byte, from, static_cast<std::size_t>(count));
+    } else {
+      interleave_rows(from, stride, rows, count / group, static_cast<std::int32_t>(group),
+                      to + byte / group * step, step);
+      if (count % group != 0) {  // the last, short group
+        for (std::int64_t r = 0; r < rows; ++r) {
+          std::memcpy(to + whole * step + r * group, from + r * stride + count / group * group,
+                      static_cast<std::size_t>(count % group));
+        }
+      }
+    }
+    if (sums == nullptr) continue;
+    for (std::int64_t r = 0; r < rows; ++r) sums[r] += 128 * sum_codes(from + r * stride, count);
+  }
+  if (begin_ != nullptr) move_excess(panel);
+}
+
+/// The excess of pairs of equal signs beyond the limit goes from the codes of a panel into its
+/// list, in the order of ResidualLists. Too many for the list: it stays, and the panel is
+/// unlimited.
+void PackedWeightsBuilder::move_excess(std::int64_t panel) noexcept {
+  const PackedWeights::State& s = *state_;
+  const int limit = s.kernels.pair_limit;
+  const std::int64_t nr = s.layout().nr;
+  const std::int64_t kr = s.layout().kr;
+  const std::int64_t bytes = nr * s.k_padded;  // a multiple of 16: k_padded is
+  auto* const codes = reinterpret_cast<std::int8_t*>(codes_) + panel * bytes;
+  Residual* const list = entries_.data() + panel * room_;
+  std::int64_t count = 0;
+  for (std::int64_t at = 0; at < bytes; at += 16) {
+    if (!any_beyond(codes + at, limit)) continue;
+    for (std::int64_t i = at; i < at + 16; i += 2) {
+      // Opposite signs cannot pass the limit: each alone is at most -128 or 127.
+      const int sum = codes[i] + codes[i + 1];
+      const int excess = sum > limit ? sum - limit : sum < -limit ? sum + limit : 0;
+      if (excess == 0) continue;
+      if (count == room_) {  // give back what was taken
+        for (std::int64_t e = 0; e < count; ++e) {
+          std::int8_t& code = codes[s.layout().offset(list[e].output(), list[e].k(), s.k_padded)];
+          code = static_cast<std::int8_t>(code + list[e].excess());
+        }
+        unlimited_[panel] = 1;
+        return;
+      }
+      const std::int64_t k = i / (nr * kr) * kr + i % kr + 1;
+      list[count++] = Residual::of(k, i / kr % nr, excess);
+      codes[i + 1] = static_cast<std::int8_t>(codes[i + 1] - excess);
+    }
+  }
+  begin_[panel + 1] = count;
+}
+
+std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
+  PackedWeights::State& s = *state_;
+  if (begin_ != nullptr) {
+    const std::int64_t panels = s.layout().panels(s.n);
+    for (std::int64_t p = 0; p < panels; ++p) begin_[p + 1] += begin_[p];
+    Residual* to = s.residuals.allocate(begin_[panels]);
+    for (std::int64_t p = 0; p < panels; ++p) {
+      const std::int64_t count = begin_[p + 1] - begin_[p];
+      std::copy_n(entries_.data() + p * room_, count, to + begin_[p]);
+    }
+    entries_ = {};
+  }
+  return std::move(state_);
+}
+
+}  // namespace kvant::detail
+
+namespace kvant {
+
+void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noexcept {
+  const std::int64_t size = element_bytes();
+  const std::int64_t nr = layout().nr;
+  const std::int64_t group = layout().kr * size;
+  const std::byte* from = codes.data() + layout().offset(row, 0, k_padded) * size;
+  const std::int64_t row_bytes = k * size;
+  for (std::int64_t byte = 0; byte < row_bytes; byte += group) {
+    std::memcpy(to + byte, from + byte * nr,
+                static_cast<std::size_t>(std::min(group, row_bytes - byte)));
+  }
+  if (residual_begin.size() == 0) return;
+  const Residual* entry = residuals.data() + residual_begin[row / nr];
+  const Residual* const end = residuals.data() + residual_begin[row / nr + 1];
+  auto* const unpacked = reinterpret_cast<std::int8_t*>(to);
+  for (; entry != end; ++entry) {
+    if (entry->output() != row % nr || entry->k() >= k) continue;
+    std::int8_t& code = unpacked[entry->k()];
+    code = static_cast<std::int8_t>(code + entry->excess());
+  }
+}
+
+}  // namespace kvant

@@ -1,0 +1,299 @@
+// Packed weights in a file, as they are in memory: a header of fixed size, then the arrays, each at
+// a multiple of 4096 bytes so that a mapping of them is aligned. Everything in the header is
+// checked before it is used, and lists that kernels follow without checking are read once.
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <system_error>
+
+#include "kvant/context.hpp"
+#include "ops/linear/packed_state.hpp"
+#include "ops/support/border.hpp"
+#include "ops/support/mapped_file.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant {
+
+using namespace detail;
+
+namespace {
+
+constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kByteOrder = 0x01020304;
+constexpr std::uint64_t kPage = 4096;
+constexpr std::size_t kSections = 7;
+constexpr const char* kSectionNames[kSections] = {
+    "codes", "scales", "absmax", "offsets", "list beginnings", "residuals", "unlimited"};
+
+struct FileHeader {
+  std::array<char, 8> magic;
+  std::uint32_t version;
+  std::uint32_t byte_order;
+  char format[16];      ///< WeightFormatInfo::name
+  char packed_for[16];  ///< the kernel set
+  std::int32_t nr, kr, k_pad, activations, pair_limit, padding;
+  std::int64_t n, k, block;
+  struct {
+    std::uint64_t offset, bytes;
+  } sections[kSections];
+  std::uint64_t file_bytes;
+  std::uint64_t checksum;  ///< of the header before it
+};
+static_assert(sizeof(FileHeader) == 224 && std::is_trivially_copyable_v<FileHeader>);
+
+/// FNV-1a: tells a damaged header from a whole one.
+std::uint64_t checksum_of(const FileHeader& header) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&header);
+  for (std::size_t i = 0; i < offsetof(FileHeader, checksum); ++i) {
+    hash = (hash ^ bytes[i]) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+template <std::size_t kSize>
+void copy_name(char (&to)[kSize], std::string_view name) noexcept {
+  std::memset(to, 0, kSize);
+  std::memcpy(to, name.data(), std::min(name.size(), kSize - 1));
+}
+template <std::size_t kSize>
+std::string name_in(const char (&from)[kSize]) {
+  return {from, strnlen(from, kSize)};
+}
+
+std::string layout_text(std::int32_t nr, std::int32_t kr, std::int32_t k_pad, std::int32_t format,
+                        std::int32_t pair_limit) {
+  return "panels of " + std::to_string(nr) + " outputs, groups of " + std::to_string(kr) +
+         ", inputs padded to " + std::to_string(k_pad) + ", activations in format " +
+         std::to_string(format) + ", pairs up to " + std::to_string(pair_limit);
+}
+
+/// Calls each(data, bytes) with the sections in order.
+template <class Each>
+void for_each_section(const PackedWeights::State& s, Each&& each) {
+  each(s.codes.data(), s.codes.bytes());
+  each(s.scales.data(), s.scales.bytes());
+  each(s.absmax.data(), s.absmax.bytes());
+  each(s.offsets.data(), s.offsets.bytes());
+  each(s.residual_begin.data(), s.residual_begin.bytes());
+  each(s.residuals.data(), s.residuals.bytes());
+  each(s.unlimited.data(), s.unlimited.bytes());
+}
+
+/// A file being read: its name for messages, and its rules.
+class Reader {
+ public:
+  explicit Reader(const std::string& path) : path_(path), file_(map_file(kWho, path)) {}
+
+  std::shared_ptr<PackedWeights::State> read() {
+    read_header();
+    auto state = std::make_shared<PackedWeights::State>();
+    describe_to(*state);
+    map_sections(*state);
+    check_lists(*state);
+    state->mapping = file_.owner;
+    return state;
+  }
+
+  static constexpr const char* kWho = "PackedWeights::map";
+
+ private:
+  [[noreturn]] void broken(const std::string& what) const {
+    fail(ErrorCode::invalid_file, std::string(kWho) + ": " + path_ + ": " + what);
+  }
+
+  void read_header() {
+    if (file_.bytes.size() < sizeof(FileHeader) ||
+        std::memcmp(file_.bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+      broken("not a file of packed weights (" + std::to_string(file_.bytes.size()) + " bytes)");
+    }
+    std::memcpy(&header_, file_.bytes.data(), sizeof(header_));
+    if (header_.byte_order != kByteOrder) broken("written on a machine of another byte order");
+    if (header_.version != kVersion) {
+      broken("version " + std::to_string(header_.version) + "; this library reads version " +
+             std::to_string(kVersion) + ": write it again");
+    }
+    if (header_.checksum != checksum_of(header_)) broken("the header is damaged");
+    if (header_.file_bytes != file_.bytes.size()) {
+      broken(std::to_string(file_.bytes.size()) + " bytes, the header says " +
+             std::to_string(header_.file_bytes));
+    }
+  }
+
+  void describe_to(PackedWeights::State& s) const {
+    const std::string name = name_in(header_.format);
+    const auto format = weight_format_from_name(name);
+    if (!format) broken("weights in a format \"" + name + "\" that this library does not have");
+    s.format = *format;
+    s.packed_for = name_in(header_.packed_for);
+    s.n = header_.n;
+    s.k = header_.k;
+    s.block = header_.block;
+    s.kernels.layout = {header_.nr, header_.kr, header_.k_pad};
+    s.kernels.activations = static_cast<ActivationFormat>(header_.activations);
+    s.kernels.pair_limit = header_.pair_limit;
+    constexpr std::int64_t kMost = std::int64_t{1} << 31;
+    const bool sane = header_.nr > 0 && header_.nr <= 128 && header_.kr > 0 && header_.kr <= 64 &&
+                      header_.k_pad > 0 && header_.k_pad <= 4096 &&
+                      header_.k_pad % header_.kr == 0 && header_.activations >= 0 &&
+                      header_.activations <= 4 && header_.pair_limit >= 0 &&
+                      header_.pair_limit <= 255 && s.n > 0 && s.n < kMost && s.k >= 0 &&
+                      s.k < kMost && s.block >= 0 && s.block < kMost &&
+                      static_cast<std::uint64_t>(s.n) <=
+                          header_.file_bytes / static_cast<std::uint64_t>(s.k == 0 ? 1 : s.k);
+    const WeightFormatInfo& info = kvant::describe(s.format);
+    if (!sane || (!info.is_float() && s.k > kMaxInnerDimension) ||
+        (info.block == 0) != (s.block == 0) || info.axis == BlockAxis::flattened) {
+      broken("impossible shape or layout: " + shape_text(s.n, s.k) + ", " +
+             layout_text(header_.nr, header_.kr, header_.k_pad, header_.activations,
+                         header_.pair_limit));
+    }
+    s.k_padded = s.layout().padded_k(s.k);
+  }
+
+  /// The bytes of section i, which must be as many as the shape asks for.
+  template <class T>
+  void map_section(detail::Section<T>& section, std::size_t i, std::int64_t count) {
+    const auto [offset, bytes] = header_.sections[i];
+    const auto want = static_cast<std::uint64_t>(count) * sizeof(T);
+    if (bytes != want || offset % kPage != 0 || offset > header_.file_bytes ||
+        bytes > header_.file_bytes - offset) {
+      broken(std::string(kSectionNames[i]) + ": " + std::to_string(bytes) + " bytes at " +
+             std::to_string(offset) + " of " + std::to_string(header_.file_bytes) + "; " +
+             std::to_string(want) + " bytes are wanted");
+    }
+    section.map(reinterpret_cast<const T*>(file_.bytes.data() + offset),
+                static_cast<std::size_t>(count));
+  }
+
+  void map_sections(PackedWeights::State& s) {
+    const std::int64_t padded_n = s.layout().padded_n(s.n);
+    const std::int64_t panels = s.layout().panels(s.n);
+    const bool is_float = kvant::describe(s.format).is_float();
+    const bool offsets = s.kernels.activations == ActivationFormat::u8_offset;
+    const bool lists = s.kernels.pair_limit != 0;
+    map_section(s.codes, 0, padded_n * s.k_padded * s.element_bytes());
+    const bool codes_alone = s.format == WeightFormat::int8_row && header_.sections[1].bytes == 0;
+    map_section(s.scales, 1, is_float || codes_alone ? 0 : padded_n * s.row_scales());
+    const bool has_absmax = s.format == WeightFormat::int8_row && !codes_alone;
+    map_section(s.absmax, 2, has_absmax ? padded_n : 0);
+    map_section(s.offsets, 3, offsets ? padded_n : 0);
+    map_section(s.residual_begin, 4, lists ? panels + 1 : 0);
+    const auto entries = header_.sections[5].bytes / sizeof(Residual);
+    map_section(s.residuals, 5, lists ? static_cast<std::int64_t>(entries) : 0);
+    map_section(s.unlimited, 6, lists ? panels : 0);
+  }
+
+  /// Kernels follow the lists without looking.
+  void check_lists(const PackedWeights::State& s) const {
+    if (s.kernels.pair_limit == 0) return;
+    const std::int64_t panels = s.layout().panels(s.n);
+    const auto entries = static_cast<std::int64_t>(s.residuals.size());
+    bool good = s.residual_begin[0] == 0 && s.residual_begin[panels] == entries;
+    for (std::int64_t p = 0; good && p < panels; ++p) {
+      good = s.residual_begin[p] <= s.residual_begin[p + 1] && s.unlimited[p] <= 1;
+    }
+    for (std::int64_t i = 0; good && i < entries; ++i) {
+      good = s.residuals[i].k() < s.k_padded && s.residuals[i].output() < s.layout().nr;
+    }
+    if (!good) broken("its lists of residuals lead out of the weights");
+  }
+
+  const std::string& path_;
+  MappedFile file_;
+  FileHeader header_{};
+};
+
+}  // namespace
+
+void PackedWeights::save(const std::string& file) const {
+  constexpr const char* kWho = "PackedWeights::save";
+  if (n() == 0) {
+    fail(ErrorCode::invalid_argument, std::string(kWho) + ": there are no weights to save");
+  }
+  const State& s = *state_;
+  FileHeader header{};
+  header.magic = kMagic;
+  header.version = kVersion;
+  header.byte_order = kByteOrder;
+  copy_name(header.format, to_string(s.format));
+  copy_name(header.packed_for, s.packed_for);
+  header.nr = s.layout().nr;
+  header.kr = s.layout().kr;
+  header.k_pad = s.layout().k_pad;
+  header.activations = static_cast<std::int32_t>(s.kernels.activations);
+  header.pair_limit = s.kernels.pair_limit;
+  header.n = s.n;
+  header.k = s.k;
+  header.block = s.block;
+  std::uint64_t end = sizeof(header);
+  std::size_t section = 0;
+  for_each_section(s, [&](const void*, std::size_t bytes) {
+    end = (end + kPage - 1) / kPage * kPage;
+    header.sections[section++] = {end, bytes};
+    end += bytes;
+  });
+  header.file_bytes = end;
+  header.checksum = checksum_of(header);
+
+  // Written beside its place, then moved there.
+  const std::string temporary = file + ".tmp";
+  std::error_code ignored;
+  {
+    std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
+    out.write(reinterpret_cast<const char*>(&header), sizeof(header));
+    std::uint64_t at = sizeof(header);
+    section = 0;
+    const std::array<char, kPage> zeros{};
+    for_each_section(s, [&](const void* data, std::size_t bytes) {
+      const std::uint64_t offset = header.sections[section++].offset;
+      out.write(zeros.data(), static_cast<std::streamsize>(offset - at));
+      out.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+      at = offset + bytes;
+    });
+    out.flush();
+    if (!out) {
+      const int error = errno;
+      out.close();
+      std::filesystem::remove(temporary, ignored);
+      fail(ErrorCode::io, std::string(kWho) + ": " + temporary + ": " +
+                              (error != 0 ? std::strerror(error) : "cannot be written"));
+    }
+  }
+  std::error_code error;
+  std::filesystem::rename(temporary, file, error);
+  if (error) {
+    std::filesystem::remove(temporary, ignored);
+    fail(ErrorCode::io, std::string(kWho) + ": " + file + ": " + error.message());
+  }
+}
+
+PackedWeights PackedWeights::map(Context& context, const std::string& file,
+                                 Repack repack) {
+  return at_border(Reader::kWho, [&] {
+    auto state = Reader(file).read();
+    const GemmKernels& kernels = context.kernels().gemm_for(state->format);
+    if (state->kernels.same_weights(kernels)) {
+      state->kernels = kernels;
+      return PackedWeights(std::move(state));
+    }
+    if (repack == Repack::never) {
+      const GemmKernels& have = state->kernels;
+      fail(ErrorCode::unsupported,
+           std::string(Reader::kWho) + ": " + file + " is packed for \"" +
+               state->packed_for + "\" (" +
+               layout_text(have.layout.nr, have.layout.kr, have.layout.k_pad,
+                           static_cast<std::int32_t>(have.activations), have.pair_limit) +
+               "), the context runs \"" + context.kernels().name +
+               "\"; save it again there, or let map repack it");
+    }
+    return repacked(context, PackedWeights(std::move(state)));
+  });
+}
+
+}  // namespace kvant

@@ -1,0 +1,52 @@
+#pragma once
+
+// How every matrix product is cut: runs of row blocks whose activations stay in the caches, times
+// panels of weights; a task is a run of neighbouring panels. K is never cut, so results do not
+// depend on the number of threads.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "dispatch/cpu_features.hpp"
+#include "kvant/context.hpp"
+#include "kvant/kernel_table.hpp"
+#include "ops/support/parallel.hpp"
+
+namespace kvant::detail {
+
+/// All row blocks and panels of a product.
+/// @param args        its range is set here
+/// @param panels      of the weights
+/// @param operations  estimate of the whole work
+inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKernels& kernels,
+                           std::int64_t panels, std::int64_t operations) {
+  const RowBlocks blocks = kernels.blocks(args.range.m);
+  const std::int64_t threads = context.executor().concurrency();
+  const std::int64_t row_bytes = args.range.k_padded * element_bytes(kernels.activations);
+  const std::int64_t block_bytes = std::max<std::int64_t>(row_bytes * blocks.mr, 1);
+  // The second-level cache belongs to the panel of weights in use and the one being fetched.
+  // Activations pass by once for each panel, a few bytes per step: from the third level that costs
+  // nothing, and a run that filled the second would push the weights out. A longer run means fewer
+  // passes over the weights, as long as the third level holds it.
+  std::int64_t run =
+      std::max<std::int64_t>(1, 2 * static_cast<std::int64_t>(cache_sizes().l2) / block_bytes);
+  if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
+    run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
+  }
+  const std::int64_t runs = (blocks.count() + run - 1) / run;
+  run = (blocks.count() + runs - 1) / runs;  // even, or a thread would get a short last run
+  parallel(context, runs * panels, operations, [&](std::int64_t begin, std::int64_t end) {
+    GemmArgs part = args;
+    TileRange& range = part.range;
+    while (begin < end) {
+      range.block_begin = begin / panels * run;
+      range.block_end = std::min(blocks.count(), range.block_begin + run);
+      range.panel_begin = begin % panels;
+      range.panel_end = std::min(panels, range.panel_begin + (end - begin));
+      kernels.gemm(part);
+      begin += range.panel_end - range.panel_begin;
+    }
+  });
+}
+
+}  // namespace kvant::detail
