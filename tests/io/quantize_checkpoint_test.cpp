@@ -114,6 +114,21 @@ TEST_CASE("quantize_checkpoint: bitsandbytes' files, byte for byte") {
   }
 }
 
+TEST_CASE("quantize_checkpoint: with the caller's kernels and threads") {
+  const TempFolder folder;
+  const kvant::Context context({.isa = "scalar", .executor = kvant::inline_executor()});
+  for (const char* model : {"checkpoints/fp32", "architectures/gpt2/float"}) {
+    const fs::path one = folder.path() / "one";
+    const fs::path other = folder.path() / "other";
+    for (const WeightScheme scheme : {WeightScheme::llm_int8, WeightScheme::bf16}) {
+      quantize_checkpoint(kData / model, one, {.scheme = scheme, .job = {.force = true}});
+      quantize_checkpoint(kData / model, other,
+                          {.scheme = scheme, .job = {.force = true, .context = &context}});
+      CHECK(read_bytes(one / "model.safetensors") == read_bytes(other / "model.safetensors"));
+    }
+  }
+}
+
 TEST_CASE("quantize_checkpoint: the layers that transformers chose, their codes and scales") {
   const json all = json::parse(read_text(kData / "architectures/architectures.json"));
   const TempFolder folder;

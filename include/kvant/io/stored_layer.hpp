@@ -34,7 +34,7 @@ struct StoredLayer {
   /// Codes with scales, not elements of a floating type.
   [[nodiscard]] bool quantized() const noexcept { return format && !describe(*format).is_float(); }
   /// "fp32", "bf16", "int8", "nf4", ...: what the program calls a layer stored like this.
-  [[nodiscard]] std::string_view scheme() const noexcept;
+  [[nodiscard]] KVANT_API std::string_view scheme() const noexcept;
 };
 
 /// What config.json says that decides which weights are linear layers.

@@ -48,7 +48,7 @@ struct ReportOptions {
   int threads = 0;  ///< 0: all
   /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the
   /// working threads, one call at a time.
-  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress = {};
 };
 
 /// Memory: one block of rows per thread (a few MiB each), whatever the size of the model; the files

@@ -56,7 +56,7 @@ struct SelectOptions {
   io::WeightScheme quantized = io::WeightScheme::llm_int8;
   /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the
   /// working threads, one call at a time.
-  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress;
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress = {};
 };
 
 /// Tries every layer in every way (quantized as quantize_checkpoint writes it, fp16, bf16, as

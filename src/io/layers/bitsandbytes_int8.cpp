@@ -393,11 +393,18 @@ class BitsandbytesInt8 final : public StoredFormat {
   }
 };
 
+const BitsandbytesInt8 kForm;
+
+/// Whether a weight is of this form, and not of a more special one.
+bool is_claimed(const FindTensor& find, const TensorInfo& weight) {
+  return form_of(find, weight) == &kForm;
+}
+
 }  // namespace
 
 bool is_int8_layer(const Checkpoint& checkpoint, std::string_view layer) {
   const TensorInfo* info = checkpoint.find(std::string(layer) + std::string(kWeightSuffix));
-  return info != nullptr && form_of(find_in(checkpoint), *info) == &bitsandbytes_int8();
+  return info != nullptr && is_claimed(find_in(checkpoint), *info);
 }
 
 Int8Layer read_int8_layer(const Checkpoint& checkpoint, const std::string& layer) {
@@ -434,7 +441,7 @@ std::vector<std::string> int8_layers(const Checkpoint& checkpoint) {
                "there is " + std::string(suffix.substr(1)) + " but no weight of I8");
       }
     }
-    if (form_of(find, *info) == &bitsandbytes_int8()) {
+    if (is_claimed(find, *info)) {
       result.push_back(info->name.substr(0, info->name.size() - kWeightSuffix.size()));
     }
   }
@@ -443,8 +450,7 @@ std::vector<std::string> int8_layers(const Checkpoint& checkpoint) {
 }
 
 const StoredFormat& bitsandbytes_int8() {
-  static const BitsandbytesInt8 form;
-  return form;
+  return kForm;
 }
 
 Outliers stored_outliers(const Checkpoint& checkpoint) {

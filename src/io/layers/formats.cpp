@@ -11,14 +11,22 @@
 #include "kvant/io/weight_scheme.hpp"
 
 namespace kvant::io {
+
+// A line for each form. Where two could claim a weight, the more special one comes first.
+#define KVANT_STORED_FORMATS(form) \
+  form(bitsandbytes_4bit) form(bitsandbytes_int8) form(float_weights)
+
+// Each is defined in the file of its name.
+#define KVANT_DECLARE(name) const StoredFormat& name();
+KVANT_STORED_FORMATS(KVANT_DECLARE)
+#undef KVANT_DECLARE
+
 namespace {
 
 const auto& list() {
-  static const std::array kForms = {
-      &bitsandbytes_4bit(),
-      &bitsandbytes_int8(),
-      &float_weights(),
-  };
+#define KVANT_LIST(name) &name(),
+  static const std::array kForms = {KVANT_STORED_FORMATS(KVANT_LIST)};
+#undef KVANT_LIST
   return kForms;
 }
 
@@ -91,7 +99,7 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
       }
     }
     const StoredFormat* form = form_of(find, *info);
-    if (form == nullptr || form == &float_weights()) continue;
+    if (form == nullptr || form->quant_method().empty()) continue;
     StoredLayer layer;
     layer.name = info->name.substr(0, info->name.size() - kWeightSuffix.size());
     // What cannot be recognised cannot be opened either, and then it is said why.

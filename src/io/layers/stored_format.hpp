@@ -2,8 +2,12 @@
 
 // StoredFormat: one way to store the weight of a linear layer in a checkpoint, with everything that
 // is to be known about it: which tensors it takes, how they are recognised, checked, read and
-// written, and what config.json says of them. One file per form in this folder; the list is in
-// formats.cpp. Whoever plans, reads, counts, checks or selects goes through that list.
+// written, and what config.json says of them. Whoever plans, reads, counts, checks or selects goes
+// through the list of forms.
+//
+// A new form is one file in this folder and one line in formats.cpp: a class with the functions
+// below and, at its end, `const StoredFormat& NAME()`. A format that is new altogether also needs
+// its row in kvant/weight_format.hpp. Tests go over all forms that write.
 
 #include <cstddef>
 #include <cstdint>
@@ -176,10 +180,5 @@ struct PartOfLayer {
 
 /// "transformer.h.0.mlp.c_fc" of "transformer.h.0.mlp.c_fc.weight".
 inline constexpr std::string_view kWeightSuffix = ".weight";
-
-// One for each form, in the files of their names.
-[[nodiscard]] const StoredFormat& bitsandbytes_int8();
-[[nodiscard]] const StoredFormat& bitsandbytes_4bit();
-[[nodiscard]] const StoredFormat& float_weights();
 
 }  // namespace kvant::io
