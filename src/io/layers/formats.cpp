@@ -13,8 +13,12 @@
 namespace kvant::io {
 
 // A line for each form. Where two could claim a weight, the more special one comes first.
+// clang-format off
 #define KVANT_STORED_FORMATS(form) \
-  form(bitsandbytes_4bit) form(bitsandbytes_int8) form(float_weights)
+  form(bitsandbytes_4bit)          \
+  form(bitsandbytes_int8)          \
+  form(float_weights)
+// clang-format on
 
 // Each is defined in the file of its name.
 #define KVANT_DECLARE(name) const StoredFormat& name();
