@@ -1,7 +1,12 @@
-// From codes [N, K] to packed weights ready to multiply, once per layer when a model is loaded. The
-// figure counts bytes of codes; ceiling: the best streaming read of as many bytes.
+// From codes [N, K] to packed weights ready to multiply, once per layer when a model is loaded; and
+// the same from a file that packed weights were saved to (what "map"). The figure counts bytes of
+// codes; ceiling: the best streaming read of as many bytes.
+
+#include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "harness/entries.hpp"
 #include "harness/machine.hpp"
@@ -25,12 +30,22 @@ int main(int argc, char** argv) {
       const double gigabytes = 1e-9 * static_cast<double>(bytes);
       std::vector<Entry> entries = {
           {"kvant", gigabytes, [&] { packed = pack_codes(context, view); }}};
+      const std::string file = (std::filesystem::temp_directory_path() /
+                                ("kvant-bench-" + std::to_string(::getpid()) + ".packed"))
+                                   .string();
+      pack_codes(context, view).save(file);
+      PackedMatrix mapped;
+      entries.push_back({"map", gigabytes, [&] { mapped = PackedWeights::map(context, file); }});
       add_streams(entries, codes.data(), bytes, 1, threads);
       const std::vector<Figure> figures = race(entries, options.quick);
       std::vector<std::int8_t> back(static_cast<std::size_t>(s.k));
-      packed.unpack_rows(s.n - 1, MatrixView<std::int8_t>(back.data(), 1, s.k));
-      if (!std::equal(back.begin(), back.end(), view.row_data(s.n - 1)))
-        report.wrong("pack: codes differ");
+      for (const PackedWeights& weights : {packed, mapped}) {
+        weights.unpack_rows(s.n - 1, MatrixView<std::int8_t>(back.data(), 1, s.k));
+        if (!std::equal(back.begin(), back.end(), view.row_data(s.n - 1))) {
+          report.wrong("pack: codes differ");
+        }
+      }
+      std::filesystem::remove(file);
       Record record{.question = "pack",
                     .m = s.m,
                     .n = s.n,
@@ -40,8 +55,12 @@ int main(int argc, char** argv) {
                     .dtype = "int8",
                     .unit = "GB/s"};
       record.value = figures[0];
-      for (std::size_t i = 1; i < figures.size(); ++i)
+      for (std::size_t i = 2; i < figures.size(); ++i)
         record.ceiling = std::max(record.ceiling, figures[i].value);
+      report.add(record);
+      record.m = 0;
+      record.what = fmt::format("map {}x{}", s.n, s.k);
+      record.value = figures[1];
       report.add(record);
     }
   }

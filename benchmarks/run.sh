@@ -4,8 +4,8 @@
 #   bash benchmarks/run.sh [--quick] [--question NAME]... [--shape MxNxK]... [--threads 1,2]
 #                          [--json FILE]
 #
-# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode, and, only when
-# named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
+# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain qkv gpt_bigcode, and, only
+# when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
 # without calibration).
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain gpt_bigcode)
+all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain qkv gpt_bigcode)
 for question in "${questions[@]}"; do
   [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||
     { echo "benchmarks/run.sh: no question $question; there are: ${all[*]} quantize_checkpoint" >&2

@@ -56,7 +56,7 @@ if [ $all -eq 1 ]; then
   suite clang build-clang
   suite debug build-debug
   # Over std::thread: Debian's OpenMP runtime is not instrumented.
-  suite tsan build-tsan -L 'llm_int8|kernels|unit'
+  suite tsan build-tsan -L 'linear|kernels|unit'
 fi
 suite release build
 
@@ -64,13 +64,13 @@ suite release build
 for isa in $(build/bin/list_isa --available); do
   echo "== KVANT_ISA=$isa: $(KVANT_ISA=$isa build/bin/list_isa --chosen) runs"
   [ "$(KVANT_ISA=$isa build/bin/list_isa --chosen)" = "$isa" ]
-  quietly env KVANT_ISA="$isa" build/bin/kvant_llm_int8_tests
+  quietly env KVANT_ISA="$isa" build/bin/kvant_linear_tests
   quietly env KVANT_ISA="$isa" build/bin/kvant_unit_tests
 done
 if [ $all -eq 1 ]; then
   echo "== a plain x86-64 (Nehalem under qemu): scalar kernels"
   [ "$(qemu-x86_64 -cpu Nehalem build/bin/list_isa --chosen 2>/dev/null)" = scalar ]
-  quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_llm_int8_tests
+  quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_linear_tests
   quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_kernels_tests '~*threads*'
   quietly qemu-x86_64 -cpu Nehalem build/bin/quickstart
 fi

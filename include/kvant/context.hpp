@@ -24,6 +24,12 @@ struct ContextOptions {
   std::shared_ptr<Executor> executor = nullptr;
   /// For the default executor: 0 = all.
   int threads = 0;
+  /// Kernel set "cuda": the stream (a cudaStream_t) that all work of this context is put on, in
+  /// order; null is the default stream.
+  void* cuda_stream = nullptr;
+  /// A table of the caller's own instead of one by name, which must outlive the context. (The tests
+  /// run emulated sets in this way.)
+  const KernelTable* kernels = nullptr;
 };
 
 class KVANT_API Context {
@@ -37,6 +43,14 @@ class KVANT_API Context {
   /// Name of the kernel set that runs, e.g. "avx512vnni".
   [[nodiscard]] std::string_view isa() const noexcept;
   [[nodiscard]] Executor& executor() const noexcept { return *executor_; }
+  /// Where x, y and the layers' data must be; null: on the host.
+  [[nodiscard]] const Memory* memory() const noexcept { return workspace_.memory(); }
+  /// The device's queue; null on the host, and for the default stream.
+  [[nodiscard]] void* queue() const noexcept { return queue_; }
+  /// Waits until all work given to this context's queue is done; on the host it always is. Calls on
+  /// a device return before their work is done.
+  /// @throws Error device_failed: what the device says of the first failure since the last wait
+  void wait();
 
   /// Scratch of the calls that run on this context.
   [[nodiscard]] Workspace& workspace() noexcept { return workspace_; }
@@ -50,6 +64,7 @@ class KVANT_API Context {
  private:
   const KernelTable* kernels_;
   std::shared_ptr<Executor> executor_;
+  void* queue_;
   Workspace workspace_;
 };
 

@@ -25,6 +25,7 @@ enum class ErrorCode : std::uint8_t {
   invalid_file,       ///< the bytes of a file break the rules of its format
   io,                 ///< the operating system refused (missing file, no permission, disk full)
   cancelled,          ///< the caller asked a long job to stop; nothing was changed
+  device_failed,     ///< the driver or a kernel reported a failure; results since then are not valid
   foreign_exception,  ///< an exception of the caller's own code (an Executor) that is not an Error
 };
 
@@ -42,6 +43,7 @@ constexpr const char* to_string(ErrorCode code) noexcept {
     case ErrorCode::invalid_file: return "invalid_file";
     case ErrorCode::io: return "io";
     case ErrorCode::cancelled: return "cancelled";
+    case ErrorCode::device_failed: return "device_failed";
     case ErrorCode::foreign_exception: return "foreign_exception";
   }
   return "unknown";

@@ -13,6 +13,7 @@
 #include <cstddef>
 
 #include "kvant/kernels/gemm.hpp"
+#include "kvant/kernels/memory.hpp"
 #include "kvant/kernels/rows.hpp"
 #include "kvant/weight_format.hpp"
 
@@ -21,6 +22,7 @@ namespace kvant {
 /// The kernels of one instruction set.
 struct KernelTable {
   const char* name;
+  const Memory* memory;  ///< where its data lives; null: on the host
 
   void (*quantize_rows)(const QuantizeRowsArgs&) noexcept;
   void (*list_outliers)(const ListOutliersArgs&) noexcept;

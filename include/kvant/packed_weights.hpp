@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kvant/activations.hpp"
 #include "kvant/config.hpp"
@@ -95,11 +96,12 @@ class KVANT_API PackedWeights {
   [[nodiscard]] const WeightLayout& layout() const noexcept;
   /// The name of the kernel set that packed it.
   [[nodiscard]] std::string_view packed_for() const noexcept;
-  /// Can be multiplied by these kernels as it is.
+  /// Can be multiplied by these kernels as it is: layout and memory are theirs.
   [[nodiscard]] bool fits(const KernelTable& kernels) const noexcept;
   /// The memory is a file's.
   [[nodiscard]] bool is_mapped() const noexcept;
 
+  // Of weights on a device these point into its memory.
   /// The packed codes or elements, WeightLayout::offset in units of one.
   [[nodiscard]] const std::byte* data() const noexcept;
   /// int8_row: what an output's integer sums are multiplied by, [n padded]. Formats with blocks:
@@ -107,6 +109,8 @@ class KVANT_API PackedWeights {
   [[nodiscard]] const float* scales() const noexcept;
   /// absmax of each output, [n]; empty in formats without.
   [[nodiscard]] std::span<const float> absmax() const noexcept;
+  /// The same as a copy, which works for weights on a device too.
+  [[nodiscard]] std::vector<float> absmax_values() const;
   /// 128 * the sum of an output's codes, [n padded]; null where the kernels need none.
   [[nodiscard]] const std::int32_t* offsets() const noexcept;
   /// Null pointers where the kernels have no pair_limit.

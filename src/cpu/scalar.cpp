@@ -53,6 +53,7 @@ void quantize_rows(const QuantizeRowsArgs& q) noexcept {
     if (absmax > 0.0f && absmax < kSmallestAbsmax) absmax = kSmallestAbsmax;
     if (poisoned) absmax = std::numeric_limits<float>::quiet_NaN();
     q.absmax[r] = absmax;
+    if (q.row_scale != nullptr) q.row_scale[r] = q.bitsandbytes ? absmax : absmax / 127.0f;
     if (q.codes == nullptr) continue;
     auto* codes = static_cast<std::uint8_t*>(q.codes) + r * q.code_stride;
     const bool has_codes = absmax > 0.0f && absmax < std::numeric_limits<float>::infinity();
@@ -266,8 +267,7 @@ constexpr GemmKernels float_kernels(ActivationFormat activations) noexcept {
 }  // namespace
 
 constinit const KernelTable kernels_scalar = [] {
-  KernelTable table{};
-  table.name = "scalar";
+  KernelTable table = empty_table("scalar");
   table.quantize_rows = &quantize_rows;
   table.list_outliers = &list_outliers;
   table.gather_features = &gather_features;
@@ -275,18 +275,16 @@ constinit const KernelTable kernels_scalar = [] {
   table.quantize = &quantize;
   table.dequantize = &dequantize;
   table.convert = &convert;
-  const auto give = [&table](WeightFormat format, const GemmKernels& kernels) {
-    table.gemm[static_cast<int>(format)] = kernels;
-  };
-  give(WeightFormat::int8_row, {.activations = ActivationFormat::s8,
-                                .layout = {.nr = 1, .kr = 1, .k_pad = 16},
-                                .mr = 1,
-                                .group = 4,
-                                .pair_limit = 0,
-                                .gemm = &gemm_int8,
-                                .gather_columns = &gather_columns});
-  give(WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
-  give(WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
+  give(table, WeightFormat::int8_row,
+       {.activations = ActivationFormat::s8,
+        .layout = {.nr = 1, .kr = 1, .k_pad = 16},
+        .mr = 1,
+        .group = 4,
+        .pair_limit = 0,
+        .gemm = &gemm_int8,
+        .gather_columns = &gather_columns});
+  give(table, WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
+  give(table, WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
   return table;
 }();
 

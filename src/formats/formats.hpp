@@ -10,5 +10,6 @@ extern const FormatRules kFloat32Rules;
 extern const FormatRules kFloat16Rules;
 extern const FormatRules kBfloat16Rules;
 extern const FormatRules kInt8RowRules;
+extern const FormatRules kInt8GroupRules;
 
 }  // namespace kvant::detail

@@ -10,6 +10,7 @@ const FormatRules* rules_of(WeightFormat format) noexcept {
       &kFloat16Rules,
       &kBfloat16Rules,
       &kInt8RowRules,
+      &kInt8GroupRules,
   };
   for (const FormatRules* rules : kRules) {
     if (rules->format == format) return rules;

@@ -12,9 +12,9 @@
 namespace kvant::look {
 namespace {
 
-std::string last_part(const std::string& module) {
-  const std::size_t dot = module.rfind('.');
-  return dot == std::string::npos ? std::string() : module.substr(dot + 1);
+std::string last_part(const std::string& layer) {
+  const std::size_t dot = layer.rfind('.');
+  return dot == std::string::npos ? std::string() : layer.substr(dot + 1);
 }
 
 bool any_quantized(const SchemePlan& plan) {

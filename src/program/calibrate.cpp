@@ -27,17 +27,17 @@ OutlierColumns read_outlier_columns(const std::string& file) {
   const auto refuse = [&](const std::string& what) {
     throw Error(ErrorCode::invalid_file,
                 file + ": " + what +
-                    "; wanted is an object of module names and lists of columns, like "
+                    "; wanted is an object of layer names and lists of columns, like "
                     "{\"transformer.h.0.attn.c_attn\": [3, 17]}");
   };
   if (!json.is_object()) refuse("not a JSON object");
   OutlierColumns result;
-  for (const auto& [module, columns] : json.items()) {
-    if (!columns.is_array()) refuse("the value of \"" + module.substr(0, 80) + "\" is not a list");
-    std::vector<std::int64_t>& list = result[module];
+  for (const auto& [layer, columns] : json.items()) {
+    if (!columns.is_array()) refuse("the value of \"" + layer.substr(0, 80) + "\" is not a list");
+    std::vector<std::int64_t>& list = result[layer];
     for (const nlohmann::json& column : columns) {
       if (!column.is_number_unsigned() || column.get<std::uint64_t>() > INT64_MAX) {
-        refuse("\"" + module.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
+        refuse("\"" + layer.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
                ", which is not a column");
       }
       list.push_back(column.get<std::int64_t>());

@@ -89,7 +89,7 @@ int quantize_command(const Arguments& arguments) {
              "their weights in fp16 too (read by kvant, ignored by transformers)")
           ->type_name("FILE");
   app.add_option("--keep-outliers", keep_outliers,
-                 "the same from a list: JSON, module name -> columns")
+                 "the same from a list: JSON, layer name -> columns")
       ->type_name("FILE")
       ->excludes(calibrate_option);
   app.add_option("--outliers", outliers,

@@ -22,11 +22,15 @@ struct OutlierBlock {
   std::ptrdiff_t w_stride;  ///< between panels, elements
   DType w_dtype;            ///< float32, float16 or bfloat16
   std::int64_t count;
+  /// Where a device keeps the count, which the host does not know then (count is the room for
+  /// them); its kernels read the features' activations from GemmArgs::x if x is null. Null on the
+  /// host.
+  const std::int64_t* count_at = nullptr;
 
   /// The same features with the weights of a single panel, [count][nr], as a GEMM gathers them.
   [[nodiscard, gnu::always_inline]] constexpr OutlierBlock with_panel(
       const float* weights) const noexcept {
-    return {x, x_stride, weights, 0, DType::float32, count};
+    return {x, x_stride, weights, 0, DType::float32, count, count_at};
   }
 };
 
@@ -46,8 +50,8 @@ inline constexpr std::int64_t kGatheredWeights = 4096;
 /// The outlier features of a product: those whose weights were kept in 16 bits beside the codes,
 /// and those found in this call, whose weights are the codes.
 struct Outlying {
-  OutlierBlock kept;
-  OutlierBlock found;
+  OutlierBlock kept = {};
+  OutlierBlock found = {};
 
   [[nodiscard, gnu::always_inline]] constexpr std::int64_t count() const noexcept {
     return kept.count + found.count;
@@ -119,6 +123,11 @@ struct GemmArgs {
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.
   OutlierColumns columns;
   Epilogue epilogue;
+  /// The activations as they came, and below which |x| an element is no outlier (0: all of a listed
+  /// column are): only for a device's kernels, where outliers.found has no x.
+  FloatRows x = {};
+  float threshold = 0.0f;
+  void* queue = nullptr;  ///< of a device (kernels/memory.hpp); host kernels do not look
 };
 
 /// What a kernel set has for weights of one format.

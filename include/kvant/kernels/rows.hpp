@@ -36,9 +36,13 @@ struct QuantizeRowsArgs {
   std::ptrdiff_t code_stride;  ///< bytes between rows
   std::int64_t k_padded;       ///< at least cols, a multiple of the layout's k_pad
   float* absmax;               ///< [rows]
+  /// [rows]: what integer sums are multiplied by, absmax / 127 (bitsandbytes: absmax itself). Null:
+  /// not wanted.
+  float* row_scale = nullptr;
   /// [cols], zeros and ones, this call's alone: set to 1 where a column has an outlier, the others
   /// stay. Null: outliers are not wanted, a row that has one (an infinity) gets absmax NaN.
   std::uint8_t* outlier_columns;
+  void* queue = nullptr;  ///< of a device (kernels/memory.hpp); host kernels do not look
 };
 
 /// Flags of outlier columns become an ascending list, and their codes leave the integer product.
@@ -47,13 +51,14 @@ struct ListOutliersArgs {
   std::int64_t tasks;
   std::int64_t cols;
   std::int64_t* columns;  ///< room for cols; ascending
-  std::int64_t* count;    ///< how many there are
+  std::int64_t* count;    ///< how many there are; where the data is
   /// Activation codes in RowBlocks, 1 byte each; a listed column becomes the code of zero in every
   /// row. Null: codes stay as they are (only the outlier elements themselves are 0 already).
   void* codes;
   ActivationFormat format;
   RowBlocks blocks;
   std::int64_t k_padded;
+  void* queue = nullptr;
 };
 
 /// Some columns of x as floats, feature by feature: to[j * rows + r] = x[r, columns[j]], or 0 where
@@ -65,6 +70,7 @@ struct GatherFeaturesArgs {
   std::int64_t count;
   float threshold;  ///< 0: every element
   float* to;        ///< [count, rows]
+  void* queue = nullptr;
 };
 
 /// Minimum and maximum, NaN elements ignored (a slice of nothing but NaN: +inf, -inf).
@@ -74,6 +80,7 @@ struct RangeArgs {
                     ///< they hold, so that row blocks can be scanned one after the other
   float* min;
   float* max;
+  void* queue = nullptr;
 };
 
 /// Elementwise quantization to 8-bit codes. Parameter p of element (r, c) is
@@ -90,6 +97,7 @@ struct QuantizeArgs {
   void* codes;  ///< [rows, cols]: int8, or uint8 where is_unsigned
   bool is_unsigned;
   std::ptrdiff_t code_stride;
+  void* queue = nullptr;
 };
 
 /// (code - zero_point) * scale in fp32, then one rounding to y's type.
@@ -106,6 +114,7 @@ struct DequantizeArgs {
   void* y;
   DType y_dtype;  ///< float32, float16 or bfloat16
   std::ptrdiff_t y_stride;
+  void* queue = nullptr;
 };
 
 /// Converts between float32, float16 and bfloat16 (round to nearest even).
@@ -115,6 +124,7 @@ struct ConvertArgs {
   void* y;
   DType y_dtype;
   std::int64_t count;
+  void* queue = nullptr;
 };
 
 }  // namespace kvant

@@ -24,7 +24,7 @@ namespace kvant::models {
 
 struct LoadOptions {
   Plan plan = {};
-  /// Patterns over full module names (transformer.h.0.attn.c_attn; * and ? match any characters and
+  /// Patterns over full layer names (transformer.h.0.attn.c_attn; * and ? match any characters and
   /// any one): these linears stay in float. A pattern that matches no linear is an error.
   std::vector<std::string> skip = {};
   /// The ids to calibrate with; empty: some fixed pseudo-random ones.

@@ -8,20 +8,13 @@
 #include "cpu/micro/gemm_float.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
+#include "cpu/tables.hpp"
 
 namespace kvant {
 namespace {
 
-/// Nothing yet; give<...> what the set has.
-constexpr KernelTable empty_table(const char* name) noexcept {
-  KernelTable table{};
-  table.name = name;
-  return table;
-}
-
-constexpr void give(KernelTable& table, WeightFormat format, const GemmKernels& kernels) noexcept {
-  table.gemm[static_cast<int>(format)] = kernels;
-}
+using detail::empty_table;
+using detail::give;
 
 /// int8 products alone.
 template <Simd S>

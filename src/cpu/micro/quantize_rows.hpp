@@ -342,6 +342,7 @@ inline void quantize_rows_of(const QuantizeRowsArgs& q) noexcept {
     const bool poisoned = found.nan || (found.outlier && q.outlier_columns == nullptr);
     if (poisoned) absmax = __builtin_nanf("");
     q.absmax[r] = absmax;
+    if (q.row_scale != nullptr) q.row_scale[r] = kFp16First ? absmax : absmax / 127.0f;
     return {absmax, kFp16First ? 1.0f / absmax * 127.0f : 127.0f / absmax, found.outlier};
   };
   // Short rows are scanned one row early, so that the processor has something to do until a row's

@@ -4,7 +4,6 @@
 #include "cpu/x86/simd_avx512.hpp"
 
 #include "cpu/micro/make_table.hpp"
-#include "cpu/tables.hpp"
 
 namespace kvant::detail {
 

@@ -6,7 +6,6 @@
 
 #include "cpu/micro/gemm_float.hpp"
 #include "cpu/micro/make_table.hpp"
-#include "cpu/tables.hpp"
 
 namespace kvant::detail {
 

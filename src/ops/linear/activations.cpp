@@ -9,6 +9,7 @@
 #include "kvant/context.hpp"
 #include "ops/linear/row_blocks.hpp"
 #include "ops/support/border.hpp"
+#include "ops/support/device_data.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -17,7 +18,7 @@ namespace detail {
 
 std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
                                                            const ActivationOptions& options,
-                                                           std::int64_t k) {
+                                                           std::int64_t k, const Memory* memory) {
   if (!(options.threshold >= 0.0f)) {  // NaN too
     fail(ErrorCode::invalid_argument, std::string(who) + ": threshold " +
                                           std::to_string(options.threshold) +
@@ -52,6 +53,18 @@ std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
     rules->keep_mask = AlignedArray<std::int16_t>(static_cast<std::size_t>(k), std::int16_t{-1});
     for (const std::int64_t column : rules->keep_columns) {
       rules->keep_mask[static_cast<std::size_t>(column)] = 0;
+    }
+    rules->columns_at = rules->keep_columns.data();
+    rules->mask_at = rules->keep_mask.data();
+    if (memory != nullptr) {
+      const std::size_t columns_bytes = rules->keep_columns.size() * sizeof(std::int64_t);
+      rules->on_device = allocate_on(*memory, columns_bytes + rules->keep_mask.bytes());
+      std::byte* const at = rules->on_device.get();
+      copy_or_fail(*memory, at, rules->columns_at, columns_bytes, CopyKind::to_device, nullptr);
+      copy_or_fail(*memory, at + columns_bytes, rules->mask_at, rules->keep_mask.bytes(),
+                   CopyKind::to_device, nullptr);
+      rules->columns_at = reinterpret_cast<const std::int64_t*>(at);
+      rules->mask_at = reinterpret_cast<const std::int16_t*>(at + columns_bytes);
     }
   }
   return rules;
@@ -110,7 +123,9 @@ class Quantizer {
             .kept_x = kept_x_,
             .outliers = outliers_,
             .columns = columns_,
-            .outlier_x = outlier_x_};
+            .outlier_x = outlier_x_,
+            .outliers_at = memory_.memory() != nullptr ? count_ : nullptr,
+            .x = rows_of(x_, 0, x_.rows)};
   }
 
  private:
@@ -122,36 +137,41 @@ class Quantizer {
       row_scale_ = arena.take<float>(x_.rows);
       flags_ = arena.take<std::uint8_t>(tasks_.count * x_.cols);
       columns_ = arena.take<std::int64_t>(x_.cols);
+      count_ = arena.take<std::int64_t>(1);
+      range_ = arena.take<float>(2);
     });
   }
 
   /// The row blocks of one task: rows quantized into a small scratch, then interleaved.
   void quantize_task(std::int64_t task, bool with_codes, const float* given) noexcept {
     std::uint8_t* flags = flags_ + task * x_.cols;
-    const auto quantize = [&](std::int64_t first, std::int64_t rows, std::byte* codes) {
+    const auto quantize = [&](std::int64_t first, std::int64_t rows, std::byte* codes,
+                              std::ptrdiff_t stride) {
       context_.kernels().quantize_rows(
           {.x = rows_of(x_, first, rows),
            .bitsandbytes = rules_.is_bitsandbytes(),
            .threshold = rules_.search_threshold(),
-           .keep_mask = rules_.keep_mask.data(),
+           .keep_mask = rules_.mask_at,
            .given_absmax = given,
            .codes = codes,
            .format = kernels_.activations,
-           .code_stride = tasks_.scratch_stride(),
+           .code_stride = stride,
            .k_padded = k_padded_,
            .absmax = absmax_ + first,
-           .outlier_columns = rules_.ignores_outliers() ? nullptr : flags});
+           .row_scale = row_scale_ + first,
+           .outlier_columns = rules_.ignores_outliers() ? nullptr : flags,
+           .queue = context_.queue()});
     };
     if (with_codes) {
       tasks_.fill(task, scratch_ + task * tasks_.scratch_bytes(), codes_, quantize);
     } else {
       const std::int64_t first = x_.rows * task / tasks_.count;
-      quantize(first, x_.rows * (task + 1) / tasks_.count - first, nullptr);
+      quantize(first, x_.rows * (task + 1) / tasks_.count - first, nullptr, 0);
     }
   }
 
   void quantize() {
-    std::memset(flags_, 0, static_cast<std::size_t>(tasks_.count * x_.cols));
+    clear(flags_, tasks_.count * x_.cols);
     const auto pass = [&](bool with_codes, const float* given) {
       parallel(context_, tasks_.count, x_.rows * x_.cols * 2,
                [&](std::int64_t begin, std::int64_t end) {
@@ -162,49 +182,71 @@ class Quantizer {
     };
     if (rules_.options.activation_scale == ActivationScale::per_tensor) {
       pass(false, nullptr);
-      float tensor_absmax = 0.0f;
-      for (std::int64_t m = 0; m < x_.rows; ++m) {  // a NaN row stays its own matter
-        if (absmax_[m] > tensor_absmax) tensor_absmax = absmax_[m];
-      }
-      pass(true, &tensor_absmax);
+      // The largest, NaN ignored: a NaN row stays its own matter.
+      context_.kernels().range({.x = {absmax_, DType::float32, 1, x_.rows, x_.rows},
+                                .per_column = false,
+                                .min = range_,
+                                .max = range_ + 1,
+                                .queue = context_.queue()});
+      pass(true, range_ + 1);
     } else {
       pass(true, nullptr);
     }
-    for (std::int64_t m = 0; m < x_.rows; ++m) {
-      row_scale_[m] = rules_.is_bitsandbytes() ? absmax_[m] : absmax_[m] / 127.0f;
+  }
+
+  /// Zero bytes, where the kernels are.
+  void clear(void* data, std::int64_t bytes) noexcept {
+    if (memory_.memory() != nullptr) {
+      memory_.memory()->fill(data, 0, static_cast<std::size_t>(bytes), context_.queue());
+    } else {
+      std::memset(data, 0, static_cast<std::size_t>(bytes));
     }
   }
 
-  /// columns_[0, outliers_): ascending. Clears their codes where whole columns leave.
+  /// columns_[0, *count_): ascending. Clears their codes where whole columns leave.
   void list_outliers() noexcept {
-    if (rules_.ignores_outliers()) return;
+    if (rules_.ignores_outliers()) {
+      clear(count_, sizeof(*count_));
+      return;
+    }
     context_.kernels().list_outliers({.flags = flags_,
                                       .tasks = tasks_.count,
                                       .cols = x_.cols,
                                       .columns = columns_,
-                                      .count = &outliers_,
+                                      .count = count_,
                                       .codes = rules_.whole_columns() ? codes_ : nullptr,
                                       .format = kernels_.activations,
                                       .blocks = tasks_.blocks,
-                                      .k_padded = k_padded_});
+                                      .k_padded = k_padded_,
+                                      .queue = context_.queue()});
   }
 
+  /// The activations of outlier features. How many were found only the host's own memory tells: on
+  /// a device the product reads them from x itself.
   void gather_features() {
-    carve(memory_, 1, [this](Arena& arena) {
+    const bool on_host = memory_.memory() == nullptr;
+    outliers_ = on_host ? *count_ : x_.cols;
+    carve(memory_, 1, [&](Arena& arena) {
       kept_x_ = arena.take<float>(x_.rows * rules_.kept());
-      outlier_x_ = arena.take<float>(x_.rows * outliers_);
+      outlier_x_ = on_host ? arena.take<float>(x_.rows * outliers_) : nullptr;
     });
     const FloatRows x = rows_of(x_, 0, x_.rows);
     const auto gather = [&](const std::int64_t* columns, std::int64_t count, float threshold,
                             float* to) {
-      if (count > 0) context_.kernels().gather_features({x, columns, count, threshold, to});
+      if (count == 0) return;
+      context_.kernels().gather_features({x, columns, count, threshold, to, context_.queue()});
     };
-    gather(rules_.keep_columns.data(), rules_.kept(), 0.0f, kept_x_);
-    gather(columns_, outliers_, rules_.whole_columns() ? 0.0f : rules_.search_threshold(),
-           outlier_x_);
+    gather(rules_.columns_at, rules_.kept(), 0.0f, kept_x_);
+    if (on_host) gather(columns_, outliers_, rules_.outlier_threshold(), outlier_x_);
   }
 
+  /// NaN and infinities show in the rows' absmax or among the outliers. The one thing that makes a
+  /// device's caller wait.
   void check_finite() const {
+    if (memory_.memory() != nullptr) {
+      check_finite_on_device();
+      return;
+    }
     for (std::int64_t m = 0; m < x_.rows; ++m) {
       bool finite = std::isfinite(absmax_[m]);
       for (std::int64_t j = 0; j < rules_.kept(); ++j) {
@@ -213,11 +255,41 @@ class Quantizer {
       for (std::int64_t j = 0; j < outliers_; ++j) {
         finite &= std::isfinite(outlier_x_[j * x_.rows + m]);
       }
-      if (!finite) {
-        fail(ErrorCode::not_finite,
-             std::string(who_) + ": row " + std::to_string(m) + " of x has NaN or Inf");
-      }
+      if (!finite) fail_not_finite(m);
     }
+  }
+
+  void check_finite_on_device() const {
+    const Memory& memory = *memory_.memory();
+    std::int64_t count = 0;
+    std::vector<float> absmax(static_cast<std::size_t>(x_.rows));
+    copy_or_fail(memory, &count, count_, sizeof(count), CopyKind::to_host, context_.queue());
+    copy_or_fail(memory, absmax.data(), absmax_, absmax.size() * sizeof(float), CopyKind::to_host,
+                 context_.queue());
+    std::vector<float> features(static_cast<std::size_t>(x_.rows * std::max(count, rules_.kept())));
+    const auto check = [&](const std::int64_t* columns, std::int64_t features_count) {
+      if (features_count == 0) return;
+      const auto bytes = static_cast<std::size_t>(x_.rows * features_count) * sizeof(float);
+      const std::shared_ptr<std::byte> room = allocate_on(memory, bytes);
+      context_.kernels().gather_features({rows_of(x_, 0, x_.rows), columns, features_count, 0.0f,
+                                          reinterpret_cast<float*>(room.get()), context_.queue()});
+      copy_or_fail(memory, features.data(), room.get(), bytes, CopyKind::to_host, context_.queue());
+      for (std::int64_t i = 0; i < x_.rows * features_count; ++i) {
+        if (!std::isfinite(features[static_cast<std::size_t>(i)])) {
+          absmax[static_cast<std::size_t>(i % x_.rows)] = std::numeric_limits<float>::infinity();
+        }
+      }
+    };
+    check(rules_.columns_at, rules_.kept());
+    check(columns_, count);
+    for (std::int64_t m = 0; m < x_.rows; ++m) {
+      if (!std::isfinite(absmax[static_cast<std::size_t>(m)])) fail_not_finite(m);
+    }
+  }
+
+  [[noreturn]] void fail_not_finite(std::int64_t m) const {
+    fail(ErrorCode::not_finite,
+         std::string(who_) + ": row " + std::to_string(m) + " of x has NaN or Inf");
   }
 
   const char* who_;
@@ -236,6 +308,8 @@ class Quantizer {
   float* row_scale_ = nullptr;
   std::uint8_t* flags_ = nullptr;
   std::int64_t* columns_ = nullptr;
+  std::int64_t* count_ = nullptr;
+  float* range_ = nullptr;  ///< least and largest absmax
   float* kept_x_ = nullptr;
   float* outlier_x_ = nullptr;
 };
@@ -257,17 +331,35 @@ Activations convert_activations(Context& context, Workspace& memory, const GemmK
       kernels.activations == ActivationFormat::bf16 ? DType::bfloat16 : DType::float32;
   const std::int64_t size = element_bytes(kernels.activations);
   const std::int64_t half_bytes = widened ? align_up(x.cols * 2) : 0;
+  Activations batch;
+  batch.m = x.rows;
+  batch.k = x.cols;
+  batch.k_padded = k_padded;
+  batch.x_dtype = x.dtype;
+  batch.kernels = kernels;
   const std::int64_t task_bytes = half_bytes + tasks.scratch_bytes();
   std::byte* const data =
       memory.block(static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * task_bytes));
   const KernelTable& table = context.kernels();
+  batch.data = data;
+  if (memory.memory() != nullptr) {  // plain rows, rounded once
+    memory.memory()->fill(data, 0, static_cast<std::size_t>(tasks.activation_bytes()),
+                          context.queue());
+    const bool whole = x.stride == x.cols && x.cols == k_padded;
+    for (std::int64_t r = 0; r < (whole ? 1 : x.rows); ++r) {
+      table.convert({rows_of(x, r, 1).data, x.dtype, data + r * tasks.row_bytes, stored,
+                     whole ? x.rows * x.cols : x.cols, context.queue()});
+    }
+    return batch;
+  }
   parallel(context, tasks.count, x.rows * x.cols, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       std::byte* half = data + tasks.activation_bytes() + task * task_bytes;
-      const auto write_rows = [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
+      const auto write_rows = [&](std::int64_t first, std::int32_t rows, std::byte* plain,
+                                  std::ptrdiff_t stride) {
         for (std::int32_t r = 0; r < rows; ++r) {
           const void* from = rows_of(x, first + r, 1).data;
-          std::byte* row = plain + r * tasks.scratch_stride();
+          std::byte* row = plain + r * stride;
           if (widened) {
             table.convert({from, x.dtype, half, DType::bfloat16, x.cols});
             table.convert({half, DType::bfloat16, row, stored, x.cols});
@@ -280,13 +372,6 @@ Activations convert_activations(Context& context, Workspace& memory, const GemmK
       tasks.fill(task, half + half_bytes, data, write_rows);
     }
   });
-  Activations batch;
-  batch.m = x.rows;
-  batch.k = x.cols;
-  batch.k_padded = k_padded;
-  batch.x_dtype = x.dtype;
-  batch.kernels = kernels;
-  batch.data = data;
   return batch;
 }
 
@@ -327,6 +412,10 @@ std::vector<std::int64_t> find_outlier_columns(Context& context, const ConstAnyM
   return columns;
 }
 
+void prepare_memory(Workspace& memory, const Context& context) {
+  if (memory.memory() != context.memory()) memory = Workspace(context.memory());
+}
+
 }  // namespace detail
 
 QuantizedActivations::QuantizedActivations() noexcept = default;
@@ -359,8 +448,9 @@ void quantize_activations(Context& context, ConstAnyMatrix x, const ActivationOp
     detail::check_float(kWho, "x", x);
     if (into.state_ == nullptr) into.state_ = std::make_unique<QuantizedActivations::State>();
     QuantizedActivations::State& state = *into.state_;
-    state.rules = detail::ActivationRules::of(kWho, options, x.cols);
+    state.rules = detail::ActivationRules::of(kWho, options, x.cols, context.memory());
     state.batch = {};
+    detail::prepare_memory(state.memory, context);
     state.batch = detail::quantize_activations(kWho, context, state.memory,
                                                context.kernels().gemm_for(WeightFormat::int8_row),
                                                *state.rules, x);

@@ -22,10 +22,16 @@ struct ActivationRules {
   std::vector<std::int64_t> keep_columns;
   AlignedArray<std::int16_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
 
-  /// @throws Error invalid_argument, out_of_range (who is named in the message)
+  // The same where the kernels are; null where there is none.
+  const std::int64_t* columns_at = nullptr;
+  const std::int16_t* mask_at = nullptr;
+  std::shared_ptr<std::byte> on_device;  ///< their memory; null on the host
+
+  /// @param memory  of the kernels; null: the host's
+  /// @throws Error invalid_argument, out_of_range (who is named in the message), out_of_memory
   static std::shared_ptr<const ActivationRules> of(const char* who,
-                                                   const ActivationOptions& options,
-                                                   std::int64_t k);
+                                                   const ActivationOptions& options, std::int64_t k,
+                                                   const Memory* memory = nullptr);
 
   [[nodiscard]] std::int64_t kept() const noexcept {
     return static_cast<std::int64_t>(keep_columns.size());
@@ -38,6 +44,10 @@ struct ActivationRules {
   /// A column with an outlier leaves the int8 product for all rows, not only for its own.
   [[nodiscard]] bool whole_columns() const noexcept {
     return options.outliers == Outliers::per_call && options.threshold > 0.0f;
+  }
+  /// Below it an element of a found column is not an outlier; 0: all of a found column are.
+  [[nodiscard]] float outlier_threshold() const noexcept {
+    return whole_columns() ? 0.0f : search_threshold();
   }
   /// bitsandbytes does not look for outliers at threshold 0: an infinity makes the row NaN.
   [[nodiscard]] bool ignores_outliers() const noexcept {
@@ -57,12 +67,15 @@ struct Activations {
   const std::byte* data = nullptr;
 
   // Of integer formats:
-  const float* absmax = nullptr;     ///< [m]
-  const float* row_scale = nullptr;  ///< [m]
-  const float* kept_x = nullptr;     ///< [kept, m]
-  std::int64_t outliers = 0;
+  const float* absmax = nullptr;          ///< [m]
+  const float* row_scale = nullptr;       ///< [m]
+  const float* kept_x = nullptr;          ///< [kept, m]
+  std::int64_t outliers = 0;              ///< on a device: the most there may be
   const std::int64_t* columns = nullptr;  ///< [outliers], ascending
-  const float* outlier_x = nullptr;       ///< [outliers, m]
+  const float* outlier_x = nullptr;       ///< [outliers, m]; null on a device
+  /// Of a device: how many outliers there are, and x, which the product reads.
+  const std::int64_t* outliers_at = nullptr;
+  FloatRows x = {};
 };
 
 /// x quantized by the rules for products with `kernels` (int8). Its memory is blocks 0 and 1 of
@@ -75,6 +88,9 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
 /// x converted for products with `kernels` (a float format). Its memory is block 0 of `memory`.
 Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,
                                 const ConstAnyMatrix& x);
+
+/// Memory of a batch that outlives the call is where the context's kernels are.
+void prepare_memory(Workspace& memory, const Context& context);
 
 /// Columns of x with an element |x| >= threshold, ascending.
 std::vector<std::int64_t> find_outlier_columns(Context& context, const ConstAnyMatrix& x,

@@ -93,7 +93,9 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
       }
       builder.pack_rows(first, reinterpret_cast<const std::byte*>(rows.data()), count, q.cols());
     }
-    return PackedWeights(builder.finish());
+    auto built = builder.finish();
+    if (context.memory() == nullptr) return PackedWeights(std::move(built));
+    return PackedWeights(State::on(*context.memory(), std::move(built)));
   });
 }
 

@@ -93,10 +93,11 @@ void Int8Linear::dequantize(AnyMatrix w) const {
     }
     const std::vector<float> kept = kept_weights();
     const std::span<const std::int64_t> columns = keep_columns();
+    const std::vector<float> scales = linear_.weights().absmax_values();
     std::vector<std::int8_t> codes(static_cast<std::size_t>(w.cols));
     for (std::int64_t n = 0; n < w.rows; ++n) {
       linear_.weights().unpack_rows(n, MatrixView<std::int8_t>(codes.data(), 1, w.cols));
-      const float scale = absmax()[static_cast<std::size_t>(n)];
+      const float scale = scales[static_cast<std::size_t>(n)];
       for (std::int64_t k = 0; k < w.cols; ++k) {
         const auto code = static_cast<float>(codes[static_cast<std::size_t>(k)]);
         store_float(w, n, k, code * scale * kInverse127);

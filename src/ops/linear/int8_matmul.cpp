@@ -21,6 +21,7 @@ constexpr const char* kWho = "int8_matmul";
 
 void check_operands(const Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
                     const ConstAnyMatrix& y) {
+  check_host(kWho, context);
   check_readable(kWho, "a", a);
   check_writable(kWho, "y", y);
   if (a.cols() != w.k()) {
@@ -64,18 +65,19 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
   std::byte* codes = context.workspace(
       static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * tasks.scratch_bytes()));
   std::byte* scratch = codes + tasks.activation_bytes();
-  parallel(context, tasks.count, a.rows() * a.cols() / 16,
-           [&](std::int64_t begin, std::int64_t end) {
-             for (std::int64_t task = begin; task < end; ++task) {
-               tasks.fill(task, scratch + task * tasks.scratch_bytes(), codes,
-                          [&](std::int64_t first, std::int32_t rows, std::byte* plain) {
-                            for (std::int32_t r = 0; r < rows; ++r) {
-                              store_row(kernels.activations, a.row_data(first + r), a.cols(),
-                                        w.k_padded(), plain + r * tasks.scratch_stride());
-                            }
-                          });
-             }
-           });
+  parallel(
+      context, tasks.count, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t task = begin; task < end; ++task) {
+          tasks.fill(
+              task, scratch + task * tasks.scratch_bytes(), codes,
+              [&](std::int64_t first, std::int32_t rows, std::byte* plain, std::ptrdiff_t stride) {
+                for (std::int32_t r = 0; r < rows; ++r) {
+                  store_row(kernels.activations, a.row_data(first + r), a.cols(), w.k_padded(),
+                            plain + r * stride);
+                }
+              });
+        }
+      });
   GemmArgs args{};
   args.a = codes;
   args.b = w.data();

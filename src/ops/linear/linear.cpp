@@ -6,6 +6,7 @@
 
 #include "kvant/linear_quantizer.hpp"
 #include "ops/linear/multiply.hpp"
+#include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/elements.hpp"
 #include "ops/support/validate.hpp"
@@ -58,7 +59,7 @@ void keep_weights(LayerWeights& w, std::int64_t count, Value&& value) {
 }
 
 void check_weights_finite(const char* who, const PackedWeights& w) {
-  const std::span<const float> absmax = w.absmax();
+  const std::vector<float> absmax = w.absmax_values();
   for (std::size_t n = 0; n < absmax.size(); ++n) {
     if (!std::isfinite(absmax[n])) {
       fail(ErrorCode::not_finite,
@@ -84,6 +85,18 @@ void check_output(const char* who, const AnyMatrix& y, std::int64_t rows, std::i
   }
 }
 
+/// Where the kernels are. Asking costs a microsecond, so only debug builds do.
+void check_reachable([[maybe_unused]] const char* who, [[maybe_unused]] const char* what,
+                     [[maybe_unused]] const ConstAnyMatrix& m,
+                     [[maybe_unused]] const Context& context) {
+#if !defined(NDEBUG)
+  if (context.memory() == nullptr || context.memory()->reaches(m.data)) return;
+  fail(ErrorCode::invalid_argument, std::string(who) + ": " + what +
+                                        " is in host memory, the context runs \"" +
+                                        context.kernels().name + "\"");
+#endif
+}
+
 }  // namespace
 
 Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
@@ -94,7 +107,8 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
          std::string(who) + ": the weights are codes alone; pack them with their absmax");
   }
   auto state = std::make_shared<State>();
-  state->rules = ActivationRules::of(who, options, weights.k());
+  state->rules = ActivationRules::of(who, options, weights.k(),
+                                     weights.n() > 0 ? weights.state().memory : nullptr);
   const std::int64_t kept = state->rules->kept();
   if (kept > 0 || kept_weights.rows != 0) {
     check_float(who, "kept_weights", kept_weights);
@@ -121,6 +135,7 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
     keep_weights(layer, kept,
                  [&](std::int64_t n, std::int64_t j) { return load_float(kept_weights, n, j); });
   }
+  layer.place();
   return Linear(std::move(state));
 }
 
@@ -190,6 +205,8 @@ void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, Any
     if (overlap(x, y)) fail(ErrorCode::invalid_argument, std::string(who) + ": y overlaps x");
     check_kernels(who, weights(), context);
     if (y.rows == 0 || y.cols == 0) return;
+    check_reachable(who, "x", x, context);
+    check_reachable(who, "y", y, context);
     const KernelTable& table = context.kernels();
     const GemmKernels& kernels = multiplying_kernels(table, format());
     if (state_->has_integer_kernels(table)) {
@@ -226,8 +243,10 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
                                           " columns, the layer takes " +
                                           std::to_string(in_features()) + " inputs");
     }
+    check_reachable(kWho, "x", x, context);
     if (into.state_ == nullptr) into.state_ = std::make_unique<QuantizedActivations::State>();
     QuantizedActivations::State& to = *into.state_;
+    prepare_memory(to.memory, context);
     to.batch = {};
     to.rules = nullptr;
     if (state_ == nullptr) return;
@@ -253,6 +272,7 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
     check_output(kWho, y, x.rows(), out_features());
     check_kernels(kWho, weights(), context);
     if (y.rows == 0 || y.cols == 0) return;
+    check_reachable(kWho, "y", y, context);
     const KernelTable& table = context.kernels();
     const GemmKernels& kernels = multiplying_kernels(table, format());
     const QuantizedActivations::State& from = *x.state_;

@@ -13,6 +13,7 @@ void llm_int8_matmul(Context& context, ConstAnyMatrix x, ConstAnyMatrix w, AnyMa
                      ConstAnyMatrix bias, const Int8Options& options) {
   constexpr const char* kWho = "llm_int8_matmul";
   detail::at_border(kWho, [&] {
+    detail::check_host(kWho, context);
     detail::check_float(kWho, "x", x);
     (void)detail::ActivationRules::of(kWho, options, w.cols);
     Int8Options chosen = options;

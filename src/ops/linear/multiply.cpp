@@ -8,7 +8,7 @@
 #include "ops/linear/packed_state.hpp"
 #include "ops/linear/parallel_tiles.hpp"
 #include "ops/support/arena.hpp"
-#include "ops/support/elements.hpp"
+#include "ops/support/device_data.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -17,6 +17,21 @@ namespace kvant::detail {
 const GemmKernels& multiplying_kernels(const KernelTable& table, WeightFormat format) noexcept {
   const GemmKernels& own = table.gemm_for(format);
   return own.gemm != nullptr ? own : table.gemm_for(WeightFormat::float32);
+}
+
+void LayerWeights::place() {
+  bias_at = bias.data();
+  kept_at = kept.data();
+  const Memory* memory = packed.n() > 0 ? packed.state().memory : nullptr;
+  const std::int64_t bias_bytes = align_up(static_cast<std::int64_t>(bias.bytes()));
+  const auto bytes = static_cast<std::size_t>(bias_bytes) + kept.bytes();
+  if (memory == nullptr || bytes == 0) return;
+  on_device = allocate_on(*memory, bytes);
+  std::byte* const at = on_device.get();
+  copy_or_fail(*memory, at, bias_at, bias.bytes(), CopyKind::to_device, nullptr);
+  copy_or_fail(*memory, at + bias_bytes, kept_at, kept.bytes(), CopyKind::to_device, nullptr);
+  bias_at = bias.empty() ? nullptr : reinterpret_cast<const float*>(at);
+  kept_at = kept.empty() ? nullptr : reinterpret_cast<const std::uint16_t*>(at + bias_bytes);
 }
 
 namespace {
@@ -46,20 +61,22 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
   // bitsandbytes rounds the bias to the activations' type first.
   const bool rounds_bias = bitsandbytes && !weights.bias.empty() &&
                            a.x_dtype != weights.bias_dtype && a.x_dtype != DType::float32;
-  // More outlier columns than the GEMM has room for.
-  const bool gathers_first = a.outliers * nr > kGatheredWeights;
+  // More outlier columns than the GEMM has room for. (A device's kernels read their own weights.)
+  const bool gathers_first = context.memory() == nullptr && a.outliers * nr > kGatheredWeights;
   float* bias = nullptr;
+  std::uint16_t* half_bias = nullptr;
   float* outlier_w = nullptr;
   if (rounds_bias || gathers_first) {
     carve(context.workspace(), 2, [&](Arena& arena) {
       bias = arena.take<float>(rounds_bias ? padded_n : 0);
+      half_bias = arena.take<std::uint16_t>(rounds_bias ? padded_n : 0);
       outlier_w = arena.take<float>(gathers_first ? padded_n * a.outliers : 0);
     });
   }
   if (rounds_bias) {
-    for (std::int64_t n = 0; n < padded_n; ++n) {
-      bias[n] = round_to(a.x_dtype, weights.bias[static_cast<std::size_t>(n)]);
-    }
+    const auto convert = context.kernels().convert;
+    convert({weights.bias_at, DType::float32, half_bias, a.x_dtype, padded_n, context.queue()});
+    convert({half_bias, a.x_dtype, bias, DType::float32, padded_n, context.queue()});
   }
   const float* scale = bitsandbytes ? w.absmax().data() : w.scales();
   const std::int64_t kept = rules.kept();
@@ -71,10 +88,12 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
   args.epilogue.row_scale = a.row_scale;
   args.epilogue.col_scale = scale;
   args.epilogue.scale = bitsandbytes ? kBitsandbytesScale : 1.0f;
-  args.epilogue.bias = rounds_bias ? bias : weights.bias.data();
+  args.epilogue.bias = rounds_bias ? bias : weights.bias_at;
   args.epilogue.outliers = {
-      .kept = {a.kept_x, a.m, weights.kept.data(), kept * nr, weights.kept_dtype, kept},
-      .found = {a.outlier_x, a.m, nullptr, 0, DType::float32, a.outliers}};
+      .kept = {a.kept_x, a.m, weights.kept_at, kept * nr, weights.kept_dtype, kept},
+      .found = {a.outlier_x, a.m, nullptr, 0, DType::float32, a.outliers, a.outliers_at}};
+  args.x = a.x;
+  args.threshold = rules.outlier_threshold();
   args.epilogue.bias_first = bitsandbytes;
   if (gathers_first) {
     parallel(context, w.panels(), w.panels() * nr * a.outliers,
@@ -95,7 +114,7 @@ void multiply_float(Context& context, const Activations& a, const LayerWeights& 
                     const AnyMatrix& y) {
   const PackedWeights& w = weights.packed;
   GemmArgs args = product_of(a, w, y);
-  args.epilogue.bias = weights.bias.data();
+  args.epilogue.bias = weights.bias_at;
   parallel_tiles(context, args, context.kernels().gemm_for(w.format()), w.panels(),
                  a.m * w.n() * (w.k() / 8 + 1));
 }

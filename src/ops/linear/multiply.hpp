@@ -21,6 +21,15 @@ struct LayerWeights {
   DType bias_dtype = DType::float32;
   AlignedArray<std::uint16_t> kept;   ///< [n / nr][kept][nr] of the kept columns, 16 bits each
   DType kept_dtype = DType::float16;  ///< bfloat16 where a weight exceeds fp16's range
+
+  // The same where the kernels are; null where there is none.
+  const float* bias_at = nullptr;
+  const std::uint16_t* kept_at = nullptr;
+  std::shared_ptr<std::byte> on_device;  ///< their memory; null on the host
+
+  /// Bias and kept weights are complete: puts them where the packed weights are.
+  /// @throws Error out_of_memory, device_failed
+  void place();
 };
 
 /// The kernels that multiply weights of a format: its own, or, where the set has none, those of

@@ -73,18 +73,6 @@ std::string layout_text(std::int32_t nr, std::int32_t kr, std::int32_t k_pad, st
          std::to_string(format) + ", pairs up to " + std::to_string(pair_limit);
 }
 
-/// Calls each(data, bytes) with the sections in order.
-template <class Each>
-void for_each_section(const PackedWeights::State& s, Each&& each) {
-  each(s.codes.data(), s.codes.bytes());
-  each(s.scales.data(), s.scales.bytes());
-  each(s.absmax.data(), s.absmax.bytes());
-  each(s.offsets.data(), s.offsets.bytes());
-  each(s.residual_begin.data(), s.residual_begin.bytes());
-  each(s.residuals.data(), s.residuals.bytes());
-  each(s.unlimited.data(), s.unlimited.bytes());
-}
-
 /// A file being read: its name for messages, and its rules.
 class Reader {
  public:
@@ -216,7 +204,8 @@ void PackedWeights::save(const std::string& file) const {
   if (n() == 0) {
     fail(ErrorCode::invalid_argument, std::string(kWho) + ": there are no weights to save");
   }
-  const State& s = *state_;
+  const auto on_host = State::on_host(state_);
+  const State& s = *on_host;
   FileHeader header{};
   header.magic = kMagic;
   header.version = kVersion;
@@ -233,10 +222,10 @@ void PackedWeights::save(const std::string& file) const {
   header.block = s.block;
   std::uint64_t end = sizeof(header);
   std::size_t section = 0;
-  for_each_section(s, [&](const void*, std::size_t bytes) {
+  State::for_each_section(s, [&](const auto& part) {
     end = (end + kPage - 1) / kPage * kPage;
-    header.sections[section++] = {end, bytes};
-    end += bytes;
+    header.sections[section++] = {end, part.bytes()};
+    end += part.bytes();
   });
   header.file_bytes = end;
   header.checksum = checksum_of(header);
@@ -250,11 +239,12 @@ void PackedWeights::save(const std::string& file) const {
     std::uint64_t at = sizeof(header);
     section = 0;
     const std::array<char, kPage> zeros{};
-    for_each_section(s, [&](const void* data, std::size_t bytes) {
+    State::for_each_section(s, [&](const auto& part) {
       const std::uint64_t offset = header.sections[section++].offset;
       out.write(zeros.data(), static_cast<std::streamsize>(offset - at));
-      out.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
-      at = offset + bytes;
+      out.write(reinterpret_cast<const char*>(part.data()),
+                static_cast<std::streamsize>(part.bytes()));
+      at = offset + part.bytes();
     });
     out.flush();
     if (!out) {
@@ -273,20 +263,22 @@ void PackedWeights::save(const std::string& file) const {
   }
 }
 
-PackedWeights PackedWeights::map(Context& context, const std::string& file,
-                                 Repack repack) {
+PackedWeights PackedWeights::map(Context& context, const std::string& file, Repack repack) {
   return at_border(Reader::kWho, [&] {
     auto state = Reader(file).read();
     const GemmKernels& kernels = context.kernels().gemm_for(state->format);
     if (state->kernels.same_weights(kernels)) {
       state->kernels = kernels;
+      if (context.memory() != nullptr) {
+        return PackedWeights(State::on(*context.memory(), std::move(state)));
+      }
       return PackedWeights(std::move(state));
     }
     if (repack == Repack::never) {
       const GemmKernels& have = state->kernels;
       fail(ErrorCode::unsupported,
-           std::string(Reader::kWho) + ": " + file + " is packed for \"" +
-               state->packed_for + "\" (" +
+           std::string(Reader::kWho) + ": " + file + " is packed for \"" + state->packed_for +
+               "\" (" +
                layout_text(have.layout.nr, have.layout.kr, have.layout.k_pad,
                            static_cast<std::int32_t>(have.activations), have.pair_limit) +
                "), the context runs \"" + context.kernels().name +

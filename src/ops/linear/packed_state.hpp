@@ -18,6 +18,8 @@ namespace detail {
 template <class T>
 class Section {
  public:
+  using value_type = T;
+
   /// Room for `count` elements, uninitialised. @throws std::bad_alloc
   T* allocate(std::int64_t count) {
     owned_ = AlignedArray<T>(static_cast<std::size_t>(count));
@@ -66,6 +68,24 @@ struct PackedWeights::State {
   detail::Section<Residual> residuals;
   detail::Section<std::uint8_t> unlimited;
   std::shared_ptr<const void> mapping;  ///< the file's bytes, when it is one
+  const Memory* memory = nullptr;       ///< of a device, where the sections are; null: the host's
+  std::shared_ptr<std::byte> device;    ///< their bytes there
+
+  /// Calls each(section) for all sections, in the order of a file.
+  template <class Self, class Each>
+  static void for_each_section(Self& state, Each&& each) {
+    each(state.codes);
+    each(state.scales);
+    each(state.absmax);
+    each(state.offsets);
+    each(state.residual_begin);
+    each(state.residuals);
+    each(state.unlimited);
+  }
+  /// The same weights in a device's memory, and back. @throws Error out_of_memory, device_failed
+  [[nodiscard]] static std::shared_ptr<const State> on(const Memory& memory,
+                                                       std::shared_ptr<const State> host);
+  [[nodiscard]] static std::shared_ptr<const State> on_host(std::shared_ptr<const State> state);
 
   [[nodiscard]] const WeightLayout& layout() const noexcept { return kernels.layout; }
   [[nodiscard]] std::int64_t element_bytes() const noexcept { return describe(format).bits / 8; }

@@ -7,6 +7,7 @@
 
 #include "formats/rules.hpp"
 #include "kvant/context.hpp"
+#include "kvant/isa.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/elements.hpp"
@@ -34,6 +35,14 @@ std::int64_t checked_block(const char* who, const WeightFormatInfo& info, std::i
                                                            : "; multiples of 32 are possible"));
   }
   return wanted;
+}
+
+/// Weights are packed on the host and then go where the kernels are.
+std::shared_ptr<const PackedWeights::State> placed(
+    const Context& context, std::shared_ptr<const PackedWeights::State> state) {
+  return context.memory() == nullptr
+             ? state
+             : PackedWeights::State::on(*context.memory(), std::move(state));
 }
 
 }  // namespace
@@ -67,7 +76,12 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     const std::int64_t row_bytes = (k + 63) / 64 * 64 * state.element_bytes() + 64;
     const auto tasks = std::min<std::int64_t>(blocks, context.executor().concurrency());
     const std::int64_t task_bytes = rows_at_once * row_bytes;
-    std::byte* scratch = context.workspace(static_cast<std::size_t>(tasks * task_bytes));
+    // The host's kernels quantize, whatever set multiplies: codes are the same on all.
+    const bool on_host = context.memory() == nullptr;
+    const KernelTable& table = on_host ? context.kernels() : kernels_for();
+    Workspace scratch_of_its_own;
+    Workspace& workspace = on_host ? context.workspace() : scratch_of_its_own;
+    std::byte* scratch = workspace.block(static_cast<std::size_t>(tasks * task_bytes));
     const std::int64_t element = describe(weights.dtype).bits / 8;
     parallel(context, tasks, n * k, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
@@ -77,7 +91,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
           const std::int64_t rows = std::min(rows_at_once, n - first);
           const auto* data =
               static_cast<const std::byte*>(weights.data) + first * weights.stride * element;
-          rules->encode(context.kernels(), {data, weights.dtype, rows, k, weights.stride}, encode,
+          rules->encode(table, {data, weights.dtype, rows, k, weights.stride}, encode,
                         {.codes = codes,
                          .code_stride = row_bytes,
                          .scales = builder.scales() + first * state.row_scales(),
@@ -86,7 +100,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
         }
       }
     });
-    return PackedWeights(builder.finish());
+    return PackedWeights(placed(context, builder.finish()));
   });
 }
 
@@ -123,13 +137,14 @@ PackedWeights PackedWeights::from_codes(Context& context, MatrixView<const std::
       builder.absmax()[i] = absmax[i];
       builder.scales()[i] = absmax[i] / 127.0f;
     }
-    return PackedWeights(builder.finish());
+    return PackedWeights(placed(context, builder.finish()));
   });
 }
 
 /// The same weights for the context's kernels.
 PackedWeights PackedWeights::repacked(Context& context, const PackedWeights& weights) {
-  const State& from = *weights.state_;
+  const auto on_host = State::on_host(weights.state_);
+  const State& from = *on_host;
   PackedWeightsBuilder builder("PackedWeights::map", context.kernels(), from.format, from.n, from.k,
                                from.block);
   const State& to = builder.state();
@@ -149,7 +164,7 @@ PackedWeights PackedWeights::repacked(Context& context, const PackedWeights& wei
     std::copy_n(from.scales.data(), from.n * from.row_scales(), builder.scales());
   }
   if (from.absmax.size() != 0) std::copy_n(from.absmax.data(), from.n, builder.absmax());
-  return PackedWeights(builder.finish());
+  return PackedWeights(placed(context, builder.finish()));
 }
 
 WeightFormat PackedWeights::format() const noexcept {
@@ -177,7 +192,8 @@ std::string_view PackedWeights::packed_for() const noexcept {
   return (state_ != nullptr ? *state_ : no_weights()).packed_for;
 }
 bool PackedWeights::fits(const KernelTable& kernels) const noexcept {
-  return n() == 0 || state_->kernels.same_weights(kernels.gemm_for(state_->format));
+  return n() == 0 || (state_->memory == kernels.memory &&
+                      state_->kernels.same_weights(kernels.gemm_for(state_->format)));
 }
 bool PackedWeights::is_mapped() const noexcept {
   return state_ != nullptr && state_->mapping != nullptr;
@@ -192,6 +208,11 @@ const float* PackedWeights::scales() const noexcept {
 std::span<const float> PackedWeights::absmax() const noexcept {
   if (state_ == nullptr || state_->absmax.size() == 0) return {};
   return {state_->absmax.data(), static_cast<std::size_t>(state_->n)};
+}
+std::vector<float> PackedWeights::absmax_values() const {
+  if (absmax().empty()) return {};
+  const auto on_host = State::on_host(state_);
+  return {on_host->absmax.data(), on_host->absmax.data() + on_host->n};
 }
 const std::int32_t* PackedWeights::offsets() const noexcept {
   return state_ != nullptr ? state_->offsets.data() : nullptr;
@@ -226,8 +247,9 @@ void PackedWeights::unpack_rows(std::int64_t first, MatrixView<std::int8_t> code
     fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are " +
                                      std::string(to_string(format())) + ", not int8 codes");
   }
+  const auto on_host = State::on_host(state_);
   for (std::int64_t r = 0; r < codes.rows(); ++r) {
-    state_->unpack_row(first + r, reinterpret_cast<std::byte*>(codes.row_data(r)));
+    on_host->unpack_row(first + r, reinterpret_cast<std::byte*>(codes.row_data(r)));
   }
 }
 
@@ -239,12 +261,13 @@ void PackedWeights::dequantize(AnyMatrix w, std::int64_t first) const {
     check_rows(kWho, *this, first, w.rows, w.cols);
     if (w.rows == 0 || w.cols == 0) return;
     const FormatRules& rules = *rules_of(format());
+    const auto on_host = State::on_host(state_);
     std::vector<std::byte> codes(static_cast<std::size_t>(state_->k * state_->element_bytes()));
     std::vector<float> values(static_cast<std::size_t>(state_->k));
     for (std::int64_t r = 0; r < w.rows; ++r) {
-      state_->unpack_row(first + r, codes.data());
-      rules.decode(codes.data(), scales() + (first + r) * state_->row_scales(), state_->k,
-                   state_->block, values.data());
+      on_host->unpack_row(first + r, codes.data());
+      rules.decode(codes.data(), on_host->scales.data() + (first + r) * state_->row_scales(),
+                   state_->k, state_->block, values.data());
       for (std::int64_t k = 0; k < state_->k; ++k) {
         store_float(w, r, k, values[static_cast<std::size_t>(k)]);
       }

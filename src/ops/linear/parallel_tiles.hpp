@@ -21,6 +21,14 @@ namespace kvant::detail {
 inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKernels& kernels,
                            std::int64_t panels, std::int64_t operations) {
   const RowBlocks blocks = kernels.blocks(args.range.m);
+  if (context.memory() != nullptr) {  // a device cuts and shares out by itself
+    GemmArgs whole = args;
+    whole.range.block_end = blocks.count();
+    whole.range.panel_end = panels;
+    whole.queue = context.queue();
+    kernels.gemm(whole);
+    return;
+  }
   const std::int64_t threads = context.executor().concurrency();
   const std::int64_t row_bytes = args.range.k_padded * element_bytes(kernels.activations);
   const std::int64_t block_bytes = std::max<std::int64_t>(row_bytes * blocks.mr, 1);

@@ -34,17 +34,22 @@ struct RowBlockTasks {
     return align_up(blocks.m * row_bytes + kActivationSlack);
   }
 
-  /// The blocks of one task: write_rows(first, rows, plain) leaves the rows of a block at `plain`,
-  /// scratch_stride() bytes apart; they are then interleaved into their place in `to`.
+  /// The blocks of one task: write_rows(first, rows, plain, stride) leaves rows at `plain`,
+  /// `stride` bytes apart; those of a block are then interleaved into their place in `to`.
   template <class WriteRows>
   void fill(std::int64_t task, std::byte* scratch, std::byte* to, WriteRows&& write_rows) const {
     const std::int64_t last = blocks.count() * (task + 1) / count;
+    if (blocks.mr == 1) {  // plain rows, in one go
+      const std::int64_t first = blocks.count() * task / count;
+      write_rows(first, static_cast<std::int32_t>(last - first), to + first * row_bytes, row_bytes);
+      return;
+    }
     for (std::int64_t b = blocks.count() * task / count; b < last; ++b) {
       const std::int64_t first = blocks.first(b);
       const std::int32_t rows = blocks.rows(b);
       std::byte* block = to + first * row_bytes;
       std::byte* plain = rows == 1 ? block : scratch;
-      write_rows(first, rows, plain);
+      write_rows(first, rows, plain, scratch_stride());
       if (rows > 1) {
         interleave_rows(plain, scratch_stride(), rows, row_bytes / blocks.group, blocks.group,
                         block, std::ptrdiff_t{rows} * blocks.group);

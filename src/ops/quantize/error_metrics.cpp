@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 
+#include "ops/support/float_environment.hpp"
 #include "ops/support/number_text.hpp"
 #include "ops/support/validate.hpp"
 
@@ -53,6 +54,7 @@ double widen(T value) noexcept {
 }  // namespace
 
 void ErrorAccumulator::add(ConstAnyMatrix reference, ConstAnyMatrix approximation) {
+  const detail::ScopedFloatEnvironment environment;
   check(reference, approximation);
   count_ += reference.rows * reference.cols;
   visit_elements(reference, [&](const auto* a_data) {
@@ -89,6 +91,7 @@ void ErrorAccumulator::add(const ErrorAccumulator& other) noexcept {
 }
 
 ErrorMetrics ErrorAccumulator::metrics() const noexcept {
+  const detail::ScopedFloatEnvironment environment;
   ErrorMetrics metrics;
   metrics.count = count_;
   metrics.sqnr_db = std::numeric_limits<double>::infinity();
@@ -110,6 +113,7 @@ ErrorMetrics ErrorAccumulator::metrics() const noexcept {
 }
 
 ErrorMetrics compare(ConstAnyMatrix reference, ConstAnyMatrix approximation) {
+  const detail::ScopedFloatEnvironment environment;
   ErrorAccumulator accumulator;
   accumulator.add(reference, approximation);
   return accumulator.metrics();

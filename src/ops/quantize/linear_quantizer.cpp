@@ -9,6 +9,7 @@
 
 #include "kvant/int4.hpp"
 #include "ops/quantize/quant_blocks.hpp"
+#include "ops/support/float_environment.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -185,11 +186,14 @@ std::vector<std::int32_t> QuantizedMatrix::unpack() const {
 
 QuantParams choose_params(Context& context, ConstAnyMatrix x, const QuantScheme& scheme,
                           BlockShape block, NonFinite non_finite) {
+  const detail::ScopedFloatEnvironment environment;
   const BlockRange range = block_range(context, x, block, non_finite);
   return params_from_range(range.min, range.max, scheme, block, x.dtype);
 }
 
 QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("quantize", context);
   detail::check_float("quantize", "x", x);
   check_params(params, x.rows, x.cols);
   QuantizedMatrix q(QuantizedMatrix::Unchecked{}, x.rows, x.cols, std::move(params));
@@ -212,6 +216,8 @@ QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params)
 }
 
 void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix codes) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("quantize_to", context);
   detail::check_float("quantize_to", "x", x);
   check_params(params, x.rows, x.cols);
   if (codes.dtype != params.scheme.dtype) {
@@ -234,6 +240,8 @@ void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, 
 }
 
 void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("dequantize", context);
   detail::check_float("dequantize", "y", y);
   check_shape("dequantize", y, q.rows(), q.cols());
   detail::check_writable("dequantize", "y", y);
@@ -255,6 +263,8 @@ void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y) {
 }
 
 QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantParams params) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("requantize", context);
   check_params(params, q.rows(), q.cols());
   QuantizedMatrix result(QuantizedMatrix::Unchecked{}, q.rows(), q.cols(), std::move(params));
   if (q.bytes().empty()) return result;
@@ -274,6 +284,8 @@ QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantPara
 }
 
 void fake_quantize(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix y) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("fake_quantize", context);
   detail::check_float("fake_quantize", "x", x);
   detail::check_float("fake_quantize", "y", y);
   check_params(params, x.rows, x.cols);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kvant/float_element.hpp"
+#include "ops/support/float_environment.hpp"
 #include "ops/support/number_text.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
@@ -188,6 +189,8 @@ QuantParams observed_params(const BlockRange& range, const QuantScheme& scheme, 
 }  // namespace
 
 BlockRange block_range(Context& context, ConstAnyMatrix x, BlockShape block, NonFinite non_finite) {
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_host("choose_params", context);
   detail::check_float("block_range", "x", x);
   if (block.rows < 0 || block.cols < 0) {
     detail::fail(ErrorCode::invalid_argument, "block_range: the block shape " +
@@ -209,6 +212,7 @@ void MinMaxObserver::observe(ConstAnyMatrix x) {
 }
 
 void MinMaxObserver::observe(Context& context, ConstAnyMatrix x) {
+  const detail::ScopedFloatEnvironment environment;
   const BlockRange batch = block_range(context, x, block_, non_finite_);
   take_batch(range_, batch, [&](std::size_t i) {
     range_.min[i] = std::min(range_.min[i], batch.min[i]);
@@ -217,6 +221,7 @@ void MinMaxObserver::observe(Context& context, ConstAnyMatrix x) {
 }
 
 QuantParams MinMaxObserver::params(const QuantScheme& scheme) const {
+  const detail::ScopedFloatEnvironment environment;
   return observed_params(range_, scheme, block_);
 }
 
@@ -234,6 +239,7 @@ void MovingAverageObserver::observe(ConstAnyMatrix x) {
 }
 
 void MovingAverageObserver::observe(Context& context, ConstAnyMatrix x) {
+  const detail::ScopedFloatEnvironment environment;
   const BlockRange batch = block_range(context, x, block_, non_finite_);
   take_batch(range_, batch, [&](std::size_t i) {
     if (!std::isfinite(batch.min[i])) return;  // nothing but ignored values
@@ -248,6 +254,7 @@ void MovingAverageObserver::observe(Context& context, ConstAnyMatrix x) {
 }
 
 QuantParams MovingAverageObserver::params(const QuantScheme& scheme) const {
+  const detail::ScopedFloatEnvironment environment;
   return observed_params(range_, scheme, block_);
 }
 

@@ -201,6 +201,7 @@ void check_length(const char* what, std::size_t have, std::size_t want, bool opt
 }  // namespace
 
 void check_params(const QuantParams& params, std::int64_t rows, std::int64_t cols) {
+  const detail::ScopedFloatEnvironment environment;
   const QuantScheme& scheme = params.scheme;
   check_scheme(scheme);
   if (params.block.rows < 0 || params.block.cols < 0) {

@@ -8,6 +8,7 @@
 #include "kvant/error.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
+#include "ops/support/float_environment.hpp"
 #include "ops/support/validate.hpp"
 
 namespace kvant::torch {
@@ -60,6 +61,7 @@ std::int32_t zero_point_of(const Range& range, double scale, std::int32_t lowest
 }  // namespace
 
 DynamicParams choose_dynamic_params(ConstAnyMatrix x, DType dtype, bool reduce_range) {
+  const detail::ScopedFloatEnvironment environment;
   detail::check_float("choose_dynamic_params", "x", x);
   if (dtype != DType::int8 && dtype != DType::uint8) {
     detail::fail(ErrorCode::unsupported, "choose_dynamic_params: codes of type " +
@@ -97,6 +99,7 @@ DynamicParams choose_dynamic_params(ConstAnyMatrix x, DType dtype, bool reduce_r
 }
 
 void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix mask) {
+  const detail::ScopedFloatEnvironment environment;
   detail::check_float("fake_quantize_mask", "x", x);
   detail::check_writable("fake_quantize_mask", "the mask", mask);
   check_params(params, x.rows, x.cols);

@@ -1,13 +1,41 @@
 #include "kvant/context.hpp"
 
+#include <string>
+
+#include "kvant/error.hpp"
 #include "kvant/isa.hpp"
 #include "kvant/kernel_table.hpp"
 
 namespace kvant {
 
+namespace {
+
+/// A device does its own sharing out: the host gives it whole ranges.
+std::shared_ptr<Executor> executor_for(const KernelTable& kernels, const ContextOptions& options) {
+  if (kernels.memory != nullptr) return inline_executor();
+  return options.executor != nullptr ? options.executor : openmp_executor(options.threads);
+}
+
+}  // namespace
+
 Context::Context(const ContextOptions& options)
-    : kernels_(&kernels_for(options.isa)),
-      executor_(options.executor != nullptr ? options.executor : openmp_executor(options.threads)) {
+    : kernels_(options.kernels != nullptr ? options.kernels : &kernels_for(options.isa)),
+      executor_(executor_for(*kernels_, options)),
+      queue_(options.cuda_stream),
+      workspace_(kernels_->memory) {
+  if (queue_ != nullptr && kernels_->memory == nullptr) {
+    throw Error(ErrorCode::invalid_argument,
+                std::string("Context: a cuda_stream for kernel set \"") + kernels_->name +
+                    "\", which runs on the host");
+  }
+}
+
+void Context::wait() {
+  if (memory() == nullptr) return;
+  const char* failure = memory()->wait(queue_);
+  if (failure != nullptr) {
+    throw Error(ErrorCode::device_failed, std::string(memory()->space) + ": " + failure);
+  }
 }
 
 std::string_view Context::isa() const noexcept {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
@@ -59,6 +60,13 @@ inline void check_writable(const char* who, const char* what, const ConstAnyMatr
                                           shape_text(m.rows, m.cols) + " has row stride " +
                                           std::to_string(m.stride) + ", so its rows overlap");
   }
+}
+
+/// Functions whose data is the host's by its nature.
+inline void check_host(const char* who, const Context& context) {
+  if (context.memory() == nullptr) return;
+  fail(ErrorCode::unsupported, std::string(who) + ": works on the host, the context runs \"" +
+                                   context.kernels().name + "\"; give it another context");
 }
 
 /// An optional bias (no rows: none): one row with a number for each output.

@@ -1,0 +1,34 @@
+#pragma once
+
+/// @file
+/// Where a kernel set's data lives. A table without a Memory works on the host's; a device's table
+/// has one, and then only kernels and these functions touch its data. Work on a queue (a CUDA
+/// stream) is done in order, behind the caller's back; nothing here waits but `wait` and copies to
+/// the host.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvant {
+
+enum class CopyKind : std::uint8_t {
+  to_device,  ///< from the host; the source may be reused when copy returns
+  to_host,    ///< waits for the queue
+};
+
+struct Memory {
+  const char* space;  ///< "cuda"
+  /// Aligned to 256 bytes; null: none left.
+  void* (*allocate)(std::size_t bytes) noexcept;
+  void (*release)(void* data, std::size_t bytes) noexcept;
+  /// False: the device refused; wait says why.
+  bool (*copy)(void* to, const void* from, std::size_t bytes, CopyKind kind, void* queue) noexcept;
+  void (*fill)(void* to, int byte, std::size_t bytes, void* queue) noexcept;
+  /// Waits for all work on the queue. Null: all went well; else the device's own words, which
+  /// describe the first failure since the last wait.
+  const char* (*wait)(void* queue) noexcept;
+  /// Kernels can read and write what this points to.
+  bool (*reaches)(const void* data) noexcept;
+};
+
+}  // namespace kvant

@@ -1,0 +1,241 @@
+// PackedWeights: what was packed is what comes back, on every kernel set and from a file; and what
+// is no file of packed weights is refused.
+
+#include "kvant/packed_weights.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+#include "kvant/int8_matmul.hpp"
+#include "kvant/isa.hpp"
+#include "kvant/linear_quantizer.hpp"
+#include "support/catch.hpp"
+#include "support/error_code.hpp"
+#include "support/random.hpp"
+#include "support/temp_folder.hpp"
+#include "support/views.hpp"
+
+namespace kvant::test {
+namespace {
+
+std::vector<std::string> available_sets() {
+  std::vector<std::string> names;
+  for (const IsaInfo& isa : instruction_sets()) {
+    if (isa.available) names.emplace_back(isa.name);
+  }
+  return names;
+}
+
+std::vector<float> values_of(const PackedWeights& w) {
+  std::vector<float> values(static_cast<std::size_t>(w.n() * w.k()));
+  w.dequantize(MatrixView<float>(values.data(), w.n(), w.k()));
+  return values;
+}
+
+void write_bytes(const std::string& file, const std::vector<std::byte>& bytes) {
+  std::ofstream(file, std::ios::binary | std::ios::trunc)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+}  // namespace
+
+TEST_CASE("packed weights: every format gives its rules' values back, whatever the kernel set") {
+  std::mt19937_64 generator(test_seed());
+  for (const auto& [n, k] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 70}, {49, 64}, {50, 257}, {97, 1030}}) {
+    const std::vector<float> w = random_floats(generator, n * k);
+    std::vector<std::vector<float>> first(kWeightFormats);
+    for (const std::string& isa : available_sets()) {
+      Context context({.isa = isa});
+      for (const WeightFormatInfo& info : weight_format_table()) {
+        if (info.axis == BlockAxis::flattened) continue;
+        const auto packed = PackedWeights::quantize(context, view(w, n, k), info.format);
+        INFO(isa << " " << info.name << " " << n << " x " << k);
+        CHECK(packed.n() == n);
+        CHECK(packed.k() == k);
+        CHECK(packed.fits(context.kernels()));
+        const std::vector<float> back = values_of(packed);
+        auto& want = first[static_cast<std::size_t>(info.format)];
+        if (want.empty()) want = back;
+        CHECK(back == want);  // bit-identical on every kernel set
+        float worst = 0.0f;
+        for (std::size_t i = 0; i < w.size(); ++i)
+          worst = std::max(worst, std::abs(back[i] - w[i]));
+        CHECK(worst <= (info.format == WeightFormat::float32 ? 0.0f : 0.03f));
+        CHECK(packed.stored_bytes() >= static_cast<std::size_t>(n * k * info.bits / 8));
+        CHECK(packed.bytes() >= packed.stored_bytes());
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "packed weights: a saved file maps back, to the same kernels as it is, to others repacked") {
+  std::mt19937_64 generator(test_seed());
+  const TempFolder folder;
+  const std::int64_t n = 100;
+  const std::int64_t k = 300;
+  const std::vector<float> w = random_floats(generator, n * k);
+  const std::vector<std::string> sets = available_sets();
+  for (const WeightFormat format :
+       {WeightFormat::int8_row, WeightFormat::bfloat16, WeightFormat::float16}) {
+    for (const std::string& from : sets) {
+      Context packer({.isa = from});
+      const auto packed = PackedWeights::quantize(packer, view(w, n, k), format);
+      const std::string file = (folder.path() / (from + ".packed")).string();
+      packed.save(file);
+      for (const std::string& to : sets) {
+        Context context({.isa = to});
+        const auto mapped = PackedWeights::map(context, file);
+        INFO(to_string(format) << " from " << from << " to " << to);
+        CHECK(mapped.fits(context.kernels()));
+        CHECK(mapped.is_mapped() == packed.fits(context.kernels()));
+        CHECK(values_of(mapped) == values_of(packed));
+        CHECK(std::equal(mapped.absmax().begin(), mapped.absmax().end(), packed.absmax().begin(),
+                         packed.absmax().end()));
+        if (packed.fits(context.kernels())) {
+          CHECK(PackedWeights::map(context, file, Repack::never).is_mapped());
+        } else {
+          const std::string message =
+              message_of([&] { (void)PackedWeights::map(context, file, Repack::never); },
+                         ErrorCode::unsupported);
+          CHECK(message.find("\"" + from + "\"") != std::string::npos);
+          CHECK(message.find("\"" + to + "\"") != std::string::npos);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "packed weights: mapped int8 codes multiply as the packed ones do, lists of residuals too") {
+  std::mt19937_64 generator(test_seed());
+  const TempFolder folder;
+  const std::int64_t m = 3;
+  const std::int64_t n = 70;
+  const std::int64_t k = 130;
+  for (const int bound : {127, 80}) {  // unlimited panels, and panels with lists
+    const std::vector<std::int8_t> a = random_codes(generator, m * k);
+    const std::vector<std::int8_t> b = random_codes(generator, n * k, -bound, bound);
+    std::vector<std::int32_t> want;
+    for (const std::string& isa : available_sets()) {
+      Context context({.isa = isa});
+      const PackedWeights packed = pack_codes(context, view(b, n, k));
+      const std::string file = (folder.path() / "codes.packed").string();
+      packed.save(file);
+      const PackedWeights mapped = PackedWeights::map(context, file);
+      for (const PackedWeights& weights : {packed, mapped}) {
+        std::vector<std::int32_t> y(static_cast<std::size_t>(m * n));
+        int8_matmul(context, view(a, m, k), weights, MatrixView<std::int32_t>(y.data(), m, n));
+        if (want.empty()) want = y;
+        INFO(isa << " bound " << bound << (weights.is_mapped() ? " mapped" : " packed"));
+        CHECK(y == want);
+      }
+    }
+  }
+}
+
+TEST_CASE("packed weights: what is not such a file, or a damaged one, is refused") {
+  std::mt19937_64 generator(test_seed());
+  const TempFolder folder;
+  const std::int64_t n = 33;
+  const std::int64_t k = 70;
+  const std::string file = (folder.path() / "weights.packed").string();
+  Context context;
+  const auto map = [&] { return PackedWeights::map(context, file); };
+  message_of(map, ErrorCode::io);  // not there
+  CHECK(code_of([&] { (void)PackedWeights::map(context, folder.path().string()); }) ==
+        ErrorCode::io);
+  for (const std::string& isa : available_sets()) {
+    Context packer({.isa = isa});
+    const std::vector<float> w = random_floats(generator, n * k);
+    PackedWeights::quantize(packer, view(w, n, k), WeightFormat::int8_row).save(file);
+    const std::vector<std::byte> good = read_bytes(file);
+    REQUIRE(good.size() > 4096);
+    // Every byte of the header matters; a flip is found.
+    for (std::size_t i = 0; i < 224; ++i) {
+      std::vector<std::byte> bad = good;
+      bad[i] ^= std::byte{0x41};
+      write_bytes(file, bad);
+      INFO(isa << " header byte " << i);
+      CHECK(code_of(map) == ErrorCode::invalid_file);
+    }
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{7}, std::size_t{223}, std::size_t{4096}, good.size() - 1}) {
+      write_bytes(file, {good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size)});
+      INFO(isa << " cut at " << size);
+      CHECK(code_of(map) == ErrorCode::invalid_file);
+    }
+    std::vector<std::byte> longer = good;
+    longer.push_back(std::byte{0});
+    write_bytes(file, longer);
+    CHECK(code_of(map) == ErrorCode::invalid_file);
+    // Whatever the arrays hold, mapping and multiplying stay inside them (sanitizers watch).
+    for (int i = 0; i < 50; ++i) {
+      std::vector<std::byte> bad = good;
+      for (int j = 0; j < 20; ++j) {
+        const std::size_t at = 4096 + generator() % (bad.size() - 4096);
+        bad[at] = static_cast<std::byte>(generator() & 255u);
+      }
+      write_bytes(file, bad);
+      try {
+        const PackedWeights weights = PackedWeights::map(packer, file);
+        const std::vector<std::int8_t> a(static_cast<std::size_t>(k), 1);
+        std::vector<std::int32_t> y(static_cast<std::size_t>(n));
+        int8_matmul(packer, view(a, 1, k), weights, MatrixView<std::int32_t>(y.data(), 1, n));
+      } catch (const Error& error) {
+        CHECK(error.code() == ErrorCode::invalid_file);
+      }
+    }
+  }
+}
+
+TEST_CASE("packed weights: saving says what went wrong and leaves what was there") {
+  const TempFolder folder;
+  const std::vector<float> w(64, 1.0f);
+  const auto packed = PackedWeights::quantize(view(w, 2, 32), WeightFormat::int8_row);
+  message_of([] { PackedWeights().save("nothing"); }, ErrorCode::invalid_argument);
+  const std::string nowhere = (folder.path() / "no" / "such" / "folder").string();
+  CHECK(message_of([&] { packed.save(nowhere); }, ErrorCode::io).find(nowhere) !=
+        std::string::npos);
+  std::filesystem::create_directory(folder.path() / "taken");
+  std::filesystem::create_directory(folder.path() / "taken" / "inside");
+  message_of([&] { packed.save((folder.path() / "taken").string()); }, ErrorCode::io);
+  CHECK(std::filesystem::is_directory(folder.path() / "taken" / "inside"));
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "taken.tmp"));
+}
+
+TEST_CASE("packed weights: options and shapes that no format has") {
+  const std::vector<float> w(64, 1.0f);
+  const auto quantize = [&](WeightFormat format, std::int64_t block) {
+    return code_of(
+        [&] { (void)PackedWeights::quantize(view(w, 2, 32), format, {.block = block}); });
+  };
+  CHECK(quantize(WeightFormat::int8_row, 0) == ErrorCode::ok);
+  CHECK(quantize(WeightFormat::int8_row, 32) == ErrorCode::invalid_argument);
+  CHECK(quantize(WeightFormat::bfloat16, 64) == ErrorCode::invalid_argument);
+  CHECK(quantize(WeightFormat::nf4, 0) == ErrorCode::unsupported);
+  const std::vector<std::int8_t> codes(static_cast<std::size_t>(kMaxInnerDimension + 1));
+  CHECK(code_of([&] {
+          (void)pack_codes(default_context(), view(codes, 1, kMaxInnerDimension + 1));
+        }) == ErrorCode::out_of_range);
+  // Empty ones, and what is left behind by a move.
+  const PackedWeights empty = PackedWeights::quantize(view(w, 0, 32), WeightFormat::int8_row);
+  CHECK(empty.n() == 0);
+  PackedWeights moved = PackedWeights::quantize(view(w, 2, 32), WeightFormat::int8_row);
+  const PackedWeights taken = std::move(moved);
+  CHECK(taken.n() == 2);
+  CHECK(moved.n() == 0);  // NOLINT: that is the question
+  CHECK(moved.k() == 0);
+  CHECK(moved.bytes() == 0);
+  CHECK(moved.panels() == 0);
+  std::vector<std::int8_t> out(64);
+  CHECK(code_of([&] { taken.unpack_rows(1, MatrixView<std::int8_t>(out.data(), 2, 32)); }) ==
+        ErrorCode::out_of_range);
+  CHECK(code_of([&] { taken.unpack_rows(0, MatrixView<std::int8_t>(out.data(), 2, 31)); }) ==
+        ErrorCode::shape_mismatch);
+}
+
+}  // namespace kvant::test

@@ -1,0 +1,149 @@
+// The two stages of forward: together they are forward, bit for bit; one quantization serves every
+// layer with the same options; what does not fit is refused.
+
+#include <cstring>
+
+#include "kvant/isa.hpp"
+#include "kvant/linear.hpp"
+#include "support/catch.hpp"
+#include "support/error_code.hpp"
+#include "support/random.hpp"
+#include "support/views.hpp"
+
+namespace kvant::test {
+namespace {
+
+constexpr std::int64_t kN = 70;
+constexpr std::int64_t kK = 130;
+
+std::vector<float> with_outliers(std::mt19937_64& generator, std::int64_t m) {
+  std::vector<float> x = random_floats(generator, m * kK);
+  for (std::int64_t r = 0; r < m; ++r) x[static_cast<std::size_t>(r * kK + 5)] = 30.0f;
+  if (m > 1) x[static_cast<std::size_t>(kK + 77)] = -9.0f;
+  return x;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("stages: quantize_activations and forward are forward, for every option and format") {
+  std::mt19937_64 generator(test_seed());
+  const std::vector<float> w = random_floats(generator, kN * kK);
+  const std::vector<float> bias = random_floats(generator, kN);
+  const std::vector<std::int64_t> keep = {5, 64};
+  const std::vector<ActivationOptions> options = {
+      {},
+      {.threshold = 0.0f},
+      {.outliers = Outliers::per_row},
+      {.keep_columns = keep},
+      {.outliers = Outliers::calibrated, .keep_columns = keep},
+      {.arithmetic = Arithmetic::bitsandbytes},
+      {.activation_scale = ActivationScale::per_tensor},
+      {.check_finite = true},
+  };
+  for (const IsaInfo& isa : instruction_sets()) {
+    if (!isa.available) continue;
+    Context context({.isa = isa.name});
+    QuantizedActivations activations;  // one for all: its memory is used again
+    for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::bfloat16,
+                                      WeightFormat::float32, WeightFormat::float16}) {
+      for (std::size_t o = 0; o < options.size(); ++o) {
+        const Linear layer =
+            Linear::quantize(context, view(w, kN, kK), format, view(bias, 1, kN), options[o]);
+        for (const std::int64_t m : {0, 1, 2, 9}) {
+          const std::vector<float> x = with_outliers(generator, m);
+          std::vector<float> want(static_cast<std::size_t>(m * kN));
+          std::vector<float> got(want.size(), -1.0f);
+          layer.forward(context, view(x, m, kK), MatrixView<float>(want.data(), m, kN));
+          layer.quantize_activations(context, view(x, m, kK), activations);
+          CHECK(activations.rows() == m);
+          CHECK(activations.cols() == kK);
+          layer.forward(context, activations, MatrixView<float>(got.data(), m, kN));
+          INFO(isa.name << " " << to_string(format) << " options " << o << " m " << m);
+          CHECK(same_bits(got, want));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("stages: one quantization serves every layer with the same options") {
+  std::mt19937_64 generator(test_seed());
+  Context context;
+  const std::vector<float> x = with_outliers(generator, 4);
+  std::vector<Linear> layers;
+  for (const std::int64_t n : {kN, std::int64_t{3}, std::int64_t{129}}) {
+    const std::vector<float> w = random_floats(generator, n * kK);
+    layers.push_back(Linear::quantize(context, view(w, n, kK), WeightFormat::int8_row));
+  }
+  const QuantizedActivations shared = quantize_activations(context, view(x, 4, kK));
+  CHECK(
+      std::vector<std::int64_t>(shared.outlier_columns().begin(), shared.outlier_columns().end()) ==
+      std::vector<std::int64_t>{5, 77});
+  CHECK(shared.absmax().size() == 4);
+  for (const Linear& layer : layers) {
+    CHECK(layer.shares_activations_with(layers.front()));
+    const std::int64_t n = layer.out_features();
+    std::vector<float> want(static_cast<std::size_t>(4 * n));
+    std::vector<float> got(want.size());
+    layer.forward(context, view(x, 4, kK), MatrixView<float>(want.data(), 4, n));
+    layer.forward(context, shared, MatrixView<float>(got.data(), 4, n));
+    CHECK(same_bits(got, want));
+  }
+}
+
+TEST_CASE("stages: activations of other options, shapes or kernels are refused") {
+  std::mt19937_64 generator(test_seed());
+  Context context;
+  const std::vector<float> w = random_floats(generator, kN * kK);
+  const std::vector<float> x = with_outliers(generator, 2);
+  std::vector<float> y(2 * kN, 7.0f);
+  const MatrixView<float> out(y.data(), 2, kN);
+  const Linear layer = Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row);
+  const Linear other =
+      Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, {.threshold = 5.0f});
+  const Linear half = Linear::quantize(context, view(w, kN, kK), WeightFormat::bfloat16);
+  CHECK_FALSE(layer.shares_activations_with(other));
+  CHECK_FALSE(layer.shares_activations_with(half));
+  QuantizedActivations a = quantize_activations(context, view(x, 2, kK));
+  CHECK(message_of([&] { other.forward(context, a, out); }, ErrorCode::invalid_argument)
+            .find("threshold 5") != std::string::npos);
+  message_of([&] { half.forward(context, a, out); }, ErrorCode::unsupported);
+  message_of([&] { layer.forward(context, a, MatrixView<float>(y.data(), 1, kN)); },
+             ErrorCode::shape_mismatch);
+  const QuantizedActivations narrow = quantize_activations(context, view(x, 2, kK - 1));
+  message_of([&] { layer.forward(context, narrow, out); }, ErrorCode::shape_mismatch);
+  message_of([&] { layer.forward(context, QuantizedActivations(), out); },
+             ErrorCode::shape_mismatch);
+  message_of([&] { (void)quantize_activations(context, view(x, 2, kK), {.threshold = -1.0f}); },
+             ErrorCode::invalid_argument);
+  if (context.isa() != "scalar") {
+    Context scalar({.isa = "scalar"});
+    const QuantizedActivations plain = quantize_activations(scalar, view(x, 2, kK));
+    message_of([&] { layer.forward(context, plain, out); }, ErrorCode::unsupported);
+    message_of([&] { layer.forward(scalar, a, out); }, ErrorCode::unsupported);
+  }
+  CHECK(y == std::vector<float>(2 * kN, 7.0f));
+  const QuantizedActivations taken = std::move(a);
+  CHECK(taken.rows() == 2);
+  CHECK(a.rows() == 0);  // NOLINT: that is the question
+}
+
+TEST_CASE("stages: memory is kept from batch to batch") {
+  std::mt19937_64 generator(test_seed());
+  Context context({.executor = inline_executor()});
+  QuantizedActivations a;
+  const std::vector<float> x = with_outliers(generator, 32);
+  quantize_activations(context, view(x, 32, kK), {}, a);
+  const std::size_t bytes = a.memory_footprint();
+  CHECK(bytes >= 32 * kK);
+  for (const std::int64_t m : {1, 7, 32}) {
+    quantize_activations(context, view(x, m, kK), {}, a);
+    CHECK(a.memory_footprint() == bytes);
+  }
+}
+
+}  // namespace kvant::test
