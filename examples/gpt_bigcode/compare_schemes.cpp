@@ -8,17 +8,19 @@
 #include <filesystem>
 #include <iostream>
 #include <kvant/context.hpp>
+#include <kvant/io/text_file.hpp>
+#include <kvant/models/generate.hpp>
+#include <kvant/models/load.hpp>
+#include <kvant/models/tokenizer.hpp>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "generate.hpp"
-#include "json_file.hpp"
-#include "loader.hpp"
-#include "tokenizer.hpp"
-
 namespace gpt_bigcode {
 namespace {
+
+using namespace kvant::models;
+using kvant::io::read_text_file;
 
 struct Row {
   Scheme scheme = Scheme::fp32;

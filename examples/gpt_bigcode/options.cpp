@@ -142,7 +142,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
   }
   if (calibrate_option->count() > 0) {
     options.calibrate = calibrate;
-    options.request.calibration_file = true;
+    options.request.calibration_text = true;
   }
   if (threads_option->count() > 0) check_range("--threads", options.threads, 1, 1024);
   check_range("--tokens", options.tokens, std::int64_t{0}, kMaxTokens);
