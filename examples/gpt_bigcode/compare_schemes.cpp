@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Example:\n"
       "  compare_schemes examples/models/tiny-code-model\n\n"
-      "Runs a GPTBigCode model in fp32, bf16, int8-tensor, int8 and llm-int8, and prints a "
+      "Runs a GPTBigCode model in every scheme, and prints a "
       "table.\n",
       "compare_schemes");
   app.add_option("FOLDER", folder,

@@ -14,11 +14,13 @@
 
 namespace kvant::models {
 
+/// Gain and shift of a layer norm, [n_embd] each.
 struct LayerNorm {
   std::vector<float> weight;
   std::vector<float> bias;
 };
 
+/// One block of the model: two norms, four linear layers.
 struct Block {
   LayerNorm ln_1;
   LayerNorm ln_2;
@@ -41,6 +43,7 @@ enum class Stream : std::uint8_t { fp32, bf16 };
 KVANT_API void layer_norm(Context& context, MatrixView<const float> x, const LayerNorm& norm,
                           float epsilon, Stream stream, MatrixView<float> out);
 
+/// Applies the activation function to every element of x, in place.
 KVANT_API void apply_activation(Context& context, Activation activation, Stream stream,
                                 MatrixView<float> x);
 

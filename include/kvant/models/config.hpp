@@ -13,6 +13,7 @@
 
 namespace kvant::models {
 
+/// The MLP's activation function.
 enum class Activation : std::uint8_t {
   gelu_erf,   ///< "gelu", "gelu_python"
   gelu_tanh,  ///< "gelu_pytorch_tanh", "gelu_new", "gelu_fast"

@@ -24,6 +24,7 @@ KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt, std::int64_t tokens,
                                         const std::function<void(TokenId)>& on_token = {});
 
+/// How well a model foretells a text.
 struct Perplexity {
   std::int64_t tokens = 0;  ///< predictions
   double nll = 0;           ///< mean negative log likelihood, natural logarithm

@@ -16,6 +16,7 @@
 
 namespace kvant::models {
 
+/// A layer as the blocks of a model see it.
 class KVANT_API LinearLayer {
  public:
   virtual ~LinearLayer() = default;
@@ -40,17 +41,17 @@ class KVANT_API FloatLinear final : public LinearLayer {
   bool round_to_bf16_;
 };
 
-/// kvant's int8 layer.
+/// kvant's layer, with weights of any format.
 class KVANT_API QuantizedLinear final : public LinearLayer {
  public:
-  explicit QuantizedLinear(Int8Linear layer) : layer_(std::move(layer)) {}
+  explicit QuantizedLinear(Linear layer) : layer_(std::move(layer)) {}
   void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
     layer_.forward(context, x, y);
   }
   [[nodiscard]] std::size_t weight_bytes() const override { return layer_.weight_bytes(); }
 
  private:
-  Int8Linear layer_;
+  Linear layer_;
 };
 
 /// Float arithmetic that remembers which input columns reached |x| >= threshold: how LLM.int8() is

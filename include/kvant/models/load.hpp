@@ -22,6 +22,7 @@
 
 namespace kvant::models {
 
+/// How load_model goes about it.
 struct LoadOptions {
   Plan plan = {};
   /// Patterns over full layer names (transformer.h.0.attn.c_attn; * and ? match any characters and

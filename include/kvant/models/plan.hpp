@@ -13,6 +13,7 @@
 #include "kvant/error.hpp"
 #include "kvant/llm_int8.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/weight_format.hpp"
 
 namespace kvant::models {
 
@@ -23,9 +24,15 @@ enum class Scheme : std::uint8_t {
   int8_tensor,  ///< absmax of the whole tensor, weights and activations
   int8,         ///< vector-wise, no outliers
   llm_int8,     ///< vector-wise, outlier features in floating point
+  int8_group,   ///< weights of format int8-group, activations in float
 };
 
+/// The format that a scheme packs weights in by Linear alone; nothing for the others.
+[[nodiscard]] KVANT_API std::optional<WeightFormat> packed_format(Scheme scheme) noexcept;
+
+/// The name on the command line, e.g. "llm-int8".
 [[nodiscard]] KVANT_API std::string_view to_string(Scheme scheme) noexcept;
+/// The scheme of a name; nothing for others.
 [[nodiscard]] KVANT_API std::optional<Scheme> scheme_from_name(std::string_view name) noexcept;
 /// All of them, from exact to small.
 [[nodiscard]] KVANT_API const std::vector<Scheme>& all_schemes();

@@ -15,6 +15,7 @@
 
 namespace kvant::models {
 
+/// The number of a token in its vocabulary.
 using TokenId = std::int32_t;
 
 /// Text <-> token ids. Copies share their tables and a match buffer: one thread at a time.

@@ -11,6 +11,7 @@
 
 namespace kvant::models {
 
+/// One code point of a text, and the bytes it takes.
 struct Utf8Step {
   std::size_t length;  ///< bytes consumed: a character, or a maximal invalid part (at least 1)
   bool valid;
@@ -21,6 +22,7 @@ struct Utf8Step {
 /// The character at text[at]; at < text.size().
 [[nodiscard]] KVANT_API Utf8Step decode_utf8(std::string_view text, std::size_t at) noexcept;
 
+/// A code point as UTF-8.
 [[nodiscard]] KVANT_API std::string encode_utf8(char32_t code);
 
 /// The text with each maximal invalid part replaced by U+FFFD, as Python's errors="replace" does.

@@ -15,6 +15,7 @@
 
 namespace kvant::models {
 
+/// An owning float matrix in the type that it is stored in.
 class KVANT_API WeightMatrix {
  public:
   WeightMatrix() = default;

@@ -16,6 +16,7 @@ namespace kvant::io {
 // clang-format off
 #define KVANT_STORED_FORMATS(form) \
   form(bitsandbytes_4bit)          \
+  form(int8_group)                 \
   form(bitsandbytes_int8)          \
   form(float_weights)
 // clang-format on

@@ -12,6 +12,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
+#include "kvant/linear_quantizer.hpp"
 #include "kvant/models/calibration.hpp"
 #include "models/load/tensors.hpp"
 
@@ -33,16 +34,6 @@ struct LinearName {
   std::int64_t inputs;
   std::unique_ptr<LinearLayer> Block::*member;
 };
-
-template <class T>
-float largest_magnitude(const WeightMatrix& w) {
-  const T* values = reinterpret_cast<const T*>(w.row_data(0));
-  float largest = 0;
-  for (std::int64_t i = 0; i < w.rows() * w.cols(); ++i) {
-    largest = std::max(largest, std::fabs(static_cast<float>(values[i])));
-  }
-  return largest;
-}
 
 class Loader {
  public:
@@ -278,46 +269,29 @@ class Loader {
       return std::make_unique<FloatLinear>(std::move(parameters.weights),
                                            std::move(parameters.bias), bf16());
     }
-    if (plan().scheme == Scheme::int8_tensor) return per_tensor(linear, parameters);
+    const ConstAnyMatrix weights = parameters.weights.view();
+    const ConstAnyMatrix bias = bias_view(parameters.bias);
+    if (const auto format = packed_format(plan().scheme)) {
+      return std::make_unique<QuantizedLinear>(Linear::quantize(context_, weights, *format, bias));
+    }
+    if (plan().scheme ==
+        Scheme::int8_tensor) {  // one scale for the tensor, weights and activations
+      const QuantizedMatrix codes =
+          kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
+      return std::make_unique<QuantizedLinear>(
+          Int8Linear::from(context_, codes, bias,
+                           {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
+    }
     Int8Options options;
     options.threshold = plan().threshold;
     options.arithmetic = plan().mode;
     options.keep_columns = keep_columns;
-    return std::make_unique<QuantizedLinear>(Int8Linear::quantize(
-        context_, parameters.weights.view(), bias_view(parameters.bias), options));
+    return std::make_unique<QuantizedLinear>(
+        Int8Linear::quantize(context_, weights, bias, options));
   }
 
   static ConstAnyMatrix bias_view(const std::vector<float>& bias) {
     return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
-  }
-
-  /// One scale for the whole tensor: every row is given the same absmax.
-  std::unique_ptr<LinearLayer> per_tensor(const LinearName& linear,
-                                          const FloatParameters& parameters) {
-    const WeightMatrix& w = parameters.weights;
-    float absmax = 0;
-    switch (w.dtype()) {
-      case DType::float16: absmax = largest_magnitude<float16>(w); break;
-      case DType::bfloat16: absmax = largest_magnitude<bfloat16>(w); break;
-      default: absmax = largest_magnitude<float>(w);
-    }
-    const float scale = absmax > 0 ? 127.0f / absmax : 0.0f;
-    std::vector<std::int8_t> codes(static_cast<std::size_t>(linear.outputs * linear.inputs));
-    std::vector<float> scratch;
-    for (std::int64_t r = 0; r < linear.outputs; ++r) {
-      const float* row = w.widen(context_, r, 1, scratch);
-      std::int8_t* out = codes.data() + r * linear.inputs;
-      for (std::int64_t c = 0; c < linear.inputs; ++c) {
-        out[c] = static_cast<std::int8_t>(std::nearbyint(row[c] * scale));
-      }
-    }
-    Int8Options options;
-    options.threshold = 0;
-    options.activation_scale = ActivationScale::per_tensor;
-    const std::vector<float> row_absmax(static_cast<std::size_t>(linear.outputs), absmax);
-    return std::make_unique<QuantizedLinear>(
-        Int8Linear::from_codes(context_, {codes.data(), linear.outputs, linear.inputs}, row_absmax,
-                               bias_view(parameters.bias), options));
   }
 
   [[nodiscard]] bool holds_codes(const std::string& layer) const {

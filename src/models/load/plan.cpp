@@ -1,20 +1,26 @@
 // From wishes and folder to what will be done; and names.
 
 #include <array>
+#include <optional>
 #include <string>
-#include <utility>
 
 #include "kvant/models/plan.hpp"
 
 namespace kvant::models {
 namespace {
 
-constexpr std::array<std::pair<Scheme, std::string_view>, 5> kNames = {{
+struct SchemeInfo {
+  Scheme scheme;
+  std::string_view name;
+  std::optional<WeightFormat> packed = {};
+};
+constexpr std::array<SchemeInfo, 6> kSchemes = {{
     {Scheme::fp32, "fp32"},
     {Scheme::bf16, "bf16"},
     {Scheme::int8_tensor, "int8-tensor"},
     {Scheme::int8, "int8"},
     {Scheme::llm_int8, "llm-int8"},
+    {Scheme::int8_group, "int8-group", WeightFormat::int8_group},
 }};
 
 constexpr float kDefaultThreshold = 6.0f;
@@ -22,15 +28,22 @@ constexpr float kDefaultThreshold = 6.0f;
 }  // namespace
 
 std::string_view to_string(Scheme scheme) noexcept {
-  for (const auto& [value, name] : kNames) {
-    if (value == scheme) return name;
+  for (const SchemeInfo& info : kSchemes) {
+    if (info.scheme == scheme) return info.name;
   }
   return "unknown";
 }
 
+std::optional<WeightFormat> packed_format(Scheme scheme) noexcept {
+  for (const SchemeInfo& info : kSchemes) {
+    if (info.scheme == scheme) return info.packed;
+  }
+  return std::nullopt;
+}
+
 std::optional<Scheme> scheme_from_name(std::string_view name) noexcept {
-  for (const auto& [value, text] : kNames) {
-    if (text == name) return value;
+  for (const SchemeInfo& info : kSchemes) {
+    if (info.name == name) return info.scheme;
   }
   return std::nullopt;
 }
@@ -38,7 +51,7 @@ std::optional<Scheme> scheme_from_name(std::string_view name) noexcept {
 const std::vector<Scheme>& all_schemes() {
   static const std::vector<Scheme> schemes = [] {
     std::vector<Scheme> result;
-    for (const auto& [value, name] : kNames) result.push_back(value);
+    for (const SchemeInfo& info : kSchemes) result.push_back(info.scheme);
     return result;
   }();
   return schemes;
