@@ -8,13 +8,15 @@ mkdir -p "$output"
 cd "$source"
 version=$(sed -n 's/.*KVANT_VERSION_STRING "\(.*\)"/\1/p' include/kvant/version.hpp)
 log=$output/warnings.txt
+# The front page is README.md without its links to files, which are not among the pages.
+sed -E 's/\]\([a-z]+\/[A-Za-z_.\/]+\)/]/g' README.md >"$output/front.md"
 "$doxygen" - 2>"$log" >/dev/null <<CONFIG
 PROJECT_NAME           = kvant
 PROJECT_NUMBER         = $version
 PROJECT_BRIEF          = "Quantization for C++: small weights and fast low-bit matrix products"
 OUTPUT_DIRECTORY       = $output
-INPUT                  = README.md src/numerics.md include
-USE_MDFILE_AS_MAINPAGE = README.md
+INPUT                  = $output/front.md src/numerics.md include
+USE_MDFILE_AS_MAINPAGE = $output/front.md
 RECURSIVE              = YES
 FILE_PATTERNS          = *.hpp *.md
 STRIP_FROM_INC_PATH    = include

@@ -21,6 +21,7 @@
 
 namespace kvant::io {
 
+/// How a checkpoint is opened.
 struct CheckpointOptions {
   LoadMode mode = LoadMode::map;
   /// What would be a warning is an error: a tensor of a shard that the index does not list.

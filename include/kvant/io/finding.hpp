@@ -26,6 +26,7 @@ struct Warning {
   std::string text;  ///< one sentence with file or tensor and values
 };
 
+/// Whether a checkpoint can still be used as it is.
 enum class Severity : std::uint8_t {
   warning,  ///< odd, but the model can be loaded
   error,    ///< a loader will refuse it, or compute nonsense

@@ -27,6 +27,7 @@ enum class TensorRole : std::uint8_t {
   buffer,         ///< constants: position ids, masks, running statistics
 };
 
+/// A parameter or buffer of a model: what counting takes.
 struct ModelTensor {
   std::string name;
   DType dtype = DType::float32;
@@ -35,6 +36,7 @@ struct ModelTensor {
   bool transposed = false;  ///< a linear weight that is stored as [inputs, outputs]
 };
 
+/// Bytes of a model by kind of tensor.
 struct Footprint {
   std::uint64_t parameters = 0;  ///< bytes, codes included
   std::uint64_t scales = 0;
@@ -56,6 +58,7 @@ struct FootprintRule {
   std::uint64_t buffer_bytes_per_layer = 0;
 };
 
+/// Every tensor in the type that it is stored in.
 inline constexpr FootprintRule kFootprintAsStored{};
 /// bitsandbytes 8-bit files.
 inline constexpr FootprintRule kFootprintBitsandbytesInt8{.weights = WeightFormat::int8_row};

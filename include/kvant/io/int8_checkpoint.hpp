@@ -27,6 +27,7 @@
 
 namespace kvant::io {
 
+/// The key in a file's metadata that says how outlier features are chosen at run time.
 inline constexpr std::string_view kOutliersMetadata = "kvant.outliers";
 
 /// One layer. The views point into the checkpoint, and end with Checkpoint::release of theirs.

@@ -57,6 +57,7 @@ struct JobOptions {
       {};
 };
 
+/// How quantize_checkpoint goes about it.
 struct QuantizeCheckpointOptions {
   /// Of all linear layers that no rule names. The float schemes also convert the other tensors.
   WeightScheme scheme = WeightScheme::llm_int8;
@@ -83,6 +84,7 @@ struct PlannedLayer {
   std::uint64_t bytes_after = 0;   ///< of the weight, its scales and kept columns
 };
 
+/// What a job did, or, in a dry run, would do.
 struct CheckpointSummary {
   std::string model_type;
   std::vector<PlannedLayer> layers;       ///< ascending by name; those that stay in float too
@@ -109,6 +111,7 @@ KVANT_API CheckpointSummary quantize_checkpoint(const std::filesystem::path& mod
                                                 const std::filesystem::path& output,
                                                 const QuantizeCheckpointOptions& options = {});
 
+/// How dequantize_checkpoint goes about it.
 struct DequantizeCheckpointOptions {
   /// float32, float16 or bfloat16, of all float tensors; nothing: what config.json names, else
   /// float32.

@@ -18,6 +18,7 @@
 
 namespace kvant::io {
 
+/// A linear layer of a checkpoint: name, shape, and how its weight is stored.
 struct StoredLayer {
   std::string name;  ///< e.g. "transformer.h.0.mlp.c_fc"
   /// How the weight is stored; nothing: elements of a floating type that has no format (F64, ...).

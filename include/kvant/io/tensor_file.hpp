@@ -22,6 +22,7 @@
 
 namespace kvant::io {
 
+/// How the bytes of a file come into memory.
 enum class LoadMode : std::uint8_t {
   map,   ///< memory-mapped: pages come when touched. The file must not shrink meanwhile (SIGBUS).
   read,  ///< read into memory at once, in one allocation

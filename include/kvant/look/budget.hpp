@@ -10,12 +10,14 @@
 
 namespace kvant::look {
 
+/// What a budget limits.
 enum class BudgetKind : std::uint8_t {
   layer_sqnr,  ///< every layer's weights have at least that signal-to-quantization-noise ratio
   total_sqnr,  ///< the weights of all layers together have
   bytes,       ///< the tensors of the model take at most that many bytes
 };
 
+/// A size, or an accuracy.
 struct Budget {
   BudgetKind kind = BudgetKind::layer_sqnr;
   double value = 40;  ///< dB or bytes

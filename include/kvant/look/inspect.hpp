@@ -17,6 +17,7 @@
 
 namespace kvant::look {
 
+/// Tensors, linear layers and footprint of a checkpoint.
 struct CheckpointContents {
   std::string path;
   std::string model_type;               ///< of config.json; empty where there is none

@@ -19,6 +19,7 @@
 
 namespace kvant::look {
 
+/// One layer before and after.
 struct LayerReport {
   io::StoredLayer before;
   io::StoredLayer after;
@@ -32,6 +33,7 @@ struct LayerReport {
   std::uint64_t bytes_after = 0;
 };
 
+/// Two checkpoints compared, layer by layer.
 struct CheckpointReport {
   std::string model;
   std::string quantized;
@@ -44,6 +46,7 @@ struct CheckpointReport {
   std::vector<io::Warning> warnings;
 };
 
+/// How report_checkpoint goes about it.
 struct ReportOptions {
   int threads = 0;  ///< 0: all
   /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the

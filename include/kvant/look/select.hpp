@@ -28,6 +28,7 @@ struct SchemeChoice {
   double squared_error = 0;  ///< sum over the weights, against those that are stored
 };
 
+/// The choices for one layer, and the one taken.
 struct LayerPlan {
   io::StoredLayer layer;
   double signal = 0;                  ///< sum of the squares of the weights
@@ -39,6 +40,7 @@ struct LayerPlan {
   [[nodiscard]] double sqnr_db() const;
 };
 
+/// The choice for every layer of a checkpoint, and what it comes to.
 struct SchemePlan {
   std::string model;
   Budget budget;
@@ -50,6 +52,7 @@ struct SchemePlan {
   double lowest_sqnr_db = 0;  ///< of the worst layer
 };
 
+/// How select_schemes goes about it.
 struct SelectOptions {
   int threads = 0;  ///< 0: all
   /// The quantized scheme to propose; one model has one.

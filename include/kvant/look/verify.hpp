@@ -13,6 +13,7 @@
 
 namespace kvant::look {
 
+/// Everything that was found, and what was looked at.
 struct VerifyResult {
   std::string path;
   io::Findings findings;  ///< file by file, tensor by tensor in the order of their bytes
@@ -44,6 +45,7 @@ struct VerifyResult {
 
 /// One line for each finding and one for the whole.
 [[nodiscard]] KVANT_API std::string to_text(const VerifyResult& result);
+/// The same for scripts.
 [[nodiscard]] KVANT_API std::string to_json(const VerifyResult& result);
 
 }  // namespace kvant::look
