@@ -1,7 +1,7 @@
 // Which kernel sets this build has, which of them this machine runs, and which one is chosen.
 //
 //   list_isa               a table
-//   list_isa --available   names that run here, one a line
+//   list_isa --available   names that run here on the host, one a line
 //   list_isa --chosen      the name that KVANT_ISA or the machine decides
 
 #include <fmt/core.h>
@@ -29,6 +29,12 @@ int main(int argc, char** argv) {
       const auto note = isa.available ? std::string(isa.name == chosen.name ? "runs, chosen" : "runs")
                                       : fmt::format("not here: no {}", isa.missing);
       fmt::print("{:<12} {}\n", isa.name, note);
+    }
+    if (mode == "--available") return 0;  // of sets that any program can be run with
+    for (const kvant::IsaInfo& device : kvant::device_kernel_sets()) {
+      fmt::print("{:<12} {}\n", device.name,
+                 device.available ? "runs, on its own memory"
+                                  : fmt::format("not here: no {}", device.missing));
     }
   } catch (const kvant::Error& error) {
     fmt::print(stderr, "list_isa: {}\n", error.what());

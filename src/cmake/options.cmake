@@ -7,7 +7,7 @@ function(kvant_warnings target)
 endfunction()
 
 if(KVANT_SANITIZE)
-  add_compile_options(-fsanitize=${KVANT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${KVANT_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
   add_link_options(-fsanitize=${KVANT_SANITIZE})
 endif()
 

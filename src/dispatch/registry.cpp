@@ -12,6 +12,9 @@
 #include "dispatch/cpu_features.hpp"
 #include "kvant/error.hpp"
 #include "kvant/isa.hpp"
+#if KVANT_HAS_CUDA
+#include "cuda/tables.hpp"
+#endif
 
 namespace kvant {
 namespace {
@@ -63,9 +66,23 @@ const KernelTable& completed_table(std::size_t entry) noexcept {
   return tables[entry];
 }
 
+/// Kernel sets of devices: chosen by name only, since their data lives elsewhere.
+struct DeviceEntry {
+  const KernelTable* table;
+  bool (*is_here)() noexcept;
+  const char* needs;
+};
+constexpr DeviceEntry kDevices[] = {
+#if KVANT_HAS_CUDA
+    {&kernels_cuda, &has_cuda_device, "a CUDA device"},
+#endif
+    {nullptr, nullptr, nullptr}};
+
 std::string list_instruction_sets() {
   std::string list;
-  for (const IsaInfo& isa : instruction_sets()) {
+  std::vector<IsaInfo> sets = instruction_sets();
+  for (const IsaInfo& device : device_kernel_sets()) sets.push_back(device);
+  for (const IsaInfo& isa : sets) {
     if (!list.empty()) list += ", ";
     list += isa.name;
     if (!isa.available) list += " (not here: no " + std::string(isa.missing) + ")";
@@ -86,6 +103,11 @@ const KernelTable& kernels_by_name(std::string_view name, const char* asked_by) 
   for (std::size_t i = kEntryCount; i-- > 0;) {  // the last of a name has the most
     if (kEntries[i].table->name != name) continue;
     if (missing_features(kEntries[i]) == 0) return completed_table(i);
+    exists = true;
+  }
+  for (const DeviceEntry* device = kDevices; device->table != nullptr; ++device) {
+    if (device->table->name != name) continue;
+    if (device->is_here()) return *device->table;
     exists = true;
   }
   if (exists) {
@@ -114,6 +136,15 @@ std::vector<IsaInfo> instruction_sets() {
   return list;
 }
 
+std::vector<IsaInfo> device_kernel_sets() {
+  std::vector<IsaInfo> list;
+  for (const DeviceEntry* device = kDevices; device->table != nullptr; ++device) {
+    const bool is_here = device->is_here();
+    list.push_back({device->table->name, is_here, is_here ? "" : device->needs});
+  }
+  return list;
+}
+
 const KernelTable& kernels_for(std::string_view name) {
   if (!name.empty()) return kernels_by_name(name, "kvant::kernels_for");
   // Read once: the environment is not looked at again, whoever changes it.
@@ -121,7 +152,13 @@ const KernelTable& kernels_for(std::string_view name) {
     const char* value = std::getenv("KVANT_ISA");
     return std::string(value != nullptr ? value : "");
   }();
-  if (!from_environment.empty()) return kernels_by_name(from_environment, "KVANT_ISA");
+  if (!from_environment.empty()) {
+    const KernelTable& table = kernels_by_name(from_environment, "KVANT_ISA");
+    if (table.memory == nullptr) return table;
+    throw Error(ErrorCode::unavailable, "KVANT_ISA: kernel set \"" + from_environment +
+                                            "\" works on a device's memory; ask for it with "
+                                            "ContextOptions::isa where the data is there");
+  }
   static const KernelTable& best = best_kernels();
   return best;
 }

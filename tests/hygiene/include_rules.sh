@@ -77,6 +77,8 @@ never "ops" "cpu/.*|cuda/.*|(io|look|models)/.*|kvant/((io|look|models)/.*|eigen
 mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)
 only "cpu" "$c_headers|cpu/.*|$vocabulary|kvant/kernel_table\\.hpp" "${cpu[@]}"
 only "the scalar kernels" "$std|cpu/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar.cpp
+mapfile -t cuda < <(find src/cuda -type f -name '*.hpp' -o -name '*.cu' -path '*/cuda/*')
+only "cuda" "$c_headers|cuda[A-Za-z_0-9]*\\.h|cuda/.*|$vocabulary|kvant/(kernel_table|weight_format|round_order)\\.hpp|kvant/kernels/[a-z]+\\.hpp" "${cuda[@]}"
 mapfile -t dispatch < <(find src/dispatch -type f ! -name registry.cpp)
 never "dispatch" "cpu/.*|cuda/.*|ops/.*|io/.*|$foreign|$intrinsics" "${dispatch[@]}"
 never "registry.cpp" "cpu/(simd|micro).*|ops/.*|io/.*|$foreign|$intrinsics" src/dispatch/registry.cpp

@@ -3,6 +3,7 @@
 
 #include "cpu/micro/make_table.hpp"
 #include "dispatch/completed.hpp"
+#include "cuda/emulator/emulated_cuda.hpp"
 #include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
 
@@ -30,6 +31,7 @@ std::vector<const KernelTable*> kernel_sets() {
     for (const KernelTable& table : kEmulated) {
       tables.push_back(detail::completed(table, kernels_for("scalar")));
     }
+    tables.push_back(detail::completed(emulated_cuda, kernels_for("scalar")));
     return tables;
   }();
   std::vector<const KernelTable*> sets;

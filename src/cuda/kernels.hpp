@@ -1,0 +1,62 @@
+#pragma once
+
+// The kernel set, over whatever device.hpp launches on: nvcc's, or the emulated device of the
+// tests. Weights and activations are plain rows of K padded to 128 bytes, which is what cp.async,
+// ldmatrix, the tensor copy engine and wgmma want: nothing is packed anew.
+
+#include "cuda/elementwise.hpp"
+#include "cuda/fill.hpp"
+#include "cuda/gather_columns.hpp"
+#include "cuda/gather_features.hpp"
+#include "cuda/gemm.hpp"
+#include "cuda/list_outliers.hpp"
+#include "cuda/quantize_rows.hpp"
+#include "cuda/range.hpp"
+
+namespace kvant {
+namespace {
+
+/// @tparam kMajor  choose kernels as for a device of this compute capability; 0: as it is
+template <int kMajor>
+inline device::Properties device_for_kernels() noexcept {
+  device::Properties device = device::properties();
+  if (kMajor != 0) device.major = kMajor;
+  return device;
+}
+
+/// @param memory  of the device; null: kernels that are given the host's (emulated ones)
+template <int kMajor>
+constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
+  KernelTable t{};
+  t.name = name;
+  t.memory = memory;
+  t.quantize_rows = [](const QuantizeRowsArgs& a) noexcept { launch_quantize_rows(a); };
+  t.list_outliers = [](const ListOutliersArgs& a) noexcept { launch_list_outliers(a); };
+  t.gather_features = [](const GatherFeaturesArgs& a) noexcept { launch_gather_features(a); };
+  t.range = [](const RangeArgs& a) noexcept { launch_range(a); };
+  t.quantize = [](const QuantizeArgs& a) noexcept { launch_quantize(a); };
+  t.dequantize = [](const DequantizeArgs& a) noexcept { launch_dequantize(a); };
+  t.convert = [](const ConvertArgs& a) noexcept { launch_convert(a); };
+  const auto give = [&t](WeightFormat format, ActivationFormat activations, std::int32_t k_pad,
+                         void (*gemm)(const GemmArgs&) noexcept) {
+    t.gemm[static_cast<int>(format)] = {.activations = activations,
+                                        .layout = {.nr = 1, .kr = 1, .k_pad = k_pad},
+                                        .mr = 1,
+                                        .group = 4,
+                                        .pair_limit = 0,
+                                        .gemm = gemm,
+                                        .gather_columns = nullptr};
+  };
+  give(WeightFormat::int8_row, ActivationFormat::s8, 128,
+       [](const GemmArgs& a) noexcept { launch_gemm_int8(a, device_for_kernels<kMajor>()); });
+  t.gemm[static_cast<int>(WeightFormat::int8_row)].gather_columns =
+      [](const GemmArgs& a, float* w) noexcept { launch_gather_columns(a, w); };
+  give(WeightFormat::bfloat16, ActivationFormat::bf16, 64,
+       [](const GemmArgs& a) noexcept { launch_gemm_bfloat16(a, device_for_kernels<kMajor>()); });
+  give(WeightFormat::float32, ActivationFormat::f32, 4,
+       [](const GemmArgs& a) noexcept { launch_gemm_float32(a); });
+  return t;
+}
+
+}  // namespace
+}  // namespace kvant

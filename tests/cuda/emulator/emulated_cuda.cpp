@@ -1,0 +1,85 @@
+#include "cuda/emulator/emulated_cuda.hpp"
+
+#include <cstring>
+#include <map>
+#include <new>
+
+#include "cuda/kernels.hpp"
+
+namespace kvant::test {
+
+constinit const KernelTable emulated_cuda = cuda_kernels<0>("emulated cuda", nullptr);
+
+EmulatedMemory emulated_memory;
+
+namespace {
+
+/// What was allocated and not released: its sizes.
+std::map<const std::byte*, std::size_t>& blocks() {
+  static std::map<const std::byte*, std::size_t> all;
+  return all;
+}
+
+void* allocate(std::size_t bytes) noexcept {
+  if (emulated_memory.used + bytes > emulated_memory.limit) return nullptr;
+  auto* const data =
+      static_cast<std::byte*>(::operator new (bytes, std::align_val_t{256}, std::nothrow));
+  if (data == nullptr) return nullptr;
+  std::memset(data, 0xA5, bytes);  // what no kernel may rely on
+  blocks()[data] = bytes;
+  emulated_memory.used += bytes;
+  return data;
+}
+
+void release(void* data, std::size_t bytes) noexcept {
+  blocks().erase(static_cast<std::byte*>(data));
+  emulated_memory.used -= bytes;
+  ::operator delete (data, std::align_val_t{256});
+}
+
+bool reaches(const void* data) noexcept {
+  const auto* const at = static_cast<const std::byte*>(data);
+  const auto behind = blocks().upper_bound(at);
+  if (behind == blocks().begin()) return false;
+  const auto block = std::prev(behind);
+  return at < block->first + block->second;
+}
+
+bool copy(void* to, const void* from, std::size_t bytes, CopyKind kind, void*) noexcept {
+  if (kind == CopyKind::to_host) ++emulated_memory.waits;
+  if (!reaches(kind == CopyKind::to_host ? from : to)) return false;
+  std::memcpy(to, from, bytes);
+  return true;
+}
+
+void fill(void* to, int byte, std::size_t bytes, void* queue) noexcept {
+  launch_fill(to, byte, static_cast<std::int64_t>(bytes), queue);
+}
+
+const char* wait(void*) noexcept {
+  ++emulated_memory.waits;
+  return nullptr;
+}
+
+constinit const Memory kMemory = {.space = "emulated",
+                                  .allocate = &allocate,
+                                  .release = &release,
+                                  .copy = &copy,
+                                  .fill = &fill,
+                                  .wait = &wait,
+                                  .reaches = &reaches};
+
+}  // namespace
+
+constinit const KernelTable emulated_cuda_device = cuda_kernels<0>("emulated device", &kMemory);
+
+DeviceCopy::DeviceCopy(const void* host, std::size_t bytes) : bytes_(bytes) {
+  data_ = static_cast<std::byte*>(allocate(bytes));
+  if (data_ == nullptr) throw std::bad_alloc();
+  if (host != nullptr) std::memcpy(data_, host, bytes);
+}
+DeviceCopy::~DeviceCopy() {
+  release(data_, bytes_);
+}
+
+}  // namespace kvant::test
