@@ -3,14 +3,13 @@
 // writing one at a time behind them. "outside" is the share of time not spent in the linear layers.
 
 #include <fmt/core.h>
-
 #include <chrono>
 #include <filesystem>
 
-#include "generate.hpp"
 #include "harness/entries.hpp"
 #include "harness/report.hpp"
-#include "loader.hpp"
+#include "kvant/models/generate.hpp"
+#include "kvant/models/load.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
@@ -26,7 +25,7 @@ double seconds_since(Clock::time_point start) {
 double linear_seconds = 0;
 
 /// Adds up the time that a layer takes.
-class TimedLinear final : public gpt_bigcode::LinearLayer {
+class TimedLinear final : public kvant::models::LinearLayer {
  public:
   explicit TimedLinear(std::unique_ptr<LinearLayer> layer) : layer_(std::move(layer)) {}
   void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
@@ -41,7 +40,7 @@ class TimedLinear final : public gpt_bigcode::LinearLayer {
 };
 
 /// bfloat16 on kvant's half-precision kernels.
-class HalfLinear final : public gpt_bigcode::LinearLayer {
+class HalfLinear final : public kvant::models::LinearLayer {
  public:
   HalfLinear(Context& context, MatrixView<const float> w) : layer_(Bf16Linear::pack(context, w)) {}
   void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
@@ -59,18 +58,18 @@ struct Speed {
   double outside = 0;  ///< share of the time of writing
 };
 
-Speed measure(Context& context, const gpt_bigcode::Model& model, bool quick) {
+Speed measure(Context& context, const kvant::models::Model& model, bool quick) {
   const std::int64_t length = std::min<std::int64_t>(512, model.config.n_positions - 32);
-  std::vector<gpt_bigcode::TokenId> ids;
+  std::vector<kvant::models::TokenId> ids;
   for (std::int64_t i = 0; i < length; ++i) {
-    ids.push_back(static_cast<gpt_bigcode::TokenId>(i * 7919 % model.config.vocab_size));
+    ids.push_back(static_cast<kvant::models::TokenId>(i * 7919 % model.config.vocab_size));
   }
   std::vector<Speed> runs;
   for (int repeat = 0; repeat < (quick ? 3 : 5); ++repeat) {
-    gpt_bigcode::Cache cache;
+    kvant::models::Cache cache;
     Speed speed;
     auto start = Clock::now();
-    (void)gpt_bigcode::forward(context, model, ids, cache);
+    (void)kvant::models::forward(context, model, ids, cache);
     speed.read = static_cast<double>(length) / seconds_since(start);
     constexpr int kTokens = 16;
     std::vector<float> logits(static_cast<std::size_t>(model.config.vocab_size));
@@ -78,10 +77,10 @@ Speed measure(Context& context, const gpt_bigcode::Model& model, bool quick) {
     double head_seconds = 0;
     start = Clock::now();
     for (int t = 0; t < kTokens; ++t) {
-      const auto hidden = gpt_bigcode::forward(context, model, std::span(ids).first(1), cache);
+      const auto hidden = kvant::models::forward(context, model, std::span(ids).first(1), cache);
       const auto head = Clock::now();
-      gpt_bigcode::compute_logits(context, model, {hidden.data(), 1, model.config.n_embd},
-                                  {logits.data(), 1, model.config.vocab_size});
+      kvant::models::compute_logits(context, model, {hidden.data(), 1, model.config.n_embd},
+                                    {logits.data(), 1, model.config.vocab_size});
       head_seconds += seconds_since(head);
     }
     const double total = seconds_since(start);
@@ -94,8 +93,8 @@ Speed measure(Context& context, const gpt_bigcode::Model& model, bool quick) {
   return runs[runs.size() / 2];
 }
 
-void time_linears(gpt_bigcode::Model& model) {
-  for (gpt_bigcode::Block& block : model.blocks) {
+void time_linears(kvant::models::Model& model) {
+  for (kvant::models::Block& block : model.blocks) {
     for (auto* layer : {&block.c_attn, &block.attn_c_proj, &block.c_fc, &block.mlp_c_proj}) {
       *layer = std::make_unique<TimedLinear>(std::move(*layer));
     }
@@ -103,9 +102,9 @@ void time_linears(gpt_bigcode::Model& model) {
 }
 
 /// Random weights in santacoder's shape, the same floats for every layer but memory of its own.
-gpt_bigcode::Model random_model(Context& context, std::int64_t layers, std::int64_t width,
-                                gpt_bigcode::Scheme scheme) {
-  gpt_bigcode::Model model;
+kvant::models::Model random_model(Context& context, std::int64_t layers, std::int64_t width,
+                                  kvant::models::Scheme scheme) {
+  kvant::models::Model model;
   model.config.n_layer = layers;
   model.config.n_embd = width;
   model.config.n_head = width / 128;
@@ -113,31 +112,31 @@ gpt_bigcode::Model random_model(Context& context, std::int64_t layers, std::int6
   model.config.n_positions = 2048;
   model.config.vocab_size = 49280;
   const auto matrix = [&](std::int64_t rows, std::int64_t cols, DType dtype) {
-    gpt_bigcode::WeightMatrix m(rows, cols, dtype);
+    kvant::models::WeightMatrix m(rows, cols, dtype);
     const std::vector<float> values = normal_floats(rows * cols, 5, 0.02f);
     context.kernels().convert({values.data(), DType::float32, m.row_data(0), dtype, rows * cols});
     return m;
   };
   model.wte = matrix(model.config.vocab_size, width, DType::float16);
   model.wpe = matrix(model.config.n_positions, width, DType::float16);
-  const gpt_bigcode::LayerNorm norm{std::vector<float>(static_cast<std::size_t>(width), 1.0f),
-                                    std::vector<float>(static_cast<std::size_t>(width), 0.0f)};
+  const kvant::models::LayerNorm norm{std::vector<float>(static_cast<std::size_t>(width), 1.0f),
+                                      std::vector<float>(static_cast<std::size_t>(width), 0.0f)};
   model.ln_f = norm;
   const std::vector<float> w = normal_floats(4 * width * width, 6, 0.02f);
   const auto linear = [&](std::int64_t out,
-                          std::int64_t in) -> std::unique_ptr<gpt_bigcode::LinearLayer> {
+                          std::int64_t in) -> std::unique_ptr<kvant::models::LinearLayer> {
     const MatrixView<const float> view(w.data(), out, in);
-    if (scheme == gpt_bigcode::Scheme::llm_int8) {
+    if (scheme == kvant::models::Scheme::llm_int8) {
       const std::vector<std::int64_t> keep = {7, 300, 1500};
-      return std::make_unique<gpt_bigcode::QuantizedLinear>(
+      return std::make_unique<kvant::models::QuantizedLinear>(
           Int8Linear::quantize(context, view, {}, {.keep_columns = keep}));
     }
-    if (scheme == gpt_bigcode::Scheme::bf16) return std::make_unique<HalfLinear>(context, view);
-    return std::make_unique<gpt_bigcode::FloatLinear>(matrix(out, in, DType::float32),
-                                                      std::vector<float>());
+    if (scheme == kvant::models::Scheme::bf16) return std::make_unique<HalfLinear>(context, view);
+    return std::make_unique<kvant::models::FloatLinear>(matrix(out, in, DType::float32),
+                                                        std::vector<float>());
   };
   for (std::int64_t i = 0; i < layers; ++i) {
-    gpt_bigcode::Block block;
+    kvant::models::Block block;
     block.ln_1 = norm;
     block.ln_2 = norm;
     block.c_attn = linear(width + 256, width);
@@ -160,13 +159,14 @@ int main(int argc, char** argv) {
   for (const int threads : options.threads) {
     Context context({.threads = threads});
     const auto add_all = [&](const std::string& what,
-                             const std::function<gpt_bigcode::Model(gpt_bigcode::Scheme)>& make) {
+                             const std::function<kvant::models::Model(kvant::models::Scheme)>&
+                                 make) {
       std::map<std::string, Speed> speeds;
-      for (const auto scheme :
-           {gpt_bigcode::Scheme::fp32, gpt_bigcode::Scheme::bf16, gpt_bigcode::Scheme::llm_int8}) {
-        gpt_bigcode::Model model = make(scheme);
+      for (const auto scheme : {kvant::models::Scheme::fp32, kvant::models::Scheme::bf16,
+                                kvant::models::Scheme::llm_int8}) {
+        kvant::models::Model model = make(scheme);
         time_linears(model);
-        speeds[std::string(gpt_bigcode::to_string(scheme))] =
+        speeds[std::string(kvant::models::to_string(scheme))] =
             measure(context, model, options.quick);
       }
       const Speed& ours = speeds["llm-int8"];
@@ -191,17 +191,18 @@ int main(int argc, char** argv) {
           "of the time of writing\n",
           what, 100 * speeds["fp32"].outside, 100 * speeds["bf16"].outside, 100 * ours.outside);
     };
-    add_all("bundled", [&](gpt_bigcode::Scheme scheme) {
-      const gpt_bigcode::Config config = gpt_bigcode::load_config(bundled / "config.json");
-      gpt_bigcode::LoadOptions load;
-      gpt_bigcode::Request request;
+    add_all("bundled", [&](kvant::models::Scheme scheme) {
+      const kvant::models::Config config = kvant::models::load_config(bundled / "config.json");
+      kvant::models::LoadOptions load;
+      kvant::models::Request request;
       request.scheme = scheme;
-      load.plan = gpt_bigcode::make_plan(config, request);
-      return gpt_bigcode::load_model(context, bundled, config, load);
+      load.plan = kvant::models::make_plan(config, request);
+      return kvant::models::load_model(context, bundled, config, load);
     });
     for (const Shape& s : options.shapes) {
-      add_all(fmt::format("{}x{}", s.m, s.n),
-              [&](gpt_bigcode::Scheme scheme) { return random_model(context, s.m, s.n, scheme); });
+      add_all(fmt::format("{}x{}", s.m, s.n), [&](kvant::models::Scheme scheme) {
+        return random_model(context, s.m, s.n, scheme);
+      });
     }
   }
   return report.finish();

@@ -77,7 +77,7 @@ void print_title(const std::string& title) {
 
 void show_checkpoint(const std::filesystem::path& path, const std::string& model_type) {
   const kvant::io::Checkpoint checkpoint(path);
-  auto kind = kvant::io::model_kind_of(path);
+  auto kind = kvant::io::model_hints_of(path);
   if (!model_type.empty()) kind.model_type = model_type;
   const auto tensors = kvant::io::model_tensors(checkpoint, kind);
   const Footprint stored = footprint(tensors);

@@ -2,8 +2,8 @@
 # Builds and runs all tests, dependencies included.
 #
 #   bash tests/run.sh          g++ Release, then g++ with AddressSanitizer and UBSan
-#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer, a plain x86-64 under qemu, and a
-#                              minute of libFuzzer for each target of tests/fuzz
+#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer, a plain x86-64 under qemu, the
+#                              reference pages, and a minute of libFuzzer for each target of tests/fuzz
 #
 # The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
 set -euo pipefail
@@ -20,7 +20,7 @@ done
 
 . src/cmake/packages.sh
 require_packages "${kvant_build_packages[@]}" catch2
-[ $all -eq 0 ] || require_packages clang-14 libomp-14-dev qemu-user
+[ $all -eq 0 ] || require_packages clang-14 libomp-14-dev qemu-user doxygen
 jobs=${KVANT_JOBS:-$(nproc)}
 
 # Build directories made with another generator or checkout are of no use.
@@ -59,6 +59,11 @@ if [ $all -eq 1 ]; then
   suite tsan build-tsan -L 'linear|kernels|unit'
 fi
 suite release build
+
+if [ $all -eq 1 ]; then
+  echo "== reference pages"
+  quietly cmake --build build --target docs
+fi
 
 # One run per kernel set that this machine has, chosen by the environment as a user would.
 for isa in $(build/bin/list_isa --available); do

@@ -8,17 +8,19 @@
 #include <filesystem>
 #include <iostream>
 #include <kvant/context.hpp>
+#include <kvant/io/text_file.hpp>
+#include <kvant/models/generate.hpp>
+#include <kvant/models/load.hpp>
+#include <kvant/models/tokenizer.hpp>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "generate.hpp"
-#include "json_file.hpp"
-#include "loader.hpp"
-#include "tokenizer.hpp"
-
 namespace gpt_bigcode {
 namespace {
+
+using namespace kvant::models;
+using kvant::io::read_text_file;
 
 struct Row {
   Scheme scheme = Scheme::fp32;
@@ -126,7 +128,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Example:\n"
       "  compare_schemes examples/models/tiny-code-model\n\n"
-      "Runs a GPTBigCode model in fp32, bf16, int8-tensor, int8 and llm-int8, and prints a "
+      "Runs a GPTBigCode model in every scheme, and prints a "
       "table.\n",
       "compare_schemes");
   app.add_option("FOLDER", folder,

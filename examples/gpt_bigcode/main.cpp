@@ -12,19 +12,22 @@
 #include <kvant/context.hpp>
 #include <kvant/io/atomic_file.hpp>
 #include <kvant/io/safetensors_writer.hpp>
+#include <kvant/io/text_file.hpp>
+#include <kvant/models/generate.hpp>
+#include <kvant/models/load.hpp>
+#include <kvant/models/tokenizer.hpp>
+#include <kvant/models/utf8.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "generate.hpp"
-#include "json_file.hpp"
-#include "loader.hpp"
 #include "options.hpp"
-#include "tokenizer.hpp"
 
 namespace gpt_bigcode {
 namespace {
+
+using kvant::io::read_text_file;
 
 using Clock = std::chrono::steady_clock;
 
@@ -189,6 +192,8 @@ int main(int argc, char** argv) {
     if (std::fflush(stdout) != 0 || !std::cout) return fail("cannot write to standard output", 1);
     return 0;
   } catch (const UsageError& error) {
+    return fail(error.what(), 2);
+  } catch (const RequestError& error) {
     return fail(error.what(), 2);
   } catch (const std::bad_alloc&) {
     return fail("out of memory", 1);

@@ -63,7 +63,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
   app.add_option("MODEL_DIR", model, "config.json, safetensors file(s), tokenizer.json")
       ->required();
   app.add_option("--scheme", scheme,
-                 "linear layers in fp32, bf16, int8-tensor, int8 or llm-int8\n"
+                 "linear layers in fp32, bf16, int8-tensor, int8, llm-int8 or int8-group\n"
                  "(default: fp32, or llm-int8 for a folder of 8-bit weights)")
       ->type_name("NAME");
   auto* mode_option =
@@ -124,7 +124,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
     options.request.scheme = scheme_from_name(scheme);
     if (!options.request.scheme) {
       throw UsageError("--scheme " + scheme.substr(0, 60) +
-                       " is not one of fp32, bf16, int8-tensor, int8, llm-int8");
+                       " is not one of fp32, bf16, int8-tensor, int8, llm-int8, int8-group");
     }
   }
   if (mode_option->count() > 0) {
@@ -142,7 +142,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
   }
   if (calibrate_option->count() > 0) {
     options.calibrate = calibrate;
-    options.request.calibration_file = true;
+    options.request.calibration_text = true;
   }
   if (threads_option->count() > 0) check_range("--threads", options.threads, 1, 1024);
   check_range("--tokens", options.tokens, std::int64_t{0}, kMaxTokens);

@@ -4,13 +4,22 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <kvant/error.hpp>
+#include <kvant/models/load.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "loader.hpp"
-
 namespace gpt_bigcode {
+
+using namespace kvant::models;
+
+/// Words that make no sense.
+class UsageError : public kvant::Error {
+ public:
+  explicit UsageError(const std::string& message)
+      : kvant::Error(kvant::ErrorCode::invalid_argument, message) {}
+};
 
 struct Options {
   std::filesystem::path model;

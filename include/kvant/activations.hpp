@@ -90,6 +90,7 @@ class KVANT_API QuantizedActivations {
 /// @throws Error invalid_argument, unsupported (dtype), out_of_range, not_finite, out_of_memory
 KVANT_API void quantize_activations(Context& context, ConstAnyMatrix x,
                                     const ActivationOptions& options, QuantizedActivations& into);
+/// The same into a fresh object.
 [[nodiscard]] KVANT_API QuantizedActivations
 quantize_activations(Context& context, ConstAnyMatrix x, const ActivationOptions& options = {});
 

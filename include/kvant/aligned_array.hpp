@@ -21,6 +21,7 @@ namespace detail {
 KVANT_API void free_aligned(void* data, std::size_t bytes) noexcept;
 }  // namespace detail
 
+/// A fixed-size owning array of trivial elements on a 64-byte boundary. Move-only.
 template <class T>
 class AlignedArray {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_default_constructible_v<T>);

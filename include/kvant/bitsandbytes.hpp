@@ -15,6 +15,7 @@
 
 namespace kvant::bitsandbytes {
 
+/// What int8_vectorwise_quant returns.
 struct VectorwiseQuantized {
   std::vector<std::int8_t> codes;  ///< [rows, cols]
   std::vector<float> row_stats;    ///< absmax of each row's non-outlier elements

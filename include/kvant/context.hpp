@@ -16,6 +16,7 @@ namespace kvant {
 
 struct KernelTable;
 
+/// How a Context is made; every choice has a default.
 struct ContextOptions {
   /// Kernel set by name ("scalar", "avx2", ...). Empty: the environment variable KVANT_ISA (read
   /// once per process), else the best that this machine runs.
@@ -32,6 +33,7 @@ struct ContextOptions {
   const KernelTable* kernels = nullptr;
 };
 
+/// Which kernels, which threads, and scratch memory. Belongs to one thread at a time.
 class KVANT_API Context {
  public:
   Context() : Context(ContextOptions{}) {}

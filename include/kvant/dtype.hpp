@@ -24,6 +24,7 @@ enum class DType : std::uint8_t {
   complex64, float6_e2m3fn, float6_e3m2fn, float4_e2m1fn,
 };
 
+/// What an element type counts.
 enum class DTypeKind : std::uint8_t { floating, signed_integer, unsigned_integer, boolean, complex };
 
 /// What is to be known about an element type without looking at a value.
@@ -74,10 +75,12 @@ inline constexpr std::array<DTypeInfo, 27> kDTypeTable{{
 /// All descriptors, in the order of the enumeration.
 constexpr const auto& dtype_table() noexcept { return detail::kDTypeTable; }
 
+/// The row of a type. Costs nothing.
 constexpr const DTypeInfo& describe(DType dtype) noexcept {
   return detail::kDTypeTable[static_cast<std::size_t>(dtype)];
 }
 
+/// kvant's (torch's) name of a type, e.g. "bfloat16".
 constexpr std::string_view to_string(DType dtype) noexcept { return describe(dtype).name; }
 
 /// By kvant's (torch's) name, e.g. "bfloat16"; nothing if there is no such type.
@@ -101,6 +104,7 @@ constexpr std::optional<DType> dtype_from_safetensors(std::string_view name) noe
 template <class T>
 struct DTypeOf;
 
+/// @cond
 template <> struct DTypeOf<double> { static constexpr DType value = DType::float64; };
 template <> struct DTypeOf<float> { static constexpr DType value = DType::float32; };
 template <> struct DTypeOf<float16> { static constexpr DType value = DType::float16; };
@@ -115,7 +119,9 @@ template <> struct DTypeOf<std::uint16_t> { static constexpr DType value = DType
 template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::uint8; };
 template <> struct DTypeOf<bool> { static constexpr DType value = DType::boolean; };
 template <class T> struct DTypeOf<const T> : DTypeOf<T> {};
+/// @endcond
 
+/// The DType of a storage type: dtype_of<float> is DType::float32.
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 

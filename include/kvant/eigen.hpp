@@ -124,10 +124,12 @@ auto as_eigen(MatrixView<T> view) {
       Eigen::OuterStride<>(view.stride()));
 }
 
+/// An owning matrix as an Eigen::Map; nothing is copied.
 template <class T>
 auto as_eigen(Matrix<T>& matrix) {
   return as_eigen(matrix.view());
 }
+/// The same, read-only.
 template <class T>
 auto as_eigen(const Matrix<T>& matrix) {
   return as_eigen(matrix.view());

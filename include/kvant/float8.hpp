@@ -180,6 +180,7 @@ using float8_e8m0fnu = Float8<8, 0, 127, Float8Flavour::fnu>;
 
 static_assert(sizeof(float8_e4m3fn) == 1 && sizeof(float8_e8m0fnu) == 1);
 
+/// @cond
 template <>
 struct DTypeOf<float8_e4m3fn> {
   static constexpr DType value = DType::float8_e4m3fn;
@@ -200,5 +201,6 @@ template <>
 struct DTypeOf<float8_e8m0fnu> {
   static constexpr DType value = DType::float8_e8m0fnu;
 };
+/// @endcond
 
 }  // namespace kvant

@@ -44,6 +44,7 @@ struct FormatText : fmt::formatter<std::string_view> {
 
 }  // namespace kvant::detail
 
+/// @cond
 template <>
 struct fmt::formatter<kvant::float16> : kvant::detail::FormatAs<kvant::float16, float> {};
 template <>
@@ -91,3 +92,4 @@ struct fmt::formatter<kvant::BlockShape> : fmt::formatter<std::string_view> {
     return fmt::formatter<std::string_view>::format(text, context);
   }
 };
+/// @endcond

@@ -47,6 +47,7 @@ using uint4 = SmallInt<4, false>;  ///< 0..15
 using int2 = SmallInt<2, true>;    ///< -2..1
 using uint2 = SmallInt<2, false>;  ///< 0..3
 
+/// @cond
 template <>
 struct DTypeOf<int4> {
   static constexpr DType value = DType::int4;
@@ -63,6 +64,7 @@ template <>
 struct DTypeOf<uint2> {
   static constexpr DType value = DType::uint2;
 };
+/// @endcond
 
 /// Bytes of a packed row of `count` elements of `bits` (8, 4 or 2) bits each.
 constexpr std::int64_t packed_bytes(std::int64_t count, int bits) noexcept {

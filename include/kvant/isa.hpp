@@ -12,6 +12,7 @@ namespace kvant {
 
 struct KernelTable;
 
+/// A kernel set of this build.
 struct IsaInfo {
   std::string_view name;
   bool available = false;       ///< CPUID has it and the operating system saves its registers

@@ -83,6 +83,7 @@ class KVANT_API QuantizedMatrix {
                                                   const QuantScheme& scheme,
                                                   BlockShape block = per_tensor,
                                                   NonFinite non_finite = NonFinite::error);
+/// The same on default_context().
 [[nodiscard]] KVANT_API QuantParams choose_params(ConstAnyMatrix x, const QuantScheme& scheme,
                                                   BlockShape block = per_tensor,
                                                   NonFinite non_finite = NonFinite::error);
@@ -91,6 +92,7 @@ class KVANT_API QuantizedMatrix {
 /// @throws Error as check_params; unsupported (dtype), out_of_memory
 [[nodiscard]] KVANT_API QuantizedMatrix quantize(Context& context, ConstAnyMatrix x,
                                                  QuantParams params);
+/// The same on default_context().
 [[nodiscard]] KVANT_API QuantizedMatrix quantize(ConstAnyMatrix x, QuantParams params);
 
 /// Codes of x into the caller's memory, one per byte: `codes` is int8 or uint8 like the scheme's
@@ -98,11 +100,13 @@ class KVANT_API QuantizedMatrix {
 /// @throws Error as quantize; shape_mismatch, invalid_argument (overlap)
 KVANT_API void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params,
                            AnyMatrix codes);
+/// The same on default_context().
 KVANT_API void quantize_to(ConstAnyMatrix x, const QuantParams& params, AnyMatrix codes);
 
 /// The real values into y: float32, float16 or bfloat16, rounded once from fp32.
 /// @throws Error shape_mismatch, unsupported (dtype), invalid_argument
 KVANT_API void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y);
+/// The same on default_context().
 KVANT_API void dequantize(const QuantizedMatrix& q, AnyMatrix y);
 
 /// The real values as a fresh matrix.
@@ -118,6 +122,7 @@ template <class T = float>
 /// @throws Error as quantize
 [[nodiscard]] KVANT_API QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q,
                                                    QuantParams params);
+/// The same on default_context().
 [[nodiscard]] KVANT_API QuantizedMatrix requantize(const QuantizedMatrix& q, QuantParams params);
 
 /// What quantizing does to x: dequantize(quantize(x, params)) into y, which may be x itself (same
@@ -125,6 +130,7 @@ template <class T = float>
 /// @throws Error as quantize and dequantize
 KVANT_API void fake_quantize(Context& context, ConstAnyMatrix x, const QuantParams& params,
                              AnyMatrix y);
+/// The same on default_context().
 KVANT_API void fake_quantize(ConstAnyMatrix x, const QuantParams& params, AnyMatrix y);
 
 /// The same as a fresh matrix.

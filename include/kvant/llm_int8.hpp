@@ -23,6 +23,7 @@ using Int8Options = ActivationOptions;
 /// @throws Error shape_mismatch, invalid_argument, unsupported, out_of_range, out_of_memory
 KVANT_API void llm_int8_matmul(Context& context, ConstAnyMatrix x, ConstAnyMatrix w, AnyMatrix y,
                                ConstAnyMatrix bias = {}, const Int8Options& options = {});
+/// The same on default_context().
 KVANT_API void llm_int8_matmul(ConstAnyMatrix x, ConstAnyMatrix w, AnyMatrix y,
                                ConstAnyMatrix bias = {}, const Int8Options& options = {});
 

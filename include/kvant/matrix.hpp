@@ -14,6 +14,7 @@
 
 namespace kvant {
 
+/// An owning, contiguous, row-major matrix.
 template <class T>
 class Matrix {
  public:

@@ -13,6 +13,7 @@
 
 namespace kvant {
 
+/// A non-owning, row-major matrix: pointer, rows, columns, row stride in elements.
 template <class T>
 class MatrixView {
  public:

@@ -7,6 +7,7 @@
 
 namespace kvant {
 
+/// Packed int8 codes, by their older name.
 using PackedMatrix = PackedWeights;
 
 }  // namespace kvant

@@ -30,6 +30,7 @@ class QuantizedMatrix;
 /// The longest K whose s8 x s8 dot product fits int32 for every code, -128 included.
 inline constexpr std::int64_t kMaxInnerDimension = 131071;
 
+/// How weights are quantized when they are packed.
 struct PackOptions {
   /// Weights that share a scale, for formats that let choose; 0: the format's own (int8_group:
   /// 128).

@@ -44,9 +44,12 @@ struct BlockShape {
 /// name (Outliers::per_row) for a shadow of a plain namespace member.
 inline namespace granularity {
 
+/// @{
+/// One scale for the matrix, for each row, for each column.
 inline constexpr BlockShape per_tensor{0, 0};
 inline constexpr BlockShape per_row{1, 0};
 inline constexpr BlockShape per_column{0, 1};
+/// @}
 /// A token is a row of the activations.
 inline constexpr BlockShape per_token = per_row;
 
@@ -98,6 +101,7 @@ struct QuantScheme {
   }
 };
 
+/// @{
 /// kvant's own schemes. Symmetric ranges leave the lowest code out, so that -q is always a code.
 inline constexpr QuantScheme int8_symmetric{"int8_symmetric", DType::int8, -127, 127,
                                             ScaleRule::absmax};
@@ -111,12 +115,14 @@ inline constexpr QuantScheme int2_symmetric{"int2_symmetric", DType::int2, -1, 1
                                             ScaleRule::absmax};
 inline constexpr QuantScheme int2_affine{"int2_affine", DType::int2, -2, 1, ScaleRule::affine};
 inline constexpr QuantScheme uint2_affine{"uint2_affine", DType::uint2, 0, 3, ScaleRule::affine};
+/// @}
 
 /// bitsandbytes' vectorwise absmax (int8_vectorwise_quant at threshold 0), use with per_row: the
 /// same rule as int8_symmetric. Its row_stats are scale * 127.
 inline constexpr QuantScheme bitsandbytes_absmax{"bitsandbytes_absmax", DType::int8, -127, 127,
                                                  ScaleRule::absmax};
 
+/// @{
 /// torch: MinMaxObserver's parameters with quantize_per_tensor's and quantize_per_channel's codes
 /// (2.13; "qint8" etc. are its names). Its fake quantize rounds in kvant's order:
 /// torch_qint8_affine.with_order(RoundOrder::kvant). reduce_range: with_range(-64, 63), (0, 127).
@@ -156,7 +162,9 @@ inline constexpr QuantScheme torch_quint8_symmetric{
     RoundOrder::torch_tensor,
     RoundOrder::torch_channel,
 };
+/// @}
 
+/// @{
 /// optimum-quanto 0.2.7: its optimizers' scales and its codes. Every operation rounds to the
 /// input's own type, as there; qint4 and qint2 have unsigned codes and a float shift.
 inline constexpr QuantScheme quanto_qint8{
@@ -174,6 +182,7 @@ inline constexpr QuantScheme quanto_qint4_zeropoint{
 inline constexpr QuantScheme quanto_qint2_zeropoint{
     "quanto_qint2_zeropoint", DType::uint2,      0, 3, ScaleRule::quanto_zeropoint,
     RoundOrder::divide,       RoundOrder::divide};
+/// @}
 
 /// The parameters of all blocks of a matrix, row-major over the blocks. Made by choose_params or an
 /// observer; or filled by hand: scheme, block and scale suffice.

@@ -40,9 +40,11 @@ struct tf32 {
 
 static_assert(sizeof(tf32) == 4);
 
+/// @cond
 template <>
 struct DTypeOf<tf32> {
   static constexpr DType value = DType::tf32;
 };
+/// @endcond
 
 }  // namespace kvant

@@ -12,6 +12,7 @@
 
 namespace kvant::torch {
 
+/// Scale and zero point of one tensor.
 struct DynamicParams {
   double scale = 1;  ///< in double, as torch keeps it
   std::int32_t zero_point = 0;

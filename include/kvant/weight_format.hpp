@@ -16,6 +16,7 @@
 
 namespace kvant {
 
+/// The formats, in the order of their table.
 enum class WeightFormat : std::uint8_t {
   float32,
   float16,
@@ -86,15 +87,18 @@ inline constexpr std::array<WeightFormatInfo, 7> kWeightFormatTable{{
 }};
 }  // namespace detail
 
+/// How many there are.
 inline constexpr std::size_t kWeightFormats = detail::kWeightFormatTable.size();
 
 /// All formats, in the order of the enumeration.
 constexpr const auto& weight_format_table() noexcept { return detail::kWeightFormatTable; }
 
+/// The row of a format. Costs nothing.
 constexpr const WeightFormatInfo& describe(WeightFormat format) noexcept {
   return detail::kWeightFormatTable[static_cast<std::size_t>(format)];
 }
 
+/// Its name, e.g. "int8-group".
 constexpr std::string_view to_string(WeightFormat format) noexcept { return describe(format).name; }
 
 /// By its name in the table, e.g. "int8-group"; nothing if there is no such format.

@@ -11,6 +11,7 @@
 
 namespace kvant {
 
+/// Three blocks of scratch memory, on the host or on a device. Move-only.
 class KVANT_API Workspace {
  public:
   static constexpr int kBlocks = 3;

@@ -17,7 +17,7 @@ foreach(target IN LISTS kvant_installed_targets)
 endforeach()
 
 set(kvant_header_filter)
-foreach(pair "IO:kvant/io" "EIGEN:eigen.hpp" "FMT:fmt.hpp")
+foreach(pair "IO:kvant/io" "IO:kvant/look" "MODELS:kvant/models" "EIGEN:eigen.hpp" "FMT:fmt.hpp")
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 option)
   list(GET pair 1 pattern)
@@ -60,6 +60,12 @@ kvant_pkg_config(kvant "${PROJECT_DESCRIPTION}" "" "${kvant_pc_libraries}")
 if(KVANT_IO)
   kvant_pkg_config(kvant-io "kvant: reading and writing model files" "kvant = ${PROJECT_VERSION}"
                    "-L\${libdir} -lkvant_io")
+  kvant_pkg_config(kvant-look "kvant: reports, checks and plans of model files"
+                   "kvant-io = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_look")
+endif()
+if(KVANT_MODELS)
+  kvant_pkg_config(kvant-models "kvant: language models on its layers"
+                   "kvant-io = ${PROJECT_VERSION}, libpcre2-8" "-L\${libdir} -lkvant_models")
 endif()
 if(KVANT_EIGEN)
   kvant_pkg_config(kvant-eigen "kvant: views of Eigen matrices" "kvant = ${PROJECT_VERSION}, eigen3"

@@ -1,6 +1,6 @@
 // float32, float16, bfloat16: the elements themselves, rounded to nearest even. No scales.
 
-#include "formats/formats.hpp"
+#include "formats/rules.hpp"
 #include "kvant/float_element.hpp"
 
 namespace kvant::detail {
@@ -25,13 +25,20 @@ void decode(const std::byte* codes, const float* /*scales*/, std::int64_t k, std
   for (std::int64_t i = 0; i < k; ++i) to[i] = load_element(codes, kType, i);
 }
 
+template <WeightFormat kFormat>
+constexpr FormatRules kRules = {kFormat, &encode<describe(kFormat).codes>,
+                                &decode<describe(kFormat).codes>};
+
 }  // namespace
 
-constinit const FormatRules kFloat32Rules = {WeightFormat::float32, &encode<DType::float32>,
-                                             &decode<DType::float32>};
-constinit const FormatRules kFloat16Rules = {WeightFormat::float16, &encode<DType::float16>,
-                                             &decode<DType::float16>};
-constinit const FormatRules kBfloat16Rules = {WeightFormat::bfloat16, &encode<DType::bfloat16>,
-                                              &decode<DType::bfloat16>};
+const FormatRules& float32_rules() noexcept {
+  return kRules<WeightFormat::float32>;
+}
+const FormatRules& float16_rules() noexcept {
+  return kRules<WeightFormat::float16>;
+}
+const FormatRules& bfloat16_rules() noexcept {
+  return kRules<WeightFormat::bfloat16>;
+}
 
 }  // namespace kvant::detail

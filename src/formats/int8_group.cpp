@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include "formats/formats.hpp"
+#include "formats/rules.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
 
@@ -53,8 +53,12 @@ void decode(const std::byte* codes, const float* scales, std::int64_t k, std::in
   for (std::int64_t i = 0; i < k; ++i) to[i] = static_cast<float>(row[i]) * scales[i / block];
 }
 
+constexpr FormatRules kRules = {WeightFormat::int8_group, &encode, &decode};
+
 }  // namespace
 
-constinit const FormatRules kInt8GroupRules = {WeightFormat::int8_group, &encode, &decode};
+const FormatRules& int8_group_rules() noexcept {
+  return kRules;
+}
 
 }  // namespace kvant::detail

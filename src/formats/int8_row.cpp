@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "formats/formats.hpp"
+#include "formats/rules.hpp"
 
 namespace kvant::detail {
 namespace {
@@ -30,8 +30,12 @@ void decode(const std::byte* codes, const float* scales, std::int64_t k, std::in
   for (std::int64_t i = 0; i < k; ++i) to[i] = static_cast<float>(row[i]) * scales[0];
 }
 
+constexpr FormatRules kRules = {WeightFormat::int8_row, &encode, &decode};
+
 }  // namespace
 
-constinit const FormatRules kInt8RowRules = {WeightFormat::int8_row, &encode, &decode};
+const FormatRules& int8_row_rules() noexcept {
+  return kRules;
+}
 
 }  // namespace kvant::detail

@@ -1,20 +1,28 @@
-#include "formats/rules.hpp"
+// The list of formats that kvant packs, a line each.
 
-#include "formats/formats.hpp"
+#include "formats/rules.hpp"
 
 namespace kvant::detail {
 
+// clang-format off
+#define KVANT_FORMAT_RULES(rules) \
+  rules(float32)                  \
+  rules(float16)                  \
+  rules(bfloat16)                 \
+  rules(int8_row)                 \
+  rules(int8_group)
+// clang-format on
+
+// Each is defined in the file of its name (the floats share one).
+#define KVANT_DECLARE(name) const FormatRules& name##_rules() noexcept;
+KVANT_FORMAT_RULES(KVANT_DECLARE)
+#undef KVANT_DECLARE
+
 const FormatRules* rules_of(WeightFormat format) noexcept {
-  static constexpr const FormatRules* kRules[] = {
-      &kFloat32Rules,
-      &kFloat16Rules,
-      &kBfloat16Rules,
-      &kInt8RowRules,
-      &kInt8GroupRules,
-  };
-  for (const FormatRules* rules : kRules) {
-    if (rules->format == format) return rules;
-  }
+#define KVANT_FIND(name) \
+  if (name##_rules().format == format) return &name##_rules();
+  KVANT_FORMAT_RULES(KVANT_FIND)
+#undef KVANT_FIND
   return nullptr;
 }
 

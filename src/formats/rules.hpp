@@ -2,7 +2,7 @@
 
 // What a weight format means: how rows of floats become codes and scales, and what value a code
 // stands for. Scalar, normative, the law that kernels and files follow; one file for each format in
-// this folder, listed in rules.cpp.
+// this folder, a line each in rules.cpp.
 
 #include <cstdint>
 

@@ -7,15 +7,15 @@
 #include <nlohmann/json.hpp>
 
 #include "kvant/error.hpp"
-#if KVANT_PROGRAM_GPT_BIGCODE
+#if KVANT_PROGRAM_MODELS
 #include <unistd.h>
 
-#include "calibration.hpp"
-#include "config.hpp"
 #include "interrupt.hpp"
-#include "json_file.hpp"
 #include "kvant/context.hpp"
-#include "tokenizer.hpp"
+#include "kvant/io/text_file.hpp"
+#include "kvant/models/calibration.hpp"
+#include "kvant/models/config.hpp"
+#include "kvant/models/tokenizer.hpp"
 #endif
 
 namespace kvant::program {
@@ -27,18 +27,18 @@ OutlierColumns read_outlier_columns(const std::string& file) {
   const auto refuse = [&](const std::string& what) {
     throw Error(ErrorCode::invalid_file,
                 file + ": " + what +
-                    "; wanted is an object of module names and lists of columns, like "
+                    "; wanted is an object of layer names and lists of columns, like "
                     "{\"transformer.h.0.attn.c_attn\": [3, 17]}");
   };
   if (!json.is_object()) refuse("not a JSON object");
   OutlierColumns result;
-  for (const auto& [module, columns] : json.items()) {
-    if (!columns.is_array()) refuse("the value of \"" + module.substr(0, 80) + "\" is no list");
-    std::vector<std::int64_t>& list = result[module];
+  for (const auto& [layer, columns] : json.items()) {
+    if (!columns.is_array()) refuse("the value of \"" + layer.substr(0, 80) + "\" is not a list");
+    std::vector<std::int64_t>& list = result[layer];
     for (const nlohmann::json& column : columns) {
       if (!column.is_number_unsigned() || column.get<std::uint64_t>() > INT64_MAX) {
-        refuse("\"" + module.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
-               ", which is no column");
+        refuse("\"" + layer.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
+               ", which is not a column");
       }
       list.push_back(column.get<std::int64_t>());
     }
@@ -48,16 +48,15 @@ OutlierColumns read_outlier_columns(const std::string& file) {
   return result;
 }
 
-#if KVANT_PROGRAM_GPT_BIGCODE
+#if KVANT_PROGRAM_MODELS
 
 OutlierColumns find_outlier_columns(const std::string& model, const std::string& text_file,
                                     float threshold, int threads, bool quiet) {
   const std::filesystem::path folder(model);
-  const gpt_bigcode::Config config = gpt_bigcode::load_config(folder / "config.json");
-  const gpt_bigcode::Tokenizer tokenizer(folder / "tokenizer.json");
-  std::vector<gpt_bigcode::TokenId> ids = {static_cast<gpt_bigcode::TokenId>(config.bos_token_id)};
-  const std::vector<gpt_bigcode::TokenId> text =
-      tokenizer.encode(gpt_bigcode::read_text_file(text_file));
+  const models::Config config = models::load_config(folder / "config.json");
+  const models::Tokenizer tokenizer(folder / "tokenizer.json");
+  std::vector<models::TokenId> ids = {static_cast<models::TokenId>(config.bos_token_id)};
+  const std::vector<models::TokenId> text = tokenizer.encode(io::read_text_file(text_file));
   ids.insert(ids.end(), text.begin(), text.end());
   Context context(ContextOptions{.threads = threads});
   const bool terminal = !quiet && ::isatty(STDERR_FILENO) != 0;
@@ -69,7 +68,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
     }
   };
   OutlierColumns result =
-      gpt_bigcode::find_outlier_columns(context, folder, config, ids, threshold, progress);
+      models::find_outlier_columns(context, folder, config, ids, threshold, progress);
   if (terminal) std::fprintf(stderr, "\r\033[K");
   return result;
 }
@@ -78,7 +77,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
 
 OutlierColumns find_outlier_columns(const std::string&, const std::string&, float, int, bool) {
   throw Error(ErrorCode::unsupported,
-              "--calibrate needs the gpt_bigcode example, which this program was built without; "
+              "--calibrate needs kvant::models, which this program was built without; "
               "give a list instead (--keep-outliers)");
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "command_line.hpp"
-#include "kvant/io/inspect_checkpoint.hpp"
+#include "kvant/look/inspect.hpp"
 
 namespace kvant::program {
 namespace {
@@ -26,7 +26,7 @@ int inspect_command(const Arguments& arguments) {
   app.add_option("PATH", path, "a folder, a .safetensors file, or an index")->required();
   app.add_flag("--json", json, "one JSON object instead of tables");
   if (!parse(app, arguments)) return 0;
-  const io::CheckpointContents contents = io::inspect_checkpoint(path);
+  const look::CheckpointContents contents = look::inspect_checkpoint(path);
   std::cout << (json ? to_json(contents) : to_text(contents));
   return 0;
 }

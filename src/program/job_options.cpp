@@ -31,12 +31,16 @@ void JobFlags::add_to(CLI::App& app) {
   app.add_option("--max-shard-size", max_shard_size,
                  "begin a new file where one would grow beyond this (default: 5GB)")
       ->type_name("SIZE");
-  app.add_option("--threads", threads, "threads (default: all)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024));
+  add_threads_to(app);
   app.add_flag("--dry-run", dry_run, "say what would be done, layer by layer; write nothing");
   app.add_flag("--force", force, "replace OUT if it is an empty folder or a checkpoint");
   app.add_flag("--quiet", quiet, "no progress and no summary, only warnings and errors");
+}
+
+void JobFlags::add_threads_to(CLI::App& app) {
+  app.add_option("--threads", threads, "threads (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
 }
 
 void JobFlags::apply(io::JobOptions& options, Progress& progress) const {
@@ -49,11 +53,15 @@ void JobFlags::apply(io::JobOptions& options, Progress& progress) const {
   };
 }
 
+void print_warnings(const io::CheckpointSummary& summary) {
+  for (const io::Warning& warning : summary.warnings) {
+    std::fprintf(stderr, "kvant: warning: %s\n", warning.text.c_str());
+  }
+}
+
 void print_summary(const io::CheckpointSummary& summary, const JobFlags& flags, const char* verb,
                    const std::string& output, double seconds) {
-  for (const std::string& warning : summary.warnings) {
-    std::fprintf(stderr, "kvant: warning: %s\n", warning.c_str());
-  }
+  print_warnings(summary);
   if (flags.dry_run) print_layers(summary);
   if (flags.quiet) return;
   std::size_t changed = 0;

@@ -1,6 +1,6 @@
 #pragma once
 
-// What quantize and dequantize share: options, progress, and the words at the end.
+// What the jobs that write a checkpoint share: options, progress, and the words at the end.
 
 #include <CLI/CLI.hpp>
 #include <string>
@@ -18,10 +18,16 @@ struct JobFlags {
   bool force = false;
   bool quiet = false;
 
+  /// All of them.
   void add_to(CLI::App& app);
+  /// --threads alone.
+  void add_threads_to(CLI::App& app);
   /// @throws UsageError
   void apply(io::JobOptions& options, Progress& progress) const;
 };
+
+/// The warnings to stderr, a line for each.
+void print_warnings(const io::CheckpointSummary& summary);
 
 /// Warnings to stderr; on stdout the layers of a dry run, and what came of it.
 /// @param verb "quantized", "dequantized"

@@ -23,8 +23,8 @@ constexpr const char* kDescription =
 io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
   const auto scheme = io::weight_scheme_from_name(name);
   if (!scheme || *scheme == io::WeightScheme::keep) {
-    throw UsageError(where + ": " + name.substr(0, 40) +
-                     " is not one of llm-int8, int8, fp16, bf16, fp32");
+    throw UsageError(where + ": " + name.substr(0, 40) + " is not one of " +
+                     io::weight_scheme_names());
   }
   return *scheme;
 }
@@ -64,8 +64,9 @@ int quantize_command(const Arguments& arguments) {
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("OUT", output, "the folder to write")->required();
   app.add_option("--scheme", scheme,
-                 "llm-int8, int8 (the same without outlier features), fp16, bf16 or fp32\n"
-                 "(default: llm-int8; with --only, the other layers stay as they are)")
+                 io::weight_scheme_names() +
+                     "; int8 is llm-int8 without outlier features\n"
+                     "(default: llm-int8; with --only, the other layers stay as they are)")
       ->type_name("NAME");
   auto* threshold = app.add_option("--threshold", options.threshold,
                                    "llm-int8: inputs of at least this magnitude are outliers\n"
@@ -88,7 +89,7 @@ int quantize_command(const Arguments& arguments) {
              "their weights in fp16 too (read by kvant, ignored by transformers)")
           ->type_name("FILE");
   app.add_option("--keep-outliers", keep_outliers,
-                 "the same from a list: JSON, module name -> columns")
+                 "the same from a list: JSON, layer name -> columns")
       ->type_name("FILE")
       ->excludes(calibrate_option);
   app.add_option("--outliers", outliers,
@@ -108,8 +109,9 @@ int quantize_command(const Arguments& arguments) {
   for (const std::string& pattern : skip) {
     options.rules.push_back({pattern, io::WeightScheme::keep});
   }
-  if (threshold->count() > 0 && options.scheme == io::WeightScheme::int8 && options.threshold > 0) {
-    throw UsageError("--threshold is for llm-int8; int8 has none");
+  if (threshold->count() > 0 && options.scheme.quantizes() && !options.scheme.outliers &&
+      options.threshold > 0) {
+    throw UsageError("--threshold is for llm-int8; " + scheme + " has none");
   }
   options.outliers = parse_outliers(outliers);
   Progress progress(flags.quiet);

@@ -5,7 +5,7 @@
 
 #include "command_line.hpp"
 #include "kvant/io/atomic_file.hpp"
-#include "kvant/io/report_checkpoint.hpp"
+#include "kvant/look/report.hpp"
 #include "progress.hpp"
 
 namespace kvant::program {
@@ -34,7 +34,7 @@ int report_command(const Arguments& arguments) {
   std::string html;
   bool json = false;
   bool quiet = false;
-  io::ReportOptions options;
+  look::ReportOptions options;
   CLI::App app(kDescription, "kvant report");
   app.add_option("MODEL", model, "the original: a folder, a .safetensors file, or an index")
       ->required();
@@ -53,7 +53,7 @@ int report_command(const Arguments& arguments) {
   options.progress = [&](std::uint64_t done, std::uint64_t total, std::string_view layer) {
     progress.update(done, total, layer);
   };
-  const io::CheckpointReport report = io::report_checkpoint(model, quantized, options);
+  const look::CheckpointReport report = look::report_checkpoint(model, quantized, options);
   progress.finish();
   std::cout << (json ? to_json(report) : to_text(report));
   if (!svg.empty()) write_file(svg, to_svg(report));

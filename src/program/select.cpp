@@ -4,9 +4,8 @@
 #include <string>
 
 #include "command_line.hpp"
-#include "interrupt.hpp"
-#include "kvant/io/select_schemes.hpp"
-#include "progress.hpp"
+#include "job_options.hpp"
+#include "kvant/look/select.hpp"
 
 namespace kvant::program {
 namespace {
@@ -16,7 +15,8 @@ constexpr const char* kDescription =
     "  kvant select MODEL --budget 40dB               every layer has at least 40 dB SQNR\n"
     "  kvant select MODEL --budget 42dB --total       all layers together have\n"
     "  kvant select MODEL --budget 500MB --write OUT  the best model of at most that size\n\n"
-    "Tries int8, fp16 and bf16 on each linear layer, proposes one for each, and prints the plan\n"
+    "Tries a quantized form, fp16 and bf16 on each linear layer, proposes one for each, and prints "
+    "the plan\n"
     "and the arguments of kvant quantize that carry it out. What is compared are weights, not the\n"
     "model's answers.\n";
 
@@ -29,9 +29,8 @@ int select_command(const Arguments& arguments) {
   std::string output;
   bool total = false;
   bool json = false;
-  bool force = false;
-  bool quiet = false;
-  io::SelectOptions options;
+  JobFlags flags;
+  look::SelectOptions options;
   CLI::App app(kDescription, "kvant select");
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("--budget", budget_text,
@@ -39,30 +38,30 @@ int select_command(const Arguments& arguments) {
       ->required()
       ->type_name("BUDGET");
   app.add_flag("--total", total, "decibels are meant for all layers together");
-  app.add_option("--int8", scheme, "the 8-bit scheme: llm-int8 (default) or int8")
+  app.add_option("--quantized,--int8", scheme,
+                 "the quantized scheme (default: llm-int8); all: " + io::weight_scheme_names())
       ->type_name("NAME");
   auto* write = app.add_option("--write", output, "quantize MODEL by the plan into this folder")
                     ->type_name("OUT");
-  app.add_flag("--force", force, "replace OUT if it is an empty folder or a checkpoint")
+  app.add_flag("--force", flags.force, "replace OUT if it is an empty folder or a checkpoint")
       ->needs(write);
   app.add_flag("--json", json, "one JSON object instead of a table");
-  app.add_option("--threads", options.threads, "threads (default: all)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024));
-  app.add_flag("--quiet", quiet, "no progress");
+  flags.add_threads_to(app);
+  app.add_flag("--quiet", flags.quiet, "no progress");
   if (!parse(app, arguments)) return 0;
-  if (scheme != "llm-int8" && scheme != "int8") {
-    throw UsageError("--int8 " + scheme.substr(0, 40) + " is not llm-int8 or int8");
+  const auto quantized = io::weight_scheme_from_name(scheme);
+  if (!quantized || !quantized->quantizes()) {
+    throw UsageError("--quantized " + scheme.substr(0, 40) + " is not a scheme that quantizes");
   }
-  options.int8 = scheme == "int8" ? io::WeightScheme::int8 : io::WeightScheme::llm_int8;
-  const io::Budget budget = io::parse_budget(budget_text, total);
+  options.quantized = *quantized;
+  const look::Budget budget = look::parse_budget(budget_text, total);
 
-  Progress progress(quiet);
-  const auto show = [&](std::uint64_t done, std::uint64_t all, std::string_view name) {
+  Progress progress(flags.quiet);
+  options.threads = flags.threads;
+  options.progress = [&](std::uint64_t done, std::uint64_t all, std::string_view name) {
     progress.update(done, all, name);
   };
-  options.progress = show;
-  const io::SchemePlan plan = io::select_schemes(model, budget, options);
+  const look::SchemePlan plan = look::select_schemes(model, budget, options);
   progress.finish();
   std::cout << (json ? to_json(plan) : to_text(plan));
   const std::string words = to_arguments(plan);
@@ -73,12 +72,10 @@ int select_command(const Arguments& arguments) {
   if (output.empty()) return 0;
   std::cout.flush();
   io::QuantizeCheckpointOptions quantize = to_quantize_options(plan);
-  quantize.job.force = force;
-  quantize.job.threads = options.threads;
-  quantize.job.cancel = &interrupted();
-  quantize.job.progress = show;
-  io::quantize_checkpoint(model, output, quantize);
+  flags.apply(quantize.job, progress);
+  const io::CheckpointSummary summary = io::quantize_checkpoint(model, output, quantize);
   progress.finish();
+  print_warnings(summary);
   return 0;
 }
 

@@ -5,7 +5,7 @@
 
 #include "command_line.hpp"
 #include "kvant/error.hpp"
-#include "kvant/io/verify_checkpoint.hpp"
+#include "kvant/look/verify.hpp"
 
 namespace kvant::program {
 namespace {
@@ -15,7 +15,7 @@ constexpr const char* kDescription =
     "  kvant verify MODEL\n"
     "  kvant verify model.safetensors.index.json --json\n\n"
     "Reads every byte and lists all findings: broken headers, indexes and shards, scales that are\n"
-    "negative, missing or no numbers, codes and weight formats that cannot be, NaN and "
+    "negative, missing or not numbers, codes and weight formats that cannot be, NaN and "
     "infinities,\n"
     "a config.json that says something else than the tensors. Exit code 1 if there are errors.\n";
 
@@ -28,7 +28,7 @@ int verify_command(const Arguments& arguments) {
   app.add_option("PATH", path, "a folder, a .safetensors file, or an index")->required();
   app.add_flag("--json", json, "one JSON object instead of lines");
   if (!parse(app, arguments)) return 0;
-  const io::VerifyResult result = io::verify_checkpoint(path);
+  const look::VerifyResult result = look::verify_checkpoint(path);
   std::cout << (json ? to_json(result) : to_text(result));
   if (result.ok()) return 0;
   const std::size_t errors = result.count(io::Severity::error);

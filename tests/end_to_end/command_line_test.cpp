@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <kvant/io/checkpoint.hpp>
+#include <kvant/io/safetensors.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "end_to_end/model_builder.hpp"
+#include "models/model_builder.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
 

@@ -2,6 +2,8 @@
 // hostile files, and the files that are written.
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -132,7 +134,7 @@ TEST_CASE("kvant program: verify says what is wrong with codes that cannot be") 
   std::filesystem::copy(kInt8, folder.path() / "model");
   const std::string model = (folder.path() / "model").string();
   CHECK(run({"verify", model}).exit_code == 0);
-  // The sign of the first scale: SCB of the first layer stands first in the file.
+  // The sign of the first scale: SCB of the first layer comes first in the file.
   const std::string file = model + "/model.safetensors";
   std::string bytes = kvant::test::read_text(file);
   std::uint64_t header = 0;
@@ -164,4 +166,22 @@ TEST_CASE("kvant program: select proposes, and writes what it proposed") {
   CHECK(run({"verify", out}).exit_code == 0);
   check_failure({"select", kFp32, "--budget", "150000B", "--write", out, "--json"}, 1);
   CHECK(run({"select", kFp32, "--budget", "150000B", "--write", out, "--force"}).exit_code == 0);
+}
+
+TEST_CASE("kvant program: select shows the warnings of what it writes") {
+  const TempFolder folder;
+  const std::string model = (folder.path() / "model").string();
+  std::filesystem::copy(kFp32, model);
+  {
+    const std::string config = model + "/config.json";
+    std::ifstream in(config);
+    json text = json::parse(in);
+    text["model_type"] = "novel";
+    std::ofstream(config) << text.dump();
+  }
+  const std::string out = (folder.path() / "out").string();
+  const ProcessResult written = run({"select", model, "--budget", "40dB", "--write", out});
+  CHECK(written.exit_code == 0);
+  CHECK(written.err.find("kvant: warning: model_type \"novel\" is not known here") !=
+        std::string::npos);
 }

@@ -7,19 +7,19 @@
 #include <optional>
 #include <string>
 
-#include "config.hpp"
 #include "fuzz/memory_file.hpp"
-#include "io/json_tree.hpp"
-#include "io/model_config.hpp"
+#include "io/checkpoint/config_file.hpp"
+#include "io/layers/stored_format.hpp"
 #include "kvant/error.hpp"
+#include "kvant/models/config.hpp"
 
 namespace {
 
-using kvant::io::ModelConfig;
+using kvant::io::ConfigFile;
 using kvant::test::MemoryFile;
 
 void change_and_read_back(const std::filesystem::path& path) {
-  std::optional<ModelConfig> config;
+  std::optional<ConfigFile> config;
   try {
     config.emplace(path);
   } catch (const kvant::Error&) {
@@ -27,14 +27,14 @@ void change_and_read_back(const std::filesystem::path& path) {
   }
   const std::string type = config->model_type();
   (void)config->vocabulary();
-  (void)config->is_8bit();
+  (void)config->quant_method();
   config->clear_quantization();
-  config->set_8bit(6.0f, {"lm_head"});
+  config->set_quantization(kvant::io::form_writing(kvant::WeightFormat::int8_row)->quantization_config({6.0f, {"lm_head"}}));
   config->set_dtype("float16");
   const std::string text = config->text();
   const MemoryFile file(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
-  const ModelConfig again(file.path());  // what was written must be readable
-  if (!again.is_8bit() || again.model_type() != type) std::abort();
+  const ConfigFile again(file.path());  // what was written must be readable
+  if (again.quant_method() != "bitsandbytes" || again.model_type() != type) std::abort();
 }
 
 }  // namespace
@@ -43,8 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const MemoryFile file(data, size);
   change_and_read_back(file.path());
   try {
-    const auto config =
-        gpt_bigcode::parse_config(kvant::io::read_json_tree(file.path()), "config.json");
+    const auto config = kvant::models::load_config(file.path());
     if (config.head_dim() < 1 || config.kv_dim() < 1 || config.n_embd % config.n_head != 0) {
       std::abort();
     }

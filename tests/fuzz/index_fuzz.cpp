@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "io/checkpoint_index.hpp"
+#include "io/checkpoint/checkpoint_index.hpp"
 #include "kvant/io/format_error.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -8,9 +8,9 @@
 
 #include "fuzz/memory_file.hpp"
 #include "kvant/error.hpp"
-#include "kvant/io/inspect_checkpoint.hpp"
 #include "kvant/io/safetensors.hpp"
-#include "kvant/io/verify_checkpoint.hpp"
+#include "kvant/look/inspect.hpp"
+#include "kvant/look/verify.hpp"
 
 namespace {
 
@@ -42,12 +42,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const kvant::test::MemoryFile path(data, size);
   try {
-    const auto contents = kvant::io::inspect_checkpoint(path.path());
+    const auto contents = kvant::look::inspect_checkpoint(path.path());
     if (!good || to_text(contents).empty() || to_json(contents).empty()) std::abort();
   } catch (const kvant::Error&) {
     // A file by itself may be good and its 4-bit descriptions not.
   }
-  const auto result = kvant::io::verify_checkpoint(path.path());
+  const auto result = kvant::look::verify_checkpoint(path.path());
   if (!good && result.ok()) std::abort();
   if (to_text(result).empty() || to_json(result).empty()) std::abort();
   return 0;

@@ -7,12 +7,12 @@
 
 #include "fuzz/memory_file.hpp"
 #include "kvant/error.hpp"
-#include "tokenizer.hpp"
+#include "kvant/models/tokenizer.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const kvant::test::MemoryFile file(data, size);
   try {
-    const gpt_bigcode::Tokenizer tokenizer(file.path());
+    const kvant::models::Tokenizer tokenizer(file.path());
     const std::string text =
         "template <typename T> int x = 42;\n\t\"a\xC3\xA9\xF0\x9F\x99\x82\" \xFF";
     for (const auto& id : tokenizer.encode(text)) {

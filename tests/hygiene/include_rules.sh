@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
 #
-#   adapters (eigen, fmt, io)  -> everything public
+#   program                    -> everything
+#   models                     -> io (public headers; its JSON inside), kvant, Eigen and PCRE2 inside
+#   look                       -> io (public headers; its JSON, text and layers inside), kvant
+#   io                         -> kvant (public headers)
+#   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, formats, dispatch; never an instruction set
 #   formats (the rules)        -> kernel_table, vocabulary
 #   kernel_table, kernels/     -> vocabulary
@@ -60,14 +64,16 @@ only "quantize.hpp" "$std|$vocabulary" include/kvant/quantize.hpp
 mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
 only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp|$border" "${core[@]}"
 never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
-only "a public header of io" "$std|kvant/.*\\.hpp" include/kvant/io/*.hpp
+only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
+only "a public header of models" "$std|kvant/((io|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
+only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
 
 mapfile -t formats < <(find src/formats -type f)
 only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" "${formats[@]}"
 mapfile -t ops < <(find src/ops -type f)
-never "ops" "cpu/.*|cuda/.*|io/.*|kvant/(io/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
+never "ops" "cpu/.*|cuda/.*|(io|look|models)/.*|kvant/((io|look|models)/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
 mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)
 only "cpu" "$c_headers|cpu/.*|$vocabulary|kvant/kernel_table\\.hpp" "${cpu[@]}"
 only "the scalar kernels" "$std|cpu/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar.cpp
@@ -77,9 +83,17 @@ mapfile -t dispatch < <(find src/dispatch -type f ! -name registry.cpp)
 never "dispatch" "cpu/.*|cuda/.*|ops/.*|io/.*|$foreign|$intrinsics" "${dispatch[@]}"
 never "registry.cpp" "cpu/(simd|micro).*|ops/.*|io/.*|$foreign|$intrinsics" src/dispatch/registry.cpp
 mapfile -t io < <(find src/io -type f)
-never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
+never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|(look|models)/.*|kvant/(look|models)/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
+mapfile -t look < <(find src/look -type f)
+only "look" "$std|look/.*|io/(json|text|layers)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
+never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
+mapfile -t models < <(find src/models -type f)
+only "models" "$std|models/.*|io/(json|text)/.*|kvant/((io|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h" "${models[@]}"
+never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
+mapfile -t program < <(find src/program -name '*.?pp')
+never "the program kvant" "(cpu|ops|dispatch|io|look|models)/.*|.*examples/.*" "${program[@]}"
 mapfile -t programs < <(find examples benchmarks -name '*.cpp' -o -name '*.hpp')
-never "a program" "cpu/.*|ops/.*|dispatch/.*|io/.*" "${programs[@]}"
+never "a program" "cpu/.*|ops/.*|dispatch/.*|(io|look|models)/.*" "${programs[@]}"
 
 [ $bad -eq 0 ] && echo "include rules hold"
 exit $bad

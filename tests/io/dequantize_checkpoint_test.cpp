@@ -6,6 +6,7 @@
 
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
@@ -53,7 +54,7 @@ TEST_CASE("dequantize_checkpoint: code * SCB / 127, kept columns as kept, GPT-2 
     for (const kvant::io::TensorInfo* info : original.tensors()) {
       CHECK(result.find(info->name)->shape == info->shape);
     }
-    const auto stored = kvant::io::read_int8_module(codes, module);
+    const auto stored = kvant::io::read_int8_layer(codes, module);
     const auto got = result.matrix<float>(module + ".weight");
     const auto first = original.matrix<float>(module + ".weight");
     for (std::int64_t r = 0; r < stored.codes.rows(); ++r) {
@@ -75,7 +76,26 @@ TEST_CASE("dequantize_checkpoint: code * SCB / 127, kept columns as kept, GPT-2 
   CHECK(config_of(back)["dtype"] == "bfloat16");
   CHECK(code_of([&] { kvant::io::dequantize_checkpoint(kFp32, folder.path() / "x"); }) ==
         ErrorCode::unsupported);
-  CHECK(code_of([&] {
-          kvant::io::dequantize_checkpoint(kData / "checkpoints/bnb_fp4", folder.path() / "x");
-        }) == ErrorCode::unsupported);
+}
+
+TEST_CASE("dequantize reads the 4-bit forms of bitsandbytes too") {
+  const TempFolder folder;
+  for (const char* name : {"bnb_fp4", "bnb_nf4_double"}) {
+    const fs::path model = kData / "checkpoints" / name;
+    const fs::path back = folder.path() / name;
+    kvant::io::dequantize_checkpoint(model, back, {.dtype = DType::float32});
+    CHECK_FALSE(config_of(back).contains("quantization_config"));
+    const Checkpoint stored(model);
+    const Checkpoint result(back);
+    int layers = 0;
+    for (const auto& layer : kvant::io::find_linear_layers(stored)) {
+      if (!layer.quantized()) continue;
+      ++layers;
+      std::vector<float> wanted(static_cast<std::size_t>(layer.elements()));
+      kvant::io::LayerReader(stored, layer).read(0, layer.outputs, wanted.data());
+      CHECK(result.values<float>(layer.name + ".weight") == wanted);
+      CHECK(result.find(layer.name + ".weight.absmax") == nullptr);
+    }
+    CHECK(layers == 8);
+  }
 }

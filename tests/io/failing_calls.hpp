@@ -1,6 +1,6 @@
 #pragma once
 
-// System calls that fail on demand: this program's own open, write, rename, ... stand before the C
+// System calls that fail on demand: this program's own open, write, rename, ... come before the C
 // library's, and pass calls on until one is due.
 
 #include <cstdint>

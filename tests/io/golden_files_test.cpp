@@ -1,4 +1,4 @@
-// Every file of tests/data/safetensors gets the verdict that stands in verdicts.json, mapped, read,
+// Every file of tests/data/safetensors gets the verdict that is in verdicts.json, mapped, read,
 // and from memory; good files give their tensors bit for bit.
 
 #include <nlohmann/json.hpp>
@@ -126,7 +126,7 @@ TEST_CASE("messages name the tensor and the rule") {
   CHECK_THAT(message_of("size_too_small"), Contains("I32 [2, 2] needs 16"));
   CHECK_THAT(message_of("f4_misaligned"), Contains("F4 [1, 3] is 12 bits"));
   CHECK_THAT(message_of("shape_overflow"), Contains("tensor \"") && Contains("overflows"));
-  CHECK_THAT(message_of("dup_shape"), Contains("tensor \"") && Contains("\"shape\" stands twice"));
+  CHECK_THAT(message_of("dup_shape"), Contains("tensor \"") && Contains("\"shape\" is there twice"));
   CHECK_THAT(message_of("offsets_three"), Contains("data_offsets has 3 elements"));
   CHECK_THAT(message_of("json_nul_padding"), Contains("NUL"));
 }
@@ -156,7 +156,7 @@ TEST_CASE("every golden index gets its verdict") {
     INFO(path.string() << ": " << entry.at("defect").get<std::string>());
     const std::string expected = entry.at("kvant_kind").get<std::string>();
     std::string message;
-    std::vector<std::string> warnings;
+    std::vector<kvant::io::Warning> warnings;
     const std::string got =
         outcome([&] { warnings = kvant::io::Checkpoint(path).warnings(); }, message);
     INFO(message);

@@ -114,6 +114,21 @@ TEST_CASE("quantize_checkpoint: bitsandbytes' files, byte for byte") {
   }
 }
 
+TEST_CASE("quantize_checkpoint: with the caller's kernels and threads") {
+  const TempFolder folder;
+  const kvant::Context context({.isa = "scalar", .executor = kvant::inline_executor()});
+  for (const char* model : {"checkpoints/fp32", "architectures/gpt2/float"}) {
+    const fs::path one = folder.path() / "one";
+    const fs::path other = folder.path() / "other";
+    for (const WeightScheme scheme : {WeightScheme::llm_int8, WeightScheme::bf16}) {
+      quantize_checkpoint(kData / model, one, {.scheme = scheme, .job = {.force = true}});
+      quantize_checkpoint(kData / model, other,
+                          {.scheme = scheme, .job = {.force = true, .context = &context}});
+      CHECK(read_bytes(one / "model.safetensors") == read_bytes(other / "model.safetensors"));
+    }
+  }
+}
+
 TEST_CASE("quantize_checkpoint: the layers that transformers chose, their codes and scales") {
   const json all = json::parse(read_text(kData / "architectures/architectures.json"));
   const TempFolder folder;
@@ -158,9 +173,9 @@ TEST_CASE("quantize_checkpoint: from fp16 shards, into shards, any number of thr
   // fp16 values survive the way through fp16: the codes are those of the fp32 original.
   const Checkpoint bnb(kData / "checkpoints/bnb_int8");
   const Checkpoint got(one);
-  for (const std::string& module : kvant::io::int8_modules(bnb)) {
-    const auto a = kvant::io::read_int8_module(got, module);
-    const auto b = kvant::io::read_int8_module(bnb, module);
+  for (const std::string& module : kvant::io::int8_layers(bnb)) {
+    const auto a = kvant::io::read_int8_layer(got, module);
+    const auto b = kvant::io::read_int8_layer(bnb, module);
     CHECK(a.absmax == b.absmax);
     CHECK(std::equal(a.codes.data(), a.codes.data() + a.codes.size(), b.codes.data()));
   }
@@ -214,7 +229,7 @@ TEST_CASE("quantize_checkpoint: a scheme per layer, skipped layers, float scheme
   CHECK_FALSE(fs::exists(folder.path() / "no"));
 }
 
-TEST_CASE("quantize_checkpoint: kept columns stand beside unchanged codes") {
+TEST_CASE("quantize_checkpoint: kept columns are beside unchanged codes") {
   const TempFolder folder;
   const fs::path out = folder.path() / "out";
   const std::string module = "transformer.h.1.mlp.c_proj";
@@ -231,8 +246,8 @@ TEST_CASE("quantize_checkpoint: kept columns stand beside unchanged codes") {
   }
   CHECK(got.tensors().size() == bnb.tensors().size() + 2);
   CHECK(kvant::io::stored_outliers(got) == kvant::Outliers::per_row);
-  const auto stored = kvant::io::read_int8_module(got, module);
-  CHECK(stored.keep_columns == std::vector<std::int64_t>{2, 77, 159});
+  const auto stored = kvant::io::read_int8_layer(got, module);
+  CHECK(stored.kept_columns == std::vector<std::int64_t>{2, 77, 159});
   REQUIRE(stored.kept_weights.rows == 64);
   const Checkpoint original(kFp32);
   const auto w = original.matrix<float>(module + ".weight");
@@ -240,7 +255,7 @@ TEST_CASE("quantize_checkpoint: kept columns stand beside unchanged codes") {
   for (std::int64_t r = 0; r < 64; ++r) {
     for (std::size_t k = 0; k < 3; ++k) {
       CHECK(static_cast<float>(kept[r * 3 + static_cast<std::int64_t>(k)]) ==
-            static_cast<float>(kvant::float16(w(r, stored.keep_columns[k]))));
+            static_cast<float>(kvant::float16(w(r, stored.kept_columns[k]))));
     }
   }
 }
@@ -285,7 +300,8 @@ TEST_CASE("quantize_checkpoint: an unknown model_type is guessed, with a warning
   const CheckpointSummary summary = quantize_checkpoint(model.write(), "unused", {.dry_run = true});
   CHECK(int8_layers(summary) == std::set<std::string>{"net.0.proj"});
   REQUIRE(summary.warnings.size() == 1);
-  CHECK(summary.warnings[0].find("novel") != std::string::npos);
+  CHECK(summary.warnings[0].kind == kvant::io::WarningKind::unknown_model);
+  CHECK(summary.warnings[0].text.find("novel") != std::string::npos);
   CHECK(summary.skip_modules == std::vector<std::string>{"lm_head", "net.out"});
 }
 
@@ -301,8 +317,8 @@ TEST_CASE("quantize_checkpoint: bert's head, empty and zero weights") {
   CHECK(summary.skip_modules ==
         std::vector<std::string>{"cls.predictions.decoder", "cls.seq_relationship"});
   const Checkpoint got(folder.path() / "out");
-  CHECK(kvant::io::int8_modules(got).size() == 2);
-  const auto query = kvant::io::read_int8_module(got, "bert.encoder.layer.0.attention.self.query");
+  CHECK(kvant::io::int8_layers(got).size() == 2);
+  const auto query = kvant::io::read_int8_layer(got, "bert.encoder.layer.0.attention.self.query");
   CHECK(query.absmax == std::vector<float>{0, 1});
   CHECK(query.codes(0, 0) == 0);
   CHECK(query.codes(1, 1) == -127);
@@ -318,8 +334,8 @@ TEST_CASE("int8 checkpoints: what cannot be is named") {
       try {
         const Checkpoint checkpoint(folder);
         if (by == 0) {
-          for (const auto& name : kvant::io::int8_modules(checkpoint)) {
-            (void)kvant::io::read_int8_module(checkpoint, name);
+          for (const auto& name : kvant::io::int8_layers(checkpoint)) {
+            (void)kvant::io::read_int8_layer(checkpoint, name);
           }
         } else if (by == 1) {
           quantize_checkpoint(folder, folder / "out");

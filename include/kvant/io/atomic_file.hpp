@@ -17,7 +17,7 @@ namespace kvant::io {
 /// Writes to a temporary name in the same folder; commit() makes it durable and renames it over the
 /// target, so that a reader (or a mapping of the old file) never sees half of it. Without commit()
 /// the temporary file disappears. A target that is a symlink stays one: the file it points to is
-/// replaced. A target that is no regular file (a pipe, /dev/null) is written to directly.
+/// replaced. A target that is not a regular file (a pipe, /dev/null) is written to directly.
 class KVANT_API AtomicFile {
  public:
   /// @param shown the file's name in messages; empty: the path

@@ -26,6 +26,7 @@ namespace kvant::io {
 /// Bytes of tensors in one file, as Hugging Face's tools choose them.
 inline constexpr std::uint64_t kDefaultShardSize = 5'000'000'000;
 
+/// Sizes of shards, and what may be replaced.
 struct CheckpointWriterOptions {
   /// A new file begins where the next tensor would make one larger than this; a tensor above it has
   /// a file of its own.

@@ -19,7 +19,7 @@ enum class FormatErrorKind : std::uint8_t {
   json,            ///< text that is not JSON (or nested too deeply)
   structure,       ///< JSON of another structure than the format's
   unsupported,     ///< well formed, of a kind that this library does not know
-  duplicate,       ///< a name that stands twice
+  duplicate,       ///< a name that is there twice
   offset,          ///< tensors that overlap, or leave a hole
   overflow,        ///< a size that does not fit 64 bits
   misaligned,      ///< sub-byte elements that do not fill their last byte
@@ -36,44 +36,25 @@ enum class FormatErrorKind : std::uint8_t {
 /// The word for a kind, e.g. "bad_length".
 [[nodiscard]] constexpr const char* to_string(FormatErrorKind kind) noexcept {
   switch (kind) {
-    case FormatErrorKind::too_small:
-      return "too_small";
-    case FormatErrorKind::too_large:
-      return "too_large";
-    case FormatErrorKind::bad_length:
-      return "bad_length";
-    case FormatErrorKind::utf8:
-      return "utf8";
-    case FormatErrorKind::json:
-      return "json";
-    case FormatErrorKind::structure:
-      return "structure";
-    case FormatErrorKind::unsupported:
-      return "unsupported";
-    case FormatErrorKind::duplicate:
-      return "duplicate";
-    case FormatErrorKind::offset:
-      return "offset";
-    case FormatErrorKind::overflow:
-      return "overflow";
-    case FormatErrorKind::misaligned:
-      return "misaligned";
-    case FormatErrorKind::size:
-      return "size";
-    case FormatErrorKind::incomplete:
-      return "incomplete";
-    case FormatErrorKind::path:
-      return "path";
-    case FormatErrorKind::missing_shard:
-      return "missing_shard";
-    case FormatErrorKind::missing_tensor:
-      return "missing_tensor";
-    case FormatErrorKind::missing_scales:
-      return "missing_scales";
-    case FormatErrorKind::bad_scales:
-      return "bad_scales";
-    case FormatErrorKind::weight_format:
-      return "weight_format";
+    case FormatErrorKind::too_small: return "too_small";
+    case FormatErrorKind::too_large: return "too_large";
+    case FormatErrorKind::bad_length: return "bad_length";
+    case FormatErrorKind::utf8: return "utf8";
+    case FormatErrorKind::json: return "json";
+    case FormatErrorKind::structure: return "structure";
+    case FormatErrorKind::unsupported: return "unsupported";
+    case FormatErrorKind::duplicate: return "duplicate";
+    case FormatErrorKind::offset: return "offset";
+    case FormatErrorKind::overflow: return "overflow";
+    case FormatErrorKind::misaligned: return "misaligned";
+    case FormatErrorKind::size: return "size";
+    case FormatErrorKind::incomplete: return "incomplete";
+    case FormatErrorKind::path: return "path";
+    case FormatErrorKind::missing_shard: return "missing_shard";
+    case FormatErrorKind::missing_tensor: return "missing_tensor";
+    case FormatErrorKind::missing_scales: return "missing_scales";
+    case FormatErrorKind::bad_scales: return "bad_scales";
+    case FormatErrorKind::weight_format: return "weight_format";
   }
   return "unknown";
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// glob_match: patterns over full module names, e.g. "transformer.h.*.mlp.*".
+/// glob_match: patterns over full layer names, e.g. "transformer.h.*.mlp.*".
 
 #include <string_view>
 

@@ -25,28 +25,16 @@
 #include <vector>
 
 #include "kvant/config.hpp"
+#include "kvant/context.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint_writer.hpp"
+#include "kvant/io/finding.hpp"
+#include "kvant/io/weight_scheme.hpp"
 #include "kvant/llm_int8.hpp"
 
 namespace kvant::io {
 
-/// What becomes of a linear layer's weight.
-enum class WeightScheme : std::uint8_t {
-  keep,      ///< as it is stored
-  llm_int8,  ///< bitsandbytes' 8-bit form, outlier features in floating point at run time
-  int8,      ///< the same with llm_int8_threshold 0: no outlier features
-  fp16,
-  bf16,
-  fp32,
-};
-
-/// "llm-int8", "int8", "fp16", ...
-[[nodiscard]] KVANT_API std::string_view to_string(WeightScheme scheme) noexcept;
-[[nodiscard]] KVANT_API std::optional<WeightScheme> weight_scheme_from_name(
-    std::string_view name) noexcept;
-
-/// Layers whose full module name matches a pattern (glob.hpp).
+/// Layers whose full name matches a pattern (glob.hpp).
 struct LayerRule {
   std::string pattern;
   WeightScheme scheme = WeightScheme::keep;
@@ -58,6 +46,9 @@ struct JobOptions {
   bool force = false;  ///< replace an output folder that is there (empty or a checkpoint)
   /// Threads that read, compute and write; 0: all, and at least two, so that these overlap.
   int threads = 0;
+  /// Kernels and threads of the caller; null: the best kernels of this machine, and `threads`
+  /// threads. Its workspace is not used.
+  const Context* context = nullptr;
   /// Set to true from anywhere (a signal handler) to stop: Error cancelled, nothing is left.
   const std::atomic<bool>* cancel = nullptr;
   /// Bytes of the source that are done, of how many, and the tensor just worked on. Called from the
@@ -66,6 +57,7 @@ struct JobOptions {
       {};
 };
 
+/// How quantize_checkpoint goes about it.
 struct QuantizeCheckpointOptions {
   /// Of all linear layers that no rule names. The float schemes also convert the other tensors.
   WeightScheme scheme = WeightScheme::llm_int8;
@@ -73,7 +65,7 @@ struct QuantizeCheckpointOptions {
   /// linear layer is an error.
   std::vector<LayerRule> rules = {};
   float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
-  /// Module -> ascending input features whose weights are kept in half precision beside the codes.
+  /// Layer -> ascending input features whose weights are kept in half precision beside the codes.
   std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
   /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.
   Outliers outliers = Outliers::per_call;
@@ -92,21 +84,22 @@ struct PlannedLayer {
   std::uint64_t bytes_after = 0;   ///< of the weight, its scales and kept columns
 };
 
+/// What a job did, or, in a dry run, would do.
 struct CheckpointSummary {
   std::string model_type;
-  std::vector<PlannedLayer> layers;       ///< ascending by name; kept linear layers too
+  std::vector<PlannedLayer> layers;       ///< ascending by name; those that stay in float too
   std::vector<std::string> skip_modules;  ///< llm_int8_skip_modules, if there are 8-bit layers
   std::uint64_t bytes_before = 0;         ///< of all tensors
   std::uint64_t bytes_after = 0;
   std::vector<std::string> shards;        ///< names of the result's safetensors files
   std::vector<std::string> copied_files;  ///< tokenizer, generation settings, ...
-  std::vector<std::string> warnings;      ///< the library never prints
+  std::vector<Warning> warnings;          ///< the library never prints
 };
 
 /// Which layers: what transformers replaces for the model_type (a table: gpt_bigcode, gpt2, llama,
-/// mistral, qwen2, opt, bloom, gpt_neox, bert, t5), else all two-dimensional weights that are no
-/// embedding and no output head, with a warning. Biases and all other tensors keep their stored
-/// dtype. config.json gets its quantization_config and is otherwise preserved; tokenizer and
+/// mistral, qwen2, opt, bloom, gpt_neox, bert, t5), else all two-dimensional weights that are
+/// neither embeddings nor output heads, with a warning. Biases and all other tensors keep their
+/// stored dtype. config.json gets its quantization_config and is otherwise preserved; tokenizer and
 /// generation files are copied.
 /// @param model a folder with config.json and safetensors files; @param output appears whole or not
 ///        at all
@@ -118,6 +111,7 @@ KVANT_API CheckpointSummary quantize_checkpoint(const std::filesystem::path& mod
                                                 const std::filesystem::path& output,
                                                 const QuantizeCheckpointOptions& options = {});
 
+/// How dequantize_checkpoint goes about it.
 struct DequantizeCheckpointOptions {
   /// float32, float16 or bfloat16, of all float tensors; nothing: what config.json names, else
   /// float32.
@@ -126,10 +120,11 @@ struct DequantizeCheckpointOptions {
   JobOptions job = {};
 };
 
-/// 8-bit layers become float ones: weight = code * SCB / 127 (kept columns as kept), as
-/// bitsandbytes computes it, rounded to the dtype; config.json loses its quantization_config.
-/// @throws as quantize_checkpoint; FormatError as read_int8_module; Error unsupported: there is no
-///         8-bit layer
+/// Quantized layers, in any form that kvant reads, become float ones as the form's own library
+/// computes them (kept columns as kept), rounded to the dtype; config.json loses its
+/// quantization_config.
+/// @throws as quantize_checkpoint; FormatError: parts of a layer that are missing or do not fit;
+///         Error unsupported: there is no quantized layer
 KVANT_API CheckpointSummary dequantize_checkpoint(const std::filesystem::path& model,
                                                   const std::filesystem::path& output,
                                                   const DequantizeCheckpointOptions& options = {});

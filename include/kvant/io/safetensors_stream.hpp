@@ -20,21 +20,11 @@
 #include <vector>
 
 #include "kvant/config.hpp"
-#include "kvant/dtype.hpp"
+#include "kvant/io/tensor.hpp"
 
 namespace kvant::io {
 
-/// What a header says of a tensor before there are bytes.
-struct TensorSpec {
-  std::string name;
-  DType dtype = DType::uint8;
-  std::vector<std::uint64_t> shape = {};
-};
-
-/// Bytes of a tensor. @throws Error invalid_file: an overflow, or no whole number of bytes
-[[nodiscard]] KVANT_API std::uint64_t byte_size(const TensorSpec& tensor);
-
-/// Laid out as SafeTensorsWriter does: wide dtypes first, then by name. The file stands under a
+/// Laid out as SafeTensorsWriter does: wide dtypes first, then by name. The file has a
 /// temporary name until commit(), and disappears without it.
 class KVANT_API SafeTensorsStream {
  public:

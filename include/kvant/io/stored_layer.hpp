@@ -14,45 +14,39 @@
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/weight_format.hpp"
 
 namespace kvant::io {
 
-/// How a linear layer's weight stands in the file.
-enum class StoredForm : std::uint8_t {
-  floating,  ///< elements of a floating-point type
-  int8,      ///< bitsandbytes 8-bit: codes (I8), SCB (absmax of each output row), weight_format
-  nf4,       ///< bitsandbytes 4-bit, normal-float table: packed codes (U8), absmax of each block
-  fp4,       ///< the same with the fp4 table
-};
-
+/// A linear layer of a checkpoint: name, shape, and how its weight is stored.
 struct StoredLayer {
-  std::string name;  ///< the module, e.g. "transformer.h.0.mlp.c_fc"
-  StoredForm form = StoredForm::floating;
+  std::string name;  ///< e.g. "transformer.h.0.mlp.c_fc"
+  /// How the weight is stored; nothing: elements of a floating type that has no format (F64, ...).
+  std::optional<WeightFormat> format = WeightFormat::float32;
   DType dtype = DType::float32;  ///< of the tensor NAME.weight
   std::int64_t outputs = 0;
   std::int64_t inputs = 0;
-  bool transposed = false;   ///< a floating weight that stands as [inputs, outputs] (Conv1D)
-  bool kept = false;         ///< one that transformers never quantizes (output heads, T5's wo)
+  bool transposed = false;   ///< a floating weight that is stored as [inputs, outputs] (Conv1D)
+  bool stays_float = false;  ///< one that transformers never quantizes (output heads, T5's wo)
   std::uint64_t bytes = 0;   ///< of the weight with its scales; the bias is not in it
   std::uint64_t scales = 0;  ///< of these, bytes of scales, tables and formats
 
   [[nodiscard]] std::int64_t elements() const noexcept { return outputs * inputs; }
+  /// Codes with scales, not elements of a floating type.
+  [[nodiscard]] bool quantized() const noexcept { return format && !describe(*format).is_float(); }
   /// "fp32", "bf16", "int8", "nf4", ...: what the program calls a layer stored like this.
-  [[nodiscard]] std::string_view scheme() const noexcept;
+  [[nodiscard]] KVANT_API std::string_view scheme() const noexcept;
 };
 
-/// "fp32" for float32, "fp16", "bf16"; the dtype's own name for others.
-[[nodiscard]] KVANT_API std::string_view scheme_of(DType dtype) noexcept;
-
 /// What config.json says that decides which weights are linear layers.
-struct ModelKind {
+struct ModelHints {
   std::string model_type = {};  ///< "gpt_bigcode", ...; empty: not known
   std::optional<std::uint64_t> vocabulary = {};
 };
 
 /// From the config.json beside a checkpoint; empty where there is none or it cannot be read
 /// (verify_checkpoint says why).
-[[nodiscard]] KVANT_API ModelKind model_kind_of(const std::filesystem::path& checkpoint);
+[[nodiscard]] KVANT_API ModelHints model_hints_of(const std::filesystem::path& checkpoint);
 
 /// The linear layers, in the order of their names with numbers as numbers (h.2 before h.10).
 /// A quantized weight always is one. A floating weight is one where its architecture says so (the
@@ -60,7 +54,7 @@ struct ModelKind {
 /// it is two-dimensional and neither an embedding nor an output head by its name.
 /// @throws FormatError structure: a 4-bit weight whose description cannot be read
 [[nodiscard]] KVANT_API std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint,
-                                                                    const ModelKind& kind = {});
+                                                                    const ModelHints& hints = {});
 
 /// True where a comes before b, runs of digits compared as numbers.
 [[nodiscard]] KVANT_API bool natural_less(std::string_view a, std::string_view b) noexcept;

@@ -11,11 +11,13 @@
 
 namespace kvant {
 
+/// The direction of a copy, and whether it waits.
 enum class CopyKind : std::uint8_t {
   to_device,  ///< from the host; the source may be reused when copy returns
   to_host,    ///< waits for the queue
 };
 
+/// A device's memory as functions; queue is the device's own handle (a CUDA stream).
 struct Memory {
   const char* space;  ///< "cuda"
   /// Aligned to 256 bytes; null: none left.

@@ -11,6 +11,8 @@
 #include <kvant/eigen.hpp>
 #include <kvant/fmt.hpp>
 #include <kvant/io/safetensors.hpp>
+#include <kvant/look/budget.hpp>
+#include <kvant/models/tokenizer.hpp>
 #endif
 
 int main() {
@@ -31,6 +33,13 @@ int main() {
   try {
     const kvant::io::SafeTensors file("no such file");
     return 2;
+  } catch (const kvant::Error& error) {
+    fmt::print("{}: {}\n", error.code(), error.what());
+  }
+  if (kvant::look::parse_budget("500MB").value != 500e6) return 3;
+  try {
+    const kvant::models::Tokenizer tokenizer("{}", "an empty object");
+    return 4;
   } catch (const kvant::Error& error) {
     fmt::print("{}: {}\n", error.code(), error.what());
   }

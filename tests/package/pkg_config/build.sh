@@ -12,7 +12,7 @@ mkdir -p "$out"
   $(pkg-config --cflags --libs kvant)
 "$out/core"
 "$cxx" -std=c++20 -DKVANT_CONSUMER_ALL "$here/../consumer/main.cpp" -o "$out/all" \
-  $(pkg-config --cflags --libs kvant-eigen kvant-fmt kvant-io)
+  $(pkg-config --cflags --libs kvant-eigen kvant-fmt kvant-look kvant-models)
 "$out/all"
 
 version=$(pkg-config --modversion kvant)

@@ -1,0 +1,45 @@
+#pragma once
+
+/// @file
+/// LayerReader: a stored linear layer's weights as float32 rows, a block of them at a time: memory
+/// is one block, whatever the layer's size and form.
+///
+///     for (const auto& layer : kvant::io::find_linear_layers(checkpoint, hints)) {
+///       const kvant::io::LayerReader reader(checkpoint, layer);
+///       reader.read(0, 1, first_row.data());
+///     }
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/io/stored_layer.hpp"
+
+namespace kvant::io {
+
+/// Any form that kvant knows. Refers to the checkpoint.
+class KVANT_API LayerReader {
+ public:
+  /// @throws FormatError: parts of the layer (scales, descriptions) that are missing or do not fit
+  LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer);
+  ~LayerReader();
+  LayerReader(LayerReader&&) noexcept;
+  LayerReader& operator=(LayerReader&&) noexcept;
+
+  /// Rows [first, first + count) of the [outputs, inputs] weights, row after row into out, as the
+  /// form's own library computes them. From several threads at once.
+  void read(std::int64_t first, std::int64_t count, float* out) const;
+  /// Input features whose weights are kept in half precision beside the codes; ascending.
+  [[nodiscard]] std::vector<std::int64_t> kept_columns() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Rows of a block that reads about a MiB of floats; at least one.
+[[nodiscard]] KVANT_API std::int64_t rows_per_block(const StoredLayer& layer) noexcept;
+
+}  // namespace kvant::io

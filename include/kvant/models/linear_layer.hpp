@@ -1,0 +1,81 @@
+#pragma once
+
+/// @file
+/// y = x W^T + b in every arithmetic the models know, behind one interface.
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/context.hpp"
+#include "kvant/linear.hpp"
+#include "kvant/matrix_view.hpp"
+#include "kvant/models/weight_matrix.hpp"
+
+namespace kvant::models {
+
+/// A layer as the blocks of a model see it.
+class KVANT_API LinearLayer {
+ public:
+  virtual ~LinearLayer() = default;
+  /// x [M, in], y [M, out], contiguous.
+  virtual void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const = 0;
+  /// Bytes of weights, scales and bias.
+  [[nodiscard]] virtual std::size_t weight_bytes() const = 0;
+};
+
+/// fp32 arithmetic on weights kept in fp32, fp16 or bf16. With round_to_bf16 the output is rounded
+/// to bf16 once, after the bias: torch's bf16 layer, given inputs that are bf16 values.
+class KVANT_API FloatLinear final : public LinearLayer {
+ public:
+  FloatLinear(WeightMatrix weights, std::vector<float> bias, bool round_to_bf16 = false)
+      : weights_(std::move(weights)), bias_(std::move(bias)), round_to_bf16_(round_to_bf16) {}
+  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override;
+  [[nodiscard]] std::size_t weight_bytes() const override;
+
+ private:
+  WeightMatrix weights_;
+  std::vector<float> bias_;
+  bool round_to_bf16_;
+};
+
+/// kvant's layer, with weights of any format.
+class KVANT_API QuantizedLinear final : public LinearLayer {
+ public:
+  explicit QuantizedLinear(Linear layer) : layer_(std::move(layer)) {}
+  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
+    layer_.forward(context, x, y);
+  }
+  [[nodiscard]] std::size_t weight_bytes() const override { return layer_.weight_bytes(); }
+
+ private:
+  Linear layer_;
+};
+
+/// Float arithmetic that remembers which input columns reached |x| >= threshold: how LLM.int8() is
+/// calibrated. Refers to weights and bias of somebody else.
+class KVANT_API ObservingLinear final : public LinearLayer {
+ public:
+  ObservingLinear(const WeightMatrix& weights, const std::vector<float>& bias, float threshold);
+  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override;
+  [[nodiscard]] std::size_t weight_bytes() const override { return 0; }
+  /// Ascending.
+  [[nodiscard]] std::vector<std::int64_t> outlier_columns() const;
+
+ private:
+  const WeightMatrix& weights_;
+  const std::vector<float>& bias_;
+  float threshold_;
+  mutable std::vector<bool> seen_;
+};
+
+/// y [M, N] = x [M, K] w^T + bias (if any), in fp32, a block of outputs per task.
+KVANT_API void multiply_float(Context& context, MatrixView<const float> x, const WeightMatrix& w,
+                              const std::vector<float>& bias, MatrixView<float> y);
+
+/// Rounds every value to the nearest bf16.
+KVANT_API void round_to_bfloat16(float* values, std::int64_t count) noexcept;
+
+}  // namespace kvant::models

@@ -1,0 +1,42 @@
+#pragma once
+
+/// @file
+/// Builds a Model from a folder in Hugging Face form, quantizing tensor by tensor on the way.
+///
+///     kvant::Context context;
+///     const auto config = kvant::models::load_config("model/config.json");
+///     const auto model = kvant::models::load_model(
+///         context, "model", config,
+///         {.plan = make_plan(config, {.scheme = kvant::models::Scheme::llm_int8})});
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/context.hpp"
+#include "kvant/models/model.hpp"
+#include "kvant/models/plan.hpp"
+
+namespace kvant::models {
+
+/// How load_model goes about it.
+struct LoadOptions {
+  Plan plan = {};
+  /// Patterns over full layer names (transformer.h.0.attn.c_attn; * and ? match any characters and
+  /// any one): these linears stay in float. A pattern that matches no linear is an error.
+  std::vector<std::string> skip = {};
+  /// The ids to calibrate with; empty: some fixed pseudo-random ones.
+  std::vector<TokenId> calibration_ids = {};
+  /// Called before each block with its index and the number of blocks.
+  std::function<void(std::int64_t, std::int64_t)> progress = {};
+};
+
+/// Peak memory: the model as it is held, plus one block as it is stored, plus activations.
+/// @throws Error as Checkpoint does; shape_mismatch, unsupported, out_of_range
+KVANT_API Model load_model(Context& context, const std::filesystem::path& folder,
+                           const Config& config, const LoadOptions& options);
+
+}  // namespace kvant::models

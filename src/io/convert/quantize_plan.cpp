@@ -1,0 +1,266 @@
+#include "io/convert/quantize_plan.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "io/checkpoint/linear_rules.hpp"
+#include "io/layers/stored_format.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/error.hpp"
+#include "kvant/io/glob.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
+#include "kvant/io/tensor.hpp"
+
+namespace kvant::io {
+namespace {
+
+/// The element type of a floating scheme.
+std::optional<DType> float_type(WeightScheme scheme) {
+  if (!scheme.format || scheme.quantizes()) return std::nullopt;
+  return describe(*scheme.format).codes;
+}
+
+[[noreturn]] void refuse(ErrorCode code, const std::string& what) {
+  throw Error(code, what);
+}
+
+class Planner {
+ public:
+  Planner(const CheckpointSource& source, const QuantizeCheckpointOptions& options)
+      : source_(source),
+        options_(options),
+        config_(source.config()),
+        rules_(source.config().model_type(), source.config().vocabulary()) {}
+
+  QuantizePlan make() {
+    refuse_quantized();
+    if (!(options_.threshold >= 0) || std::isinf(options_.threshold)) {
+      refuse(ErrorCode::invalid_argument, "the threshold is " + std::to_string(options_.threshold) +
+                                              ", not a finite number from 0 up");
+    }
+    plan_.metadata = source_.checkpoint().metadata();
+    plan_.metadata.emplace("format", "pt");
+    plan_.summary.model_type = source_.config().model_type();
+    plan_.summary.warnings = source_.checkpoint().warnings();
+    linears_.insert(rules_.head());
+    for (const SourceTensor& tensor : source_.tensors()) add(tensor);
+    check_rules();
+    check_keep_outliers();
+    finish();
+    return std::move(plan_);
+  }
+
+ private:
+  void refuse_quantized() const {
+    const std::string advice =
+        " is quantized already; quantize the original, or make a float model of it first (kvant "
+        "dequantize)";
+    // What is wrong with the layers comes first.
+    const std::vector<StoredLayer> layers = quantized_layers(source_.checkpoint(), source_.hints());
+    if (!layers.empty()) {
+      refuse(ErrorCode::unsupported,
+             "the model (layer " + in_quotes(layers.front().name) + ")" + advice);
+    }
+    if (const auto method = source_.config().quant_method()) {
+      refuse(ErrorCode::unsupported,
+             "the model (quantization_config in config.json, quant_method " + in_quotes(*method) +
+                 ")" + advice);
+    }
+  }
+
+  [[nodiscard]] WeightScheme scheme_of(const std::string& layer) const {
+    WeightScheme result = options_.scheme;
+    for (const LayerRule& rule : options_.rules) {
+      if (glob_match(rule.pattern, layer)) result = rule.scheme;
+    }
+    return result;
+  }
+
+  void add(const SourceTensor& tensor) {
+    const TensorInfo& info = *tensor.info;
+    plan_.summary.bytes_before += info.bytes;
+    const auto layer = layer_of_weight(info.name);
+    const WeightKind kind = layer ? rules_.judge(*layer, info) : WeightKind::other;
+    if (kind == WeightKind::other) {
+      add_float(tensor, options_.scheme);
+    } else {
+      add_linear(tensor, std::string(*layer), kind);
+    }
+  }
+
+  /// As it is, or converted where the scheme is a float type and the tensor one too.
+  WeightScheme add_float(const SourceTensor& tensor, WeightScheme scheme) {
+    const TensorInfo& info = *tensor.info;
+    const std::optional<DType> to = float_type(scheme);
+    if (!to || *to == info.dtype || !is_convertible(info.dtype)) {
+      plan_.outputs.push_back({info.name, info.dtype, info.shape});
+      plan_.jobs.push_back(copy_job(tensor));
+      return WeightScheme::keep;
+    }
+    plan_.outputs.push_back({info.name, *to, info.shape});
+    plan_.jobs.push_back(convert_job(tensor, *to));
+    return scheme;
+  }
+
+  void add_linear(const SourceTensor& tensor, const std::string& name, WeightKind kind) {
+    const TensorInfo& info = *tensor.info;
+    linears_.insert(name);
+    PlannedLayer layer;
+    layer.name = name;
+    layer.stored = info.dtype;
+    layer.shape = info.shape;
+    layer.bytes_before = info.bytes;
+    layer.scheme = scheme_of(name);
+    if (layer.scheme.quantizes() && kind == WeightKind::float_linear) {
+      layer.scheme = WeightScheme::keep;
+    }
+    const std::size_t first = plan_.outputs.size();
+    if (layer.scheme.quantizes()) {
+      add_quantized(tensor, layer);
+    } else {
+      layer.scheme = add_float(tensor, layer.scheme);
+    }
+    for (std::size_t i = first; i < plan_.outputs.size(); ++i) {
+      layer.bytes_after += byte_size(plan_.outputs[i]);
+    }
+    plan_.summary.layers.push_back(std::move(layer));
+  }
+
+  void add_quantized(const SourceTensor& tensor, PlannedLayer& layer) {
+    const TensorInfo& info = *tensor.info;
+    if (!is_convertible(info.dtype)) {
+      refuse(ErrorCode::unsupported, "layer " + in_quotes(layer.name) + " is " +
+                                         describe_tensor(info.dtype, info.shape) +
+                                         "; only F32, F16 and BF16 can be quantized (--skip it)");
+    }
+    const StoredFormat* form = form_writing(*layer.scheme.format);
+    if (form == nullptr) {
+      refuse(ErrorCode::unsupported, "checkpoints are not written in " +
+                                         std::string(to_string(layer.scheme)) + ", but in " +
+                                         weight_scheme_names());
+    }
+    schemes_.insert(layer.scheme);
+    quantized_.insert(layer.name);
+    const bool transposed = rules_.transposed();
+    NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    if (const auto it = options_.keep_outliers.find(layer.name);
+        it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
+      result.kept_columns = it->second;
+      check_columns(layer.name, result.kept_columns, result.inputs);
+      layer.kept_columns = static_cast<std::int64_t>(result.kept_columns.size());
+    }
+    for (TensorSpec& spec : form->specs(result)) plan_.outputs.push_back(std::move(spec));
+    plan_.jobs.push_back(quantize_job(tensor, *form, std::move(result), transposed));
+  }
+
+  static void check_columns(const std::string& layer, const std::vector<std::int64_t>& columns,
+                            std::uint64_t inputs) {
+    std::int64_t last = -1;
+    for (const std::int64_t column : columns) {
+      if (column <= last || static_cast<std::uint64_t>(column) >= inputs) {
+        refuse(ErrorCode::invalid_argument,
+               "layer " + in_quotes(layer) + ": column " + std::to_string(column) + " after " +
+                   std::to_string(last) + "; columns to keep ascend and are below its " +
+                   std::to_string(inputs) + " input features");
+      }
+      last = column;
+    }
+  }
+
+  void check_rules() const {
+    for (const LayerRule& rule : options_.rules) {
+      const bool found =
+          std::any_of(linears_.begin(), linears_.end(),
+                      [&](const std::string& layer) { return glob_match(rule.pattern, layer); });
+      if (found) continue;
+      refuse(ErrorCode::invalid_argument,
+             "the pattern " + in_quotes(rule.pattern) + " matches no linear layer" +
+                 (linears_.empty() ? std::string()
+                                   : " (they are named like " + *linears_.rbegin() + ")"));
+    }
+  }
+
+  void check_keep_outliers() const {
+    for (const auto& [layer, columns] : options_.keep_outliers) {
+      if (!quantized_.contains(layer)) {
+        refuse(ErrorCode::invalid_argument,
+               "columns to keep are given for " + in_quotes(layer) + ", which is not among the " +
+                   std::to_string(quantized_.size()) + " quantized layers");
+      }
+    }
+    if (schemes_.size() > 1) {
+      refuse(ErrorCode::invalid_argument,
+             std::string(to_string(*schemes_.begin())) + " and " +
+                 std::string(to_string(*schemes_.rbegin())) +
+                 " in one model: config.json describes one quantization for all layers");
+    }
+    if (!options_.keep_outliers.empty() && threshold() == 0) {
+      refuse(ErrorCode::invalid_argument,
+             "columns to keep are for llm-int8 with a threshold above 0");
+    }
+  }
+
+  /// Only LLM.int8() has one.
+  [[nodiscard]] float threshold() const {
+    return schemes_.contains(WeightScheme::llm_int8) ? options_.threshold : 0.0f;
+  }
+
+  void finish() {
+    CheckpointSummary& summary = plan_.summary;
+    for (const TensorSpec& tensor : plan_.outputs) summary.bytes_after += byte_size(tensor);
+    std::sort(summary.layers.begin(), summary.layers.end(),
+              [](const PlannedLayer& a, const PlannedLayer& b) { return a.name < b.name; });
+    if (!rules_.known()) {
+      summary.warnings.push_back(
+          {WarningKind::unknown_model,
+           "model_type " + in_quotes(summary.model_type) +
+               " is not known here: all two-dimensional weights that look like no embedding and no "
+               "output head are taken for linear layers; check the list (--dry-run), and exclude "
+               "with "
+               "--skip what transformers does not replace"});
+    }
+    if (schemes_.empty()) {
+      if (options_.scheme.quantizes()) {
+        summary.warnings.push_back({WarningKind::nothing_quantized,
+                                    "no layer becomes " + std::string(to_string(options_.scheme))});
+      }
+    } else {
+      for (const std::string& layer : linears_) {
+        if (!quantized_.contains(layer)) summary.skip_modules.push_back(layer);
+      }
+      const StoredFormat& form = *form_writing(*schemes_.begin()->format);
+      config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
+      if (options_.outliers != Outliers::per_call) {
+        plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
+      }
+    }
+    if (const auto dtype = float_type(options_.scheme)) {
+      config_.set_dtype(std::string(kvant::to_string(*dtype)));
+    }
+    plan_.config = config_.text();
+  }
+
+  const CheckpointSource& source_;
+  const QuantizeCheckpointOptions& options_;
+  ConfigFile config_;
+  LinearRules rules_;
+  QuantizePlan plan_;
+  std::set<std::string> linears_;
+  std::set<std::string> quantized_;
+  std::set<WeightScheme> schemes_;
+};
+
+}  // namespace
+
+bool is_convertible(DType dtype) {
+  return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
+}
+
+QuantizePlan plan_quantization(const CheckpointSource& source,
+                               const QuantizeCheckpointOptions& options) {
+  return Planner(source, options).make();
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,252 @@
+#include "io/convert/tensor_jobs.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <mutex>
+#include <utility>
+
+#include "io/text/quoting.hpp"
+#include "kvant/error.hpp"
+#include "kvant/kernel_table.hpp"
+
+namespace kvant::io {
+namespace {
+
+std::uint64_t bytes_of(DType dtype) {
+  return static_cast<std::uint64_t>(describe(dtype).bits / 8);
+}
+
+/// A buffer of at least this size; its old contents are not kept.
+template <class T>
+std::span<T> grow(std::vector<T>& buffer, std::uint64_t size) {
+  if (buffer.size() < size) {
+    buffer.clear();  // so that growing copies nothing
+    buffer.resize(static_cast<std::size_t>(size));
+  }
+  return std::span<T>(buffer).first(static_cast<std::size_t>(size));
+}
+
+void convert(const Worker& worker, const void* from, DType from_dtype, void* to, DType to_dtype,
+             std::uint64_t count) {
+  worker.kernels->convert({from, from_dtype, to, to_dtype, static_cast<std::int64_t>(count)});
+}
+
+/// to [cols, rows] = from [rows, cols], whose rows are `stride` elements apart; in tiles that fit
+/// the first-level cache.
+template <class T>
+void transpose(const T* from, std::uint64_t rows, std::uint64_t cols, std::uint64_t stride, T* to) {
+  constexpr std::uint64_t kTile = 32;
+  for (std::uint64_t r0 = 0; r0 < rows; r0 += kTile) {
+    const std::uint64_t r1 = std::min(rows, r0 + kTile);
+    for (std::uint64_t c0 = 0; c0 < cols; c0 += kTile) {
+      const std::uint64_t c1 = std::min(cols, c0 + kTile);
+      for (std::uint64_t c = c0; c < c1; ++c) {
+        for (std::uint64_t r = r0; r < r1; ++r) to[c * rows + r] = from[r * stride + c];
+      }
+    }
+  }
+}
+
+class CopyJob final : public TensorJob {
+ public:
+  using TensorJob::TensorJob;
+  [[nodiscard]] std::uint64_t units() const override { return source().info->bytes; }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return 1; }
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const std::span<std::byte> bytes = grow(worker.in, end - begin);
+    source().read(begin, bytes);
+    out.write(source().info->name, begin, bytes);
+  }
+};
+
+class ConvertJob final : public TensorJob {
+ public:
+  ConvertJob(SourceTensor source, DType to) : TensorJob(source), to_(to) {}
+  [[nodiscard]] std::uint64_t units() const override {
+    return source().info->bytes / bytes_of(source().info->dtype);
+  }
+  [[nodiscard]] std::uint64_t unit_bytes() const override {
+    return std::max(bytes_of(source().info->dtype), bytes_of(to_));
+  }
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const DType from = source().info->dtype;
+    const std::uint64_t count = end - begin;
+    const std::span<std::byte> in = grow(worker.in, count * bytes_of(from));
+    const std::span<std::byte> result = grow(worker.out, count * bytes_of(to_));
+    source().read(begin * bytes_of(from), in);
+    convert(worker, in.data(), from, result.data(), to_, count);
+    if (to_ == DType::float16) check_overflow(worker, in, result, begin);
+    out.write(source().info->name, begin * bytes_of(to_), result);
+  }
+
+ private:
+  /// An infinity that was not one before would break the model in silence.
+  void check_overflow(const Worker& worker, std::span<const std::byte> in,
+                      std::span<const std::byte> result, std::uint64_t begin) const {
+    const auto* bits = reinterpret_cast<const std::uint16_t*>(result.data());
+    const std::uint64_t count = result.size() / sizeof(std::uint16_t);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      if ((bits[i] & 0x7FFFu) != 0x7C00u) continue;
+      float value = 0;
+      const DType from = source().info->dtype;
+      convert(worker, in.data() + i * bytes_of(from), from, &value, DType::float32, 1);
+      if (std::isinf(value)) continue;
+      throw Error(ErrorCode::not_finite, "tensor " + in_quotes(source().info->name) + ": element " +
+                                             std::to_string(begin + i) + " is " +
+                                             std::to_string(value) +
+                                             ", beyond fp16's 65504; use bf16 or fp32");
+    }
+  }
+
+  DType to_;
+};
+
+TensorSink sink_of(CheckpointWriter& out) {
+  return [&out](std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes) {
+    out.write(name, offset, bytes);
+  };
+}
+
+class QuantizeJob final : public TensorJob {
+ public:
+  QuantizeJob(SourceTensor source, const StoredFormat& form, NewLayer layer, bool transposed)
+      : TensorJob(source), form_(form), layer_(std::move(layer)), transposed_(transposed) {}
+
+  [[nodiscard]] std::uint64_t units() const override {
+    return std::max<std::uint64_t>(1, layer_.outputs);
+  }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return layer_.inputs * element(); }
+  [[nodiscard]] bool staged() const override { return transposed_; }
+
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const TensorSink sink = sink_of(out);
+    if (begin == 0) form_.write_fixed(layer_, sink);
+    if (layer_.outputs == 0) return;
+    const std::span<std::byte> in = grow(worker.in, (end - begin) * unit_bytes());
+    gather(begin, end, in);
+    const auto inputs = static_cast<std::int64_t>(layer_.inputs);
+    form_.write_rows(
+        *worker.kernels, layer_, static_cast<std::int64_t>(begin),
+        {in.data(), source().info->dtype, static_cast<std::int64_t>(end - begin), inputs, inputs},
+        sink);
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t element() const { return bytes_of(source().info->dtype); }
+
+  /// Rows [begin, end) of the weight as [out, in].
+  void gather(std::uint64_t begin, std::uint64_t end, std::span<std::byte> to) const {
+    if (!transposed_) {
+      source().read(begin * unit_bytes(), to);
+    } else if (element() == 4) {
+      transpose(reinterpret_cast<const std::uint32_t*>(staged_bytes()) + begin, layer_.inputs,
+                end - begin, layer_.outputs, reinterpret_cast<std::uint32_t*>(to.data()));
+    } else {
+      transpose(reinterpret_cast<const std::uint16_t*>(staged_bytes()) + begin, layer_.inputs,
+                end - begin, layer_.outputs, reinterpret_cast<std::uint16_t*>(to.data()));
+    }
+  }
+
+  const StoredFormat& form_;
+  NewLayer layer_;
+  bool transposed_;
+};
+
+class DequantizeJob final : public TensorJob {
+ public:
+  DequantizeJob(SourceTensor source, const Checkpoint& checkpoint, const StoredLayer& layer,
+                DType to, bool transposed)
+      : TensorJob(source),
+        checkpoint_(checkpoint),
+        layer_(layer),
+        outputs_(static_cast<std::uint64_t>(layer.outputs)),
+        inputs_(static_cast<std::uint64_t>(layer.inputs)),
+        to_(to),
+        transposed_(transposed) {}
+
+  [[nodiscard]] std::uint64_t units() const override { return transposed_ ? inputs_ : outputs_; }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return unit_size() * sizeof(float); }
+  [[nodiscard]] bool staged() const override { return transposed_; }
+
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    std::call_once(opened_,
+                   [this] { rows_ = form_of(checkpoint_, layer_).open(checkpoint_, layer_); });
+    const std::uint64_t count = (end - begin) * unit_size();
+    const std::span<float> floats = grow(worker.floats, count);
+    if (transposed_) {
+      inputs_of(begin, end, worker, floats);
+    } else {
+      outputs_of(begin, end, worker, floats);
+    }
+    if ((done_ += end - begin) == units()) rows_.reset();  // nobody else is left
+    const std::uint64_t at = begin * unit_size() * bytes_of(to_);
+    if (to_ == DType::float32) {
+      out.write(source().info->name, at, std::as_bytes(floats));
+      return;
+    }
+    const std::span<std::byte> narrow = grow(worker.out, count * bytes_of(to_));
+    convert(worker, floats.data(), DType::float32, narrow.data(), to_, count);
+    out.write(source().info->name, at, narrow);
+  }
+
+ private:
+  /// Elements of a unit.
+  [[nodiscard]] std::uint64_t unit_size() const { return transposed_ ? outputs_ : inputs_; }
+
+  /// Rows [begin, end) of [out, in].
+  void outputs_of(std::uint64_t begin, std::uint64_t end, Worker& worker,
+                  std::span<float> floats) const {
+    const auto first = static_cast<std::int64_t>(begin);
+    const auto rows = static_cast<std::int64_t>(end - begin);
+    const RowDecoder::Range range = rows_->bytes_of(first, rows);
+    const std::span<std::byte> codes = grow(worker.in, range.size);
+    source().read(range.begin, codes);
+    rows_->decode({first, rows, 0, static_cast<std::int64_t>(inputs_)}, codes, floats.data());
+  }
+
+  /// Rows [begin, end) of [in, out].
+  void inputs_of(std::uint64_t begin, std::uint64_t end, Worker& worker,
+                 std::span<float> floats) const {
+    const std::uint64_t cols = end - begin;
+    const std::span<std::byte> block = grow(worker.out, outputs_ * cols * sizeof(float));
+    auto* values = reinterpret_cast<float*>(block.data());
+    const auto rows = static_cast<std::int64_t>(outputs_);
+    const RowDecoder::Range range = rows_->bytes_of(0, rows);
+    rows_->decode({0, rows, static_cast<std::int64_t>(begin), static_cast<std::int64_t>(cols)},
+                  {staged_bytes() + range.begin, static_cast<std::size_t>(range.size)}, values);
+    transpose(values, outputs_, cols, cols, floats.data());
+  }
+
+  const Checkpoint& checkpoint_;
+  StoredLayer layer_;
+  std::uint64_t outputs_;
+  std::uint64_t inputs_;
+  std::once_flag opened_;
+  std::unique_ptr<RowDecoder> rows_;
+  std::atomic<std::uint64_t> done_ = 0;
+  DType to_;
+  bool transposed_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorJob> copy_job(SourceTensor source) {
+  return std::make_unique<CopyJob>(source);
+}
+
+std::unique_ptr<TensorJob> convert_job(SourceTensor source, DType to) {
+  return std::make_unique<ConvertJob>(source, to);
+}
+
+std::unique_ptr<TensorJob> quantize_job(SourceTensor source, const StoredFormat& form,
+                                        NewLayer layer, bool transposed) {
+  return std::make_unique<QuantizeJob>(source, form, std::move(layer), transposed);
+}
+
+std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,
+                                          const StoredLayer& layer, DType to, bool transposed) {
+  return std::make_unique<DequantizeJob>(source, checkpoint, layer, to, transposed);
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,111 @@
+#include "kvant/io/atomic_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "io/file/os_error.hpp"
+
+namespace kvant::io {
+
+void AtomicFile::fail(const char* what, int code) const {
+  throw_os_error(shown_, what, code);
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path, std::string shown)
+    : path_(path), shown_(shown.empty() ? path.string() : std::move(shown)) {
+  std::error_code error;
+  if (std::filesystem::is_symlink(path_, error)) {
+    std::filesystem::path target = std::filesystem::weakly_canonical(path_, error);
+    if (!error) path_ = std::move(target);
+  }
+  struct stat status {};
+  if (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    // Renaming over a device or a pipe would replace it by a file.
+    file_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file_ < 0) fail("cannot write", errno);
+    return;
+  }
+  // O_EXCL with a counter: no race with another writer, and the usual permissions (umask).
+  for (int attempt = 0; file_ < 0; ++attempt) {
+    temporary_ = path_;
+    temporary_ += ".tmp" + std::to_string(::getpid()) + "." + std::to_string(attempt);
+    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file_ < 0 && (errno != EEXIST || attempt == 100)) {
+      const int code = errno;
+      temporary_.clear();
+      fail("cannot write", code);
+    }
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (file_ >= 0) ::close(file_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(file_, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("cannot write", errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t begin = offset;
+  const std::uint64_t size = bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t count = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("cannot write", errno);
+    offset += static_cast<std::uint64_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+#ifdef __linux__
+  constexpr std::uint64_t kWorthStarting = 256 << 10;
+  if (size >= kWorthStarting) {  // a hint: errors show at commit
+    ::sync_file_range(file_, static_cast<off_t>(begin), static_cast<off_t>(size),
+                      SYNC_FILE_RANGE_WRITE);
+  }
+#else
+  static_cast<void>(begin);
+  static_cast<void>(size);
+#endif
+}
+
+void AtomicFile::reserve(std::uint64_t size) {
+#ifdef __linux__
+  if (size == 0) return;
+  while (::fallocate(file_, 0, 0, static_cast<off_t>(size)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail("cannot write", errno);
+    return;  // a file system that cannot: writing will show
+  }
+#else
+  static_cast<void>(size);
+#endif
+}
+
+void AtomicFile::commit() {
+  if (!temporary_.empty() && ::fsync(file_) != 0) fail("cannot write", errno);
+  if (::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
+  if (temporary_.empty()) return;
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace", errno);
+  temporary_.clear();
+  // The new name itself is durable once its folder is; a folder that cannot be synced is not an error.
+  const std::filesystem::path parent = path_.has_parent_path() ? path_.parent_path() : ".";
+  const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder >= 0) {
+    ::fsync(folder);
+    ::close(folder);
+  }
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,227 @@
+#include "io/file/atomic_folder.hpp"
+
+#include <fcntl.h>
+#include <stdio.h>  // renameat2: POSIX and Linux names, not those of <cstdio>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "io/file/os_error.hpp"
+#include "kvant/error.hpp"
+
+namespace kvant::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+void sync_folder(const fs::path& path) noexcept {
+  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return;  // a folder that cannot be synced is not an error
+  ::fsync(folder);
+  ::close(folder);
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// Absolute, symlinks resolved as far as the path exists, without a trailing slash.
+fs::path resolve(const fs::path& path) {
+  std::error_code error;
+  fs::path result = fs::weakly_canonical(fs::absolute(path), error);
+  if (error) result = fs::absolute(path).lexically_normal();
+  if (!result.has_filename()) result = result.parent_path();
+  return result;
+}
+
+bool is_inside(const fs::path& inner, const fs::path& outer) {
+  const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
+  return o == outer.end();
+}
+
+/// Empty, or a checkpoint: what --force may remove.
+bool may_be_replaced(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return false;
+  if (fs::is_empty(path, error)) return !error;
+  return fs::exists(path / "model.safetensors", error) ||
+         fs::exists(path / "model.safetensors.index.json", error);
+}
+
+struct FolderLock {
+  int file = -1;
+  bool taken_by_another = false;
+};
+
+/// Held while a temporary folder is being filled, so that one which nobody holds is known to be
+/// abandoned. A file system without locks gives file -1: nothing there is ever taken for abandoned.
+FolderLock lock_folder(const fs::path& path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (file < 0) return {-1, errno == ENOENT};
+  if (::flock(file, LOCK_EX | LOCK_NB) != 0) {
+    const bool taken = errno == EWOULDBLOCK;
+    ::close(file);
+    return {-1, taken};
+  }
+  // Somebody may have taken the folder for abandoned between its creation and the lock.
+  struct stat opened {};
+  struct stat named {};
+  if (::fstat(file, &opened) != 0 || ::stat(path.c_str(), &named) != 0 ||
+      opened.st_ino != named.st_ino) {
+    ::close(file);
+    return {-1, true};
+  }
+  return {file, false};
+}
+
+/// NAME.tmpPID.N of this target, as the constructor below names them.
+bool is_temporary_of(const fs::path& target, const std::string& name) {
+  const std::string prefix = target.filename().string() + ".tmp";
+  if (name.size() <= prefix.size() || name.compare(0, prefix.size(), prefix) != 0) return false;
+  const std::string rest = name.substr(prefix.size());
+  const std::size_t dot = rest.find('.');
+  return dot != 0 && dot != std::string::npos && dot + 1 < rest.size() &&
+         rest.find_first_not_of("0123456789", dot + 1) == std::string::npos &&
+         rest.find_first_not_of("0123456789") == dot;
+}
+
+/// Removes what runs that were killed left beside the target: a folder that no process has locked.
+void remove_abandoned(const fs::path& target) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator at(parent_of(target), error), end; !error && at != end;
+       at.increment(error)) {
+    if (is_temporary_of(target, at->path().filename().string())) found.push_back(at->path());
+  }
+  if (found.empty()) return;
+  sync_folder(parent_of(target));  // one may be the old target after an exchange
+  for (const fs::path& folder : found) {
+    const FolderLock lock = lock_folder(folder);
+    if (lock.file < 0) continue;
+    fs::remove_all(folder, error);
+    ::close(lock.file);
+  }
+}
+
+enum class Exchange { done, unsupported, failed };
+
+/// Swaps two names in one step.
+Exchange exchange(const fs::path& a, const fs::path& b) {
+#if defined(__linux__) && defined(RENAME_EXCHANGE)
+  if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) {
+    return Exchange::done;
+  }
+  return errno == EINVAL || errno == ENOSYS ? Exchange::unsupported : Exchange::failed;
+#else
+  static_cast<void>(a);
+  static_cast<void>(b);
+  return Exchange::unsupported;
+#endif
+}
+
+}  // namespace
+
+AtomicFolder::AtomicFolder(const fs::path& target, bool force, const fs::path& source)
+    : target_(resolve(target)), force_(force) {
+  if (!source.empty()) {
+    const fs::path from = resolve(source);
+    if (from == target_ || is_inside(from, target_)) {
+      throw Error(ErrorCode::invalid_argument, target.string() +
+                                                   ": the output would replace the input " +
+                                                   source.string() + "; give another folder");
+    }
+  }
+  std::error_code error;
+  const fs::path parent = parent_of(target_);
+  if (!fs::is_directory(parent, error)) {
+    throw Error(ErrorCode::io,
+                target.string() + ": there is no folder " + parent.string() + "; create it first");
+  }
+  if (fs::exists(fs::symlink_status(target_, error))) {
+    if (!force) {
+      throw Error(ErrorCode::io, target.string() +
+                                     ": exists already; give another name, or force (--force) "
+                                     "to replace it");
+    }
+    if (!may_be_replaced(target_)) {
+      throw Error(ErrorCode::io, target.string() +
+                                     ": is not replaced, because it is neither an empty folder nor "
+                                     "one with a model.safetensors; remove it yourself");
+    }
+  }
+  remove_abandoned(target_);
+  for (int attempt = 0;; ++attempt) {
+    temporary_ = target_;
+    temporary_ += ".tmp" + std::to_string(::getpid()) + "." + std::to_string(attempt);
+    if (::mkdir(temporary_.c_str(), 0777) == 0) {
+      const FolderLock lock = lock_folder(temporary_);
+      lock_ = lock.file;
+      if (!lock.taken_by_another) return;
+    } else if (errno != EEXIST || attempt == 100) {
+      const int code = errno;
+      temporary_.clear();
+      throw_os_error(target.string(), "cannot create", code);
+    }
+  }
+}
+
+AtomicFolder::~AtomicFolder() {
+  if (!temporary_.empty()) {
+    std::error_code ignored;
+    fs::remove_all(temporary_, ignored);
+  }
+  if (lock_ >= 0) ::close(lock_);
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_);
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(target_, error))) {
+    if (!force_) {
+      throw Error(ErrorCode::io, target_.string() + ": was created by somebody else meanwhile");
+    }
+    replace_target();
+  } else {
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+      throw_os_error(target_.string(), "cannot create", errno);
+    }
+    temporary_.clear();
+  }
+  sync_folder(parent_of(target_));
+}
+
+void AtomicFolder::replace_target() {
+  switch (exchange(temporary_, target_)) {
+    case Exchange::done: break;  // the old one has the temporary name now
+    case Exchange::failed: throw_os_error(target_.string(), "cannot replace", errno);
+    case Exchange::unsupported: {
+      fs::path aside = target_;
+      aside += ".old" + std::to_string(::getpid());
+      if (::rename(target_.c_str(), aside.c_str()) != 0) {
+        throw_os_error(target_.string(), "cannot move aside", errno);
+      }
+      if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+        const int code = errno;
+        const bool back = ::rename(aside.c_str(), target_.c_str()) == 0;
+        throw_os_error(
+            target_.string(),
+            back ? "cannot replace" : "cannot replace; the old one has '.old' in its name", code);
+      }
+      temporary_ = aside;
+      break;
+    }
+  }
+  sync_folder(parent_of(target_));
+  std::error_code ignored;  // the new one is in place; a rest of the old one is not a failure
+  fs::remove_all(temporary_, ignored);
+  temporary_.clear();
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,193 @@
+// The list of forms in which linear layers are stored, and what goes through it.
+
+#include <algorithm>
+#include <array>
+
+#include "io/checkpoint/linear_rules.hpp"
+#include "io/layers/stored_format.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/error.hpp"
+#include "kvant/io/format_error.hpp"
+#include "kvant/io/weight_scheme.hpp"
+
+namespace kvant::io {
+
+// A line for each form. Where two could claim a weight, the more special one comes first.
+// clang-format off
+#define KVANT_STORED_FORMATS(form) \
+  form(bitsandbytes_4bit)          \
+  form(int8_group)                 \
+  form(bitsandbytes_int8)          \
+  form(float_weights)
+// clang-format on
+
+// Each is defined in the file of its name.
+#define KVANT_DECLARE(name) const StoredFormat& name();
+KVANT_STORED_FORMATS(KVANT_DECLARE)
+#undef KVANT_DECLARE
+
+namespace {
+
+const auto& list() {
+#define KVANT_LIST(name) &name(),
+  static const std::array kForms = {KVANT_STORED_FORMATS(KVANT_LIST)};
+#undef KVANT_LIST
+  return kForms;
+}
+
+[[noreturn]] void not_written() {
+  throw Error(ErrorCode::unsupported, "this form of weights is read, not written");
+}
+
+}  // namespace
+
+std::span<const StoredFormat* const> stored_formats() noexcept {
+  return list();
+}
+
+const StoredFormat* form_of(const FindTensor& find, const TensorInfo& weight) {
+  if (!weight.name.ends_with(kWeightSuffix) || weight.name.size() == kWeightSuffix.size()) {
+    return nullptr;
+  }
+  for (const StoredFormat* form : list()) {
+    if (form->claims(find, weight)) return form;
+  }
+  return nullptr;
+}
+
+const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
+  const std::string name = layer.name + std::string(kWeightSuffix);
+  const StoredFormat* form = form_of(find_in(checkpoint), *checkpoint.tensor(name).info);
+  if (form == nullptr) {
+    throw Error(ErrorCode::invalid_argument,
+                "tensor " + in_quotes(name) + " is not a linear layer");
+  }
+  return *form;
+}
+
+const StoredFormat* form_writing(WeightFormat format) noexcept {
+  for (const StoredFormat* form : list()) {
+    if (form->writes() == format) return form;
+  }
+  return nullptr;
+}
+
+std::optional<PartOfLayer> part_of_layer(std::string_view tensor) {
+  for (const StoredFormat* form : list()) {
+    for (const LayerPart& part : form->parts()) {
+      if (!tensor.ends_with(part.suffix) || tensor.size() == part.suffix.size()) continue;
+      return PartOfLayer{form, &part,
+                         std::string(tensor.substr(0, tensor.size() - part.suffix.size()))};
+    }
+  }
+  return std::nullopt;
+}
+
+FindTensor find_in(const Checkpoint& checkpoint) {
+  return [&checkpoint](const std::string& name) {
+    return checkpoint.contains(name) ? checkpoint.tensor(name) : TensorView{};
+  };
+}
+
+std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
+  const FindTensor find = find_in(checkpoint);
+  const LinearRules rules(hints.model_type, hints.vocabulary);
+  std::vector<StoredLayer> layers;
+  for (const TensorInfo* info : checkpoint.tensors()) {
+    if (const auto part = part_of_layer(info->name)) {
+      const TensorView weight = find(part->layer + std::string(kWeightSuffix));
+      if (weight.info == nullptr || form_of(find, *weight.info) != part->form) {
+        throw FormatError(FormatErrorKind::missing_scales,
+                          "layer " + in_quotes(part->layer) + ": there is " +
+                              std::string(part->part->suffix.substr(1)) +
+                              " but no weight that it belongs to");
+      }
+    }
+    const StoredFormat* form = form_of(find, *info);
+    if (form == nullptr || form->quant_method().empty()) continue;
+    StoredLayer layer;
+    layer.name = info->name.substr(0, info->name.size() - kWeightSuffix.size());
+    // What cannot be recognised cannot be opened either, and then it is said why.
+    if (auto known = form->recognise(find, *info, rules)) layer = std::move(*known);
+    static_cast<void>(form->open(checkpoint, layer));
+    layers.push_back(std::move(layer));
+  }
+  std::sort(layers.begin(), layers.end(),
+            [](const StoredLayer& a, const StoredLayer& b) { return a.name < b.name; });
+  return layers;
+}
+
+std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer) {
+  std::uint64_t bytes = 0;
+  for (const TensorSpec& tensor : form.specs(layer)) bytes += byte_size(tensor);
+  return bytes;
+}
+
+// What a form has that leaves something out.
+
+void StoredFormat::verify_weight(const FindTensor&, const TensorView&, Findings&) const {}
+
+bool StoredFormat::verify_part(const FindTensor&, const TensorView&, Findings&) const {
+  return false;
+}
+
+void StoredFormat::check_config(const nlohmann::json&, const std::set<std::string>&,
+                                const ConfigErrors&) const {}
+
+std::vector<TensorSpec> StoredFormat::specs(const NewLayer&) const {
+  not_written();
+}
+
+void StoredFormat::write_fixed(const NewLayer&, const TensorSink&) const {}
+
+void StoredFormat::write_rows(const KernelTable&, const NewLayer&, std::int64_t,
+                              const ConstAnyMatrix&, const TensorSink&) const {
+  not_written();
+}
+
+void StoredFormat::round_trip(const KernelTable&, MatrixView<const float>,
+                              MatrixView<float>) const {
+  not_written();
+}
+
+nlohmann::ordered_json StoredFormat::quantization_config(const QuantizationFacts&) const {
+  not_written();
+}
+
+// Schemes: the floating formats, and what the forms write.
+
+std::string_view to_string(WeightScheme scheme) noexcept {
+  if (!scheme.format) return "keep";
+  if (scheme == WeightScheme::llm_int8) return "llm-int8";
+  return to_string(*scheme.format);
+}
+
+const std::vector<WeightScheme>& weight_schemes() {
+  static const std::vector<WeightScheme> kSchemes = [] {
+    std::vector<WeightScheme> schemes = {WeightScheme::llm_int8};
+    for (const WeightFormatInfo& info : weight_format_table()) {
+      if (form_writing(info.format) != nullptr) schemes.push_back(info.format);
+    }
+    schemes.insert(schemes.end(), {WeightScheme::fp16, WeightScheme::bf16, WeightScheme::fp32});
+    return schemes;
+  }();
+  return kSchemes;
+}
+
+std::optional<WeightScheme> weight_scheme_from_name(std::string_view name) {
+  if (name == to_string(WeightScheme::keep)) return WeightScheme::keep;
+  for (const WeightScheme scheme : weight_schemes()) {
+    if (name == to_string(scheme)) return scheme;
+  }
+  return std::nullopt;
+}
+
+std::string weight_scheme_names() {
+  std::string names;
+  for (const WeightScheme scheme : weight_schemes()) {
+    names += (names.empty() ? "" : ", ") + std::string(to_string(scheme));
+  }
+  return names;
+}
+
+}  // namespace kvant::io

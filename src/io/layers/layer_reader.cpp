@@ -1,0 +1,47 @@
+#include "kvant/io/layer_reader.hpp"
+
+#include <algorithm>
+
+#include "io/layers/stored_format.hpp"
+
+namespace kvant::io {
+namespace {
+
+constexpr std::int64_t kBlockElements = 1 << 18;
+
+}  // namespace
+
+std::int64_t rows_per_block(const StoredLayer& layer) noexcept {
+  return std::max<std::int64_t>(1, kBlockElements / std::max<std::int64_t>(1, layer.inputs));
+}
+
+struct LayerReader::State {
+  std::span<const std::byte> data;
+  std::unique_ptr<RowDecoder> rows;
+  std::int64_t inputs = 0;
+};
+
+LayerReader::LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer)
+    : state_(std::make_unique<State>()) {
+  state_->data = checkpoint.tensor(layer.name + std::string(kWeightSuffix)).data;
+  state_->rows = form_of(checkpoint, layer).open(checkpoint, layer);
+  state_->inputs = layer.inputs;
+}
+
+LayerReader::~LayerReader() = default;
+LayerReader::LayerReader(LayerReader&&) noexcept = default;
+LayerReader& LayerReader::operator=(LayerReader&&) noexcept = default;
+
+void LayerReader::read(std::int64_t first, std::int64_t count, float* out) const {
+  const RowDecoder::Range range = state_->rows->bytes_of(first, count);
+  state_->rows->decode({first, count, 0, state_->inputs},
+                       state_->data.subspan(static_cast<std::size_t>(range.begin),
+                                            static_cast<std::size_t>(range.size)),
+                       out);
+}
+
+std::vector<std::int64_t> LayerReader::kept_columns() const {
+  return state_->rows->kept_columns();
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,33 @@
+#include "io/layers/start_layer.hpp"
+
+namespace kvant::io {
+namespace {
+
+constexpr std::uint64_t kMaxDimension = std::uint64_t{1} << 31;
+
+}  // namespace
+
+bool is_weight_matrix(const TensorInfo& weight) noexcept {
+  return weight.shape.size() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
+         weight.shape[0] <= kMaxDimension && weight.shape[1] <= kMaxDimension;
+}
+
+StoredLayer start_layer(const TensorInfo& weight, std::optional<WeightFormat> format) {
+  StoredLayer layer;
+  layer.name = weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
+  layer.format = format;
+  layer.dtype = weight.dtype;
+  layer.bytes = weight.bytes;
+  return layer;
+}
+
+void add_parts(StoredLayer& layer, const FindTensor& find, std::span<const LayerPart> parts) {
+  for (const LayerPart& part : parts) {
+    const TensorView view = find(layer.name + std::string(part.suffix));
+    if (view.info == nullptr) continue;
+    layer.scales += view.info->bytes;
+    layer.bytes += view.info->bytes;
+  }
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,184 @@
+#pragma once
+
+// StoredFormat: one way to store the weight of a linear layer in a checkpoint, with everything that
+// is to be known about it: which tensors it takes, how they are recognised, checked, read and
+// written, and what config.json says of them. Whoever plans, reads, counts, checks or selects goes
+// through the list of forms.
+//
+// A new form is one file in this folder and one line in formats.cpp: a class with the functions
+// below and, at its end, `const StoredFormat& NAME()`. A format that is new altogether also needs
+// its row in kvant/weight_format.hpp. Tests go over all forms that write.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/layers/values.hpp"
+#include "kvant/config.hpp"
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/io/finding.hpp"
+#include "kvant/io/stored_layer.hpp"
+#include "kvant/kernel_table.hpp"
+#include "kvant/matrix_view.hpp"
+#include "kvant/weight_format.hpp"
+
+namespace kvant::io {
+
+class LinearRules;
+
+/// A tensor of a layer beside NAME.weight: how its name ends after NAME, and whether it is a scale
+/// (or a table of values), of which every one must be finite.
+struct LayerPart {
+  std::string_view suffix;
+  bool scale = false;
+};
+
+/// Part of a weight [outputs, inputs].
+struct WeightBlock {
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  std::int64_t first_col = 0;
+  std::int64_t cols = 0;
+};
+
+/// A layer's weights as floats. What belongs to the codes (scales, tables) is in memory; the codes
+/// come from the caller, who maps or reads them.
+class RowDecoder {
+ public:
+  virtual ~RowDecoder() = default;
+  struct Range {
+    std::uint64_t begin = 0;
+    std::uint64_t size = 0;
+  };
+  /// The bytes of the tensor NAME.weight that hold these rows.
+  [[nodiscard]] virtual Range bytes_of(std::int64_t first_row, std::int64_t rows) const = 0;
+  /// @param bytes of block.first_row and block.rows, as bytes_of() says
+  /// @param out [block.rows, block.cols]
+  virtual void decode(const WeightBlock& block, std::span<const std::byte> bytes,
+                      float* out) const = 0;
+  /// Input features whose weights are kept in half precision beside the codes; ascending.
+  [[nodiscard]] virtual std::vector<std::int64_t> kept_columns() const { return {}; }
+};
+
+/// A layer that will be written.
+struct NewLayer {
+  std::string name;
+  std::uint64_t outputs = 0;
+  std::uint64_t inputs = 0;
+  /// Input features whose weights are kept beside the codes, ascending; most forms have none.
+  std::vector<std::int64_t> kept_columns = {};
+};
+
+/// Where the bytes of new tensors go: name, offset in the tensor, bytes. From any thread.
+using TensorSink = std::function<void(std::string_view, std::uint64_t, std::span<const std::byte>)>;
+
+/// What the quantization_config of a new model depends on.
+struct QuantizationFacts {
+  float threshold = 0;                    ///< of outlier features; 0: there are none
+  std::vector<std::string> float_layers;  ///< linear layers that are not quantized
+};
+
+/// Takes one sentence about what is wrong in config.json.
+using ConfigErrors = std::function<void(const std::string&)>;
+
+class KVANT_API StoredFormat {
+ public:
+  virtual ~StoredFormat() = default;
+
+  // Reading.
+
+  /// The tensors beside NAME.weight.
+  [[nodiscard]] virtual std::span<const LayerPart> parts() const { return {}; }
+  /// Whether NAME.weight is meant to be of this form, right or wrong. The first form in the list
+  /// that claims a weight has it.
+  [[nodiscard]] virtual bool claims(const FindTensor& find, const TensorInfo& weight) const = 0;
+  /// Name, form and sizes of a claimed weight; nothing where it is not a linear layer, or too
+  /// broken to be one. Values are not looked at.
+  /// @throws FormatError structure: a description that cannot be read
+  [[nodiscard]] virtual std::optional<StoredLayer> recognise(const FindTensor& find,
+                                                             const TensorInfo& weight,
+                                                             const LinearRules& rules) const = 0;
+  /// @throws FormatError for parts that are missing or do not fit
+  [[nodiscard]] virtual std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
+                                                         const StoredLayer& layer) const = 0;
+  /// What is wrong with a claimed weight: its codes, and that its parts are there and fit.
+  virtual void verify_weight(const FindTensor& find, const TensorView& weight,
+                             Findings& findings) const;
+  /// What is wrong with one of the parts itself.
+  /// @return true if its values were judged too
+  virtual bool verify_part(const FindTensor& find, const TensorView& part,
+                           Findings& findings) const;
+
+  // config.json.
+
+  /// quantization_config.quant_method; empty: floating weights have none.
+  [[nodiscard]] virtual std::string_view quant_method() const { return {}; }
+  /// Whether the section agrees with the layers that are stored in this form.
+  /// @param section quantization_config, an object with this form's quant_method
+  virtual void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
+                            const ConfigErrors& error) const;
+
+  // Writing, for forms that kvant writes.
+
+  /// The format that this form writes; nothing: it is only read.
+  [[nodiscard]] virtual std::optional<WeightFormat> writes() const { return std::nullopt; }
+  /// Whether the weights of some input features can be kept beside the codes.
+  [[nodiscard]] virtual bool keeps_columns() const { return false; }
+  /// The tensors of a layer, NAME.weight first.
+  [[nodiscard]] virtual std::vector<TensorSpec> specs(const NewLayer& layer) const;
+  /// What does not depend on the weights.
+  virtual void write_fixed(const NewLayer& layer, const TensorSink& out) const;
+  /// Quantizes rows [first, first + rows.rows) of the layer's weights (F32, F16 or BF16,
+  /// contiguous) and writes what belongs to them.
+  /// @throws Error not_finite
+  virtual void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                          const ConstAnyMatrix& rows, const TensorSink& out) const;
+  /// What reading back gives for such rows, without a file. NaN where a weight cannot be stored.
+  virtual void round_trip(const KernelTable& kernels, MatrixView<const float> rows,
+                          MatrixView<float> out) const;
+  /// The quantization_config of a model with layers in this form.
+  [[nodiscard]] virtual nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const;
+};
+
+/// All forms; where two could claim a weight, the more special one comes first.
+[[nodiscard]] KVANT_API std::span<const StoredFormat* const> stored_formats() noexcept;
+/// The form that claims a tensor NAME.weight; null: none does.
+[[nodiscard]] KVANT_API const StoredFormat* form_of(const FindTensor& find,
+                                                    const TensorInfo& weight);
+/// The form of a layer that was recognised.
+[[nodiscard]] KVANT_API const StoredFormat& form_of(const Checkpoint& checkpoint,
+                                                    const StoredLayer& layer);
+/// The form that writes a quantized format; null: none does.
+[[nodiscard]] KVANT_API const StoredFormat* form_writing(WeightFormat format) noexcept;
+
+/// A part of some form by the end of its name, and the layer before it.
+struct PartOfLayer {
+  const StoredFormat* form = nullptr;
+  const LayerPart* part = nullptr;
+  std::string layer;
+};
+[[nodiscard]] KVANT_API std::optional<PartOfLayer> part_of_layer(std::string_view tensor);
+
+[[nodiscard]] KVANT_API FindTensor find_in(const Checkpoint& checkpoint);
+
+/// The quantized layers of a checkpoint, everything about them checked but the codes; ascending.
+/// @throws FormatError as StoredFormat::open; missing_scales: a part without its codes
+[[nodiscard]] std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint,
+                                                        const ModelHints& hints);
+
+/// Bytes of a new layer in this form, with scales and kept columns.
+[[nodiscard]] KVANT_API std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer);
+
+/// "transformer.h.0.mlp.c_fc" of "transformer.h.0.mlp.c_fc.weight".
+inline constexpr std::string_view kWeightSuffix = ".weight";
+
+}  // namespace kvant::io

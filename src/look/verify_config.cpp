@@ -1,0 +1,121 @@
+// config.json of a model folder: does it parse, and does it say what the tensors are?
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "io/json/json_tree.hpp"
+#include "io/layers/stored_format.hpp"
+#include "io/text/quoting.hpp"
+#include "look/text_table.hpp"
+#include "look/verify_tensors.hpp"
+
+namespace kvant::look {
+namespace {
+
+constexpr std::uint64_t kMaxTokenizerBytes = 256u << 20;
+
+/// The quantized layers by their form.
+using QuantizedLayers = std::map<const io::StoredFormat*, std::set<std::string>>;
+
+QuantizedLayers find_quantized(const TensorSet& tensors) {
+  const io::FindTensor find = [&](const std::string& name) { return tensors.find(name); };
+  QuantizedLayers found;
+  for (const io::TensorFile& file : tensors.files()) {
+    for (const io::TensorInfo& info : file.tensors()) {
+      const io::StoredFormat* form = io::form_of(find, info);
+      if (form == nullptr || form->quant_method().empty()) continue;
+      found[form].insert(info.name.substr(0, info.name.size() - io::kWeightSuffix.size()));
+    }
+  }
+  return found;
+}
+
+/// The methods that kvant knows: "bitsandbytes".
+std::string known_methods() {
+  std::set<std::string_view> names;
+  for (const io::StoredFormat* form : io::stored_formats()) {
+    if (!form->quant_method().empty()) names.insert(form->quant_method());
+  }
+  std::string text;
+  for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+  return text;
+}
+
+/// quantization_config against the layers.
+void check_quantization(const std::string& file, const nlohmann::json& config,
+                        const QuantizedLayers& stored, io::Findings& findings) {
+  const auto add = [&](io::Severity severity, const std::string& message) {
+    findings.push_back({severity, "config", file + ": " + message});
+  };
+  const auto error = [&](const std::string& message) { add(io::Severity::error, message); };
+  const auto section = config.find("quantization_config");
+  if (section == config.end() || section->is_null()) {
+    if (stored.empty()) return;
+    std::size_t count = 0;
+    for (const auto& [form, layers] : stored) count += layers.size();
+    return error("quantization_config is missing, but " + counted(count, "layer") +
+                 (count == 1 ? " is" : " are") + " quantized (" +
+                 io::in_quotes(*stored.begin()->second.begin()) +
+                 "): transformers would not load it");
+  }
+  if (!section->is_object()) return error("quantization_config is not an object");
+  std::string method = "bitsandbytes";  // what early files mean that do not say it
+  if (const auto it = section->find("quant_method"); it != section->end() && it->is_string()) {
+    method = it->get<std::string>();
+  } else {
+    error("quantization_config.quant_method is not a string");
+  }
+  const auto forms = io::stored_formats();
+  if (std::none_of(forms.begin(), forms.end(),
+                   [&](const io::StoredFormat* form) { return form->quant_method() == method; })) {
+    return add(io::Severity::warning, "quantization_config.quant_method is " +
+                                          io::in_quotes(method) + ": kvant knows " +
+                                          known_methods() + " only");
+  }
+  for (const io::StoredFormat* form : forms) {
+    const auto it = stored.find(form);
+    const std::set<std::string> layers = it == stored.end() ? std::set<std::string>() : it->second;
+    if (form->quant_method() == method) {
+      form->check_config(*section, layers, error);
+    } else if (!layers.empty()) {
+      error(counted(layers.size(), "layer") + (layers.size() == 1 ? " is" : " are") +
+            " stored as " + std::string(form->quant_method()) + " has it (" +
+            io::in_quotes(*layers.begin()) + "), but quant_method is " + io::in_quotes(method));
+    }
+  }
+}
+
+}  // namespace
+
+void verify_config(const std::filesystem::path& folder, const TensorSet& tensors,
+                   VerifyResult& result) {
+  std::error_code ignored;
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json",
+                           "special_tokens_map.json", "tokenizer.json"}) {
+    const auto path = folder / name;
+    const bool config = std::string_view(name) == "config.json";
+    if (!std::filesystem::exists(path, ignored)) {
+      if (config) {
+        add_finding(result, io::Severity::warning, "config",
+                    path.string() + ": missing; transformers needs it");
+      }
+      continue;
+    }
+    try {
+      const nlohmann::json json = io::read_json_tree(path, kMaxTokenizerBytes);
+      if (config && !tensors.empty()) {
+        check_quantization(path.string(), json, find_quantized(tensors), result.findings);
+      }
+    } catch (const Error& error) {
+      const auto* format = dynamic_cast<const io::FormatError*>(&error);
+      add_finding(result, io::Severity::error,
+                  format != nullptr ? to_string(format->kind()) : to_string(error.code()),
+                  error.what());
+    }
+  }
+}
+
+}  // namespace kvant::look

@@ -1,0 +1,361 @@
+#include "kvant/models/load.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <utility>
+
+#include "kvant/io/architecture.hpp"
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/io/glob.hpp"
+#include "kvant/io/int8_checkpoint.hpp"
+#include "kvant/linear_quantizer.hpp"
+#include "kvant/models/calibration.hpp"
+#include "models/load/tensors.hpp"
+
+namespace kvant::models {
+namespace {
+
+constexpr std::int64_t kCalibrationTokens = 128;
+
+/// A linear layer's parameters in float, as stored.
+struct FloatParameters {
+  WeightMatrix weights;
+  std::vector<float> bias;
+};
+
+/// Name (from the block on) and shape of one linear layer of a block.
+struct LinearName {
+  std::string_view name;
+  std::int64_t outputs;
+  std::int64_t inputs;
+  std::unique_ptr<LinearLayer> Block::*member;
+};
+
+class Loader {
+ public:
+  Loader(Context& context, const std::filesystem::path& folder, const Config& config,
+         const LoadOptions& options)
+      : context_(context), config_(config), options_(options), checkpoint_(folder, kAllowTied) {
+    // Base models are saved without the prefix.
+    const bool base = checkpoint_.contains(std::string(names_.tokens) + ".weight");
+    prefix_ = base ? "" : names_.prefix;
+    check_skip_patterns();
+    if (options.plan.stored_int8 && options.plan.mode == Arithmetic::kvant) {
+      outliers_ = io::stored_outliers(checkpoint_);
+    }
+  }
+
+  Model load() {
+    Model model;
+    model.config = config_;
+    if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
+    model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
+                                  outliers_ != Outliers::per_call);
+    load_embeddings(model);
+    std::vector<float> h;
+    if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
+    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
+      if (options_.progress) options_.progress(n, config_.n_layer);
+      model.blocks.push_back(load_block(n, h));
+    }
+    model.ln_f = load_norm("ln_f");
+    return model;
+  }
+
+  OutlierColumns observe() {
+    std::vector<float> h = embed_window();
+    OutlierColumns result;
+    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
+      if (options_.progress) options_.progress(n, config_.n_layer);
+      ObservedBlock observed = observe_block(n, h);
+      for (std::size_t i = 0; i < observed.columns.size(); ++i) {
+        result[prefix_ + layer_name(n, linears()[i].name)] = std::move(observed.columns[i]);
+      }
+    }
+    return result;
+  }
+
+ private:
+  /// A block's linears in float, and the columns where their inputs were outliers.
+  struct ObservedBlock {
+    std::vector<FloatParameters> parameters;
+    std::vector<std::vector<std::int64_t>> columns;
+  };
+
+  static constexpr io::CheckpointOptions kAllowTied{.allow_missing = true};
+
+  [[nodiscard]] const Plan& plan() const { return options_.plan; }
+  [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
+
+  /// What float tensors are held as: as stored, unless the scheme says otherwise.
+  [[nodiscard]] std::optional<DType> held_dtype() const {
+    if (plan().scheme == Scheme::fp32) return DType::float32;
+    if (bf16()) return DType::bfloat16;
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::vector<LinearName> linears() const {
+    const std::int64_t width = config_.n_embd;
+    const io::BlockLinears& linears = names_.linears;
+    return {{linears.qkv, width + 2 * config_.kv_dim(), width, &Block::c_attn},
+            {linears.attention_output, width, width, &Block::attn_c_proj},
+            {linears.up, config_.n_inner, width, &Block::c_fc},
+            {linears.down, width, config_.n_inner, &Block::mlp_c_proj}};
+  }
+
+  /// Without the prefix.
+  [[nodiscard]] std::string layer_name(std::int64_t block, std::string_view linear) const {
+    return names_.linear_name(linear, block, false);
+  }
+  [[nodiscard]] std::string full_name(const std::string& layer) const {
+    return std::string(names_.prefix) + layer;
+  }
+  [[nodiscard]] std::string head_tensor() const { return std::string(names_.head) + ".weight"; }
+
+  /// Patterns are matched against the full name, whether the file has the prefix or not.
+  [[nodiscard]] bool skipped(const std::string& layer) const {
+    return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
+      return io::glob_match(pattern, full_name(layer));
+    });
+  }
+
+  void check_skip_patterns() const {
+    for (const std::string& pattern : options_.skip) {
+      bool found = io::glob_match(pattern, names_.head);  // always kept; naming it is not a mistake
+      for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
+        for (const LinearName& linear : linears()) {
+          found = found || io::glob_match(pattern, full_name(layer_name(n, linear.name)));
+        }
+      }
+      if (!found) {
+        throw RequestError("the pattern \"" + pattern.substr(0, 80) +
+                           "\" matches no linear layer (they are named like " +
+                           full_name(layer_name(0, linears()[0].name)) + ")");
+      }
+    }
+  }
+
+  void load_embeddings(Model& model) const {
+    const std::int64_t vocabulary = config_.vocab_size;
+    const std::int64_t width = config_.n_embd;
+    model.wte = load_weights(context_, checkpoint_, token_table(), vocabulary, width, held_dtype());
+    model.wpe =
+        load_weights(context_, checkpoint_, prefix_ + std::string(names_.positions) + ".weight",
+                     config_.n_positions, width, held_dtype());
+    if (!config_.tie_word_embeddings) {
+      model.own_lm_head =
+          load_weights(context_, checkpoint_, head_tensor(), vocabulary, width, held_dtype());
+    }
+  }
+
+  /// A tied pair may be saved under either name.
+  [[nodiscard]] std::string token_table() const {
+    const std::string table = prefix_ + std::string(names_.tokens) + ".weight";
+    return config_.tie_word_embeddings && !checkpoint_.contains(table) ? head_tensor() : table;
+  }
+
+  /// The calibration window's embeddings, from the rows of the tables that it needs: the tables may
+  /// be larger than any block.
+  [[nodiscard]] std::vector<float> embed_window() const {
+    const std::vector<TokenId> ids = calibration_ids();
+    std::vector<TokenId> places(ids.size());
+    std::iota(places.begin(), places.end(), TokenId{0});
+    Model window;
+    window.config = config_;
+    window.config.vocab_size = static_cast<std::int64_t>(ids.size());
+    window.wte = load_rows(checkpoint_, token_table(), config_.vocab_size, config_.n_embd,
+                           {ids.begin(), ids.end()});
+    window.wpe = load_rows(checkpoint_, prefix_ + std::string(names_.positions) + ".weight",
+                           config_.n_positions, config_.n_embd, {places.begin(), places.end()});
+    return embed(context_, window, places, 0);
+  }
+
+  [[nodiscard]] LayerNorm load_norm(const std::string& name) const {
+    return {load_vector(context_, checkpoint_, prefix_ + name + ".weight", config_.n_embd, bf16()),
+            load_vector(context_, checkpoint_, prefix_ + name + ".bias", config_.n_embd, bf16())};
+  }
+
+  [[nodiscard]] std::vector<float> load_bias(const std::string& layer, std::int64_t size) const {
+    return load_vector(context_, checkpoint_, prefix_ + layer + ".bias", size, bf16());
+  }
+
+  [[nodiscard]] FloatParameters load_float(const std::string& layer,
+                                           const LinearName& linear) const {
+    return {load_weights(context_, checkpoint_, prefix_ + layer + ".weight", linear.outputs,
+                         linear.inputs, held_dtype()),
+            load_bias(layer, linear.outputs)};
+  }
+
+  [[nodiscard]] std::vector<TokenId> calibration_ids() const {
+    std::vector<TokenId> ids = options_.calibration_ids;
+    if (ids.empty()) {
+      std::mt19937 random(20240229);  // fixed: loading twice gives the same model
+      ids.resize(static_cast<std::size_t>(std::min(kCalibrationTokens, config_.n_positions)));
+      for (TokenId& id : ids) {
+        id = static_cast<TokenId>(random() % static_cast<std::uint64_t>(config_.vocab_size));
+      }
+    }
+    if (static_cast<std::int64_t>(ids.size()) > config_.n_positions) {
+      ids.resize(static_cast<std::size_t>(config_.n_positions));  // one window
+    }
+    return ids;
+  }
+
+  /// Runs the calibration window h through a block in float; h becomes the next block's input.
+  ObservedBlock observe_block(std::int64_t n, std::vector<float>& h) {
+    Block block = load_norms(n);
+    ObservedBlock observed;
+    for (const LinearName& linear : linears()) {
+      observed.parameters.push_back(load_float(layer_name(n, linear.name), linear));
+    }
+    std::vector<const ObservingLinear*> observers;
+    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
+      auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
+                                                     observed.parameters[i].bias, plan().threshold);
+      observers.push_back(layer.get());
+      block.*linears()[i].member = std::move(layer);
+    }
+    LayerCache cache;
+    const MatrixView<float> window(h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd,
+                                   config_.n_embd);
+    run_block(context_, config_, block, Stream::fp32, window, cache);
+    for (const ObservingLinear* observer : observers) {
+      observed.columns.push_back(observer->outlier_columns());
+    }
+    return observed;
+  }
+
+  [[nodiscard]] Block load_norms(std::int64_t n) const {
+    Block block;
+    block.ln_1 = load_norm(layer_name(n, "ln_1"));
+    block.ln_2 = load_norm(layer_name(n, "ln_2"));
+    return block;
+  }
+
+  /// @param h the calibration window's activations, moved on by this block; empty: no calibration
+  Block load_block(std::int64_t n, std::vector<float>& h) {
+    Block block = load_norms(n);
+    if (h.empty()) {
+      for (const LinearName& linear : linears()) {
+        const std::string layer = layer_name(n, linear.name);
+        block.*linear.member = holds_codes(layer)
+                                   ? from_stored_codes(layer, linear)
+                                   : quantize(layer, linear, load_float(layer, linear), {});
+      }
+      return block;
+    }
+    // What the linears see in float decides which columns keep their weights.
+    ObservedBlock observed = observe_block(n, h);
+    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
+      const LinearName linear = linears()[i];
+      block.*linear.member = quantize(layer_name(n, linear.name), linear,
+                                      std::move(observed.parameters[i]), observed.columns[i]);
+    }
+    return block;
+  }
+
+  /// Takes the parameters: their memory is gone when the layer is there.
+  std::unique_ptr<LinearLayer> quantize(const std::string& layer, const LinearName& linear,
+                                        FloatParameters parameters,
+                                        const std::vector<std::int64_t>& keep_columns) {
+    // What a quantized folder holds in float is meant to stay so.
+    const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
+    if (stays || skipped(layer)) {
+      return std::make_unique<FloatLinear>(std::move(parameters.weights),
+                                           std::move(parameters.bias), bf16());
+    }
+    const ConstAnyMatrix weights = parameters.weights.view();
+    const ConstAnyMatrix bias = bias_view(parameters.bias);
+    if (const auto format = packed_format(plan().scheme)) {
+      return std::make_unique<QuantizedLinear>(Linear::quantize(context_, weights, *format, bias));
+    }
+    if (plan().scheme ==
+        Scheme::int8_tensor) {  // one scale for the tensor, weights and activations
+      const QuantizedMatrix codes =
+          kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
+      return std::make_unique<QuantizedLinear>(
+          Int8Linear::from(context_, codes, bias,
+                           {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
+    }
+    Int8Options options;
+    options.threshold = plan().threshold;
+    options.arithmetic = plan().mode;
+    options.keep_columns = keep_columns;
+    return std::make_unique<QuantizedLinear>(
+        Int8Linear::quantize(context_, weights, bias, options));
+  }
+
+  static ConstAnyMatrix bias_view(const std::vector<float>& bias) {
+    return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
+  }
+
+  [[nodiscard]] bool holds_codes(const std::string& layer) const {
+    return plan().stored_int8 && io::is_int8_layer(checkpoint_, prefix_ + layer);
+  }
+
+  /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
+  std::unique_ptr<LinearLayer> from_stored_codes(const std::string& layer,
+                                                 const LinearName& linear) {
+    const std::string base = prefix_ + layer;
+    if (skipped(layer)) {
+      throw RequestError(
+          "layer " + base +
+          " is to stay in float, but is stored in 8 bits: its float weights are gone");
+    }
+    const io::Int8Layer stored = io::read_int8_layer(checkpoint_, base);
+    if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
+      throw Error(ErrorCode::shape_mismatch,
+                  "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) +
+                      ", " + std::to_string(stored.codes.cols()) + "], config.json makes it [" +
+                      std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
+    }
+    const std::vector<float> bias = load_bias(layer, linear.outputs);
+    Int8Options options;
+    options.threshold = plan().threshold;
+    options.arithmetic = plan().mode;
+    options.outliers = outliers_;
+    ConstAnyMatrix kept;
+    // bitsandbytes knows the codes only; without a threshold nothing takes the float path.
+    if (plan().mode == Arithmetic::kvant && plan().threshold > 0) {
+      options.keep_columns = stored.kept_columns;
+      kept = stored.kept_weights;
+    }
+    auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
+        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
+    checkpoint_.release(base + ".weight");
+    return result;
+  }
+
+  Context& context_;
+  const Config& config_;
+  const LoadOptions& options_;
+  io::Checkpoint checkpoint_;
+  const io::Architecture& names_ = *io::find_architecture("gpt_bigcode");
+  std::string prefix_;
+  Outliers outliers_ = Outliers::per_call;
+};
+
+}  // namespace
+
+Model load_model(Context& context, const std::filesystem::path& folder, const Config& config,
+                 const LoadOptions& options) {
+  return Loader(context, folder, config, options).load();
+}
+
+OutlierColumns find_outlier_columns(
+    Context& context, const std::filesystem::path& folder, const Config& config,
+    const std::vector<TokenId>& ids, float threshold,
+    const std::function<void(std::int64_t, std::int64_t)>& progress) {
+  LoadOptions options;
+  options.plan.threshold = threshold;
+  options.calibration_ids = ids;
+  options.progress = progress;
+  return Loader(context, folder, config, options).observe();
+}
+
+}  // namespace kvant::models

@@ -1,0 +1,79 @@
+// ActivationOptions become rules: checked, owned, and where the kernels are.
+
+#include <limits>
+#include <string>
+
+#include "ops/linear/activations.hpp"
+#include "ops/support/device_data.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant::detail {
+
+std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
+                                                           const ActivationOptions& options,
+                                                           std::int64_t k, const Memory* memory) {
+  if (!(options.threshold >= 0.0f)) {  // NaN too
+    fail(ErrorCode::invalid_argument, std::string(who) + ": threshold " +
+                                          std::to_string(options.threshold) +
+                                          "; it must be 0 (no outliers) or positive");
+  }
+  if (options.arithmetic == Arithmetic::bitsandbytes &&
+      (!options.keep_columns.empty() || options.outliers != Outliers::per_call ||
+       options.activation_scale != ActivationScale::per_row)) {
+    fail(
+        ErrorCode::invalid_argument,
+        std::string(who) +
+            ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
+  }
+  std::int64_t previous = -1;
+  for (const std::int64_t column : options.keep_columns) {
+    if (column < 0 || column >= k) {
+      fail(ErrorCode::out_of_range, std::string(who) + ": keep_columns names column " +
+                                        std::to_string(column) + " of " + std::to_string(k));
+    }
+    if (column <= previous) {
+      fail(ErrorCode::invalid_argument,
+           std::string(who) + ": keep_columns must ascend without duplicates; " +
+               std::to_string(column) + " follows " + std::to_string(previous));
+    }
+    previous = column;
+  }
+  auto rules = std::make_shared<ActivationRules>();
+  rules->options = options;
+  rules->keep_columns.assign(options.keep_columns.begin(), options.keep_columns.end());
+  rules->options.keep_columns = rules->keep_columns;
+  if (!rules->keep_columns.empty()) {
+    rules->keep_mask = AlignedArray<std::int16_t>(static_cast<std::size_t>(k), std::int16_t{-1});
+    for (const std::int64_t column : rules->keep_columns) {
+      rules->keep_mask[static_cast<std::size_t>(column)] = 0;
+    }
+    rules->columns_at = rules->keep_columns.data();
+    rules->mask_at = rules->keep_mask.data();
+    if (memory != nullptr) {
+      const std::size_t columns_bytes = rules->keep_columns.size() * sizeof(std::int64_t);
+      rules->on_device = allocate_on(*memory, columns_bytes + rules->keep_mask.bytes());
+      std::byte* const at = rules->on_device.get();
+      copy_or_fail(*memory, at, rules->columns_at, columns_bytes, CopyKind::to_device, nullptr);
+      copy_or_fail(*memory, at + columns_bytes, rules->mask_at, rules->keep_mask.bytes(),
+                   CopyKind::to_device, nullptr);
+      rules->columns_at = reinterpret_cast<const std::int64_t*>(at);
+      rules->mask_at = reinterpret_cast<const std::int16_t*>(at + columns_bytes);
+    }
+  }
+  return rules;
+}
+
+float ActivationRules::search_threshold() const noexcept {
+  const bool search = options.threshold > 0.0f && options.outliers != Outliers::calibrated;
+  return search ? options.threshold : std::numeric_limits<float>::infinity();
+}
+
+bool ActivationRules::same_as(const ActivationRules& other) const noexcept {
+  return options.threshold == other.options.threshold &&
+         options.outliers == other.options.outliers &&
+         options.arithmetic == other.options.arithmetic &&
+         options.activation_scale == other.options.activation_scale &&
+         options.check_finite == other.options.check_finite && keep_columns == other.keep_columns;
+}
+
+}  // namespace kvant::detail

@@ -1,0 +1,62 @@
+#pragma once
+
+// Short cuts through gpt_bigcode's library.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kvant/models/generate.hpp"
+#include "kvant/models/load.hpp"
+
+namespace kvant::test {
+
+inline kvant::models::Model load(Context& context, const std::filesystem::path& folder,
+                                 const std::string& scheme = "fp32",
+                                 std::optional<Arithmetic> mode = std::nullopt,
+                                 std::optional<float> threshold = std::nullopt,
+                                 std::vector<std::string> skip = {}) {
+  const kvant::models::Config config = kvant::models::load_config(folder / "config.json");
+  kvant::models::Request request;
+  if (!scheme.empty()) request.scheme = kvant::models::scheme_from_name(scheme);
+  request.mode = mode;
+  request.threshold = threshold;
+  kvant::models::LoadOptions options;
+  options.plan = kvant::models::make_plan(config, request);
+  options.skip = std::move(skip);
+  return kvant::models::load_model(context, folder, config, options);
+}
+
+/// Logits [T, vocab] of ids after what the cache holds.
+inline std::vector<float> logits_of(Context& context, const kvant::models::Model& model,
+                                    const std::vector<kvant::models::TokenId>& ids,
+                                    kvant::models::Cache& cache) {
+  const std::vector<float> hidden = kvant::models::forward(context, model, ids, cache);
+  const auto rows = static_cast<std::int64_t>(ids.size());
+  const std::int64_t vocabulary = model.config.vocab_size;
+  std::vector<float> logits(static_cast<std::size_t>(rows * vocabulary));
+  kvant::models::compute_logits(context, model, {hidden.data(), rows, model.config.n_embd},
+                                {logits.data(), rows, vocabulary});
+  return logits;
+}
+
+inline std::vector<float> logits_of(Context& context, const kvant::models::Model& model,
+                                    const std::vector<kvant::models::TokenId>& ids) {
+  kvant::models::Cache cache;
+  return logits_of(context, model, ids, cache);
+}
+
+/// The largest |a - b|; infinity for different sizes or a NaN.
+template <class A, class B>
+double largest_difference(const std::vector<A>& a, const std::vector<B>& b) {
+  if (a.size() != b.size()) return HUGE_VAL;
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    if (!(difference <= largest)) largest = std::isnan(difference) ? HUGE_VAL : difference;
+  }
+  return largest;
+}
+
+}  // namespace kvant::test
