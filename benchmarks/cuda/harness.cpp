@@ -59,35 +59,51 @@ Session::~Session() {
 }
 
 Timing Session::time(const std::function<void(int)>& call, int calls) {
-  call(0);  // modules are loaded and workspaces grow here
-  require(cudaStreamSynchronize(stream_), question_.c_str());
-  require(cudaGetLastError(), question_.c_str());
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
-  for (int i = 0; i < calls; ++i) call(i);
-  require(cudaStreamEndCapture(stream_, &graph), "capture");
-  require(cudaGraphInstantiate(&executable, graph, 0), "the graph");
+  return time_by_turns({call}, calls).front();
+}
+
+std::vector<Timing> Session::time_by_turns(const std::vector<std::function<void(int)>>& calls_of,
+                                           int calls) {
+  constexpr int kRounds = 13, kWarmUp = 2;
+  std::vector<cudaGraphExec_t> graphs;
+  for (const auto& call : calls_of) {
+    call(0);  // modules are loaded and workspaces grow here
+    require(cudaStreamSynchronize(stream_), question_.c_str());
+    require(cudaGetLastError(), question_.c_str());
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    for (int i = 0; i < calls; ++i) call(i);
+    require(cudaStreamEndCapture(stream_, &graph), "capture");
+    require(cudaGraphInstantiate(&executable, graph, 0), "the graph");
+    require(cudaGraphDestroy(graph), "the graph");
+    graphs.push_back(executable);
+  }
   cudaEvent_t begin = nullptr, end = nullptr;
   require(cudaEventCreate(&begin), "an event");
   require(cudaEventCreate(&end), "an event");
-  std::vector<double> us;
-  for (int i = 0; i < 13; ++i) {
-    require(cudaEventRecord(begin, stream_), "an event");
-    require(cudaGraphLaunch(executable, stream_), "the graph");
-    require(cudaEventRecord(end, stream_), "an event");
-    require(cudaEventSynchronize(end), "the graph");
-    float ms = 0;
-    require(cudaEventElapsedTime(&ms, begin, end), "an event");
-    if (i > 1) us.push_back(1e3 * static_cast<double>(ms) / calls);
+  std::vector<std::vector<double>> us(graphs.size());
+  for (int round = 0; round < kRounds; ++round) {
+    for (std::size_t g = 0; g < graphs.size(); ++g) {
+      require(cudaEventRecord(begin, stream_), "an event");
+      require(cudaGraphLaunch(graphs[g], stream_), "the graph");
+      require(cudaEventRecord(end, stream_), "an event");
+      require(cudaEventSynchronize(end), "the graph");
+      float ms = 0;
+      require(cudaEventElapsedTime(&ms, begin, end), "an event");
+      if (round >= kWarmUp) us[g].push_back(1e3 * static_cast<double>(ms) / calls);
+    }
   }
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
-  std::sort(us.begin(), us.end());
-  const std::size_t n = us.size();
-  return {us[n / 2], (us[n * 3 / 4] - us[n / 4]) / 2 / us[n / 2]};
+  std::vector<Timing> timings;
+  for (std::size_t g = 0; g < graphs.size(); ++g) {
+    cudaGraphExecDestroy(graphs[g]);
+    std::sort(us[g].begin(), us[g].end());
+    const std::size_t n = us[g].size();
+    timings.push_back({us[g][n / 2], (us[g][n * 3 / 4] - us[g][n / 4]) / 2 / us[g][n / 2]});
+  }
+  return timings;
 }
 
 double Session::read_ceiling(std::size_t bytes) {

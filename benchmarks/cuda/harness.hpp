@@ -52,6 +52,10 @@ class Session {
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_; }
   /// @param call  puts one call on stream(), the i-th of a graph of `calls`
   Timing time(const std::function<void(int i)>& call, int calls);
+  /// Several things by turns, so that all are measured on a card as warm: at full load it lowers
+  /// its clock.
+  std::vector<Timing> time_by_turns(const std::vector<std::function<void(int i)>>& calls_of,
+                                    int calls);
 
   /// Trillions of bytes a second of a streaming read of so many bytes.
   double read_ceiling(std::size_t bytes);

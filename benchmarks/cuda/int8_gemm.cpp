@@ -70,31 +70,36 @@ int main(int argc, char** argv) {
     const double operations = 2.0 * static_cast<double>(m * n) * static_cast<double>(k);
     const int calls = std::max(copies, static_cast<int>(2e12 / operations));
     const auto weights = [&](int i) { return b.data() + i % copies * n * k; };
+    const auto product = [&](DType dtype) {
+      GemmArgs args = g;
+      args.epilogue = {.y = y.data(),
+                       .y_dtype = dtype,
+                       .y_stride = n,
+                       .row_scale = scale,
+                       .col_scale = scale,
+                       .scale = 1.0f,
+                       .bias = scale,
+                       .outliers = {},
+                       .bias_first = false};
+      return [&, args](int i) mutable {
+        args.b = weights(i);
+        gemm(args);
+      };
+    };
+    std::vector<std::function<void(int)>> entries = {product(DType::bfloat16),
+                                                     product(DType::int32)};
+    const auto peer = CublasLt::create(PeerType::int8, m, n, k);
+    if (peer != nullptr) {
+      entries.emplace_back(
+          [&](int i) { peer->run(a.data(), weights(i), y.data(), session.stream()); });
+    }
+    const std::vector<Timing> timings = session.time_by_turns(entries, calls);
     std::vector<std::pair<std::string, double>> peers;
-    if (const auto peer = CublasLt::create(PeerType::int8, m, n, k)) {
-      const Timing timing = session.time(
-          [&](int i) { peer->run(a.data(), weights(i), y.data(), session.stream()); }, calls);
-      peers.emplace_back("cuBLASLt int8", timing.us);
-    }
-    for (const DType dtype : {DType::bfloat16, DType::int32}) {
-      g.epilogue = {.y = y.data(),
-                    .y_dtype = dtype,
-                    .y_stride = n,
-                    .row_scale = scale,
-                    .col_scale = scale,
-                    .scale = 1.0f,
-                    .bias = scale,
-                    .outliers = {},
-                    .bias_first = false};
-      const Timing timing = session.time(
-          [&](int i) {
-            g.b = weights(i);
-            gemm(g);
-          },
-          calls);
-      session.add(shape + " to " + std::string(to_string(dtype)), timing,
-                  operations / timing.us * 1e-6, "TOPS", ceiling, peers);
-    }
+    if (peer != nullptr) peers.emplace_back("cuBLASLt int8", timings[2].us);
+    session.add(shape + " to bfloat16", timings[0], operations / timings[0].us * 1e-6, "TOPS",
+                ceiling, peers);
+    session.add(shape + " to int32", timings[1], operations / timings[1].us * 1e-6, "TOPS", ceiling,
+                peers);
   }
   return session.finish();
 }

@@ -15,7 +15,7 @@ namespace {
 template <int kThreads, int kItems, class Place, class Load, class Value>
 KVANT_DEVICE void stage_items(int thread, int begin, int end, float* to, int stride, Place place,
                               Load load, Value value) {
-  constexpr int kAtOnce = 8;
+  constexpr int kAtOnce = 4;  // beside the sums of a tile, no registers for more
   for (int start = begin * kItems + thread; start < end * kItems; start += kAtOnce * kThreads) {
     std::int64_t places[kAtOnce];
 #pragma unroll
