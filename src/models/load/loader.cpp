@@ -243,9 +243,8 @@ class Loader {
     if (h.empty()) {
       for (const LinearName& linear : linears()) {
         const std::string layer = layer_name(n, linear.name);
-        block.*linear.member = holds_codes(layer)
-                                   ? from_stored_codes(layer, linear)
-                                   : quantize(layer, linear, load_float(layer, linear), {});
+        block.*linear.member = holds_codes(layer) ? from_stored_codes(layer, linear)
+                                                  : quantize(layer, load_float(layer, linear), {});
       }
       return block;
     }
@@ -253,15 +252,14 @@ class Loader {
     ObservedBlock observed = observe_block(n, h);
     for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
       const LinearName linear = linears()[i];
-      block.*linear.member = quantize(layer_name(n, linear.name), linear,
-                                      std::move(observed.parameters[i]), observed.columns[i]);
+      block.*linear.member = quantize(layer_name(n, linear.name), std::move(observed.parameters[i]),
+                                      observed.columns[i]);
     }
     return block;
   }
 
   /// Takes the parameters: their memory is gone when the layer is there.
-  std::unique_ptr<LinearLayer> quantize(const std::string& layer, const LinearName& linear,
-                                        FloatParameters parameters,
+  std::unique_ptr<LinearLayer> quantize(const std::string& layer, FloatParameters parameters,
                                         const std::vector<std::int64_t>& keep_columns) {
     // What a quantized folder holds in float is meant to stay so.
     const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
@@ -274,8 +272,7 @@ class Loader {
     if (const auto format = packed_format(plan().scheme)) {
       return std::make_unique<QuantizedLinear>(Linear::quantize(context_, weights, *format, bias));
     }
-    if (plan().scheme ==
-        Scheme::int8_tensor) {  // one scale for the tensor, weights and activations
+    if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
       const QuantizedMatrix codes =
           kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
       return std::make_unique<QuantizedLinear>(
