@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 
 #include "cuda/emulator/emulator_state.hpp"
 
@@ -118,11 +119,13 @@ void suspend(const char* what) {
   fibers[static_cast<std::size_t>(thread)].waits_for = nullptr;
 }
 
-void fail(const std::string& message) {
+void fail(std::string message) {
   if (cluster->error.empty()) {
-    cluster->error = message + " (thread " + std::to_string(thread_index.x) + " of block " +
-                     std::to_string(block_index.x) + ")";
+    cluster->error = std::move(message);
+    cluster->error += " (thread " + std::to_string(thread_index.x) + " of block " +
+                      std::to_string(block_index.x) + ")";
   }
+  std::string().swap(message);  // nobody unwinds this stack
   fibers.go(static_cast<std::size_t>(cluster->current), -1);
   std::abort();
 }

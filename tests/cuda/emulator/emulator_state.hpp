@@ -102,8 +102,8 @@ inline bool has_fault(Fault fault) {
 void set_ready(int thread);
 /// The running thread stops until someone makes it ready.
 void suspend(const char* what);
-/// Ends the launch: the fibers stay where they are.
-[[noreturn]] void fail(const std::string& message);
+/// Ends the launch: the fibers stay where they are, so their frames must own nothing.
+[[noreturn]] void fail(std::string message);
 
 /// Bytes of a block's shared memory, checked.
 unsigned char* shared_at(Block& block, std::uint32_t address, std::uint32_t bytes,
