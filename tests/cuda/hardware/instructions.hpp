@@ -130,6 +130,7 @@ tensor_case(KVANT_CONSTANT device::TensorMap map, KVANT_CONSTANT CaseData d) {
   const int words = TwoBoxes::kDataBytes / 4;
   uint32_t* const out = d.out + rank * (words + 256);
   for (int i = thread; i < words; i += 128) out[i] = shared_words()[i];
+  device::block_barrier();  // all have read what the next box overwrites
   // Both blocks release both stages; a second use tells that the phases go on.
   if (thread < 2) {
     device::barrier_arrive_in_cluster(device::address_in_cluster(ring.empty(0), thread));
