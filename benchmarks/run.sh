@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures kvant against its ceilings and its peers, in one process per question, interleaved.
 #
+#   bash benchmarks/run.sh --cuda [--question NAME]... [--json FILE]
 #   bash benchmarks/run.sh [--quick] [--question NAME]... [--shape MxNxK]... [--threads 1,2]
 #                          [--json FILE]
 #
@@ -10,6 +11,8 @@
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
 # then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
+# --cuda measures int8_gemm, llm_int8, decode and quantize_rows on a GPU (benchmarks/cuda), against
+# ceilings measured there and cuBLASLt.
 # Exit status: 0 whatever the figures are, 1 when an answer is wrong, 2 for a wrong command line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,9 +20,11 @@ cd "$(dirname "$0")/.."
 questions=()
 arguments=()
 json=
+cuda=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --quick) arguments+=(--quick) ;;
+    --cuda) cuda=1 ;;
     --question | --shape | --threads | --json)
       [ $# -ge 2 ] || { echo "benchmarks/run.sh: $1 needs a value" >&2; exit 2; }
       case "$1" in
@@ -28,11 +33,34 @@ while [ $# -gt 0 ]; do
         *) arguments+=("$1" "$2") ;;
       esac
       shift ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "benchmarks/run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
   esac
   shift
 done
+if [ $cuda -eq 1 ]; then
+  [ ${#questions[@]} -gt 0 ] || questions=(int8_gemm llm_int8 decode quantize_rows)
+  . src/cmake/packages.sh
+  require_packages "${kvant_build_packages[@]}" libbenchmark-dev jq
+  cmake -S . -B build-benchmarks-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS=OFF \
+    -DKVANT_BENCHMARKS=ON -DKVANT_CUDA=ON --log-level=WARNING >/dev/null
+  cmake --build build-benchmarks-cuda -j "$(nproc)" --target "${questions[@]/#/bench_cuda_}" -- --quiet
+  parts=$(mktemp -d)
+  trap 'rm -rf "$parts"' EXIT
+  status=0
+  for question in "${questions[@]}"; do
+    code=0
+    "build-benchmarks-cuda/bin/bench_cuda_$question" --json "$parts/$question.json" || code=$?
+    [ $code -eq 77 ] && exit 0  # no GPU: it has said so
+    [ $code -le 1 ] || exit $code
+    [ $code -eq 0 ] || status=1
+  done
+  if [ -n "$json" ]; then
+    find "$parts" -name '*.json' -exec cat {} + | jq -s 'add // []' >"$json"
+    echo "records: $json"
+  fi
+  exit $status
+fi
 all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain qkv gpt_bigcode)
 for question in "${questions[@]}"; do
   [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||

@@ -2,6 +2,8 @@
 # Builds and runs all tests, dependencies included.
 #
 #   bash tests/run.sh          g++ Release, then g++ with AddressSanitizer and UBSan
+#   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
+#                              is no GPU: on the emulated device alone)
 #   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer, a plain x86-64 under qemu, the
 #                              reference pages, and a minute of libFuzzer for each target of tests/fuzz
 #
@@ -10,10 +12,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 all=0
+cuda_only=0
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --cuda) cuda_only=1 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "tests/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -27,14 +31,31 @@ jobs=${KVANT_JOBS:-$(nproc)}
 configure() {  # preset directory
   grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" "$2/CMakeCache.txt" &&
     grep -qs 'CMAKE_GENERATOR:INTERNAL=Ninja' "$2/CMakeCache.txt" || rm -rf "$2"
-  cmake --preset "$1" -DKVANT_TESTS=ON --log-level=WARNING >/dev/null
+  local preset=$1 directory=$2
+  shift 2
+  cmake --preset "$preset" -DKVANT_TESTS=ON "$@" --log-level=WARNING >/dev/null
 }
+
+# The CUDA kernels are compiled wherever nvcc is; where it is not, only on request (270 MB of wheels).
+with_cuda=(-DKVANT_CUDA=OFF)
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+  with_cuda=(-DKVANT_CUDA=ON)
+elif [ $((all + cuda_only)) -gt 0 ]; then
+  with_cuda=(-DKVANT_CUDA=ON)
+  require_packages python3-pip
+else
+  echo "No nvcc: the CUDA kernels are tested on the emulated device only (--cuda fetches nvcc)"
+fi
 
 suite() {  # preset directory [ctest arguments]
   local preset=$1 directory=$2
   shift 2
   echo "== $preset: build"
-  configure "$preset" "$directory"
+  if [ "$preset" = release ]; then
+    configure "$preset" "$directory" "${with_cuda[@]}"
+  else
+    configure "$preset" "$directory"
+  fi
   cmake --build "$directory" -j "$jobs" -- --quiet
   echo "== $preset: test"
   ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 "$@"
@@ -52,6 +73,21 @@ quietly() {
   rm -f "$log"
 }
 
+if [ $cuda_only -eq 1 ]; then
+  configure release build "${with_cuda[@]}"
+  cmake --build build -j "$jobs" --target kvant_cuda_tests kvant_cuda_device_tests -- --quiet
+  ctest --test-dir build --output-on-failure -L cuda --timeout 600
+  status=0
+  build/bin/kvant_cuda_device_tests >/dev/null || status=$?
+  if [ $status -ne 77 ] && command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck synccheck; do
+      echo "== compute-sanitizer: $tool"
+      quietly compute-sanitizer --error-exitcode 1 --tool $tool \
+        build/bin/kvant_cuda_device_tests 'layers*,a forward*,instructions*,epilogue*'
+    done
+  fi
+  exit $((status == 77 ? 0 : status))
+fi
 if [ $all -eq 1 ]; then
   suite clang build-clang
   suite debug build-debug

@@ -96,14 +96,17 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
   for (int i = static_cast<int>(threadIdx.x); i < 8 * Tile::kOutputs; i += Tile::kThreads) {
     const int m = i / Tile::kOutputs, output = i % Tile::kOutputs;
     if (m >= g.range.m || n0 + output >= g.range.n) continue;
-    std::int32_t sum = 0;
-    for (int w = 0; w < Tile::kWarps; ++w) sum += partial[(w * 8 + m) * Tile::kOutputs + output];
+    std::uint32_t sum = 0;  // wraps, as the products do
+    for (int w = 0; w < Tile::kWarps; ++w) {
+      sum += static_cast<std::uint32_t>(partial[(w * 8 + m) * Tile::kOutputs + output]);
+    }
     float outliers = 0.0f;
     for (std::int64_t f = 0; f < features; ++f) {
       outliers = device::fused_multiply_add(feature_activation(launch.args, f, m),
                                             feature_weight(launch.args, f, n0 + output), outliers);
     }
-    store_result(g.epilogue, m, n0 + output, sum, features > 0, outliers);
+    store_result(g.epilogue, m, n0 + output, static_cast<std::int32_t>(sum), features > 0,
+                 outliers);
   }
 }
 

@@ -77,7 +77,7 @@ inline void launch_gemm_hopper(const GemmLaunch& g, int processors, void* queue)
     return one ? launch_stream_wgmma<StreamTile<128, 8>>(g, split, queue)
                : launch_stream_wgmma<StreamTile<128, 4>>(g, split, queue);
   }
-  if (m <= 256 && g.args.range.n <= 64 * std::int64_t{processors}) {
+  if (m <= 256 && g.args.range.n <= 32 * std::int64_t{processors}) {
     return launch_stream_wgmma<StreamTile<256, 4>>(g, split, queue);
   }
   if (fills(m, g.args.range.n, LargeWgmmaTile::kBlockM, LargeWgmmaTile::kBlockN, processors)) {

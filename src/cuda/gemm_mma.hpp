@@ -3,6 +3,7 @@
 // The int8 GEMM by mma.sync with the whole epilogue of LLM.int8(), a block a tile.
 
 #include "cuda/mma_panel.hpp"
+#include "cuda/stage_features.hpp"
 #include "cuda/tile_order.hpp"
 
 namespace kvant {
@@ -57,7 +58,7 @@ gemm_mma_kernel(KVANT_CONSTANT GemmLaunch launch) {
         if ((i == 0 && part == 0) || features > Panel::kFeatures) {
           device::block_barrier();
           stage_features<Tile::kThreads, Tile::kBlockM, Tile::kBlockN>(
-              launch, thread, first, count, xs, m0, ws, Tile::kBlockN, n0);
+              launch.args, thread, first, count, xs, m0, ws, Tile::kBlockN, n0);
           device::block_barrier();
         }
         add_features(outliers, xs, Tile::kBlockM, rows, ws + vector * 4, Tile::kBlockN, count);

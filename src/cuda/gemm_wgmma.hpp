@@ -6,6 +6,7 @@
 // for as many tiles as there are; the next tile's slices come during the epilogue.
 
 #include "cuda/panel.hpp"
+#include "cuda/stage_features.hpp"
 #include "cuda/tile_order.hpp"
 #include "cuda/wgmma_ring.hpp"
 
@@ -168,12 +169,12 @@ KVANT_DEVICE void finish_wgmma_tile(const GemmLaunch& launch, std::int64_t m0, s
         const int consumer = static_cast<int>(threadIdx.x) - 128;
         device::named_barrier(1, 256);
         if (all) {
-          stage_features<256, Tile::kBlockM, Tile::kBlockN>(launch, consumer, first, piece, xs, m0,
-                                                            ws, Tile::kBlockN, n0);
+          stage_features<256, Tile::kBlockM, Tile::kBlockN>(launch.args, consumer, first, piece, xs,
+                                                            m0, ws, Tile::kBlockN, n0);
         } else {
           const int from = p * Tile::kPanelColumns;
           stage_features<256, Tile::kBlockM, Tile::kPanelColumns>(
-              launch, consumer, first, piece, xs, m0, ws + from, Tile::kBlockN, n0 + from);
+              launch.args, consumer, first, piece, xs, m0, ws + from, Tile::kBlockN, n0 + from);
         }
         device::named_barrier(1, 256);
       }

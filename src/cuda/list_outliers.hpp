@@ -33,12 +33,26 @@ KVANT_DEVICE int sum_before(int* counts, int mine) {
   return counts[thread] - mine;
 }
 
-KVANT_DEVICE bool is_flagged(const ListOutliersArgs& l, std::int64_t column) {
-  bool flagged = false;
-  for (std::int64_t task = 0; task < l.tasks; ++task) {
-    flagged |= l.flags[task * l.cols + column] != 0;
+/// The flags of columns [c, c + 16), as far as there are columns: a bit each. All loads are on
+/// their way at once.
+KVANT_DEVICE std::uint32_t flags_at(const ListOutliersArgs& l, std::int64_t c, bool wide) {
+  std::uint32_t mask = 0;
+  if (wide && c + 16 <= l.cols) {
+    const device::Words4 flags = *reinterpret_cast<const device::Words4*>(l.flags + c);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {  // bytes 0 or 1: the product brings them side by side
+      mask |= ((flags.w[i] & 0x01010101u) * 0x01020408u >> 24 & 15u) << (4 * i);
+    }
+    return mask;
   }
-  return flagged;
+  for (std::int64_t task = 0; task < l.tasks; ++task) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const bool flagged = c + i < l.cols && l.flags[task * l.cols + c + i] != 0;
+      mask |= (flagged ? 1u : 0u) << i;
+    }
+  }
+  return mask;
 }
 
 /// Where a row's code of a column is (RowBlocks; with mr 1, as here, rows are plain rows).
@@ -67,14 +81,10 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersAr
   const bool wide = l.tasks == 1 && reinterpret_cast<std::uintptr_t>(l.flags) % 16 == 0;
   int mine = 0;
   for (std::int64_t c = begin; c < end; c += 16) {
-    if (wide && c + 16 <= end) {
-      const device::Words4 flags = *reinterpret_cast<const device::Words4*>(l.flags + c);
-      if ((flags.w[0] | flags.w[1] | flags.w[2] | flags.w[3]) == 0) continue;
-    }
-    for (std::int64_t i = c; i < c + 16 && i < end; ++i) {
-      if (!is_flagged(l, i)) continue;
-      ++mine;
-      if (l.tasks > 1) l.flags[i] = 1;  // the union of the tasks, whoever writes it
+    const std::uint32_t mask = flags_at(l, c, wide);
+    mine += device::count_bits(mask);
+    for (int i = 0; l.tasks > 1 && i < 16; ++i) {  // the union of the tasks, whoever writes it
+      if ((mask >> i & 1u) != 0) l.flags[c + i] = 1;
     }
   }
   const auto total = static_cast<int>(block_reduce<kListThreads>(
@@ -85,14 +95,12 @@ KVANT_KERNEL(kListThreads, 4) list_outliers_kernel(KVANT_CONSTANT ListOutliersAr
   for (int window = 0; window < total; window += kListWindow) {
     device::block_barrier();
     int at = first;
-    if (mine > 0) {
-      for (std::int64_t c = begin; c < end; ++c) {
-        if (!is_flagged(l, c)) continue;
-        if (at >= window && at < window + kListWindow) {
-          shared->columns[at - window] = static_cast<int>(c);
-          if (blockIdx.x == 0) l.columns[at] = c;
-        }
-        ++at;
+    for (std::int64_t c = begin; mine > 0 && c < end; c += 16) {
+      for (std::uint32_t mask = flags_at(l, c, wide); mask != 0; mask &= mask - 1, ++at) {
+        if (at < window || at >= window + kListWindow) continue;
+        const auto column = static_cast<int>(c) + device::lowest_bit(mask);
+        shared->columns[at - window] = column;
+        if (blockIdx.x == 0) l.columns[at] = column;
       }
     }
     device::block_barrier();

@@ -154,40 +154,5 @@ KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int
   store_four(e.y, e.y_dtype, m * e.y_stride + n, c.there, launch.y_vector, bits);
 }
 
-/// to[f * stride + i] = load(f, i) for f < count, i < kItems, by kThreads threads. Several loads
-/// are on their way before the first store: one by one they would each wait for memory.
-template <int kThreads, int kItems, class Load>
-KVANT_DEVICE void stage_items(int thread, int count, float* to, int stride, Load load) {
-  constexpr int kAtOnce = 8;
-  const int all = count * kItems;
-  for (int begin = thread; begin < all; begin += kAtOnce * kThreads) {
-    float values[kAtOnce];
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      const int i = begin + u * kThreads;
-      values[u] = i < all ? load(i / kItems, i % kItems) : 0.0f;
-    }
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      const int i = begin + u * kThreads;
-      if (i < all) to[i / kItems * stride + i % kItems] = values[u];
-    }
-  }
-}
-
-/// Features [first, first + count) of kRows rows from m0 and kColumns columns from n0 on into
-/// shared memory. Behind the ends zeros.
-template <int kThreads, int kRows, int kColumns>
-KVANT_DEVICE void stage_features(const GemmLaunch& launch, int thread, std::int64_t first,
-                                 int count, float* x, std::int64_t m0, float* w, int w_stride,
-                                 std::int64_t n0) {
-  stage_items<kThreads, kRows>(thread, count, x, kRows, [&](int f, int r) {
-    return m0 + r < launch.args.range.m ? feature_activation(launch.args, first + f, m0 + r) : 0.0f;
-  });
-  stage_items<kThreads, kColumns>(thread, count, w, w_stride, [&](int f, int c) {
-    return n0 + c < launch.args.range.n ? feature_weight(launch.args, first + f, n0 + c) : 0.0f;
-  });
-}
-
 }  // namespace
 }  // namespace kvant

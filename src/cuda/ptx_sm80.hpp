@@ -79,6 +79,13 @@ KVANT_DEVICE std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
 }
 
+KVANT_DEVICE int count_bits(std::uint32_t a) {
+  return __popc(a);
+}
+/// The number of the lowest bit of a, which is not 0.
+KVANT_DEVICE int lowest_bit(std::uint32_t a) {
+  return __ffs(static_cast<int>(a)) - 1;
+}
 /// Bytes of a (0 to 3) and b (4 to 7) that the nibbles of selector name, the lowest first.
 KVANT_DEVICE std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   return __byte_perm(a, b, selector);

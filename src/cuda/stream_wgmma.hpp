@@ -7,6 +7,7 @@
 // kernel in front has made the activations.
 
 #include "cuda/panel.hpp"
+#include "cuda/stage_features.hpp"
 #include "cuda/wgmma_ring.hpp"
 
 namespace kvant {
@@ -72,7 +73,7 @@ KVANT_DEVICE void stage_stream_features(const GemmLaunch& launch, std::int64_t n
                                         std::int64_t first, int count) {
   unsigned char* const shared = device::shared_memory();
   stage_features<128, Tile::kTokens, Tile::kOutputs>(
-      launch, static_cast<int>(threadIdx.x), first, count,
+      launch.args, static_cast<int>(threadIdx.x), first, count,
       reinterpret_cast<float*>(shared + Tile::kFeatureX), 0,
       reinterpret_cast<float*>(shared + Tile::kFeatureW), Tile::kOutputs, n0);
 }
@@ -115,14 +116,17 @@ KVANT_DEVICE void finish_stream(const GemmLaunch& launch, std::int64_t n0, int b
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (m0 + thread / Cut::kVectors + r * Cut::kRowStep >= end) continue;
-      std::int32_t sums[4] = {};
+      std::uint32_t words[4] = {};
       for (int rank = 0; rank < split; ++rank) {
         const std::uint32_t at = device::address_in_cluster(
             own + static_cast<std::uint32_t>((rows[r] * Cut::kStride + vector * 4) * 4), rank);
         const device::Words4 there = device::load_cluster(at);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) sums[i] += static_cast<std::int32_t>(there.w[i]);
+        for (int i = 0; i < 4; ++i) words[i] += there.w[i];
       }
+      std::int32_t sums[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[i] = static_cast<std::int32_t>(words[i]);
       finish_four(launch, rows[r], n, row_scales[r], columns, sums, count > 0, outliers[r]);
     }
   }

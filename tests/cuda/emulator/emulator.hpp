@@ -178,6 +178,12 @@ inline std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   return operands.result;
 }
 
+inline int count_bits(std::uint32_t a) {
+  return __builtin_popcount(a);
+}
+inline int lowest_bit(std::uint32_t a) {
+  return __builtin_ctz(a);
+}
 inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   const std::uint64_t both = std::uint64_t{b} << 32 | a;
   std::uint32_t result = 0;

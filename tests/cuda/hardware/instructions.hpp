@@ -56,6 +56,8 @@ KVANT_KERNEL(32, 1) warp_case(KVANT_CONSTANT CaseData d) {
   const auto row = static_cast<uint32_t>((lane * 7 + 3) % 64);
   device::load_matrix_x4(r, device::shared_address(shared_words()) + row * 16);
   for (const uint32_t v : r) out[at++] = v;
+  out[at++] = static_cast<uint32_t>(device::count_bits(in[17]));
+  out[at++] = static_cast<uint32_t>(device::lowest_bit(in[18] | 0x80000000u));
   out[at++] = device::permute_bytes(in[17], in[18], in[19] & 0x7777u);
   const device::Words4 words = device::load_stream(in + 28);
   for (const uint32_t v : words.w) out[at++] = v;
