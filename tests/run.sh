@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds and runs all tests, dependencies included.
 #
-#   bash tests/run.sh          g++ Release, then g++ with AddressSanitizer and UBSan
+#   bash tests/run.sh          g++ Release, then the libraries' tests by g++ with AddressSanitizer and
+#                              UBSan
 #   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
 #                              is no GPU: on the emulated device alone)
-#   bash tests/run.sh --all    also clang, Debug, ThreadSanitizer, a plain x86-64 under qemu, the
-#                              reference pages, and a minute of libFuzzer for each target of tests/fuzz
+#   bash tests/run.sh --all    also the programs under the sanitizers, clang, Debug, ThreadSanitizer, a
+#                              plain x86-64 under qemu, the reference pages, and a minute of libFuzzer
+#                              for each target of tests/fuzz
 #
 # The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
 set -euo pipefail
@@ -17,7 +19,7 @@ for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
     --cuda) cuda_only=1 ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "tests/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -51,11 +53,17 @@ suite() {  # preset directory [ctest arguments]
   local preset=$1 directory=$2
   shift 2
   echo "== $preset: build"
+  local parts=()
   if [ "$preset" = release ]; then
-    configure "$preset" "$directory" "${with_cuda[@]}"
-  else
-    configure "$preset" "$directory"
+    parts=("${with_cuda[@]}")
+  elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
+    # The libraries under the sanitizers; the programs over them, which take as long to compile, too
+    # in --all.
+    parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
+  elif [ "$preset" = asan ]; then
+    parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
   fi
+  configure "$preset" "$directory" "${parts[@]}"
   cmake --build "$directory" -j "$jobs" -- --quiet
   echo "== $preset: test"
   ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 "$@"

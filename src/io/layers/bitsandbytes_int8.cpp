@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "io/layers/bitsandbytes_config.hpp"
+#include "io/layers/int8_layer.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
@@ -22,93 +23,9 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kScales = ".SCB";
-constexpr const char* kFormat = ".weight_format";
-constexpr const char* kKeptColumns = ".kvant_keep_columns";
-constexpr const char* kKeptWeights = ".kvant_keep_weights";
-constexpr std::array kParts{LayerPart{kScales, true}, LayerPart{kFormat}, LayerPart{kKeptColumns},
-                            LayerPart{kKeptWeights}};
-
-[[noreturn]] void refuse(FormatErrorKind kind, const std::string& layer, const std::string& what) {
-  throw FormatError(kind, "8-bit layer " + in_quotes(layer) + ": " + what);
-}
-
-std::string describe_info(const TensorInfo& info) {
-  return describe_tensor(info.dtype, info.shape);
-}
-
-std::vector<float> read_scales(const Checkpoint& checkpoint, const std::string& layer,
-                               std::uint64_t rows) {
-  const std::string name = layer + kScales;
-  const TensorInfo* info = checkpoint.find(name);
-  if (info == nullptr) {
-    refuse(FormatErrorKind::missing_scales, layer,
-           "its weight is I8 but there is no SCB; without scales the codes say nothing");
-  }
-  if (info->dtype != DType::float32 || info->shape != std::vector<std::uint64_t>{rows}) {
-    refuse(FormatErrorKind::bad_scales, layer,
-           "SCB is " + describe_info(*info) + ", not F32 [" + std::to_string(rows) + "]");
-  }
-  std::vector<float> scales = checkpoint.values<float>(name);
-  for (std::size_t i = 0; i < scales.size(); ++i) {
-    if (!(scales[i] >= 0) || std::isinf(scales[i])) {
-      refuse(FormatErrorKind::bad_scales, layer,
-             "SCB[" + std::to_string(i) + "] is " + std::to_string(scales[i]) +
-                 ", not a finite number from 0 up");
-    }
-  }
-  return scales;
-}
-
-void check_format(const Checkpoint& checkpoint, const std::string& layer) {
-  const std::string name = layer + kFormat;
-  const TensorInfo* info = checkpoint.find(name);
-  if (info == nullptr) return;  // row by row
-  if (info->dtype != DType::uint8 || info->bytes != 1) {
-    refuse(FormatErrorKind::weight_format, layer,
-           "weight_format is " + describe_info(*info) + ", not one byte");
-  }
-  const int format = checkpoint.values<std::uint8_t>(name).front();
-  if (format != 0) {
-    refuse(FormatErrorKind::weight_format, layer,
-           "weight_format is " + std::to_string(format) +
-               ", not 0 (row by row); save it again with a current bitsandbytes");
-  }
-}
-
-/// The columns whose weights are kept; none where nothing is kept.
-std::vector<std::int64_t> check_kept(const FindTensor& find, const std::string& layer,
-                                     std::uint64_t outputs, std::uint64_t inputs) {
-  const TensorView columns = find(layer + kKeptColumns);
-  const TensorView weights = find(layer + kKeptWeights);
-  if (columns.info == nullptr && weights.info == nullptr) return {};
-  if (columns.info == nullptr || weights.info == nullptr) {
-    refuse(FormatErrorKind::structure, layer,
-           "of kvant_keep_columns and kvant_keep_weights only one is there");
-  }
-  if (columns.info->dtype != DType::int64 || columns.info->shape.size() != 1) {
-    refuse(FormatErrorKind::structure, layer,
-           "kvant_keep_columns is " + describe_info(*columns.info) + ", not I64 [n]");
-  }
-  std::vector<std::int64_t> kept = values_of<std::int64_t>(columns);
-  std::int64_t last = -1;
-  for (const std::int64_t column : kept) {
-    if (column <= last || static_cast<std::uint64_t>(column) >= inputs) {
-      refuse(FormatErrorKind::structure, layer,
-             "kvant_keep_columns holds " + std::to_string(column) + " after " +
-                 std::to_string(last) + ", for " + std::to_string(inputs) + " input features");
-    }
-    last = column;
-  }
-  const std::vector<std::uint64_t> shape = {outputs, columns.info->shape[0]};
-  const DType dtype = weights.info->dtype;
-  if ((dtype != DType::float16 && dtype != DType::bfloat16) || weights.info->shape != shape) {
-    refuse(FormatErrorKind::structure, layer,
-           "kvant_keep_weights is " + describe_info(*weights.info) + ", not F16 or BF16 [" +
-               std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + "]");
-  }
-  return kept;
-}
+constexpr std::array kParts{LayerPart{int8_names::kScales, true}, LayerPart{int8_names::kFormat},
+                            LayerPart{int8_names::kKeptColumns},
+                            LayerPart{int8_names::kKeptWeights}};
 
 /// The codes of NAME.weight, whose scales are right.
 class Int8Rows final : public RowDecoder {
@@ -153,6 +70,10 @@ class Int8Rows final : public RowDecoder {
   Int8Layer layer_;
 };
 
+std::string describe_info(const TensorInfo& info) {
+  return describe_tensor(info.dtype, info.shape);
+}
+
 /// The double whose shortest text is that of the float: 0.1f is written as 0.1.
 double as_written(float value) {
   char text[64];
@@ -183,7 +104,7 @@ class BitsandbytesInt8 final : public StoredFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     StoredLayer layer = start_layer(weight, WeightFormat::int8_row);
-    const TensorView scales = find(layer.name + kScales);
+    const TensorView scales = find(layer.name + int8_names::kScales);
     if (!is_weight_matrix(weight) || scales.info == nullptr ||
         scales.info->dtype != DType::float32 ||
         scales.info->shape != std::vector<std::uint64_t>{weight.shape[0]}) {
@@ -212,10 +133,11 @@ class BitsandbytesInt8 final : public StoredFormat {
           named(info) + " is " + describe_info(info) +
               "; int8 codes of a linear layer have two dimensions");
     }
-    const TensorView scales = find(name + kScales);
+    const TensorView scales = find(name + int8_names::kScales);
     if (scales.info == nullptr) {
       add(Severity::error, "scale",
-          named(info) + " is int8, and its scales " + in_quotes(name + kScales) + " are missing");
+          named(info) + " is int8, and its scales " + in_quotes(name + int8_names::kScales) +
+              " are missing");
     } else if (info.shape.size() == 2 &&
                (scales.info->shape.size() != 1 || scales.info->shape[0] != info.shape[0])) {
       add(Severity::error, "scale",
@@ -231,7 +153,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     }
     if (info.shape.size() != 2) return;
     try {
-      static_cast<void>(check_kept(find, name, info.shape[0], info.shape[1]));
+      static_cast<void>(check_kept_columns(find, name, info.shape[0], info.shape[1]));
     } catch (const FormatError& error) {
       add(Severity::error, "outliers", error.what());
     }
@@ -243,7 +165,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     const auto error = [&](const char* kind, std::string text) {
       findings.push_back({Severity::error, kind, std::move(text)});
     };
-    if (info.name.ends_with(kFormat)) {
+    if (info.name.ends_with(int8_names::kFormat)) {
       if (info.dtype != DType::uint8 || part.data.size() != 1) {
         error("weight_format", named(info) + " is " + describe_info(info) + "; one U8 is known");
       } else if (part.data[0] != std::byte{0}) {
@@ -254,9 +176,9 @@ class BitsandbytesInt8 final : public StoredFormat {
       }
       return false;
     }
-    if (!info.name.ends_with(kScales)) return false;
+    if (!info.name.ends_with(int8_names::kScales)) return false;
     const std::string weight_name =
-        info.name.substr(0, info.name.size() - std::string_view(kScales).size()) +
+        info.name.substr(0, info.name.size() - std::string_view(int8_names::kScales).size()) +
         std::string(kWeightSuffix);
     const TensorView weight = find(weight_name);
     if (weight.info == nullptr) {
@@ -309,20 +231,21 @@ class BitsandbytesInt8 final : public StoredFormat {
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
     std::vector<TensorSpec> specs = {
         {layer.name + std::string(kWeightSuffix), DType::int8, {layer.outputs, layer.inputs}},
-        {layer.name + kScales, DType::float32, {layer.outputs}},
-        {layer.name + kFormat, DType::uint8, {}}};
+        {layer.name + int8_names::kScales, DType::float32, {layer.outputs}},
+        {layer.name + int8_names::kFormat, DType::uint8, {}}};
     if (const std::uint64_t kept = layer.kept_columns.size(); kept > 0) {
-      specs.push_back({layer.name + kKeptColumns, DType::int64, {kept}});
-      specs.push_back({layer.name + kKeptWeights, DType::float16, {layer.outputs, kept}});
+      specs.push_back({layer.name + int8_names::kKeptColumns, DType::int64, {kept}});
+      specs.push_back(
+          {layer.name + int8_names::kKeptWeights, DType::float16, {layer.outputs, kept}});
     }
     return specs;
   }
 
   void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
     const std::byte row_by_row{0};
-    out(layer.name + kFormat, 0, {&row_by_row, 1});
+    out(layer.name + int8_names::kFormat, 0, {&row_by_row, 1});
     if (!layer.kept_columns.empty()) {
-      out(layer.name + kKeptColumns, 0, std::as_bytes(std::span(layer.kept_columns)));
+      out(layer.name + int8_names::kKeptColumns, 0, std::as_bytes(std::span(layer.kept_columns)));
     }
   }
 
@@ -340,7 +263,8 @@ class BitsandbytesInt8 final : public StoredFormat {
     const auto at = static_cast<std::uint64_t>(first);
     out(layer.name + std::string(kWeightSuffix), at * layer.inputs,
         std::as_bytes(std::span(result.codes)));
-    out(layer.name + kScales, at * sizeof(float), std::as_bytes(std::span(result.row_stats)));
+    out(layer.name + int8_names::kScales, at * sizeof(float),
+        std::as_bytes(std::span(result.row_stats)));
     if (!layer.kept_columns.empty()) write_kept(kernels, layer, at, rows, out);
   }
 
@@ -389,7 +313,8 @@ class BitsandbytesInt8 final : public StoredFormat {
     std::vector<float16> half(static_cast<std::size_t>(count));
     kernels.convert({gathered.data(), rows.dtype, half.data(), DType::float16,
                      static_cast<std::int64_t>(count)});
-    out(layer.name + kKeptWeights, first * kept * sizeof(float16), std::as_bytes(std::span(half)));
+    out(layer.name + int8_names::kKeptWeights, first * kept * sizeof(float16),
+        std::as_bytes(std::span(half)));
   }
 };
 
@@ -407,38 +332,16 @@ bool is_int8_layer(const Checkpoint& checkpoint, std::string_view layer) {
   return info != nullptr && is_claimed(find_in(checkpoint), *info);
 }
 
-Int8Layer read_int8_layer(const Checkpoint& checkpoint, const std::string& layer) {
-  const TensorInfo& info = *checkpoint.tensor(layer + ".weight").info;
-  if (info.dtype != DType::int8 || info.shape.size() != 2) {
-    refuse(FormatErrorKind::structure, layer,
-           "its weight is " + describe_info(info) + ", not I8 [out, in]");
-  }
-  Int8Layer result;
-  result.name = layer;
-  result.absmax = read_scales(checkpoint, layer, info.shape[0]);
-  check_format(checkpoint, layer);
-  result.codes = checkpoint.matrix<std::int8_t>(layer + ".weight");
-  result.kept_columns = check_kept(find_in(checkpoint), layer, info.shape[0], info.shape[1]);
-  if (const TensorInfo* kept = checkpoint.find(layer + kKeptWeights); kept != nullptr) {
-    if (kept->dtype == DType::float16) {
-      result.kept_weights = checkpoint.matrix<float16>(kept->name);
-    } else {
-      result.kept_weights = checkpoint.matrix<bfloat16>(kept->name);
-    }
-  }
-  return result;
-}
-
 std::vector<std::string> int8_layers(const Checkpoint& checkpoint) {
   const FindTensor find = find_in(checkpoint);
   std::vector<std::string> result;
   for (const TensorInfo* info : checkpoint.tensors()) {
-    for (const std::string_view suffix : {kScales, kFormat}) {
+    for (const std::string_view suffix : {int8_names::kScales, int8_names::kFormat}) {
       if (!info->name.ends_with(suffix)) continue;
       const std::string layer = info->name.substr(0, info->name.size() - suffix.size());
       if (!is_int8_layer(checkpoint, layer)) {
-        refuse(FormatErrorKind::missing_scales, layer,
-               "there is " + std::string(suffix.substr(1)) + " but no weight of I8");
+        refuse_int8(FormatErrorKind::missing_scales, layer,
+                    "there is " + std::string(suffix.substr(1)) + " but no weight of I8");
       }
     }
     if (is_claimed(find, *info)) {
@@ -451,26 +354,6 @@ std::vector<std::string> int8_layers(const Checkpoint& checkpoint) {
 
 const StoredFormat& bitsandbytes_int8() {
   return kForm;
-}
-
-Outliers stored_outliers(const Checkpoint& checkpoint) {
-  const auto it = checkpoint.metadata().find(std::string(kOutliersMetadata));
-  if (it == checkpoint.metadata().end()) return Outliers::per_call;
-  for (const Outliers mode : {Outliers::per_call, Outliers::per_row, Outliers::calibrated}) {
-    if (it->second == to_string(mode)) return mode;
-  }
-  throw FormatError(FormatErrorKind::structure, "metadata " + std::string(kOutliersMetadata) +
-                                                    " is " + in_quotes(it->second) +
-                                                    ", not per_call, per_row or calibrated");
-}
-
-std::string_view to_string(Outliers outliers) noexcept {
-  switch (outliers) {
-    case Outliers::per_call: return "per_call";
-    case Outliers::per_row: return "per_row";
-    case Outliers::calibrated: return "calibrated";
-  }
-  return "per_call";
 }
 
 }  // namespace kvant::io

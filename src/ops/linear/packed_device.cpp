@@ -41,8 +41,8 @@ std::shared_ptr<const PackedWeights::State> PackedWeights::State::on(
   state->device = allocate_on(memory, bytes);
   std::byte* at = state->device.get();
   // Both in the same order: pair them by position.
-  const void* from[7];
-  std::size_t size[7];
+  const void* from[kSections];
+  std::size_t size[kSections];
   int count = 0;
   for_each_section(*host, [&](const auto& section) {
     from[count] = section.data();
@@ -64,8 +64,8 @@ std::shared_ptr<const PackedWeights::State> PackedWeights::State::on_host(
     std::shared_ptr<const State> from) {
   if (from == nullptr || from->memory == nullptr) return from;
   auto state = description_of(*from);
-  const void* data[7];
-  std::size_t size[7];
+  const void* data[kSections];
+  std::size_t size[kSections];
   int count = 0;
   for_each_section(*from, [&](const auto& section) {
     data[count] = section.data();

@@ -26,7 +26,7 @@ constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::uint64_t kPage = 4096;
-constexpr std::size_t kSections = 7;
+constexpr auto kSections = static_cast<std::size_t>(PackedWeights::State::kSections);
 constexpr const char* kSectionNames[kSections] = {
     "codes", "scales", "absmax", "offsets", "list beginnings", "residuals", "unlimited"};
 

@@ -71,6 +71,7 @@ struct PackedWeights::State {
   const Memory* memory = nullptr;       ///< of a device, where the sections are; null: the host's
   std::shared_ptr<std::byte> device;    ///< their bytes there
 
+  static constexpr int kSections = 7;
   /// Calls each(section) for all sections, in the order of a file.
   template <class Self, class Each>
   static void for_each_section(Self& state, Each&& each) {
