@@ -74,7 +74,7 @@ struct DeviceEntry {
 };
 constexpr DeviceEntry kDevices[] = {
 #if KVANT_HAS_CUDA
-    {&kernels_cuda, &has_cuda_device, "a CUDA device"},
+    {&kernels_cuda, &has_cuda_device, "CUDA device"},
 #endif
     {nullptr, nullptr, nullptr}};
 
