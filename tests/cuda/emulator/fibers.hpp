@@ -47,8 +47,9 @@ class Fibers {
   std::size_t count_ = 0, room_ = 0;
   Context home_{};
   void* home_fake_stack_ = nullptr;
-  const void* home_stack_ = nullptr;
-  std::size_t home_stack_bytes_ = 0;
+  // Only the sanitizers ask for these.
+  [[maybe_unused]] const void* home_stack_ = nullptr;
+  [[maybe_unused]] std::size_t home_stack_bytes_ = 0;
 };
 
 }  // namespace kvant::device::emulated
