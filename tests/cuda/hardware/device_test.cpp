@@ -54,7 +54,10 @@ TEST_CASE("a forward pass in a CUDA graph on a stream of the caller's", "[cuda]"
       for (std::int64_t i = 0; i < 20 >> (2 * repeat); ++i) {
         x[static_cast<std::size_t>(i * 97 % (m * k))] = 50.0f;
       }
-      require(cudaMemcpy(device_x, x.data(), x.size() * 4, cudaMemcpyHostToDevice), "copy");
+      // On the stream itself: a copy from pageable memory on the default stream may return before
+      // its last bytes are there, and a non-blocking stream does not wait for them.
+      require(cudaMemcpyAsync(device_x, x.data(), x.size() * 4, cudaMemcpyHostToDevice, stream),
+              "copy");
       require(cudaGraphLaunch(executable, stream), "the graph");
       context.wait();
       staging.out(y.data());
