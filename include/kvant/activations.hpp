@@ -5,7 +5,8 @@
 /// first of the two stages of every layer's forward pass, as a value (QuantizedActivations). One
 /// quantization serves every layer that takes the same input:
 ///
-///     const auto a = q_proj.quantize_activations(context, x);   // LLM.int8()'s first half
+///     kvant::QuantizedActivations a;
+///     q_proj.quantize_activations(context, x, a);   // LLM.int8()'s first half
 ///     q_proj.forward(context, a, q);                            // the second half, three times
 ///     k_proj.forward(context, a, k);
 ///     v_proj.forward(context, a, v);

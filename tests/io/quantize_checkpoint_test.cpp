@@ -324,6 +324,27 @@ TEST_CASE("quantize_checkpoint: bert's head, empty and zero weights") {
   CHECK(query.codes(1, 1) == -127);
 }
 
+TEST_CASE("int8-group checkpoints: codes that are no matrix are named, however few dimensions") {
+  for (const std::vector<std::uint64_t>& shape :
+       {std::vector<std::uint64_t>{}, {6}, {1, 2, 3}, {2, 3}}) {
+    const bool matrix = shape.size() == 2;
+    TinyModel model;
+    model.add_bytes("a.q_proj.weight", DType::int8, shape,
+                    std::vector<std::byte>(shape.empty() ? 1 : 6));
+    model.add_bytes("a.q_proj.weight_scale", DType::float16, {2, 1}, std::vector<std::byte>(4));
+    const fs::path folder = model.write();
+    INFO(shape.size() << " dimensions");
+    try {
+      kvant::io::dequantize_checkpoint(folder, folder / "out");
+      CHECK(matrix);
+    } catch (const kvant::io::FormatError& error) {
+      CHECK_FALSE(matrix);
+      CHECK(error.kind() == kvant::io::FormatErrorKind::bad_scales);
+      CHECK(std::string(error.what()).find("two dimensions") != std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("int8 checkpoints: what cannot be is named") {
   const auto kind_of = [](auto fill) {
     TinyModel model;

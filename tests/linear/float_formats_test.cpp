@@ -67,8 +67,8 @@ TEST_CASE("float formats: threads change nothing, and no inputs give the bias") 
   const std::int64_t k = 500;
   const std::vector<float> x = random_floats(generator, m * k);
   const std::vector<float> w = random_floats(generator, n * k);
-  for (const WeightFormat format :
-       {WeightFormat::float32, WeightFormat::float16, WeightFormat::bfloat16}) {
+  for (const WeightFormat format : {WeightFormat::float32, WeightFormat::float16,
+                                    WeightFormat::bfloat16, WeightFormat::int8_group}) {
     std::vector<float> first;
     for (const int threads : {1, 2, 3}) {
       Context context({.threads = threads});
@@ -83,6 +83,32 @@ TEST_CASE("float formats: threads change nothing, and no inputs give the bias") 
     Linear::quantize(view(w, 5, 0), format, view(bias, 1, 5))
         .forward(view(x, 2, 0), MatrixView<float>(y.data(), 2, 5));
     for (std::size_t i = 0; i < y.size(); ++i) CHECK(y[i] == bias[i % 5]);
+  }
+}
+
+TEST_CASE("layers multiplied in float keep no columns apart, and say so") {
+  std::mt19937_64 generator(test_seed());
+  const std::int64_t n = 20;
+  const std::int64_t k = 70;
+  std::vector<float> w = random_floats(generator, n * k);
+  w[3] = 100.037f;
+  const std::vector<std::int64_t> keep = {3, 7};
+  for (const WeightFormat format : {WeightFormat::float32, WeightFormat::float16,
+                                    WeightFormat::bfloat16, WeightFormat::int8_group}) {
+    INFO(to_string(format));
+    const auto layer = Linear::quantize(view(w, n, k), format, {}, {.keep_columns = keep});
+    CHECK(layer.kept_weights().empty());
+    CHECK(layer.options().keep_columns.empty());
+    CHECK(layer.weight_bytes() == layer.weights().stored_bytes());
+    std::vector<float> real(w.size());
+    layer.dequantize(MatrixView<float>(real.data(), n, k));
+    std::vector<float> x(static_cast<std::size_t>(k));
+    x[3] = 1.0f;
+    std::vector<float> y(static_cast<std::size_t>(n));
+    layer.forward(view(x, 1, k), MatrixView<float>(y.data(), 1, n));
+    for (std::int64_t i = 0; i < n; ++i) {
+      CHECK(y[static_cast<std::size_t>(i)] == real[static_cast<std::size_t>(i * k + 3)]);
+    }
   }
 }
 

@@ -42,6 +42,17 @@ TEST_CASE("Int8Linear: errors carry the values and change nothing") {
              ErrorCode::invalid_argument);
   message_of([&] { layer.forward(MatrixView<const float>(x.data(), 3, 4, INT64_MAX / 2), out); },
              ErrorCode::out_of_range);
+  // Rows that repeat have no stride to be too long, but what is made of them has a size.
+  QuantizedActivations batch;
+  for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::float32}) {
+    const auto narrow = Linear::quantize(view(w, 3, 1), format);
+    message_of(
+        [&] {
+          narrow.quantize_activations(
+              default_context(), MatrixView<const float>(x.data(), INT64_MAX / 4, 1, 0), batch);
+        },
+        ErrorCode::out_of_range);
+  }
   const std::vector<std::int32_t> ints(12);
   message_of([&] { layer.forward(view(ints, 3, 4), out); }, ErrorCode::unsupported);
   CHECK(y == std::vector<float>(12, 7.0f));

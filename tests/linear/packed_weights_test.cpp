@@ -3,12 +3,17 @@
 
 #include "kvant/packed_weights.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "kvant/int8_matmul.hpp"
 #include "kvant/isa.hpp"
+#include "kvant/linear.hpp"
 #include "kvant/linear_quantizer.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
@@ -137,6 +142,26 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("packed weights: codes without absmax have no real values, mapped or not") {
+  const TempFolder folder;
+  const std::vector<std::int8_t> codes(33 * 70, 3);
+  for (const std::string& isa : available_sets()) {
+    Context context({.isa = isa});
+    const PackedWeights packed = pack_codes(context, view(codes, 33, 70));
+    const std::string file = (folder.path() / "codes.packed").string();
+    packed.save(file);
+    for (const PackedWeights& weights : {packed, PackedWeights::map(context, file)}) {
+      INFO(isa << (weights.is_mapped() ? " mapped" : " packed"));
+      CHECK(weights.scales() == nullptr);
+      CHECK((weights.offsets() == nullptr) == (packed.offsets() == nullptr));
+      CHECK((weights.residuals().panel_begin == nullptr) ==
+            (packed.residuals().panel_begin == nullptr));
+      message_of([&] { (void)values_of(weights); }, ErrorCode::invalid_argument);
+      message_of([&] { (void)Linear::from(weights); }, ErrorCode::invalid_argument);
+    }
+  }
+}
+
 TEST_CASE("packed weights: what is not such a file, or a damaged one, is refused") {
   std::mt19937_64 generator(test_seed());
   const TempFolder folder;
@@ -204,7 +229,42 @@ TEST_CASE("packed weights: saving says what went wrong and leaves what was there
   std::filesystem::create_directory(folder.path() / "taken" / "inside");
   message_of([&] { packed.save((folder.path() / "taken").string()); }, ErrorCode::io);
   CHECK(std::filesystem::is_directory(folder.path() / "taken" / "inside"));
-  CHECK_FALSE(std::filesystem::exists(folder.path() / "taken.tmp"));
+  const auto entries = [&] {
+    const std::filesystem::directory_iterator all(folder.path());
+    return std::distance(begin(all), end(all));
+  };
+  CHECK(entries() == 1);
+  // A neighbour's file is nobody's business, and a link stays one.
+  const std::string file = (folder.path() / "weights").string();
+  write_bytes(file + ".tmp", {std::byte{1}});
+  packed.save(file);
+  CHECK(read_bytes(file + ".tmp").size() == 1);
+  std::filesystem::create_symlink("weights", folder.path() / "link");
+  packed.save((folder.path() / "link").string());
+  CHECK(std::filesystem::is_symlink(folder.path() / "link"));
+  CHECK(entries() == 4);
+  const std::string pipe = (folder.path() / "pipe").string();
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  message_of([&] { packed.save(pipe); }, ErrorCode::io);
+  CHECK(std::filesystem::is_fifo(pipe));
+}
+
+TEST_CASE("packed weights: many may save to one file at once; it is always whole") {
+  const TempFolder folder;
+  const std::string file = (folder.path() / "weights").string();
+  const std::vector<float> w(300 * 400, 1.0f);
+  const auto packed = PackedWeights::quantize(view(w, 300, 400), WeightFormat::int8_row);
+  packed.save(file);
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 3; ++i) {
+    writers.emplace_back([&] {
+      for (int j = 0; j < 10; ++j) packed.save(file);
+    });
+  }
+  for (int j = 0; j < 30; ++j) {
+    CHECK(code_of([&] { (void)PackedWeights::map(default_context(), file); }) == ErrorCode::ok);
+  }
+  for (std::thread& writer : writers) writer.join();
 }
 
 TEST_CASE("packed weights: options and shapes that no format has") {

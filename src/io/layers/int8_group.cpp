@@ -27,8 +27,11 @@ std::string described(const TensorInfo& info) {
   return "tensor " + in_quotes(info.name) + " is " + describe_tensor(info.dtype, info.shape);
 }
 
-/// What the scales of a weight must be; empty: they are.
+/// What is wrong with the shapes of a weight and its scales; empty: nothing.
 std::string wrong_scales(const TensorInfo& weight, const TensorInfo* scales) {
+  if (weight.shape.size() != 2) {
+    return described(weight) + "; codes of a linear layer have two dimensions";
+  }
   if (scales == nullptr) return "the scales of tensor " + in_quotes(weight.name) + " are missing";
   const std::vector<std::uint64_t> shape = {weight.shape[0], groups_of(weight.shape[1])};
   if (scales->dtype == DType::float16 && scales->shape == shape) return {};
@@ -111,14 +114,10 @@ class Int8Group final : public StoredFormat {
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     const TensorInfo& info = *weight.info;
-    if (info.shape.size() != 2) {
-      findings.push_back({Severity::error, "codes",
-                          described(info) + "; codes of a linear layer have two dimensions"});
-      return;
-    }
     const std::string name = info.name.substr(0, info.name.size() - kWeightSuffix.size());
     const std::string wrong = wrong_scales(info, find(name + kScales).info);
-    if (!wrong.empty()) findings.push_back({Severity::error, "scale", wrong});
+    if (wrong.empty()) return;
+    findings.push_back({Severity::error, info.shape.size() != 2 ? "codes" : "scale", wrong});
   }
 
   bool verify_part(const FindTensor& find, const TensorView& part,

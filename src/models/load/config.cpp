@@ -116,7 +116,8 @@ std::optional<QuantizationConfig> quantization(const Reader& outer, const std::s
     reader.fail(ErrorCode::unsupported,
                 "quantization_config: only the 8-bit form of bitsandbytes can be loaded here, this "
                 "is " +
-                    method.substr(0, 80) + (int8 ? "" : " without load_in_8bit"));
+                    method.substr(0, 80) + (int8 ? "" : " without load_in_8bit") +
+                    "; kvant dequantize makes a float model of it");
   }
   QuantizationConfig result;
   reader.number(result.threshold, "llm_int8_threshold");

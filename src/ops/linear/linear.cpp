@@ -102,14 +102,16 @@ void check_reachable([[maybe_unused]] const char* who, [[maybe_unused]] const ch
 Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
                         const ActivationOptions& options, ConstAnyMatrix kept_weights) {
   check_bias(who, bias, weights.n());
-  if (weights.n() > 0 && !describe(weights.format()).is_float() && weights.scales() == nullptr) {
+  // (Without inputs, formats with blocks have no scales.)
+  if (weights.n() > 0 && !describe(weights.format()).is_float() && weights.scales() == nullptr &&
+      weights.state().row_scales() > 0) {
     fail(ErrorCode::invalid_argument,
          std::string(who) + ": the weights are codes alone; pack them with their absmax");
   }
   auto state = std::make_shared<State>();
   state->rules = ActivationRules::of(who, options, weights.k(),
                                      weights.n() > 0 ? weights.state().memory : nullptr);
-  const std::int64_t kept = state->rules->kept();
+  std::int64_t kept = state->rules->kept();
   if (kept > 0 || kept_weights.rows != 0) {
     check_float(who, "kept_weights", kept_weights);
     if (kept_weights.rows != weights.n() || kept_weights.cols != kept) {
@@ -120,6 +122,13 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
     }
   }
   if (options.check_finite) check_weights_finite(who, weights);
+  if (kept > 0 && weights.n() > 0 && weights.state().kernels.gather_columns == nullptr) {
+    // Multiplied in float: no column is kept apart, and the layer does not say that one is.
+    ActivationOptions without = options;
+    without.keep_columns = {};
+    state->rules = ActivationRules::of(who, without, weights.k(), weights.state().memory);
+    kept = 0;
+  }
   LayerWeights& layer = state->weights;
   layer.packed = std::move(weights);
   if (bias.rows != 0) {

@@ -134,7 +134,8 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
   const std::int64_t codes_bytes = align_up(w.k() * state.element_bytes());
   const std::int64_t values_bytes = align_up(w.k() * 4);
   const std::int64_t panel_bytes = align_up(nr * a.k_padded * 4);
-  const std::int64_t task_bytes = codes_bytes + values_bytes + panel_bytes;
+  const std::int64_t bias_bytes = align_up(nr * 4);  // whole panels, which the layer's is not
+  const std::int64_t task_bytes = codes_bytes + values_bytes + panel_bytes + bias_bytes;
   std::byte* const scratch = context.workspace(static_cast<std::size_t>(tasks * task_bytes), 2);
   const std::int64_t y_size = describe(y.dtype).bits / 8;
   parallel(context, tasks, a.m * w.n() * (w.k() / 8 + 1),
@@ -143,6 +144,8 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                std::byte* const codes = scratch + task * task_bytes;
                auto* const values = reinterpret_cast<float*>(codes + codes_bytes);
                auto* const panel = reinterpret_cast<float*>(codes + codes_bytes + values_bytes);
+               auto* const bias = reinterpret_cast<float*>(codes + task_bytes - bias_bytes);
+               std::fill_n(bias, nr, 0.0f);
                for (std::int64_t p = panels * task / tasks; p < panels * (task + 1) / tasks; ++p) {
                  const std::int64_t first = p * nr;
                  const std::int64_t outputs = std::min(nr, w.n() - first);
@@ -163,7 +166,10 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                  args.range.block_end = kernels.blocks(a.m).count();
                  args.range.panel_end = 1;
                  args.epilogue.y = static_cast<std::byte*>(y.data) + first * y_size;
-                 args.epilogue.bias = weights.bias.empty() ? nullptr : weights.bias.data() + first;
+                 if (!weights.bias.empty()) {
+                   std::copy_n(weights.bias.data() + first, outputs, bias);
+                   args.epilogue.bias = bias;
+                 }
                  kernels.gemm(args);
                }
              }

@@ -124,6 +124,7 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
   std::byte* const to = codes_ + panel * panel_bytes;
   std::int32_t* const sums = offsets_ == nullptr ? nullptr : offsets_ + panel * nr;
 
+  if (panel_bytes == 0) return;  // no inputs: there is no memory either
   if (rows < nr) std::memset(to, 0, static_cast<std::size_t>(panel_bytes));
   const std::int64_t whole = row_bytes / group;
   std::memset(to + whole * step, 0, static_cast<std::size_t>(panel_bytes - whole * step));

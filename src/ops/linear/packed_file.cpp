@@ -3,6 +3,7 @@
 // checked before it is used, and lists that kernels follow without checking are read once.
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -15,6 +16,10 @@
 #include "ops/support/border.hpp"
 #include "ops/support/mapped_file.hpp"
 #include "ops/support/validate.hpp"
+
+#if defined(__unix__)
+#include <unistd.h>
+#endif
 
 namespace kvant {
 
@@ -71,6 +76,16 @@ std::string layout_text(std::int32_t nr, std::int32_t kr, std::int32_t k_pad, st
   return "panels of " + std::to_string(nr) + " outputs, groups of " + std::to_string(kr) +
          ", inputs padded to " + std::to_string(k_pad) + ", activations in format " +
          std::to_string(format) + ", pairs up to " + std::to_string(pair_limit);
+}
+
+/// A name beside `place` that no other thread or process takes at the same time.
+std::string temporary_name(const std::string& place) {
+  static std::atomic<unsigned> count = 0;
+  std::string name = place + ".tmp";
+#if defined(__unix__)
+  name += std::to_string(::getpid());
+#endif
+  return name + "." + std::to_string(count++);
 }
 
 /// A file being read: its name for messages, and its rules.
@@ -155,6 +170,8 @@ class Reader {
              std::to_string(offset) + " of " + std::to_string(header_.file_bytes) + "; " +
              std::to_string(want) + " bytes are wanted");
     }
+    if (count == 0)
+      return;  // what is absent is a null pointer, as in weights that were packed here
     section.map(reinterpret_cast<const T*>(file_.bytes.data() + offset),
                 static_cast<std::size_t>(count));
   }
@@ -230,9 +247,18 @@ void PackedWeights::save(const std::string& file) const {
   header.file_bytes = end;
   header.checksum = checksum_of(header);
 
-  // Written beside its place, then moved there.
-  const std::string temporary = file + ".tmp";
+  // Written beside its place, then moved there. Renaming over a device would replace it.
   std::error_code ignored;
+  std::filesystem::path place = file;
+  if (std::filesystem::is_symlink(place, ignored)) {
+    place = std::filesystem::weakly_canonical(place, ignored);
+  }
+  const auto there = std::filesystem::status(place, ignored).type();
+  if (there != std::filesystem::file_type::not_found &&
+      there != std::filesystem::file_type::regular) {
+    fail(ErrorCode::io, std::string(kWho) + ": " + file + ": is there and not a regular file");
+  }
+  const std::string temporary = temporary_name(place.string());
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
     out.write(reinterpret_cast<const char*>(&header), sizeof(header));
@@ -256,7 +282,7 @@ void PackedWeights::save(const std::string& file) const {
     }
   }
   std::error_code error;
-  std::filesystem::rename(temporary, file, error);
+  std::filesystem::rename(temporary, place, error);
   if (error) {
     std::filesystem::remove(temporary, ignored);
     fail(ErrorCode::io, std::string(kWho) + ": " + file + ": " + error.message());

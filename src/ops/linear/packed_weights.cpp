@@ -260,6 +260,10 @@ void PackedWeights::dequantize(AnyMatrix w, std::int64_t first) const {
     check_writable(kWho, "w", w);
     check_rows(kWho, *this, first, w.rows, w.cols);
     if (w.rows == 0 || w.cols == 0) return;
+    if (!describe(format()).is_float() && scales() == nullptr) {
+      fail(ErrorCode::invalid_argument,
+           std::string(kWho) + ": the weights are codes alone; pack them with their absmax");
+    }
     const FormatRules& rules = *rules_of(format());
     const auto on_host = State::on_host(state_);
     std::vector<std::byte> codes(static_cast<std::size_t>(state_->k * state_->element_bytes()));

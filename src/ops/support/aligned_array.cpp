@@ -1,5 +1,6 @@
 #include "kvant/aligned_array.hpp"
 
+#include <cstdint>
 #include <new>
 
 #if defined(__linux__)
@@ -20,6 +21,8 @@ bool wants_huge_pages(std::size_t bytes) noexcept {
 }  // namespace
 
 void* allocate_aligned(std::size_t bytes) {
+  // libstdc++ rounds the size up to the alignment without looking for an overflow.
+  if (bytes > static_cast<std::size_t>(PTRDIFF_MAX)) throw std::bad_alloc();
   if (!wants_huge_pages(bytes)) return ::operator new(bytes, kAlignment);
   void* data = ::operator new (bytes, std::align_val_t{kHugePage});
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

@@ -2,6 +2,7 @@
 
 // The checks of the public border. Messages name the caller and carry the values.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -34,8 +35,12 @@ inline void check_readable(const char* who, const char* what, const ConstAnyMatr
     fail(ErrorCode::invalid_argument,
          std::string(who) + ": " + what + " " + shape_text(m.rows, m.cols) + " has a null pointer");
   }
-  const std::int64_t reach = m.stride < 0 ? -static_cast<std::int64_t>(m.stride) : m.stride;
-  if (m.rows > 0 && (reach > (INT64_MAX / 16 - m.cols) / m.rows)) {
+  // What is made of it must have a size too, whatever its stride: copies of padded rows.
+  constexpr std::int64_t kMost = std::int64_t{1} << 50;
+  constexpr std::int64_t kPadding = 4096;
+  const std::int64_t reach = m.stride < 0 ? -(m.stride + 1) : m.stride;
+  if (m.cols > kMost || reach > kMost ||
+      (m.rows > 0 && std::max(reach, m.cols) + kPadding > kMost / m.rows)) {
     fail(ErrorCode::out_of_range, std::string(who) + ": " + what + " " +
                                       shape_text(m.rows, m.cols) + " with row stride " +
                                       std::to_string(m.stride) + " does not fit an address space");
