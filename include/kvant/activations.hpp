@@ -54,7 +54,8 @@ struct ActivationOptions {
   std::span<const std::int64_t> keep_columns = {};
   ActivationScale activation_scale = ActivationScale::per_row;
   /// Report NaN and Inf in weights and activations as Error not_finite. Otherwise they are defined
-  /// results: an output or row with a NaN is NaN, infinities propagate as in floating point.
+  /// results: a row of x with a NaN gives NaN, and so does an output with a NaN or an infinity among
+  /// its int8 weights; infinities in x propagate as in floating point.
   bool check_finite = false;
 };
 

@@ -44,7 +44,8 @@ class KVANT_API Context {
   [[nodiscard]] const KernelTable& kernels() const noexcept { return *kernels_; }
   /// Name of the kernel set that runs, e.g. "avx512vnni".
   [[nodiscard]] std::string_view isa() const noexcept;
-  [[nodiscard]] Executor& executor() const noexcept { return *executor_; }
+  /// (Of a moved-from context: the inline one.)
+  [[nodiscard]] Executor& executor() const noexcept;
   /// Where x, y and the layers' data must be; null: on the host.
   [[nodiscard]] const Memory* memory() const noexcept { return workspace_.memory(); }
   /// The device's queue; null on the host, and for the default stream.

@@ -164,8 +164,9 @@ class KVANT_API Int8Linear {
   }
   /// Their weights [out, keep_columns], as float.
   [[nodiscard]] std::vector<float> kept_weights() const { return linear_.kept_weights(); }
-  /// The weights this layer multiplies by, [out, in] into w (fp32, fp16 or bf16): codes * absmax /
-  /// 127 as bitsandbytes rounds it, and the kept columns as kept.
+  /// The weights this layer multiplies by, [out, in] into w (fp32, fp16 or bf16): codes times scale
+  /// and the kept columns as kept; in bitsandbytes' arithmetic codes * absmax * float(1 / 127), as
+  /// that library rounds it.
   void dequantize(AnyMatrix w) const;
 
   [[nodiscard]] std::size_t memory_footprint() const noexcept { return linear_.memory_footprint(); }

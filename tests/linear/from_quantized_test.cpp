@@ -50,6 +50,8 @@ TEST_CASE("from a linear quantizer: values are the same, bit for bit") {
     CHECK(values == dequantize<float>(q).values());
     if (c.format == WeightFormat::int8_row) {
       const Int8Linear int8 = Int8Linear::from(q, {}, {.threshold = 0.0f});
+      int8.dequantize(MatrixView<float>(values.data(), kN, kK));
+      CHECK(values == dequantize<float>(q).values());
       const std::vector<float> x = random_floats(generator, 2 * kK);
       std::vector<float> y(2 * kN);
       int8.forward(view(x, 2, kK), MatrixView<float>(y.data(), 2, kN));

@@ -138,4 +138,17 @@ TEST_CASE("choosing a kernel set: unknown or missing is an error that lists what
   message_of([] { (void)openmp_executor(1000000); }, ErrorCode::invalid_argument);
 }
 
+TEST_CASE("Context: what is left behind by a move still works, in the calling thread") {
+  Context first({.threads = 2});
+  const Context second = std::move(first);
+  CHECK(first.executor().concurrency() == 1);  // NOLINT: that is the question
+  const std::vector<float> w(12, 1.0f);
+  const std::vector<float> x(4, 2.0f);
+  std::vector<float> y(3);
+  Int8Linear::quantize(first, view(w, 3, 4))
+      .forward(first, view(x, 1, 4), MatrixView<float>(y.data(), 1, 3));
+  CHECK(y == std::vector<float>(3, 8.0f));
+  CHECK(second.executor().concurrency() >= 1);
+}
+
 }  // namespace kvant::test

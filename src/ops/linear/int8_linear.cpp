@@ -91,8 +91,10 @@ void Int8Linear::dequantize(AnyMatrix w) const {
                                           ", the layer " +
                                           shape_text(out_features(), in_features()));
     }
-    const std::vector<float> kept = kept_weights();
-    const std::span<const std::int64_t> columns = keep_columns();
+    if (arithmetic() != Arithmetic::bitsandbytes) {
+      linear_.dequantize(w);
+      return;
+    }
     const std::vector<float> scales = linear_.weights().absmax_values();
     std::vector<std::int8_t> codes(static_cast<std::size_t>(w.cols));
     for (std::int64_t n = 0; n < w.rows; ++n) {
@@ -101,9 +103,6 @@ void Int8Linear::dequantize(AnyMatrix w) const {
       for (std::int64_t k = 0; k < w.cols; ++k) {
         const auto code = static_cast<float>(codes[static_cast<std::size_t>(k)]);
         store_float(w, n, k, code * scale * kInverse127);
-      }
-      for (std::size_t j = 0; j < columns.size(); ++j) {
-        store_float(w, n, columns[j], kept[static_cast<std::size_t>(n) * columns.size() + j]);
       }
     }
   });

@@ -38,6 +38,11 @@ void Context::wait() {
   }
 }
 
+Executor& Context::executor() const noexcept {
+  static const std::shared_ptr<Executor> fallback = inline_executor();
+  return executor_ != nullptr ? *executor_ : *fallback;
+}
+
 std::string_view Context::isa() const noexcept {
   return kernels_->name;
 }
