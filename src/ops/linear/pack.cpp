@@ -3,6 +3,7 @@
 // each row at a time, so that everything happens in the first-level cache.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 
@@ -38,25 +39,32 @@ std::int32_t sum_codes(const std::byte* codes, std::int64_t count) noexcept {
 }
 
 /// Codes that are looked at together for pairs beyond the limit.
-constexpr std::int64_t kScan = 32;
+constexpr std::int64_t kScan = 16;
 
-/// Whether one of the pairs of kScan neighbouring codes passes the limit.
-bool any_beyond(const std::int8_t* codes, int limit) noexcept {
-  using Words [[gnu::vector_size(16)]] = std::int16_t;
-  using Longs [[gnu::vector_size(16)]] = std::int64_t;
-  const auto highest = static_cast<std::int16_t>(limit);
-  const auto lowest = static_cast<std::int16_t>(-limit);
-  Words found = {};
-  for (std::int64_t i = 0; i < kScan; i += 16) {
+/// Which of the pairs of kScan neighbouring codes pass the limit: 16 bits of ones each, the first
+/// pair lowest. (Little-endian machines alone have kernels with a limit.)
+struct PairsBeyond {
+  std::uint64_t low, high;
+
+  PairsBeyond(const std::int8_t* codes, int limit) noexcept {
+    using Words [[gnu::vector_size(16)]] = std::int16_t;
     Words pairs;
-    std::memcpy(&pairs, codes + i, sizeof(pairs));
+    std::memcpy(&pairs, codes, sizeof(pairs));
     const Words sum = ((pairs << 8) >> 8) + (pairs >> 8);
-    found |= (sum > highest) | (sum < lowest);
+    const Words found =
+        (sum > static_cast<std::int16_t>(limit)) | (sum < static_cast<std::int16_t>(-limit));
+    std::memcpy(this, &found, sizeof(found));
   }
-  Longs any;
-  std::memcpy(&any, &found, sizeof(any));
-  return (any[0] | any[1]) != 0;
-}
+  [[nodiscard]] bool any() const noexcept { return (low | high) != 0; }
+  /// The number of the first pair, which is then taken out; there must be one.
+  int take() noexcept {
+    std::uint64_t& half = low != 0 ? low : high;
+    const int pair = std::countr_zero(half) / 16;
+    const int number = &half == &low ? pair : pair + 4;
+    half &= ~(std::uint64_t{0xFFFF} << (16 * pair));
+    return number;
+  }
+};
 
 }  // namespace
 
@@ -167,12 +175,11 @@ void PackedWeightsBuilder::move_excess(std::int64_t panel) noexcept {
   Residual* const list = entries_.data() + panel * room_;
   std::int64_t count = 0;
   for (std::int64_t at = 0; at < bytes; at += kScan) {
-    if (!any_beyond(codes + at, limit)) continue;
-    for (std::int64_t i = at; i < at + kScan; i += 2) {
+    for (PairsBeyond beyond(codes + at, limit); beyond.any();) {
       // Opposite signs cannot pass the limit: each alone is at most -128 or 127.
+      const std::int64_t i = at + 2 * beyond.take();
       const int sum = codes[i] + codes[i + 1];
-      const int excess = sum > limit ? sum - limit : sum < -limit ? sum + limit : 0;
-      if (excess == 0) continue;
+      const int excess = sum > 0 ? sum - limit : sum + limit;
       if (count == room_) {  // give back what was taken
         for (std::int64_t e = 0; e < count; ++e) {
           std::int8_t& code = codes[s.layout().offset(list[e].output(), list[e].k(), s.k_padded)];
