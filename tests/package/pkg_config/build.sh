@@ -11,7 +11,7 @@ mkdir -p "$out"
 "$cxx" -std=c++20 "$here/../consumer/main.cpp" -o "$out/core" \
   $(pkg-config --cflags --libs kvant)
 "$out/core"
-"$cxx" -std=c++20 -DKVANT_CONSUMER_ALL "$here/../consumer/main.cpp" -o "$out/all" \
+"$cxx" -std=c++20 -DKVANT_CONSUMER_ALL -DKVANT_CONSUMER_MODELS "$here/../consumer/main.cpp" -o "$out/all" \
   $(pkg-config --cflags --libs kvant-eigen kvant-fmt kvant-look kvant-models)
 "$out/all"
 
