@@ -50,7 +50,10 @@ void encode(const KernelTable& /*kernels*/, const FloatRows& x, const EncodeOpti
 void decode(const std::byte* codes, const float* scales, std::int64_t k, std::int64_t block,
             float* to) noexcept {
   const auto* row = reinterpret_cast<const std::int8_t*>(codes);
-  for (std::int64_t i = 0; i < k; ++i) to[i] = static_cast<float>(row[i]) * scales[i / block];
+  for (std::int64_t first = 0; first < k; first += block, ++scales) {
+    const std::int64_t last = std::min(k, first + block);
+    for (std::int64_t i = first; i < last; ++i) to[i] = static_cast<float>(row[i]) * *scales;
+  }
 }
 
 constexpr FormatRules kRules = {WeightFormat::int8_group, &encode, &decode};

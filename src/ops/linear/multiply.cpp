@@ -1,7 +1,7 @@
 #include "ops/linear/multiply.hpp"
 
 #include <algorithm>
-#include <vector>
+#include <cassert>
 
 #include "formats/rules.hpp"
 #include "kvant/context.hpp"
@@ -127,6 +127,7 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
   const PackedWeights& w = weights.packed;
   const PackedWeights::State& state = w.state();
   const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::float32);
+  assert(kernels.layout.kr == 1);
   const FormatRules& rules = *rules_of(w.format());
   const std::int64_t nr = kernels.layout.nr;
   const std::int64_t panels = kernels.layout.panels(w.n());
@@ -154,9 +155,8 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                    state.unpack_row(first + n, codes);
                    rules.decode(codes, w.scales() + (first + n) * state.row_scales(), w.k(),
                                 w.block(), values);
-                   for (std::int64_t k = 0; k < w.k(); ++k) {
-                     panel[kernels.layout.offset(n, k, a.k_padded)] = values[k];
-                   }
+                   float* const to = panel + n;  // [k][nr]: float kernels take k one by one
+                   for (std::int64_t k = 0; k < w.k(); ++k) to[k * nr] = values[k];
                  }
                  GemmArgs args = product_of(a, w, y);
                  args.b = panel;

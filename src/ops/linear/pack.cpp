@@ -221,9 +221,10 @@ void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noe
   const std::int64_t group = layout().kr * size;
   const std::byte* from = codes.data() + layout().offset(row, 0, k_padded) * size;
   const std::int64_t row_bytes = k * size;
-  for (std::int64_t byte = 0; byte < row_bytes; byte += group) {
+  const std::int64_t together = nr == 1 ? row_bytes : group;  // plain rows are in order already
+  for (std::int64_t byte = 0; byte < row_bytes; byte += together) {
     std::memcpy(to + byte, from + byte * nr,
-                static_cast<std::size_t>(std::min(group, row_bytes - byte)));
+                static_cast<std::size_t>(std::min(together, row_bytes - byte)));
   }
   if (residual_begin.size() == 0) return;
   const Residual* entry = residuals.data() + residual_begin[row / nr];
