@@ -93,9 +93,7 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
       }
       builder.pack_rows(first, reinterpret_cast<const std::byte*>(rows.data()), count, q.cols());
     }
-    auto built = builder.finish();
-    if (context.memory() == nullptr) return PackedWeights(std::move(built));
-    return PackedWeights(State::on(*context.memory(), std::move(built)));
+    return PackedWeights(State::placed(context, builder.finish()));
   });
 }
 

@@ -28,10 +28,7 @@ void check_operands(const Context& context, MatrixView<const std::int8_t> a, con
     fail(ErrorCode::shape_mismatch, std::string(kWho) + ": a has " + std::to_string(a.cols()) +
                                         " columns, the weights have " + std::to_string(w.k()));
   }
-  if (y.rows != a.rows() || y.cols != w.n()) {
-    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": y is " + shape_text(y.rows, y.cols) +
-                                        "; " + shape_text(a.rows(), w.n()) + " is wanted");
-  }
+  check_result_shape(kWho, y, a.rows(), w.n());
   if (overlap(a, y)) fail(ErrorCode::invalid_argument, std::string(kWho) + ": y overlaps a");
   if (w.n() > 0 && w.format() != WeightFormat::int8_row) {
     fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are " +

@@ -23,6 +23,15 @@ struct Linear::State {
   [[nodiscard]] bool has_integer_kernels(const KernelTable& table) const noexcept {
     return multiplying_kernels(table, weights.packed.format()).gather_columns != nullptr;
   }
+  /// The first stage: x quantized by the rules, or converted.
+  [[nodiscard]] Activations prepare(const char* who, Context& context, Workspace& memory,
+                                    const ConstAnyMatrix& x) const {
+    const KernelTable& table = context.kernels();
+    const GemmKernels& kernels = multiplying_kernels(table, weights.packed.format());
+    return has_integer_kernels(table)
+               ? detail::quantize_activations(who, context, memory, kernels, *rules, x)
+               : convert_activations(context, memory, kernels, x);
+  }
   [[nodiscard]] float kept_weight(std::int64_t n, std::int64_t j) const noexcept {
     const std::int64_t nr = weights.packed.layout().nr;
     const std::uint16_t bits =
@@ -79,10 +88,14 @@ void check_kernels(const char* who, const PackedWeights& weights, const Context&
 void check_output(const char* who, const AnyMatrix& y, std::int64_t rows, std::int64_t cols) {
   check_float(who, "y", y);
   check_writable(who, "y", y);
-  if (y.rows != rows || y.cols != cols) {
-    fail(ErrorCode::shape_mismatch, std::string(who) + ": y is " + shape_text(y.rows, y.cols) +
-                                        "; " + shape_text(rows, cols) + " is wanted");
-  }
+  check_result_shape(who, y, rows, cols);
+}
+
+void check_columns(const char* who, const ConstAnyMatrix& x, std::int64_t inputs) {
+  if (x.cols == inputs) return;
+  fail(ErrorCode::shape_mismatch, std::string(who) + ": x has " + std::to_string(x.cols) +
+                                      " columns, the layer takes " + std::to_string(inputs) +
+                                      " inputs");
 }
 
 /// Where the kernels are. Asking costs a microsecond, so only debug builds do.
@@ -205,27 +218,16 @@ void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, Any
   at_border(who, [&] {
     check_float(who, "x", x);
     check_float(who, "y", y);
-    if (x.cols != in_features()) {
-      fail(ErrorCode::shape_mismatch, std::string(who) + ": x has " + std::to_string(x.cols) +
-                                          " columns, the layer takes " +
-                                          std::to_string(in_features()) + " inputs");
-    }
+    check_columns(who, x, in_features());
     check_output(who, y, x.rows, out_features());
     if (overlap(x, y)) fail(ErrorCode::invalid_argument, std::string(who) + ": y overlaps x");
     check_kernels(who, weights(), context);
     if (y.rows == 0 || y.cols == 0) return;
     check_reachable(who, "x", x, context);
     check_reachable(who, "y", y, context);
-    const KernelTable& table = context.kernels();
-    const GemmKernels& kernels = multiplying_kernels(table, format());
-    if (state_->has_integer_kernels(table)) {
-      const Activations batch = detail::quantize_activations(who, context, context.workspace(),
-                                                             kernels, *state_->rules, x);
-      multiply(context, batch, state_->rules.get(), state_->weights, y);
-    } else {
-      const Activations batch = convert_activations(context, context.workspace(), kernels, x);
-      multiply(context, batch, nullptr, state_->weights, y);
-    }
+    const Activations batch = state_->prepare(who, context, context.workspace(), x);
+    const bool integers = state_->has_integer_kernels(context.kernels());
+    multiply(context, batch, integers ? state_->rules.get() : nullptr, state_->weights, y);
   });
 }
 
@@ -247,11 +249,7 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
   constexpr const char* kWho = "Linear::quantize_activations";
   at_border(kWho, [&] {
     check_float(kWho, "x", x);
-    if (x.cols != in_features()) {
-      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": x has " + std::to_string(x.cols) +
-                                          " columns, the layer takes " +
-                                          std::to_string(in_features()) + " inputs");
-    }
+    check_columns(kWho, x, in_features());
     check_reachable(kWho, "x", x, context);
     if (into.state_ == nullptr) into.state_ = std::make_unique<QuantizedActivations::State>();
     QuantizedActivations::State& to = *into.state_;
@@ -259,14 +257,8 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
     to.batch = {};
     to.rules = nullptr;
     if (state_ == nullptr) return;
-    const KernelTable& table = context.kernels();
-    const GemmKernels& kernels = multiplying_kernels(table, format());
-    if (state_->has_integer_kernels(table)) {
-      to.rules = state_->rules;
-      to.batch = detail::quantize_activations(kWho, context, to.memory, kernels, *state_->rules, x);
-    } else {
-      to.batch = convert_activations(context, to.memory, kernels, x);
-    }
+    to.batch = state_->prepare(kWho, context, to.memory, x);
+    if (state_->has_integer_kernels(context.kernels())) to.rules = state_->rules;
   });
 }
 

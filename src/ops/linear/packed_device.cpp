@@ -1,5 +1,6 @@
 // Packed weights in a device's memory: built on the host, copied once, all sections in one block.
 
+#include "kvant/context.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/device_data.hpp"
 
@@ -58,6 +59,11 @@ std::shared_ptr<const PackedWeights::State> PackedWeights::State::on(
     ++count;
   });
   return state;
+}
+
+std::shared_ptr<const PackedWeights::State> PackedWeights::State::placed(
+    const Context& context, std::shared_ptr<const State> host) {
+  return context.memory() == nullptr ? host : on(*context.memory(), std::move(host));
 }
 
 std::shared_ptr<const PackedWeights::State> PackedWeights::State::on_host(

@@ -295,10 +295,7 @@ PackedWeights PackedWeights::map(Context& context, const std::string& file, Repa
     const GemmKernels& kernels = context.kernels().gemm_for(state->format);
     if (state->kernels.same_weights(kernels)) {
       state->kernels = kernels;
-      if (context.memory() != nullptr) {
-        return PackedWeights(State::on(*context.memory(), std::move(state)));
-      }
-      return PackedWeights(std::move(state));
+      return PackedWeights(State::placed(context, std::move(state)));
     }
     if (repack == Repack::never) {
       const GemmKernels& have = state->kernels;

@@ -87,6 +87,9 @@ struct PackedWeights::State {
   [[nodiscard]] static std::shared_ptr<const State> on(const Memory& memory,
                                                        std::shared_ptr<const State> host);
   [[nodiscard]] static std::shared_ptr<const State> on_host(std::shared_ptr<const State> state);
+  /// Weights that were made on the host, where the context's kernels are.
+  [[nodiscard]] static std::shared_ptr<const State> placed(const Context& context,
+                                                           std::shared_ptr<const State> host);
 
   [[nodiscard]] const WeightLayout& layout() const noexcept { return kernels.layout; }
   [[nodiscard]] std::int64_t element_bytes() const noexcept { return describe(format).bits / 8; }

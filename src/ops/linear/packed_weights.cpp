@@ -37,14 +37,6 @@ std::int64_t checked_block(const char* who, const WeightFormatInfo& info, std::i
   return wanted;
 }
 
-/// Weights are packed on the host and then go where the kernels are.
-std::shared_ptr<const PackedWeights::State> placed(
-    const Context& context, std::shared_ptr<const PackedWeights::State> state) {
-  return context.memory() == nullptr
-             ? state
-             : PackedWeights::State::on(*context.memory(), std::move(state));
-}
-
 }  // namespace
 
 PackedWeights PackedWeights::quantize(ConstAnyMatrix weights, WeightFormat format,
@@ -100,7 +92,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
         }
       }
     });
-    return PackedWeights(placed(context, builder.finish()));
+    return PackedWeights(State::placed(context, builder.finish()));
   });
 }
 
@@ -137,7 +129,7 @@ PackedWeights PackedWeights::from_codes(Context& context, MatrixView<const std::
       builder.absmax()[i] = absmax[i];
       builder.scales()[i] = absmax[i] / 127.0f;
     }
-    return PackedWeights(placed(context, builder.finish()));
+    return PackedWeights(State::placed(context, builder.finish()));
   });
 }
 
@@ -164,7 +156,7 @@ PackedWeights PackedWeights::repacked(Context& context, const PackedWeights& wei
     std::copy_n(from.scales.data(), from.n * from.row_scales(), builder.scales());
   }
   if (from.absmax.size() != 0) std::copy_n(from.absmax.data(), from.n, builder.absmax());
-  return PackedWeights(placed(context, builder.finish()));
+  return PackedWeights(State::placed(context, builder.finish()));
 }
 
 WeightFormat PackedWeights::format() const noexcept {

@@ -39,8 +39,10 @@ void Context::wait() {
 }
 
 Executor& Context::executor() const noexcept {
+  if (executor_ != nullptr) [[likely]]
+    return *executor_;
   static const std::shared_ptr<Executor> fallback = inline_executor();
-  return executor_ != nullptr ? *executor_ : *fallback;
+  return *fallback;
 }
 
 std::string_view Context::isa() const noexcept {

@@ -67,6 +67,14 @@ inline void check_writable(const char* who, const char* what, const ConstAnyMatr
   }
 }
 
+/// The result of a product: [rows, cols].
+inline void check_result_shape(const char* who, const ConstAnyMatrix& y, std::int64_t rows,
+                               std::int64_t cols) {
+  if (y.rows == rows && y.cols == cols) return;
+  fail(ErrorCode::shape_mismatch, std::string(who) + ": y is " + shape_text(y.rows, y.cols) + "; " +
+                                      shape_text(rows, cols) + " is wanted");
+}
+
 /// Functions whose data is the host's by its nature.
 inline void check_host(const char* who, const Context& context) {
   if (context.memory() == nullptr) return;
