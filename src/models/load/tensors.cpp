@@ -71,6 +71,33 @@ WeightMatrix load_weights(Context& context, const io::Checkpoint& checkpoint,
   return result;
 }
 
+WeightMatrix load_transposed(Context& context, const io::Checkpoint& checkpoint,
+                             const std::string& name, std::int64_t rows, std::int64_t cols,
+                             std::optional<DType> dtype) {
+  const WeightMatrix stored = load_weights(context, checkpoint, name, cols, rows, dtype);
+  WeightMatrix result(rows, cols, stored.dtype());
+  const auto transpose = [&]<class T>(T) {
+    const auto* from = reinterpret_cast<const T*>(stored.row_data(0));
+    auto* to = reinterpret_cast<T*>(result.row_data(0));
+    constexpr std::int64_t kTile = 32;  // squares that stay in the first-level cache
+    for (std::int64_t i = 0; i < rows; i += kTile) {
+      for (std::int64_t j = 0; j < cols; j += kTile) {
+        for (std::int64_t r = i; r < std::min(rows, i + kTile); ++r) {
+          for (std::int64_t c = j; c < std::min(cols, j + kTile); ++c) {
+            to[r * cols + c] = from[c * rows + r];
+          }
+        }
+      }
+    }
+  };
+  if (size_of(stored.dtype()) == 4) {
+    transpose(std::uint32_t{});
+  } else {
+    transpose(std::uint16_t{});
+  }
+  return result;
+}
+
 WeightMatrix load_rows(const io::Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
                        std::int64_t cols, const std::vector<std::int64_t>& wanted) {
   require_tensor(checkpoint, name,

@@ -20,6 +20,11 @@ WeightMatrix load_weights(Context& context, const io::Checkpoint& checkpoint,
                           const std::string& name, std::int64_t rows, std::int64_t cols,
                           std::optional<DType> dtype = std::nullopt);
 
+/// The same of a tensor [cols, rows], transposed into [rows, cols].
+WeightMatrix load_transposed(Context& context, const io::Checkpoint& checkpoint,
+                             const std::string& name, std::int64_t rows, std::int64_t cols,
+                             std::optional<DType> dtype = std::nullopt);
+
 /// Some rows of such a tensor, in the order given, as they are stored.
 /// @throws Error as load_weights, out_of_range (no such row)
 WeightMatrix load_rows(const io::Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
