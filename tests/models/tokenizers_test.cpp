@@ -53,8 +53,7 @@ TEST_CASE("tokenizers: what a file asks for and is not known is refused by name"
   CHECK(with("normalizer", {{"type", "Replace"}, {"pattern", 3}}) == ErrorCode::invalid_file);
   CHECK(with("pre_tokenizer", {{"type", "Punctuation"}}) == ErrorCode::unsupported);
   const auto split = [&](const json& pattern, const char* behavior) {
-    return with("pre_tokenizer",
-                {{"type", "Split"}, {"pattern", pattern}, {"behavior", behavior}});
+    return with("pre_tokenizer", {{"type", "Split"}, {"pattern", pattern}, {"behavior", behavior}});
   };
   CHECK(split({{"Regex", "a"}}, "Contiguous") == ErrorCode::unsupported);
   CHECK(split({{"Regex", "(a"}}, "Isolated") == ErrorCode::invalid_argument);
@@ -63,7 +62,7 @@ TEST_CASE("tokenizers: what a file asks for and is not known is refused by name"
   empty["pre_tokenizer"] = {
       {"type", "Split"}, {"pattern", {{"Regex", "x*"}}}, {"behavior", "Isolated"}};
   CHECK_NOTHROW(Tokenizer(empty.dump(), "test").encode("axxb \u00e9"));  // and it ends
-  CHECK(with("post_processor", {{"type", "TemplateProcessing"},
-                                {"single", {{{"SpecialToken", {{"id", "<s>"}}}}}}}) ==
+  CHECK(with("post_processor",
+             {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}}}}}}}) ==
         ErrorCode::invalid_file);
 }

@@ -137,6 +137,8 @@ struct Config {
   std::int64_t n_expert = 0;  ///< of a mixture; 0: one MLP
   std::int64_t n_expert_used = 0;
 
+  /// A text to evaluate or to calibrate with begins with bos, whatever the tokenizer says.
+  bool texts_begin_with_bos = false;
   std::int64_t bos_token_id = 50256;                  ///< -1: none
   std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
   std::optional<QuantizationConfig> int8;

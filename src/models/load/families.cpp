@@ -12,6 +12,7 @@ namespace {
 void gpt_bigcode(const ConfigReader& reader, Config& config) {
   gpt2_like(reader, config, "gelu_pytorch_tanh");
   config.qkv_by_head = true;
+  config.texts_begin_with_bos = true;
   bool multi_query = true;
   reader.boolean(multi_query, "multi_query");
   if (multi_query) config.n_kv_head = 1;
