@@ -15,8 +15,9 @@ constexpr const char* kDescription =
     "  kvant run MODEL --scheme llm-int8 --prompt 'Once upon a time' --tokens 100\n"
     "  kvant run MODEL --scheme int8-group --perplexity text.txt --window 512 --json "
     "figures.json\n\n"
-    "Runs a language model from a folder in Hugging Face form, with its linear layers in any\n"
-    "weight format. Families: ";
+    "Runs a language model from a folder in Hugging Face form or a GGUF file, with its linear "
+    "layers\n"
+    "in any weight format. Families: ";
 
 constexpr std::int64_t kMaxTokens = 1'000'000'000;
 
@@ -61,7 +62,7 @@ struct Words {
 };
 
 void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
-  app.add_option("MODEL", words.model, "the folder to read")->required();
+  app.add_option("MODEL", words.model, "a folder, or a .gguf file")->required();
   app.add_option("--scheme", words.scheme,
                  "linear layers in " + models::scheme_names() +
                      "\n(default: fp32, or llm-int8 for a folder of 8-bit weights)")

@@ -62,6 +62,7 @@ struct Rotary {
   float beta_slow = 1.0f;              ///< yarn
   bool truncate = true;                ///< yarn: the ramp's ends are whole numbers
   float attention_factor = 1.0f;       ///< sine and cosine are multiplied by it (yarn)
+  std::vector<float> divisors = {};    ///< of the frequencies, [dims / 2] (GGUF's rope_freqs)
 };
 
 /// Names of the parts of a block that are no linear layers, from the block on ("ln_1"), and of the
@@ -141,7 +142,8 @@ struct Config {
   bool texts_begin_with_bos = false;
   std::int64_t bos_token_id = 50256;                  ///< -1: none
   std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
-  std::optional<QuantizationConfig> int8;
+  std::optional<QuantizationConfig> int8;  ///< layers hold the 8-bit codes of bitsandbytes
+  bool stored_quantized = false;  ///< layers are stored in another form, and expanded to floats
 
   [[nodiscard]] std::int64_t q_dim() const { return n_head * head_dim; }
   /// Columns of K, and of V, per token.

@@ -18,11 +18,13 @@
 
 namespace kvant::models {
 
-/// A folder in Hugging Face form. Small files are read at once; weights are load_model's.
+/// A folder in Hugging Face form, or a GGUF file (".gguf"). Small files are read at once; weights
+/// are load_model's.
 class KVANT_API ModelFiles {
  public:
-  /// Reads config.json, the end tokens of generation_config.json where there is one, and the chat
-  /// template (chat_template.jinja, or the one in tokenizer_config.json).
+  /// Of a GGUF file everything is in its metadata. Of a folder: reads config.json, the end tokens
+  /// of generation_config.json where there is one, and the chat template (chat_template.jinja, or
+  /// the one in tokenizer_config.json).
   /// @throws Error as load_config; invalid_file for the other files
   explicit ModelFiles(std::filesystem::path path);
 
@@ -30,7 +32,7 @@ class KVANT_API ModelFiles {
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   /// The chat template in Jinja; empty: there is none.
   [[nodiscard]] const std::string& chat_template() const noexcept { return chat_template_; }
-  /// From tokenizer.json. @throws Error as Tokenizer
+  /// From tokenizer.json, or the metadata. @throws Error as Tokenizer
   [[nodiscard]] Tokenizer tokenizer() const;
 
  private:

@@ -87,6 +87,7 @@ std::vector<float> rotary_frequencies(const Rotary& rotary, std::int64_t length)
     case RotaryScaling::llama3: stretch_llama3(rotary, result); break;
     case RotaryScaling::yarn: stretch_yarn(rotary, result); break;
   }
+  for (std::size_t i = 0; i < rotary.divisors.size(); ++i) result[i] /= rotary.divisors[i];
   return result;
 }
 

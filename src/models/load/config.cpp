@@ -26,21 +26,24 @@ const Family& find_family(const ConfigReader& reader) {
   reader.unsupported("model_type \"" + type.substr(0, 80) + "\" is not one of " + known);
 }
 
-std::optional<QuantizationConfig> quantization(const ConfigReader& outer) {
-  if (!outer.has("quantization_config")) return std::nullopt;
+void read_quantization(const ConfigReader& outer, Config& config) {
+  if (!outer.has("quantization_config")) return;
   const ConfigReader reader = outer.object("quantization_config");
   bool int8 = false;
+  bool four_bits = false;
   reader.boolean(int8, "load_in_8bit");
+  reader.boolean(four_bits, "load_in_4bit");
   const std::string method = reader.text("quant_method", "bitsandbytes");
-  if (method != "bitsandbytes" || !int8) {
-    reader.unsupported(
-        "quantization_config: only the 8-bit form of bitsandbytes can be loaded here, this is " +
-        method.substr(0, 80) + (int8 ? "" : " without load_in_8bit") +
-        "; kvant dequantize makes a float model of it");
+  if (method == "bitsandbytes" && int8) {
+    config.int8.emplace();
+    reader.number(config.int8->threshold, "llm_int8_threshold");
+  } else if (method == "kvant" || (method == "bitsandbytes" && four_bits)) {
+    config.stored_quantized = true;
+  } else {
+    reader.unsupported("quantization_config: the method " + method.substr(0, 80) +
+                       (method == "bitsandbytes" ? " with neither 8 nor 4 bits" : "") +
+                       " is not one of those that are read: bitsandbytes, kvant");
   }
-  QuantizationConfig result;
-  reader.number(result.threshold, "llm_int8_threshold");
-  return result;
 }
 
 /// What no family may leave unchecked, since memory and loops are sized by it.
@@ -76,7 +79,7 @@ Config parse_config(std::string_view text, const std::string& file) {
   if (reader.is_null("bos_token_id")) config.bos_token_id = -1;
   reader.integer(config.bos_token_id, -1, kSizeLimit, "bos_token_id");
   reader.ids(config.eos_token_ids, "eos_token_id");
-  config.int8 = quantization(reader);
+  read_quantization(reader, config);
   return config;
 }
 

@@ -32,14 +32,17 @@ class Loader {
  public:
   Loader(Context& context, const std::filesystem::path& folder, const Config& config,
          const LoadOptions& options)
-      : context_(context), config_(config), options_(options), checkpoint_(folder, kAllowTied) {
+      : context_(context),
+        config_(config),
+        options_(options),
+        source_(open_weights(folder, config)) {
     // Base models are saved without the prefix.
-    const bool base = checkpoint_.contains(std::string(names_.tokens) + ".weight");
+    const bool base = source_->contains(std::string(names_.tokens) + ".weight");
     prefix_ = base ? "" : names_.prefix;
     check_shapes();
     check_skip_patterns();
     if (options.plan.stored_int8 && options.plan.mode == Arithmetic::kvant) {
-      outliers_ = io::stored_outliers(checkpoint_);
+      outliers_ = io::stored_outliers(*source_->checkpoint());
     }
   }
 
@@ -82,8 +85,6 @@ class Loader {
     std::vector<std::vector<std::int64_t>> columns;
   };
 
-  static constexpr io::CheckpointOptions kAllowTied{.allow_missing = true};
-
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
 
@@ -96,7 +97,7 @@ class Loader {
 
   /// config.json's sizes against the tensors, before any memory is taken for them.
   void check_shapes() const {
-    require_tensor(checkpoint_, token_table(),
+    require_tensor(*source_, token_table(),
                    {static_cast<std::uint64_t>(config_.vocab_size),
                     static_cast<std::uint64_t>(config_.embedding_size)});
     Block block = empty_block(config_, names_.linears);
@@ -105,7 +106,7 @@ class Loader {
       for (const LinearSpec& spec : specs) {
         const std::string layer = layer_name(n, spec.name);
         if (holds_codes(layer)) continue;  // whose reader checks them
-        require_tensor(checkpoint_, prefix_ + layer + ".weight", shape(spec.outputs, spec.inputs));
+        require_tensor(*source_, prefix_ + layer + ".weight", shape(spec.outputs, spec.inputs));
       }
     }
   }
@@ -155,14 +156,14 @@ class Loader {
   void load_embeddings(Model& model) const {
     const std::int64_t vocabulary = config_.vocab_size;
     const std::int64_t width = config_.embedding_size;
-    model.wte = load_weights(context_, checkpoint_, token_table(), vocabulary, width, held_dtype());
+    model.wte = load_weights(context_, *source_, token_table(), vocabulary, width, held_dtype());
     if (config_.positions == Positions::learned) {
-      model.wpe = load_weights(context_, checkpoint_, position_table(), positions(), config_.n_embd,
+      model.wpe = load_weights(context_, *source_, position_table(), positions(), config_.n_embd,
                                held_dtype());
     }
     if (!config_.tie_word_embeddings) {
       model.own_lm_head =
-          load_weights(context_, checkpoint_, head_tensor(), vocabulary, width, held_dtype());
+          load_weights(context_, *source_, head_tensor(), vocabulary, width, held_dtype());
     }
     load_around_blocks(model);
     model.final_norm = load_norm(config_.names.final_norm, config_.n_embd);
@@ -195,7 +196,7 @@ class Loader {
   /// A tied pair may be saved under either name.
   [[nodiscard]] std::string token_table() const {
     const std::string table = prefix_ + std::string(names_.tokens) + ".weight";
-    return config_.tie_word_embeddings && !checkpoint_.contains(table) ? head_tensor() : table;
+    return config_.tie_word_embeddings && !source_->contains(table) ? head_tensor() : table;
   }
 
   /// The calibration window's embeddings, from the rows of the tables that it needs: the tables may
@@ -208,12 +209,12 @@ class Loader {
     window.config = config_;
     window.config.vocab_size = static_cast<std::int64_t>(ids.size());
     window.config.position_offset = 0;
-    window.wte = load_rows(checkpoint_, token_table(), config_.vocab_size, config_.embedding_size,
+    window.wte = load_rows(*source_, token_table(), config_.vocab_size, config_.embedding_size,
                            {ids.begin(), ids.end()});
     if (config_.positions == Positions::learned) {
       std::vector<std::int64_t> rows(ids.size());
       std::iota(rows.begin(), rows.end(), config_.position_offset);
-      window.wpe = load_rows(checkpoint_, position_table(), positions(), config_.n_embd, rows);
+      window.wpe = load_rows(*source_, position_table(), positions(), config_.n_embd, rows);
     }
     load_around_blocks(window);
     return embed(context_, window, places, 0);
@@ -224,10 +225,10 @@ class Loader {
     if (name.empty()) return {};
     const std::string base = prefix_ + std::string(name);
     Norm norm;
-    norm.weight = load_vector(context_, checkpoint_, base + ".weight", size, bf16());
+    norm.weight = load_vector(context_, *source_, base + ".weight", size, bf16());
     for (float& value : norm.weight) value += config_.norm_offset;
     if (config_.norm_bias) {
-      norm.bias = load_vector(context_, checkpoint_, base + ".bias", size, bf16());
+      norm.bias = load_vector(context_, *source_, base + ".bias", size, bf16());
     }
     return norm;
   }
@@ -235,17 +236,17 @@ class Loader {
   [[nodiscard]] std::vector<float> load_bias(const std::string& layer,
                                              const LinearSpec& linear) const {
     if (!linear.bias) return {};
-    return load_vector(context_, checkpoint_, prefix_ + layer + ".bias", linear.outputs, bf16());
+    return load_vector(context_, *source_, prefix_ + layer + ".bias", linear.outputs, bf16());
   }
 
   [[nodiscard]] FloatParameters load_float(const LinearSpec& linear,
                                            const std::string& layer) const {
     const std::string name = prefix_ + layer + ".weight";
-    return {names_.transposed ? load_transposed(context_, checkpoint_, name, linear.outputs,
-                                                linear.inputs, held_dtype())
-                              : load_weights(context_, checkpoint_, name, linear.outputs,
-                                             linear.inputs, held_dtype()),
-            load_bias(layer, linear)};
+    return {
+        names_.transposed
+            ? load_transposed(context_, *source_, name, linear.outputs, linear.inputs, held_dtype())
+            : load_weights(context_, *source_, name, linear.outputs, linear.inputs, held_dtype()),
+        load_bias(layer, linear)};
   }
 
   [[nodiscard]] std::vector<TokenId> calibration_ids() const {
@@ -371,7 +372,8 @@ class Loader {
   }
 
   [[nodiscard]] bool holds_codes(const std::string& layer) const {
-    return plan().stored_int8 && io::is_int8_layer(checkpoint_, prefix_ + layer);
+    return plan().stored_int8 && source_->checkpoint() != nullptr &&
+           io::is_int8_layer(*source_->checkpoint(), prefix_ + layer);
   }
 
   /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
@@ -383,7 +385,7 @@ class Loader {
           "layer " + base +
           " is to stay in float, but is stored in 8 bits: its float weights are gone");
     }
-    const io::Int8Layer stored = io::read_int8_layer(checkpoint_, base);
+    const io::Int8Layer stored = io::read_int8_layer(*source_->checkpoint(), base);
     if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
       throw Error(ErrorCode::shape_mismatch,
                   "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) +
@@ -403,14 +405,14 @@ class Loader {
     }
     auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
         context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
-    checkpoint_.release(base + ".weight");
+    source_->release(base + ".weight");
     return result;
   }
 
   Context& context_;
   const Config& config_;
   const LoadOptions& options_;
-  io::Checkpoint checkpoint_;
+  std::unique_ptr<WeightSource> source_;
   const io::Architecture& names_ = *io::find_architecture(config_.model_type);
   std::string prefix_;
   Outliers outliers_ = Outliers::per_call;

@@ -7,6 +7,7 @@
 #include "io/json/json_tree.hpp"
 #include "kvant/io/text_file.hpp"
 #include "models/load/config_reader.hpp"
+#include "models/load/gguf_model.hpp"
 
 namespace kvant::models {
 namespace {
@@ -32,8 +33,15 @@ std::string template_in(const nlohmann::json& json) {
 
 }  // namespace
 
-ModelFiles::ModelFiles(std::filesystem::path path)
-    : path_(std::move(path)), config_(load_config(path_ / "config.json")) {
+ModelFiles::ModelFiles(std::filesystem::path path) : path_(std::move(path)) {
+  if (is_gguf(path_)) {
+    const io::Gguf file(path_);
+    config_ = parse_config(gguf_config(file).dump(), file.name());
+    apply_gguf_frequencies(file, config_);
+    chat_template_ = file.text("tokenizer.chat_template").value_or("");
+    return;
+  }
+  config_ = load_config(path_ / "config.json");
   const std::filesystem::path generation = path_ / "generation_config.json";
   if (is_there(generation)) {
     const nlohmann::json json = io::read_json_tree(generation);
@@ -50,6 +58,10 @@ ModelFiles::ModelFiles(std::filesystem::path path)
 }
 
 Tokenizer ModelFiles::tokenizer() const {
+  if (is_gguf(path_)) {
+    const io::Gguf file(path_);
+    return {gguf_tokenizer(file).dump(), file.name()};
+  }
   return Tokenizer(path_ / "tokenizer.json");
 }
 
