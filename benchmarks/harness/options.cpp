@@ -17,6 +17,14 @@ Options parse_options(int argc, char** argv, const std::string& question,
   app.add_option("--threads", options.threads, "numbers of threads, e.g. 1,2")->delimiter(',');
   app.add_flag("--quick", options.quick, "fewer shapes and repetitions");
   app.add_option("--json", options.json, "write the records to this file");
+  if (question.ends_with("4")) {
+    app.add_option("--format", options.formats, "int4, int4-affine, nf4, fp4")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"int4", "int4-affine", "nf4", "fp4"}));
+    app.add_option("--group", options.groups, "weights that share a scale, e.g. 32,64,128")
+        ->delimiter(',')
+        ->check(CLI::Range(32, 4096));
+  }
   try {
     app.parse(argc, argv);
     for (const std::string& text : shapes) options.shapes.push_back(parse_shape(text));

@@ -18,6 +18,9 @@ struct Options {
   std::vector<int> threads{1};
   bool quick = false;
   std::string json;
+  // Of the questions about 4 bits.
+  std::vector<std::string> formats{"int4", "nf4"};
+  std::vector<int> groups{128, 64, 32};
 };
 
 /// Parses MxNxK. @throws CLI::ValidationError

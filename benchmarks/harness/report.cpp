@@ -14,8 +14,8 @@ Report::Report(const Options& options, std::string isa) : options_(options) {
   const Machine m = this_machine();
   fmt::print("{}, {} cores, L1d {} KiB, L2 {} KiB, L3 {} MiB; kernels {}; {}; commit {}\n", m.cpu,
              m.cores, m.l1_data >> 10, m.l2 >> 10, m.l3 >> 20, isa, m.compiler, m.commit);
-  fmt::print("{:<14} {:>17} {:>3} {:>9} {:>4} {:>10} {:<6} {:>15} {:>8}  {}\n", "question", "shape",
-             "thr", "dtype", "outl", "value", "unit", "low..high", "ceiling",
+  fmt::print("{:<14} {:>17} {:>3} {:>16} {:>4} {:>10} {:<6} {:>15} {:>8}  {}\n", "question",
+             "shape", "thr", "dtype", "outl", "value", "unit", "low..high", "ceiling",
              "peers (kvant / peer)");
 }
 
@@ -27,7 +27,7 @@ void Report::add(const Record& r) {
                          value > 0 ? r.value.value / value : 0.0);
   }
   const std::string shape = r.m > 0 ? fmt::format("{}x{}x{}", r.m, r.n, r.k) : r.what;
-  fmt::print("{:<14} {:>17} {:>3} {:>9} {:>4} {:>10.2f} {:<6} {:>7.1f}..{:<6.1f} {:>8}  {}\n",
+  fmt::print("{:<14} {:>17} {:>3} {:>16} {:>4} {:>10.2f} {:<6} {:>7.1f}..{:<6.1f} {:>8}  {}\n",
              r.question, shape, r.threads, r.dtype, r.outliers, r.value.value, r.unit,
              r.value.lowest, r.value.highest,
              r.ceiling > 0 ? fmt::format("{:.3f}", r.value.value / r.ceiling) : "-", peers);
@@ -82,6 +82,10 @@ int Report::finish() {
                                   {"compiler", machine.compiler},
                                   {"commit", machine.commit}};
       if (!r.what.empty()) j["what"] = r.what;
+      if (!r.format.empty()) {
+        j["format"] = r.format;
+        j["group"] = r.group;
+      }
       list.push_back(std::move(j));
     }
     std::ofstream file(options_.json);

@@ -24,6 +24,8 @@ struct Record {
   double ceiling = 0;                     ///< in the same unit; 0: none
   std::map<std::string, double> peers{};  ///< in the same unit
   std::string what{};                     ///< for sums over layers and the like
+  std::string format{};                   ///< of weights, where a question has several
+  int group = 0;
 };
 
 /// The figures of entries [first, last) as the peers of a record.

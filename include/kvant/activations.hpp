@@ -31,8 +31,11 @@ enum class Outliers : std::uint8_t {
 
 /// Which arithmetic the floating-point steps follow.
 enum class Arithmetic : std::uint8_t {
-  kvant,         ///< one rounding to the output type, exact 1/127^2
-  bitsandbytes,  ///< bitsandbytes' CPU backend: codes and scales bit for bit, its constants
+  kvant,         ///< int8 products, one rounding to the output type, exact 1/127^2
+  bitsandbytes,  ///< bitsandbytes' CPU backend: codes and scales bit for bit, its constants;
+                 ///< formats other than its 8-bit weights: as `exact`
+  exact,         ///< weights as the real values they stand for, activations in fp32, sums in fp32:
+                 ///< what bitsandbytes' 4-bit layers and GPTQ's compute. Slower
 };
 
 /// The absmax that activations are scaled by.
@@ -54,8 +57,8 @@ struct ActivationOptions {
   std::span<const std::int64_t> keep_columns = {};
   ActivationScale activation_scale = ActivationScale::per_row;
   /// Report NaN and Inf in weights and activations as Error not_finite. Otherwise they are defined
-  /// results: a row of x with a NaN gives NaN, and so does an output with a NaN or an infinity among
-  /// its int8 weights; infinities in x propagate as in floating point.
+  /// results: a row of x with a NaN gives NaN, and so does an output with a NaN or an infinity
+  /// among its int8 weights; infinities in x propagate as in floating point.
   bool check_finite = false;
 };
 

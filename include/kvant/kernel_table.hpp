@@ -26,6 +26,7 @@ struct KernelTable {
 
   void (*quantize_rows)(const QuantizeRowsArgs&) noexcept;
   void (*list_outliers)(const ListOutliersArgs&) noexcept;
+  void (*sum_codes)(const SumCodesArgs&) noexcept;
   void (*gather_features)(const GatherFeaturesArgs&) noexcept;
   void (*range)(const RangeArgs&) noexcept;
   void (*quantize)(const QuantizeArgs&) noexcept;

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,8 +36,23 @@ struct PackOptions {
   /// Weights that share a scale, for formats that let choose; 0: the format's own (int8_group:
   /// 128).
   std::int64_t block = 0;
+  /// A zero point for each scale, in formats that may have them (int4); by default they do.
+  std::optional<bool> zero_points = {};
   /// Whose codes, where the two differ (int8_row).
   Arithmetic arithmetic = Arithmetic::kvant;
+};
+
+/// Weights [n, k] of 4 bits that are quantized already, a byte for each code (0 to 15).
+struct CodedWeights {
+  WeightFormat format = WeightFormat::int4_group;
+  MatrixView<const std::uint8_t> codes;
+  /// int4: [n][blocks of a row], each exactly as fp16 holds it; nf4, fp4: the absmax of each block
+  /// of the flattened weight.
+  std::span<const float> scales;
+  /// int4: as many as scales, 0 to 16; empty: 8 for all.
+  std::span<const std::uint8_t> zero_points = {};
+  /// Weights that share a scale, a multiple of 32; 0: the format's own.
+  std::int64_t block = 0;
 };
 
 /// What map does with a file that was written for another kernel set.
@@ -70,6 +86,13 @@ class KVANT_API PackedWeights {
                                                 MatrixView<const std::int8_t> codes,
                                                 std::span<const float> absmax = {});
 
+  /// Weights of 4 bits from their codes, scales and zero points, without a change to any value.
+  /// @throws Error invalid_argument (a code or zero point out of range, a scale that is NaN,
+  /// infinite
+  ///         or not a number of fp16), shape_mismatch (the number of scales or zero points),
+  ///         unsupported (another format), out_of_range, out_of_memory
+  [[nodiscard]] static PackedWeights from_codes(Context& context, const CodedWeights& weights);
+
   /// From a linear quantizer's result, without a change to any value. int8_row takes one scale per
   /// tensor, per row or per block of whole rows; int8_group takes blocks of a multiple of 32
   /// columns. Zero points are folded into the codes where they fit int8.
@@ -93,6 +116,8 @@ class KVANT_API PackedWeights {
   [[nodiscard]] std::int64_t k_padded() const noexcept;
   /// Weights that share a scale; 0: the whole row, or none do.
   [[nodiscard]] std::int64_t block() const noexcept;
+  /// Each scale has a zero point.
+  [[nodiscard]] bool has_zero_points() const noexcept;
   [[nodiscard]] std::int64_t panels() const noexcept;
   [[nodiscard]] const WeightLayout& layout() const noexcept;
   /// The name of the kernel set that packed it.
@@ -105,8 +130,9 @@ class KVANT_API PackedWeights {
   // Of weights on a device these point into its memory.
   /// The packed codes or elements, WeightLayout::offset in units of one.
   [[nodiscard]] const std::byte* data() const noexcept;
-  /// int8_row: what an output's integer sums are multiplied by, [n padded]. Formats with blocks:
-  /// the scales of each output one after the other, [n][blocks]. Null where there are none.
+  /// int8_row: what an output's integer sums are multiplied by, [n padded]. int8_group: the scales
+  /// of each output one after the other, [n][blocks]. Null where there are none and where they lie
+  /// among the codes (unpack_scales).
   [[nodiscard]] const float* scales() const noexcept;
   /// absmax of each output, [n]; empty in formats without.
   [[nodiscard]] std::span<const float> absmax() const noexcept;
@@ -120,6 +146,13 @@ class KVANT_API PackedWeights {
   /// Row-major int8 codes of the outputs [first, first + codes.rows()).
   /// @throws Error unsupported (codes of another type), shape_mismatch, out_of_range
   void unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const;
+  /// The same for codes of 4 bits, a byte each.
+  void unpack_rows(std::int64_t first, MatrixView<std::uint8_t> codes) const;
+  /// Scales and zero points of one output, block by block (nf4, fp4: of the blocks that it lies in,
+  /// the first of which may have begun before it); zero_points is empty where there are none.
+  /// @throws Error out_of_range
+  void unpack_scales(std::int64_t row, std::vector<float>& scales,
+                     std::vector<std::uint8_t>& zero_points) const;
   /// The real values of the outputs [first, first + w.rows) into w: fp32, fp16 or bf16.
   /// @throws Error shape_mismatch, out_of_range, unsupported (dtype)
   void dequantize(AnyMatrix w, std::int64_t first = 0) const;

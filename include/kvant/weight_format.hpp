@@ -23,6 +23,7 @@ enum class WeightFormat : std::uint8_t {
   bfloat16,
   int8_row,    ///< a code a weight, one fp32 absmax an output: bitsandbytes' 8-bit weights
   int8_group,  ///< a code a weight, one fp16 scale for 128 neighbours of an output
+  int4_group,  ///< codes 0..15, an fp16 scale and a zero point for some neighbours of an output
   nf4,         ///< codes of the 16 quantiles of a normal distribution (arXiv 2305.14314)
   fp4,         ///< codes of 16 four-bit floats, as bitsandbytes has them
 };
@@ -65,10 +66,16 @@ struct WeightFormatInfo {
     if (block_size == 0) return n;
     return n * ((k + block_size - 1) / block_size);
   }
+  /// Scales that the codes of one output refer to: those of its own blocks, and, where blocks may
+  /// cross rows, of one that began before.
+  [[nodiscard]] constexpr std::int64_t row_scales(std::int64_t k,
+                                                  std::int64_t block_size) const noexcept {
+    return scales(1, k, block_size) + (axis == BlockAxis::flattened && k > 0 ? 1 : 0);
+  }
 };
 
 namespace detail {
-inline constexpr std::array<WeightFormatInfo, 7> kWeightFormatTable{{
+inline constexpr std::array<WeightFormatInfo, 8> kWeightFormatTable{{
     // format, name, bits, codes, codebook, axis, block, scale, zero points, nested
     {WeightFormat::float32, "fp32", 32, DType::float32, Codebook::linear, BlockAxis::none, 0,
      DType::float32, false, false},
@@ -80,6 +87,8 @@ inline constexpr std::array<WeightFormatInfo, 7> kWeightFormatTable{{
      DType::float32, false, false},
     {WeightFormat::int8_group, "int8-group", 8, DType::int8, Codebook::linear, BlockAxis::row, 128,
      DType::float16, false, false},
+    {WeightFormat::int4_group, "int4", 4, DType::uint4, Codebook::linear, BlockAxis::row, 64,
+     DType::float16, true, false},
     {WeightFormat::nf4, "nf4", 4, DType::uint4, Codebook::nf4, BlockAxis::flattened, 64,
      DType::float32, false, true},
     {WeightFormat::fp4, "fp4", 4, DType::uint4, Codebook::fp4, BlockAxis::flattened, 64,
@@ -91,7 +100,9 @@ inline constexpr std::array<WeightFormatInfo, 7> kWeightFormatTable{{
 inline constexpr std::size_t kWeightFormats = detail::kWeightFormatTable.size();
 
 /// All formats, in the order of the enumeration.
-constexpr const auto& weight_format_table() noexcept { return detail::kWeightFormatTable; }
+constexpr const auto& weight_format_table() noexcept {
+  return detail::kWeightFormatTable;
+}
 
 /// The row of a format. Costs nothing.
 constexpr const WeightFormatInfo& describe(WeightFormat format) noexcept {
@@ -99,7 +110,9 @@ constexpr const WeightFormatInfo& describe(WeightFormat format) noexcept {
 }
 
 /// Its name, e.g. "int8-group".
-constexpr std::string_view to_string(WeightFormat format) noexcept { return describe(format).name; }
+constexpr std::string_view to_string(WeightFormat format) noexcept {
+  return describe(format).name;
+}
 
 /// By its name in the table, e.g. "int8-group"; nothing if there is no such format.
 constexpr std::optional<WeightFormat> weight_format_from_name(std::string_view name) noexcept {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "cpu/scalar_epilogue.hpp"
+#include "cpu/scalar_nibbles.hpp"
 #include "cpu/tables.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
@@ -159,14 +161,6 @@ void convert(const ConvertArgs& a) noexcept {
   }
 }
 
-float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
-  for (std::int64_t j = 0; j < block.count; ++j) {
-    sum = std::fma(block.x[j * block.x_stride + m],
-                   load_element(block.w, block.w_dtype, n * block.w_stride + j), sum);
-  }
-  return sum;
-}
-
 void gather_output(const GemmArgs& g, std::int64_t n, float* w) noexcept {  // a panel is an output
   const auto* codes = static_cast<const std::int8_t*>(g.b) + n * g.range.k_padded;
   for (std::int64_t j = 0; j < g.epilogue.outliers.found.count; ++j) {
@@ -182,23 +176,11 @@ void gather_columns(const GemmArgs& g, float* w) noexcept {
 }
 
 void finish(const Epilogue& e, std::int64_t m, std::int64_t n, std::int32_t acc) noexcept {
-  const std::ptrdiff_t index = m * e.y_stride + n;
   if (e.y_dtype == DType::int32) {
-    static_cast<std::int32_t*>(e.y)[index] = acc;
+    static_cast<std::int32_t*>(e.y)[m * e.y_stride + n] = acc;
     return;
   }
-  float value = static_cast<float>(acc) * (e.row_scale[m] * e.col_scale[n]) * e.scale;
-  const bool has_outliers = e.outliers.count() > 0;
-  const float outliers =
-      sum_outliers(e.outliers.found, m, n, sum_outliers(e.outliers.kept, m, n, 0.0f));
-  if (e.bias_first) {
-    if (e.bias != nullptr) value += e.bias[n];
-    if (has_outliers) value = round_to(e.y_dtype, value) + outliers;
-  } else {
-    if (has_outliers) value += outliers;
-    if (e.bias != nullptr) value += e.bias[n];
-  }
-  store_element(e.y, e.y_dtype, index, value);
+  finish_value(e, m, n, static_cast<float>(acc) * (e.row_scale[m] * e.col_scale[n]) * e.scale);
 }
 
 std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noexcept {
@@ -270,6 +252,7 @@ constinit const KernelTable kernels_scalar = [] {
   KernelTable table = empty_table("scalar");
   table.quantize_rows = &quantize_rows;
   table.list_outliers = &list_outliers;
+  table.sum_codes = &nibbles::sum_codes;
   table.gather_features = &gather_features;
   table.range = &range;
   table.quantize = &quantize;
@@ -283,6 +266,9 @@ constinit const KernelTable kernels_scalar = [] {
         .pair_limit = 0,
         .gemm = &gemm_int8,
         .gather_columns = &gather_columns});
+  give(table, WeightFormat::int4_group, nibbles::kernels<nibbles::LinearCodes>());
+  give(table, WeightFormat::nf4, nibbles::kernels<nibbles::BookCodes<kNf4>>());
+  give(table, WeightFormat::fp4, nibbles::kernels<nibbles::BookCodes<kFp4>>());
   give(table, WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
   give(table, WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
   return table;

@@ -14,13 +14,16 @@ constexpr KernelTable completed(KernelTable table, const KernelTable& base) noex
   };
   take(table.quantize_rows, base.quantize_rows);
   take(table.list_outliers, base.list_outliers);
+  take(table.sum_codes, base.sum_codes);
   take(table.gather_features, base.gather_features);
   take(table.range, base.range);
   take(table.quantize, base.quantize);
   take(table.dequantize, base.dequantize);
   take(table.convert, base.convert);
   for (std::size_t i = 0; i < kWeightFormats; ++i) {
-    if (table.gemm[i].gemm == nullptr) table.gemm[i] = base.gemm[i];
+    // (A product of the host's is none for a device's memory.)
+    const bool reaches = table.memory == base.memory;
+    if (table.gemm[i].gemm == nullptr && reaches) table.gemm[i] = base.gemm[i];
   }
   return table;
 }

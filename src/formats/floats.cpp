@@ -7,11 +7,10 @@ namespace kvant::detail {
 namespace {
 
 template <DType kType>
-void encode(const KernelTable& kernels, const FloatRows& x, const EncodeOptions& /*options*/,
-            const EncodedRows& to) noexcept {
-  const std::int64_t element = describe(x.dtype).bits / 8;
-  for (std::int64_t r = 0; r < x.rows; ++r) {
-    kernels.convert({.x = static_cast<const std::byte*>(x.data) + r * x.stride * element,
+void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, std::int64_t rows,
+            const EncodeOptions& /*options*/, const EncodedRows& to) noexcept {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    kernels.convert({.x = x.slice(first + r, 1).data,
                      .x_dtype = x.dtype,
                      .y = to.codes + r * to.code_stride,
                      .y_dtype = kType,
@@ -20,7 +19,7 @@ void encode(const KernelTable& kernels, const FloatRows& x, const EncodeOptions&
 }
 
 template <DType kType>
-void decode(const std::byte* codes, const float* /*scales*/, std::int64_t k, std::int64_t /*block*/,
+void decode(const std::byte* codes, const RowScales& /*scales*/, std::int64_t k,
             float* to) noexcept {
   for (std::int64_t i = 0; i < k; ++i) to[i] = load_element(codes, kType, i);
 }

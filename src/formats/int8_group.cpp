@@ -4,55 +4,52 @@
 //   a block of zeros has scale 0 and codes 0; a block with a NaN or an infinity has scale NaN.
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
+#include "formats/block_range.hpp"
 #include "formats/rules.hpp"
-#include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
 
 namespace kvant::detail {
 namespace {
 
-float scale_of(float absmax) noexcept {
-  if (!(absmax < std::numeric_limits<float>::infinity())) {
-    return std::numeric_limits<float>::quiet_NaN();
-  }
-  const float scale = std::min(round_to(DType::float16, absmax / 127.0f), 65504.0f);
-  return absmax > 0.0f ? std::max(scale, 0x1p-24f) : 0.0f;
+float scale_of(const BlockRange& range) noexcept {
+  if (!range.finite) return std::numeric_limits<float>::quiet_NaN();
+  return range.absmax() > 0.0f ? stored_scale(range.absmax() / 127.0f) : 0.0f;
 }
 
-void encode(const KernelTable& /*kernels*/, const FloatRows& x, const EncodeOptions& options,
-            const EncodedRows& to) noexcept {
+void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, std::int64_t rows,
+            const EncodeOptions& options, const EncodedRows& to) noexcept {
   const std::int64_t blocks = (x.cols + options.block - 1) / options.block;
-  for (std::int64_t r = 0; r < x.rows; ++r) {
+  for (std::int64_t r = 0; r < rows; ++r) {
     auto* codes = reinterpret_cast<std::int8_t*>(to.codes + r * to.code_stride);
     for (std::int64_t b = 0; b < blocks; ++b) {
-      const std::int64_t first = b * options.block;
-      const std::int64_t last = std::min(x.cols, first + options.block);
-      float absmax = 0.0f;
-      for (std::int64_t c = first; c < last; ++c) {
-        const float value = std::fabs(load_element(x.data, x.dtype, r * x.stride + c));
-        if (!(value <= absmax) && absmax == absmax) absmax = value;  // NaN too, and it stays
-      }
-      const float scale = scale_of(absmax);
+      const std::int64_t begin = b * options.block;
+      const std::int64_t end = std::min(x.cols, begin + options.block);
+      BlockRange range;
+      for_floats(kernels, x, first + r, begin, end,
+                 [&](const float* values, std::int64_t count) { range.add(values, count); });
+      const float scale = scale_of(range);
       to.scales[r * blocks + b] = scale;
-      for (std::int64_t c = first; c < last; ++c) {
-        const float value = load_element(x.data, x.dtype, r * x.stride + c);
-        codes[c] = scale > 0.0f ? static_cast<std::int8_t>(quantize_value(value, scale, 0, -127,
-                                                                          127, RoundOrder::divide))
-                                : std::int8_t{0};
-      }
+      std::int8_t* at = codes + begin;
+      for_floats(kernels, x, first + r, begin, end, [&](const float* values, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i) {
+          *at++ = scale > 0.0f ? static_cast<std::int8_t>(quantize_value(values[i], scale, 0, -127,
+                                                                         127, RoundOrder::divide))
+                               : std::int8_t{0};
+        }
+      });
     }
   }
 }
 
-void decode(const std::byte* codes, const float* scales, std::int64_t k, std::int64_t block,
-            float* to) noexcept {
+void decode(const std::byte* codes, const RowScales& scales, std::int64_t k, float* to) noexcept {
   const auto* row = reinterpret_cast<const std::int8_t*>(codes);
-  for (std::int64_t first = 0; first < k; first += block, ++scales) {
-    const std::int64_t last = std::min(k, first + block);
-    for (std::int64_t i = first; i < last; ++i) to[i] = static_cast<float>(row[i]) * *scales;
+  for (std::int64_t i = 0; i < k;) {
+    const float scale = scales.scales[scales.at(i)];
+    for (const std::int64_t end = scales.end_of(i, k); i < end; ++i) {
+      to[i] = static_cast<float>(row[i]) * scale;
+    }
   }
 }
 

@@ -8,9 +8,9 @@
 namespace kvant::detail {
 namespace {
 
-void encode(const KernelTable& kernels, const FloatRows& x, const EncodeOptions& options,
-            const EncodedRows& to) noexcept {
-  kernels.quantize_rows({.x = x,
+void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, std::int64_t rows,
+            const EncodeOptions& options, const EncodedRows& to) noexcept {
+  kernels.quantize_rows({.x = x.slice(first, rows),
                          .bitsandbytes = options.bitsandbytes,
                          .threshold = std::numeric_limits<float>::infinity(),
                          .keep_mask = nullptr,
@@ -21,13 +21,12 @@ void encode(const KernelTable& kernels, const FloatRows& x, const EncodeOptions&
                          .k_padded = (x.cols + 63) / 64 * 64,
                          .absmax = to.absmax,
                          .outlier_columns = nullptr});
-  for (std::int64_t r = 0; r < x.rows; ++r) to.scales[r] = to.absmax[r] / 127.0f;
+  for (std::int64_t r = 0; r < rows; ++r) to.scales[r] = to.absmax[r] / 127.0f;
 }
 
-void decode(const std::byte* codes, const float* scales, std::int64_t k, std::int64_t /*block*/,
-            float* to) noexcept {
+void decode(const std::byte* codes, const RowScales& scales, std::int64_t k, float* to) noexcept {
   const auto* row = reinterpret_cast<const std::int8_t*>(codes);
-  for (std::int64_t i = 0; i < k; ++i) to[i] = static_cast<float>(row[i]) * scales[0];
+  for (std::int64_t i = 0; i < k; ++i) to[i] = static_cast<float>(row[i]) * scales.scales[0];
 }
 
 constexpr FormatRules kRules = {WeightFormat::int8_row, &encode, &decode};

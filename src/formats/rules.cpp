@@ -10,10 +10,13 @@ namespace kvant::detail {
   rules(float16)                  \
   rules(bfloat16)                 \
   rules(int8_row)                 \
-  rules(int8_group)
+  rules(int8_group)               \
+  rules(int4_group)               \
+  rules(nf4)                      \
+  rules(fp4)
 // clang-format on
 
-// Each is defined in the file of its name (the floats share one).
+// Each is defined in the file of its name (the floats share one, the codebooks another).
 #define KVANT_DECLARE(name) const FormatRules& name##_rules() noexcept;
 KVANT_FORMAT_RULES(KVANT_DECLARE)
 #undef KVANT_DECLARE

@@ -13,24 +13,50 @@ namespace kvant::detail {
 
 /// Where the codes and scales of some rows go.
 struct EncodedRows {
-  std::byte* codes;            ///< a row of k codes (or elements) every code_stride bytes
-  std::ptrdiff_t code_stride;  ///< bytes; room for k rounded up to 64 codes
-  float* scales;               ///< [rows][scales of a row]
+  std::byte* codes;            ///< a row of k codes (a byte each) or elements
+  std::ptrdiff_t code_stride;  ///< bytes between rows; room for k rounded up to 64 codes
+  float* scales;               ///< [rows][row_scales]
+  std::uint8_t* zeros;         ///< the same of zero points; only where EncodeOptions ask for them
   float* absmax;               ///< [rows]; only written where the format has one scale a row
 };
 
 struct EncodeOptions {
   std::int64_t block;  ///< weights that share a scale; 0: the whole row
   bool bitsandbytes;   ///< that library's arithmetic where it differs (QuantizeRowsArgs)
+  bool zero_points;    ///< one for each scale, in formats that may have them
 };
+
+/// The scales of one row, block by block.
+struct RowScales {
+  const float* scales;
+  const std::uint8_t* zeros;  ///< null: the format's one zero
+  std::int64_t block;         ///< 0: one for the row
+  std::int64_t phase;         ///< elements that the first block has before this row
+
+  [[nodiscard]] std::int64_t at(std::int64_t k) const noexcept {
+    return block == 0 ? 0 : (phase + k) / block;
+  }
+  /// The end of the block that begins at k or before.
+  [[nodiscard]] std::int64_t end_of(std::int64_t k, std::int64_t columns) const noexcept {
+    if (block == 0) return columns;
+    const std::int64_t end = (at(k) + 1) * block - phase;
+    return end < columns ? end : columns;
+  }
+};
+
+/// Elements of the block that row `row` begins in, before the row.
+constexpr std::int64_t phase_of(const WeightFormatInfo& info, std::int64_t row, std::int64_t k,
+                                std::int64_t block) noexcept {
+  return info.axis == BlockAxis::flattened && block > 0 ? row * k % block : 0;
+}
 
 struct FormatRules {
   WeightFormat format;
-  /// Rows of fp32, fp16 or bf16.
-  void (*encode)(const KernelTable& kernels, const FloatRows& x, const EncodeOptions& options,
-                 const EncodedRows& to) noexcept;
+  /// The rows [first, first + rows) of x (fp32, fp16 or bf16), which is the whole weight.
+  void (*encode)(const KernelTable& kernels, const FloatRows& x, std::int64_t first,
+                 std::int64_t rows, const EncodeOptions& options, const EncodedRows& to) noexcept;
   /// The k values of one row.
-  void (*decode)(const std::byte* codes, const float* scales, std::int64_t k, std::int64_t block,
+  void (*decode)(const std::byte* codes, const RowScales& scales, std::int64_t k,
                  float* to) noexcept;
 };
 

@@ -339,7 +339,98 @@ struct EmulatedSimd {
   static I dot(I acc, I a, I b) { return multiply(acc, a, b, kDot == EmulatedDot::maddubs); }
   static I dot_unlimited(I acc, I a, I b) { return multiply(acc, a, b, false); }
 
+  // Codes of 4 bits
+  static I low_nibbles(I a) {
+    return each_byte([&](int i) { return bytes_of(a).v[i] & 15; });
+  }
+  static I high_nibbles(I a) {
+    return each_byte([&](int i) { return bytes_of(a).v[i] >> 4; });
+  }
+  static I load_table(const std::uint8_t* table) {
+    return each_byte([&](int i) { return table[i % 16]; });
+  }
+  static I lookup(I table, I bytes) {
+    return each_byte(
+        [&](int i) { return bytes_of(table).v[i / 16 * 16 + bytes_of(bytes).v[i] % 16]; });
+  }
+  static F lookup_f32(const float* table, I index) {
+    return each([&](int i) { return table[index.v[i]]; });
+  }
+  /// Wraps; pairs of products saturate, as maddubs has them.
+  static I dot16(I acc, I a, I b) {
+    return each_half([&](int i) {
+      const int first = bytes_of(a).v[2 * i] * static_cast<std::int8_t>(bytes_of(b).v[2 * i]);
+      const int second =
+          bytes_of(a).v[2 * i + 1] * static_cast<std::int8_t>(bytes_of(b).v[2 * i + 1]);
+      const int sum = first + second;
+      const int pair = sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum;
+      return halves_of(acc).v[i] + pair;
+    });
+  }
+  static I keep(I a) { return a; }
+  static I sum_pairs16(I a) {
+    return each_i([&](int i) { return halves_of(a).v[2 * i] + halves_of(a).v[2 * i + 1]; });
+  }
+  static I add16(I a, I b) {
+    return each_half([&](int i) { return halves_of(a).v[i] + halves_of(b).v[i]; });
+  }
+  static I mul16(I a, I b) {
+    return each_half([&](int i) { return halves_of(a).v[i] * halves_of(b).v[i]; });
+  }
+  static I twice16(I a) {
+    return each_half([&](int i) { return halves_of(a).v[i / 2 * 2]; });
+  }
+  static I add_i(I a, I b) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) +
+                                       static_cast<std::uint32_t>(b.v[i]));
+    });
+  }
+  static I mul_i(I a, I b) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) *
+                                       static_cast<std::uint32_t>(b.v[i]));
+    });
+  }
+  static I shift_right(I a, int bits) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) >> bits);
+    });
+  }
+
  private:
+  struct Bytes {
+    std::uint8_t v[4 * kWidth];
+  };
+  struct Halves {
+    std::int16_t v[2 * kWidth];
+  };
+  static Bytes bytes_of(I a) {
+    Bytes bytes;
+    std::memcpy(bytes.v, a.v, sizeof(a.v));
+    return bytes;
+  }
+  static Halves halves_of(I a) {
+    Halves halves;
+    std::memcpy(halves.v, a.v, sizeof(a.v));
+    return halves;
+  }
+  template <class Function>
+  static I each_byte(Function&& f) {
+    Bytes bytes;
+    for (int i = 0; i < 4 * kWidth; ++i) bytes.v[i] = static_cast<std::uint8_t>(f(i));
+    I r;
+    std::memcpy(r.v, bytes.v, sizeof(r.v));
+    return r;
+  }
+  template <class Function>
+  static I each_half(Function&& f) {
+    Halves halves;
+    for (int i = 0; i < 2 * kWidth; ++i) halves.v[i] = static_cast<std::int16_t>(f(i));
+    I r;
+    std::memcpy(r.v, halves.v, sizeof(r.v));
+    return r;
+  }
   static I multiply(I acc, I a, I b, bool saturate) {
     I r = acc;
     for (int i = 0; i < kWidth; ++i) {

@@ -54,6 +54,8 @@ const char* compare_simd_members() {
     if (rows * S::panels(rows) * S::kVectors > S::kMaxAccumulators) return "kMaxAccumulators";
   }
   BitSource bits;
+  alignas(64) float nibble_values[16];
+  for (float& value : nibble_values) value = static_cast<float>(bits.next() % 1024u) - 512.0f;
   for (int round = 0; round < 20000; ++round) {
     alignas(64) std::uint32_t words[3][kLanes];
     for (auto& row : words) {
@@ -170,6 +172,22 @@ const char* compare_simd_members() {
     }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
+
+#define KVANT_WORDS(T, i) T::load_i32(reinterpret_cast<const std::int32_t*>(words[i]))
+    KVANT_COMPARE(i, low_nibbles, KVANT_WORDS(T, 0));
+    KVANT_COMPARE(i, high_nibbles, KVANT_WORDS(T, 0));
+    KVANT_COMPARE(i, lookup, T::load_table(bytes), T::low_nibbles(KVANT_WORDS(T, 0)));
+    KVANT_COMPARE(f, lookup_f32, nibble_values, T::and_i(KVANT_WORDS(T, 0), T::set1_i(15)));
+    KVANT_COMPARE(i, dot16, KVANT_WORDS(T, 0),
+                  T::load_b(reinterpret_cast<const std::int8_t*>(bytes)), T::broadcast_a(bytes));
+    KVANT_COMPARE(i, sum_pairs16, KVANT_WORDS(T, 0));
+    KVANT_COMPARE(i, add16, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
+    KVANT_COMPARE(i, mul16, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
+    KVANT_COMPARE(i, twice16, KVANT_WORDS(T, 0));
+    KVANT_COMPARE(i, add_i, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
+    KVANT_COMPARE(i, mul_i, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
+    KVANT_COMPARE(i, shift_right, KVANT_WORDS(T, 0), round % 32);
+#undef KVANT_WORDS
 
     KVANT_COMPARE(i, xor_i, T::load_i32(codes),
                   T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));

@@ -63,6 +63,8 @@ struct Outlying {
 /// with the outliers summed in fp32 from zero, kept before found. bias_first is bitsandbytes'
 /// order:
 ///   y = narrow(narrow(float(sum) * (row_scale * col_scale) * scale + bias) + outliers).
+/// Formats with a scale for each group of k have their sums in float, the groups' scales in them:
+///   y = narrow(sum * row_scale + outliers + bias).
 /// Float formats have neither scales nor outliers: y = narrow(sum + bias).
 struct Epilogue {
   void* y;
@@ -117,8 +119,10 @@ struct GemmArgs {
   const void* a;  ///< activations in RowBlocks, in the kernels' format
   const void* b;  ///< packed weights
   const std::int32_t*
-      b_offset;             ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
-  ResidualLists residuals;  ///< only for kernels with a pair_limit; null pointers otherwise
+      b_offset;               ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
+  ResidualLists residuals;    ///< only for kernels with a pair_limit; null pointers otherwise
+  NibblePanels nibbles = {};  ///< how b lies, if its codes have 4 bits
+  const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.
   OutlierColumns columns;
@@ -139,12 +143,16 @@ struct GemmKernels {
   /// Two neighbouring weights (k even, k + 1) may sum to -pair_limit..pair_limit, counting equal
   /// signs only; what is beyond goes into ResidualLists. 0: no limit.
   std::int32_t pair_limit = 0;
+  ActivationSums sums = ActivationSums::none;
   /// Null: the set multiplies no weights of this format; they are widened to float32, panel by
   /// panel, and multiplied as such (src/ops/linear).
   void (*gemm)(const GemmArgs&) noexcept = nullptr;
   /// w[n / nr][count][nr] of args.columns for the args' range of panels, into its place in w. Null
   /// for float formats.
   void (*gather_columns)(const GemmArgs&, float* w) noexcept = nullptr;
+  /// The real values of panel range.panel_begin, [k_padded][nr], exactly as the format's rules have
+  /// them. Null: the rules do it.
+  void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
 
   [[nodiscard]] constexpr RowBlocks blocks(std::int64_t m) const noexcept { return {m, mr, group}; }
   /// Weights packed for one can be multiplied by the other.
@@ -155,7 +163,7 @@ struct GemmKernels {
   /// Activations made for one can be multiplied by the other.
   [[nodiscard]] constexpr bool same_activations(const GemmKernels& other) const noexcept {
     return activations == other.activations && mr == other.mr && group == other.group &&
-           layout.k_pad == other.layout.k_pad;
+           layout.k_pad == other.layout.k_pad && sums == other.sums;
   }
 };
 

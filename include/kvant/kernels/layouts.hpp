@@ -58,16 +58,34 @@ struct RowBlocks {
   }
 };
 
+/// What kernels of 4-bit weights need to know beside the codes of activations: their sums. Codes of
+/// weights are not negative there, what they stand for is code - zero, and zero * sum is what a
+/// product has too much. For each block of rows [parts][rows of the block], one 32-bit word each.
+enum class ActivationSums : std::uint8_t {
+  none,
+  /// Of each 32 codes: those at k % 4 < 2 in the low half, the others in the high half.
+  pairs,
+  /// Of all codes before the part: k_padded / 32 + 1 parts, the first 0.
+  running,
+};
+
+/// Words of the sums of one row; block b of rows has its sums from first(b) * this on.
+constexpr std::int64_t sums_of_row(std::int64_t k_padded) noexcept {
+  return k_padded / 32 + 1;
+}
+
 /// What the activations of a GEMM may be read beyond their end, in bytes.
 inline constexpr std::int64_t kActivationSlack = 64;
 
 /// Where weight (n, k) is in a packed matrix. Panels of nr outputs; inside a panel groups of kr
 /// consecutive k lie together for each output:  [n / nr][k / kr][n % nr][k % kr].
 /// Outputs are padded to nr and k to k_pad with zeros. nr = kr = 1 is plain row-major.
+/// Codes of 4 bits lie in NibblePanels of the same nr.
 struct WeightLayout {
   std::int32_t nr = 1;
   std::int32_t kr = 1;
   std::int32_t k_pad = 1;  ///< K is rounded up to a multiple of this (itself a multiple of kr)
+  std::int32_t align = 1;  ///< bytes; of the codes of 4 bits of a group
 
   friend constexpr bool operator==(const WeightLayout&, const WeightLayout&) = default;
 
@@ -83,6 +101,53 @@ struct WeightLayout {
   [[nodiscard]] constexpr std::int64_t offset(std::int64_t n, std::int64_t k,
                                               std::int64_t k_padded) const noexcept {
     return (n / nr) * (nr * k_padded) + (k / kr) * (nr * kr) + (n % nr) * kr + k % kr;
+  }
+};
+
+/// Where weights of 4 bits lie, their scales beside them: panels of nr outputs, in a panel group
+/// after group of k. A group is a header, padded to a multiple of `align`, and its codes:
+///   [nr] scales  [nr] zero points (u8, if any)  |  [k / 8][nr][4]
+/// Byte j of step s of an output has code k = 8 s + j in its low bits, 8 s + 4 + j in the high
+/// ones. The last group may be short. Panels lie kPanelGap apart, so that streams of several panels
+/// do not fall into the same cache sets.
+struct NibblePanels {
+  std::int32_t nr = 1;
+  std::int32_t align = 1;
+  std::int64_t k_padded = 0;     ///< a multiple of 8
+  std::int64_t group = 0;        ///< k that share a scale: a multiple of 32
+  std::int32_t scale_bytes = 0;  ///< 2: fp16, 4: fp32, 0: none in here
+  bool zero_points = false;      ///< false: the format's one zero for all
+
+  static constexpr std::int64_t kPanelGap = 64;
+
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t groups() const noexcept {
+    return group == 0 ? 0 : (k_padded + group - 1) / group;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t zeros_offset() const noexcept {
+    return std::int64_t{nr} * scale_bytes;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t header_bytes() const noexcept {
+    const std::int64_t bytes = zeros_offset() + (zero_points ? nr : 0);
+    return (bytes + align - 1) / align * align;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t group_bytes() const noexcept {
+    return header_bytes() + group / 2 * nr;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t panel_bytes() const noexcept {
+    return groups() * header_bytes() + k_padded / 2 * nr + (nr > 1 ? kPanelGap : 0);
+  }
+  /// From the start of a panel: the group of k.
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t group_at(std::int64_t k) const noexcept {
+    return k / group * group_bytes();
+  }
+  /// From the start of a panel: the byte with code k of an output (0 .. nr - 1).
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t code_at(std::int64_t output,
+                                                                   std::int64_t k) const noexcept {
+    return group_at(k) + header_bytes() + k % group / 8 * (nr * 4) + output * 4 + k % 4;
+  }
+  /// Where in its byte code k is.
+  [[nodiscard, gnu::always_inline]] static constexpr int shift_of(std::int64_t k) noexcept {
+    return k % 8 < 4 ? 0 : 4;
   }
 };
 
@@ -103,6 +168,13 @@ struct FloatRows {
   std::int64_t rows;
   std::int64_t cols;
   std::ptrdiff_t stride;  ///< elements
+
+  /// Rows [first, first + count).
+  [[nodiscard, gnu::always_inline]] constexpr FloatRows slice(std::int64_t first,
+                                                              std::int64_t count) const noexcept {
+    const std::int64_t bytes = first * stride * (dtype == DType::float32 ? 4 : 2);
+    return {static_cast<const std::byte*>(data) + bytes, dtype, count, cols, stride};
+  }
 };
 
 }  // namespace kvant

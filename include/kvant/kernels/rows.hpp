@@ -61,6 +61,17 @@ struct ListOutliersArgs {
   void* queue = nullptr;
 };
 
+/// Sums of activation codes (ActivationSums), which products with 4-bit weights begin from. Made
+/// after list_outliers, which changes codes.
+struct SumCodesArgs {
+  const void* codes;  ///< s8 in RowBlocks
+  RowBlocks blocks;
+  std::int64_t block_begin, block_end;  ///< those to sum
+  std::int64_t k_padded;                ///< a multiple of 32
+  ActivationSums kind;
+  std::int32_t* sums;  ///< [m * sums_of_row(k_padded)]
+};
+
 /// Some columns of x as floats, feature by feature: to[j * rows + r] = x[r, columns[j]], or 0 where
 /// |x| is below the threshold (an element that the integer product has; NaN too: it is in the row's
 /// scale already).

@@ -1,11 +1,12 @@
 #pragma once
 
-// The epilogue: an int32 tile becomes floats, takes its outlier features and bias, and is narrowed
-// once into y; a float tile takes its bias. See kvant::Epilogue for the formula and the order of
-// the roundings. Cost per element: a handful of operations and 1 fma per outlier feature, against K
-// / 4 dot steps.
+// The epilogue: an int32 tile becomes floats (one of groups, whose sums are floats already, takes
+// its rows' scales), takes its outlier features and bias, and is narrowed once into y; a float tile
+// takes its bias. See kvant::Epilogue for the formula and the order of the roundings. Cost per
+// element: a handful of operations and 1 fma per outlier feature, against K / 4 dot steps.
 
 #include "cpu/micro/simd_common.hpp"
+#include "cpu/micro/simd_concept.hpp"
 
 namespace kvant {
 namespace {
@@ -27,13 +28,13 @@ inline void add_outliers(const OutlierBlock& block, std::int64_t row, std::int64
   }
 }
 
-/// kRows rows of one panel. acc_stride: int32 elements between rows of acc. kWhole: the panel lies
+/// kRows rows of one panel. acc_stride: elements between rows of acc. kWhole: the panel lies
 /// inside N. Straight-line code: with branches per vector it took twice as long, a tenth of the
 /// product at K = 256.
-template <class S, class Y, int kRows, bool kBiasFirst, bool kWhole>
-[[gnu::noinline]] void finish_rows(const GemmArgs& g, const std::int32_t* acc,
-                                   std::ptrdiff_t acc_stride, std::int64_t row,
-                                   std::int64_t panel) noexcept {
+template <class S, class Y, int kRows, bool kBiasFirst, bool kWhole, class Element>
+[[gnu::noinline]] void finish_rows(const GemmArgs& g, const Element* acc, std::ptrdiff_t acc_stride,
+                                   std::int64_t row, std::int64_t panel) noexcept {
+  constexpr bool kGroups = Is<Element, float>;
   constexpr int kColumns = S::kVectors * S::kLanes;
   const Epilogue& e = g.epilogue;
   // x + -0 is x, bit for bit, whatever x is: what is absent needs no branch.
@@ -60,14 +61,24 @@ template <class S, class Y, int kRows, bool kBiasFirst, bool kWhole>
   for (int v = 0; v < S::kVectors; ++v) {
     const std::int64_t n = n0 + v * S::kLanes;
     if (!kWhole && n >= g.range.n) break;
-    const typename S::I offset = g.b_offset == nullptr ? S::zero_i() : S::load_i32(g.b_offset + n);
-    const typename S::F col_scale = S::load_f32(e.col_scale + n);
+    typename S::I offset = S::zero_i();
+    typename S::F col_scale = nothing;
+    if constexpr (!kGroups) {
+      if (g.b_offset != nullptr) offset = S::load_i32(g.b_offset + n);
+      col_scale = S::load_f32(e.col_scale + n);
+    }
     const typename S::F bias = e.bias == nullptr ? nothing : S::load_f32(e.bias + n);
     KVANT_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const typename S::I sum = S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
-      const typename S::F scale = S::mul(row_scale[r], col_scale);
-      typename S::F value = S::mul(S::mul(S::to_f32(sum), scale), constant);
+      typename S::F value;
+      if constexpr (kGroups) {
+        value = S::mul(S::load_f32(acc + r * acc_stride + v * S::kLanes), row_scale[r]);
+      } else {
+        const typename S::I sum =
+            S::sub_i(S::load_i32(acc + r * acc_stride + v * S::kLanes), offset);
+        const typename S::F scale = S::mul(row_scale[r], col_scale);
+        value = S::mul(S::mul(S::to_f32(sum), scale), constant);
+      }
       if constexpr (kBiasFirst) {
         value = S::add(Y::template round<S>(S::add(value, bias)), sums[r][v]);
       } else {
@@ -84,8 +95,8 @@ template <class S, class Y, int kRows, bool kBiasFirst, bool kWhole>
 }
 
 /// All rows of one panel.
-template <class S, class Y, bool kBiasFirst>
-inline void finish_panel(const GemmArgs& g, const std::int32_t* acc, std::ptrdiff_t acc_stride,
+template <class S, class Y, bool kBiasFirst, class Element>
+inline void finish_panel(const GemmArgs& g, const Element* acc, std::ptrdiff_t acc_stride,
                          std::int64_t row, int rows, std::int64_t panel) noexcept {
   if ((panel + 1) * S::kVectors * S::kLanes > g.range.n) {
     for (int r = 0; r < rows; ++r) {
@@ -163,8 +174,19 @@ template <class S>
   }
   with_float_type(g.epilogue.y_dtype, [&](auto y) {
     using Y = decltype(y);
-    (g.epilogue.bias_first ? &finish_panel<S, Y, true>
-                           : &finish_panel<S, Y, false>)(g, acc, acc_stride, row, rows, panel);
+    (g.epilogue.bias_first
+         ? &finish_panel<S, Y, true, std::int32_t>
+         : &finish_panel<S, Y, false, std::int32_t>)(g, acc, acc_stride, row, rows, panel);
+  });
+}
+
+/// The float sums of one panel of a format with groups.
+template <class S>
+[[gnu::noinline]] void group_epilogue(const GemmArgs& g, const float* acc,
+                                      std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+                                      std::int64_t panel) noexcept {
+  with_float_type(g.epilogue.y_dtype, [&](auto y) {
+    finish_panel<S, decltype(y), false>(g, acc, acc_stride, row, rows, panel);
   });
 }
 

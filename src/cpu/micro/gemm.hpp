@@ -2,7 +2,7 @@
 
 // GEMM: C[m, n] = sum over k of A[m, k] * B[n, k], then the epilogue. One tile and one walk over
 // the tiles serve int8 (sums in int32) and float formats (sums in float32): a policy P names the
-// operands.
+// operands. (Weights of 4 bits have a tile of their own, gemm_nibbles.hpp, on the same walk.)
 //
 // The register tile, for kRows = 8 and one panel of 3 vectors (AVX-512, 24 accumulators):
 //
@@ -173,19 +173,20 @@ struct Panels {
 };
 
 /// Walks the tiles of the range of row blocks and panels.
-/// tile(a, b, panel_bytes, groups, acc, ahead, rows, panels) multiplies one; panel_bytes: from one
-/// of its panels to the next. finish(acc, acc_stride, row, rows, panel) takes the sums of one
-/// panel.
+/// @param panel_bytes  from one panel of weights to the next
+/// @param row_bytes    of activations
+/// @param steps        of a tile, each of which may ask for a line of the next panel
+/// tile(a, b, stride, acc, ahead, row, rows, panels) multiplies one; stride: from one of its panels
+/// to the next. finish(acc, acc_stride, row, rows, panel) takes the sums of one panel.
 ///
 /// Panels that share a tile stand far apart, a part of the range each: so every stream of weights
 /// goes on from tile to tile without a break, and what is fetched ahead is soon used.
-template <class S, class P, class Tile, class Finish>
-inline void walk_tiles(const GemmArgs& args, Tile&& tile, Finish&& finish) noexcept {
+template <class S, class Element, class Tile, class Finish>
+inline void walk_tiles(const GemmArgs& args, std::ptrdiff_t panel_bytes, std::int64_t row_bytes,
+                       std::int64_t steps, Tile&& tile, Finish&& finish) noexcept {
   const TileRange& g = args.range;
   const RowBlocks blocks{g.m, S::kRows};
-  const std::int64_t groups = g.k_padded / P::kGroup;
-  const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(groups) * S::kVectors * P::kBytesB;
-  alignas(64) typename P::Element acc[S::kMaxAccumulators * S::kLanes];
+  alignas(64) Element acc[S::kMaxAccumulators * S::kLanes];
   const int streams = g.block_end > g.block_begin ? S::panels(blocks.rows(g.block_begin)) : 1;
   constexpr int kColumns = S::kVectors * S::kLanes;
   const std::int64_t apart = (g.panel_end - g.panel_begin) / streams;
@@ -198,13 +199,13 @@ inline void walk_tiles(const GemmArgs& args, Tile&& tile, Finish&& finish) noexc
     for (std::int64_t block = g.block_begin; block < g.block_end; ++block) {
       const std::int64_t row = blocks.first(block);
       const int rows = blocks.rows(block);
-      const auto* a = offset_bytes<unsigned char>(args.a, row * groups * kGroupBytes);
+      const auto* a = offset_bytes<unsigned char>(args.a, row * row_bytes);
       const int together = S::panels(rows) == count ? count : 1;
       for (int p = 0; p < count; p += together) {
         const Panels panels{panel + p * apart, together, apart};
         const Ahead ahead =
-            Ahead::of(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin, groups);
-        tile(a, b + p * apart * panel_bytes, apart * panel_bytes, groups, acc, ahead, rows, panels);
+            Ahead::of(b, panel_bytes, block - g.block_begin, g.block_end - g.block_begin, steps);
+        tile(a, b + p * apart * panel_bytes, apart * panel_bytes, acc, ahead, row, rows, panels);
         for (int i = 0; i < together; ++i) {
           finish(acc + i * kColumns, std::ptrdiff_t{together} * kColumns, row, rows, panels[i]);
         }
@@ -223,10 +224,11 @@ void gemm_int8(const GemmArgs& args) noexcept {
   const bool gather = found.count > 0 && found.w == nullptr;
   std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
   if (gather) found = found.with_panel(weights);
-  walk_tiles<S, P>(
-      g,
+  const std::int64_t groups = g.range.k_padded / P::kGroup;
+  walk_tiles<S, std::int32_t>(
+      g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-          std::int64_t groups, std::int32_t* acc, Ahead ahead, int rows, const Panels& panels) {
+          std::int32_t* acc, Ahead ahead, std::int64_t /*row*/, int rows, const Panels& panels) {
         if constexpr (S::kPairLimit == 0) {
           find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
         } else {

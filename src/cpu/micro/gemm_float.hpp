@@ -62,10 +62,11 @@ struct PairProduct {
 
 template <class S, class P>
 void gemm_float(const GemmArgs& g) noexcept {
-  walk_tiles<S, P>(
-      g,
-      [](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-         std::int64_t groups, float* acc, Ahead ahead, int rows, const Panels& panels) {
+  const std::int64_t groups = g.range.k_padded / P::kGroup;
+  walk_tiles<S, float>(
+      g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
+      [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes, float* acc,
+          Ahead ahead, std::int64_t /*row*/, int rows, const Panels& panels) {
         find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,

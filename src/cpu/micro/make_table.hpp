@@ -6,6 +6,7 @@
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
 #include "cpu/micro/gemm_float.hpp"
+#include "cpu/micro/gemm_nibbles.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
 #include "cpu/tables.hpp"
@@ -16,19 +17,23 @@ namespace {
 using detail::empty_table;
 using detail::give;
 
-/// int8 products alone.
+/// Integer products alone.
 template <Simd S>
-constexpr KernelTable make_int8_table(const char* name) noexcept {
+constexpr KernelTable make_integer_table(const char* name) noexcept {
   KernelTable table = empty_table(name);
   give(table, WeightFormat::int8_row, int8_kernels<S>());
+  give(table, WeightFormat::int4_group, nibble_kernels<S, LinearNibbles<S>>());
+  give(table, WeightFormat::nf4, nibble_kernels<S, BookNibbles<S, kNf4>>());
+  give(table, WeightFormat::fp4, nibble_kernels<S, BookNibbles<S, kFp4>>());
   return table;
 }
 
 /// Every operation that is written over S.
 template <Simd S>
 constexpr KernelTable make_table(const char* name) noexcept {
-  KernelTable table = make_int8_table<S>(name);
+  KernelTable table = make_integer_table<S>(name);
   table.quantize_rows = &quantize_rows<S>;
+  table.sum_codes = &sum_codes<S>;
   table.range = &range<S>;
   table.quantize = &quantize<S>;
   table.dequantize = &dequantize<S>;

@@ -107,8 +107,27 @@ concept SimdProduct = requires(typename S::I i, const unsigned char* a, const st
   { S::Narrow::kLanes + 0 } -> Is<int>;
 };
 
+/// Products with codes of 4 bits: bytes taken apart, tables of 16, sums in 16-bit lanes.
 template <class S>
-concept Simd = SimdVectors<S> && SimdScan<S> && SimdProduct<S>;
+concept SimdNibbles = requires(typename S::I i, const std::uint8_t* table, const float* floats) {
+  { S::low_nibbles(i) } -> Is<typename S::I>;
+  { S::high_nibbles(i) } -> Is<typename S::I>;
+  { S::load_table(table) } -> Is<typename S::I>;
+  { S::lookup(i, i) } -> Is<typename S::I>;
+  { S::lookup_f32(floats, i) } -> Is<typename S::F>;
+  { S::dot16(i, i, i) } -> Is<typename S::I>;
+  { S::keep(i) } -> Is<typename S::I>;
+  { S::sum_pairs16(i) } -> Is<typename S::I>;
+  { S::add16(i, i) } -> Is<typename S::I>;
+  { S::mul16(i, i) } -> Is<typename S::I>;
+  { S::twice16(i) } -> Is<typename S::I>;
+  { S::add_i(i, i) } -> Is<typename S::I>;
+  { S::mul_i(i, i) } -> Is<typename S::I>;
+  { S::shift_right(i, 4) } -> Is<typename S::I>;
+};
+
+template <class S>
+concept Simd = SimdVectors<S> && SimdScan<S> && SimdProduct<S> && SimdNibbles<S>;
 
 }  // namespace
 }  // namespace kvant

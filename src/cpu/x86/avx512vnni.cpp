@@ -7,6 +7,6 @@
 
 namespace kvant::detail {
 
-constinit const KernelTable kernels_avx512vnni = make_int8_table<Avx512Vnni>("avx512vnni");
+constinit const KernelTable kernels_avx512vnni = make_integer_table<Avx512Vnni>("avx512vnni");
 
 }  // namespace kvant::detail

@@ -214,6 +214,43 @@ struct Avx2 {
         acc, _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd)));
   }
 
+  // Codes of 4 bits (gemm_nibbles.hpp).
+  /// The low and the high half of each byte.
+  static I low_nibbles(I a) noexcept { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
+  static I high_nibbles(I a) noexcept { return low_nibbles(_mm256_srli_epi16(a, 4)); }
+  /// table[byte] for bytes 0..15.
+  static I load_table(const std::uint8_t* table) noexcept {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  }
+  static I lookup(I table, I bytes) noexcept { return _mm256_shuffle_epi8(table, bytes); }
+  static F lookup_f32(const float* table, I index) noexcept {
+    const F low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+    const F high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+  }
+  /// Pairs of products of unsigned by signed bytes added to 16-bit lanes, which wrap; a pair must
+  /// stay within 16 bits.
+  static I dot16(I acc, I a, I b) noexcept {
+    return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));
+  }
+  /// The same, now: g++ adds the products of several steps first otherwise, and spills sums.
+  static I keep(I a) noexcept {
+    asm("" : "+x"(a));
+    return a;
+  }
+  static I sum_pairs16(I a) noexcept { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
+  static I add16(I a, I b) noexcept { return _mm256_add_epi16(a, b); }
+  static I mul16(I a, I b) noexcept { return _mm256_mullo_epi16(a, b); }
+  /// The low half of each lane in both halves.
+  static I twice16(I a) noexcept {
+    return _mm256_or_si256(_mm256_slli_epi32(a, 16), _mm256_and_si256(a, set1_i(0xFFFF)));
+  }
+  static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
+  static I mul_i(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
+  static I shift_right(I a, int bits) noexcept {
+    return _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits));
+  }
+
  private:
   static I at_least_u16(I a, std::uint16_t limit) noexcept {
     return _mm256_cmpeq_epi16(_mm256_max_epu16(a, _mm256_set1_epi16(static_cast<short>(limit))), a);

@@ -191,6 +191,41 @@ struct Avx512 {
         acc, _mm512_add_epi32(_mm512_madd_epi16(a_even, b_even), _mm512_madd_epi16(a_odd, b_odd)));
   }
 
+  // Codes of 4 bits (gemm_nibbles.hpp).
+  /// The low and the high half of each byte.
+  static I low_nibbles(I a) noexcept { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+  static I high_nibbles(I a) noexcept { return low_nibbles(_mm512_srli_epi16(a, 4)); }
+  /// table[byte] for bytes 0..15.
+  static I load_table(const std::uint8_t* table) noexcept {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  }
+  static I lookup(I table, I bytes) noexcept { return _mm512_shuffle_epi8(table, bytes); }
+  static F lookup_f32(const float* table, I index) noexcept {
+    return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
+  }
+  /// Pairs of products of unsigned by signed bytes added to 16-bit lanes, which wrap; a pair must
+  /// stay within 16 bits.
+  static I dot16(I acc, I a, I b) noexcept {
+    return _mm512_add_epi16(acc, _mm512_maddubs_epi16(a, b));
+  }
+  /// The same, now: g++ adds the products of several steps first otherwise, and spills sums.
+  static I keep(I a) noexcept {
+    asm("" : "+v"(a));
+    return a;
+  }
+  static I sum_pairs16(I a) noexcept { return _mm512_madd_epi16(a, _mm512_set1_epi16(1)); }
+  static I add16(I a, I b) noexcept { return _mm512_add_epi16(a, b); }
+  static I mul16(I a, I b) noexcept { return _mm512_mullo_epi16(a, b); }
+  /// The low half of each lane in both halves.
+  static I twice16(I a) noexcept {
+    return _mm512_or_si512(_mm512_slli_epi32(a, 16), _mm512_and_si512(a, set1_i(0xFFFF)));
+  }
+  static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
+  static I mul_i(I a, I b) noexcept { return _mm512_mullo_epi32(a, b); }
+  static I shift_right(I a, int bits) noexcept {
+    return _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
+  }
+
  private:
   static __mmask32 at_least_u16(I a, std::uint16_t limit) noexcept {
     return _mm512_cmpge_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(limit)));

@@ -17,11 +17,8 @@ namespace kvant::detail {
 
 namespace {
 
-/// Rows [first, first + rows) of x.
 FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows) noexcept {
-  const std::int64_t element = describe(x.dtype).bits / 8;
-  return {static_cast<const std::byte*>(x.data) + first * x.stride * element, x.dtype, rows, x.cols,
-          x.stride};
+  return FloatRows{x.data, x.dtype, x.rows, x.cols, x.stride}.slice(first, rows);
 }
 
 /// One batch: its pieces of memory and the steps in order.
@@ -42,6 +39,7 @@ class Quantizer {
     plan();
     quantize();
     list_outliers();
+    sum_codes();
     gather_features();
     if (rules_.options.check_finite) check_finite();
     return {.m = x_.rows,
@@ -52,6 +50,7 @@ class Quantizer {
             .data = codes_,
             .absmax = absmax_,
             .row_scale = row_scale_,
+            .sums = sums_,
             .kept_x = kept_x_,
             .outliers = outliers_,
             .columns = columns_,
@@ -71,6 +70,9 @@ class Quantizer {
       columns_ = arena.take<std::int64_t>(x_.cols);
       count_ = arena.take<std::int64_t>(1);
       range_ = arena.take<float>(2);
+      if (kernels_.sums != ActivationSums::none) {
+        sums_ = arena.take<std::int32_t>(x_.rows * sums_of_row(k_padded_) + kActivationSlack / 4);
+      }
     });
   }
 
@@ -151,6 +153,21 @@ class Quantizer {
                                       .blocks = tasks_.blocks,
                                       .k_padded = k_padded_,
                                       .queue = context_.queue()});
+  }
+
+  /// What products with 4-bit weights begin from.
+  void sum_codes() noexcept {
+    if (kernels_.sums == ActivationSums::none) return;
+    parallel(context_, tasks_.blocks.count(), x_.rows * x_.cols / 4,
+             [&](std::int64_t begin, std::int64_t end) {
+               context_.kernels().sum_codes({.codes = codes_,
+                                             .blocks = tasks_.blocks,
+                                             .block_begin = begin,
+                                             .block_end = end,
+                                             .k_padded = k_padded_,
+                                             .kind = kernels_.sums,
+                                             .sums = sums_});
+             });
   }
 
   /// The activations of outlier features. How many were found only the host's own memory tells: on
@@ -242,6 +259,7 @@ class Quantizer {
   std::int64_t* columns_ = nullptr;
   std::int64_t* count_ = nullptr;
   float* range_ = nullptr;  ///< least and largest absmax
+  std::int32_t* sums_ = nullptr;
   float* kept_x_ = nullptr;
   float* outlier_x_ = nullptr;
 };

@@ -69,6 +69,7 @@ struct Activations {
   // Of integer formats:
   const float* absmax = nullptr;          ///< [m]
   const float* row_scale = nullptr;       ///< [m]
+  const std::int32_t* sums = nullptr;     ///< where the kernels want them (ActivationSums)
   const float* kept_x = nullptr;          ///< [kept, m]
   std::int64_t outliers = 0;              ///< on a device: the most there may be
   const std::int64_t* columns = nullptr;  ///< [outliers], ascending

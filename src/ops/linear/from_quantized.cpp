@@ -69,6 +69,7 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
       return static_cast<std::size_t>(down * blocks_across + block);
     };
     std::vector<std::int8_t> rows(static_cast<std::size_t>(nr * q.cols()));
+    std::vector<float> scales(static_cast<std::size_t>(row_scales));
     for (std::int64_t first = 0; first < q.rows(); first += nr) {
       const std::int64_t count = std::min(nr, q.rows() - first);
       for (std::int64_t r = 0; r < count; ++r) {
@@ -87,9 +88,10 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
         }
         for (std::int64_t block = 0; block < row_scales; ++block) {
           const float scale = params.scale[block_of(first + r, block)];
-          builder.scales()[(first + r) * row_scales + block] = scale;
+          scales[static_cast<std::size_t>(block)] = scale;
           if (builder.absmax() != nullptr) builder.absmax()[first + r] = scale * 127.0f;
         }
+        builder.set_scales(first + r, scales.data(), nullptr);
       }
       builder.pack_rows(first, reinterpret_cast<const std::byte*>(rows.data()), count, q.cols());
     }

@@ -19,18 +19,20 @@ struct Linear::State {
   LayerWeights weights;
   std::shared_ptr<const ActivationRules> rules;
 
+  [[nodiscard]] const GemmKernels& kernels(const KernelTable& table) const noexcept {
+    return multiplying_kernels(table, weights.packed, rules->options.arithmetic);
+  }
   /// Activations are quantized by the rules; otherwise they are only converted.
   [[nodiscard]] bool has_integer_kernels(const KernelTable& table) const noexcept {
-    return multiplying_kernels(table, weights.packed.format()).gather_columns != nullptr;
+    return kernels(table).gather_columns != nullptr;
   }
   /// The first stage: x quantized by the rules, or converted.
   [[nodiscard]] Activations prepare(const char* who, Context& context, Workspace& memory,
                                     const ConstAnyMatrix& x) const {
     const KernelTable& table = context.kernels();
-    const GemmKernels& kernels = multiplying_kernels(table, weights.packed.format());
     return has_integer_kernels(table)
-               ? detail::quantize_activations(who, context, memory, kernels, *rules, x)
-               : convert_activations(context, memory, kernels, x);
+               ? detail::quantize_activations(who, context, memory, kernels(table), *rules, x)
+               : convert_activations(context, memory, kernels(table), x);
   }
   [[nodiscard]] float kept_weight(std::int64_t n, std::int64_t j) const noexcept {
     const std::int64_t nr = weights.packed.layout().nr;
@@ -65,6 +67,13 @@ void keep_weights(LayerWeights& w, std::int64_t count, Value&& value) {
           w.kept_dtype == DType::bfloat16 ? float_to_bfloat_bits(v) : float_to_half_bits(v);
     }
   }
+}
+
+/// By the kernels that the weights are packed for.
+bool multiplied_as_integers(const PackedWeights& w, Arithmetic arithmetic) noexcept {
+  if (w.state().kernels.gather_columns == nullptr) return false;
+  return arithmetic == Arithmetic::kvant ||
+         (arithmetic == Arithmetic::bitsandbytes && w.format() == WeightFormat::int8_row);
 }
 
 void check_weights_finite(const char* who, const PackedWeights& w) {
@@ -116,7 +125,7 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
                         const ActivationOptions& options, ConstAnyMatrix kept_weights) {
   check_bias(who, bias, weights.n());
   // (Without inputs, formats with blocks have no scales.)
-  if (weights.n() > 0 && !describe(weights.format()).is_float() && weights.scales() == nullptr &&
+  if (weights.n() > 0 && !describe(weights.format()).is_float() && !weights.state().has_scales() &&
       weights.state().row_scales() > 0) {
     fail(ErrorCode::invalid_argument,
          std::string(who) + ": the weights are codes alone; pack them with their absmax");
@@ -135,7 +144,7 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
     }
   }
   if (options.check_finite) check_weights_finite(who, weights);
-  if (kept > 0 && weights.n() > 0 && weights.state().kernels.gather_columns == nullptr) {
+  if (kept > 0 && weights.n() > 0 && !multiplied_as_integers(weights, options.arithmetic)) {
     // Multiplied in float: no column is kept apart, and the layer does not say that one is.
     ActivationOptions without = options;
     without.keep_columns = {};
@@ -275,7 +284,7 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
     if (y.rows == 0 || y.cols == 0) return;
     check_reachable(kWho, "y", y, context);
     const KernelTable& table = context.kernels();
-    const GemmKernels& kernels = multiplying_kernels(table, format());
+    const GemmKernels& kernels = state_->kernels(table);
     const QuantizedActivations::State& from = *x.state_;
     const bool integers = state_->has_integer_kernels(table);
     if (!from.batch.kernels.same_activations(kernels) || integers != (from.rules != nullptr)) {
@@ -300,9 +309,15 @@ bool Linear::shares_activations_with(const Linear& other) const noexcept {
   if (state_ == nullptr || other.state_ == nullptr) return false;
   const PackedWeights& mine = weights();
   const PackedWeights& theirs = other.weights();
-  return mine.k() == theirs.k() && mine.format() == theirs.format() &&
-         mine.layout() == theirs.layout() &&
-         (describe(format()).is_float() || state_->rules->same_as(*other.state_->rules));
+  if (mine.k() != theirs.k() || mine.n() == 0 || theirs.n() == 0) return false;
+  const Arithmetic arithmetic = options().arithmetic;
+  const bool integers = multiplied_as_integers(mine, arithmetic);
+  if (integers != multiplied_as_integers(theirs, other.options().arithmetic)) return false;
+  if (!integers) {
+    return mine.format() == theirs.format() && mine.layout() == theirs.layout();
+  }
+  return mine.state().kernels.same_activations(theirs.state().kernels) &&
+         state_->rules->same_as(*other.state_->rules);
 }
 
 std::int64_t Linear::in_features() const noexcept {

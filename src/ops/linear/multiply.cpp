@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cassert>
 
-#include "formats/rules.hpp"
 #include "kvant/context.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/linear/parallel_tiles.hpp"
@@ -14,9 +13,18 @@
 
 namespace kvant::detail {
 
-const GemmKernels& multiplying_kernels(const KernelTable& table, WeightFormat format) noexcept {
-  const GemmKernels& own = table.gemm_for(format);
-  return own.gemm != nullptr ? own : table.gemm_for(WeightFormat::float32);
+const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
+                                       Arithmetic arithmetic) noexcept {
+  const GemmKernels& own = table.gemm_for(weights.format());
+  const bool is_float = describe(weights.format()).is_float();
+  const bool plain =
+      weights.n() > 0 && weights.state().is_nibbles() && !weights.state().has_inline_scales();
+  // bitsandbytes multiplies its 8-bit weights as integers, the others as floats.
+  const bool exact =
+      arithmetic == Arithmetic::exact ||
+      (arithmetic == Arithmetic::bitsandbytes && weights.format() != WeightFormat::int8_row);
+  const bool widened = own.gemm == nullptr || plain || (exact && !is_float);
+  return widened ? table.gemm_for(WeightFormat::float32) : own;
 }
 
 void LayerWeights::place() {
@@ -42,6 +50,8 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.b = w.data();
   args.b_offset = w.offsets();
   args.residuals = w.residuals();
+  if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
+  args.a_sums = a.sums;
   args.range = {.m = a.m, .n = w.n(), .k_padded = a.k_padded};
   args.epilogue.y = y.data;
   args.epilogue.y_dtype = y.dtype;
@@ -50,7 +60,7 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   return args;
 }
 
-/// Integer weights with one scale an output: LLM.int8().
+/// Integer weights: LLM.int8(), with a scale for each output or for groups of its weights.
 void multiply_int8(Context& context, const Activations& a, const ActivationRules& rules,
                    const LayerWeights& weights, const AnyMatrix& y) {
   const PackedWeights& w = weights.packed;
@@ -128,13 +138,15 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
   const PackedWeights::State& state = w.state();
   const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::float32);
   assert(kernels.layout.kr == 1);
-  const FormatRules& rules = *rules_of(w.format());
   const std::int64_t nr = kernels.layout.nr;
   const std::int64_t panels = kernels.layout.panels(w.n());
   const std::int64_t tasks = std::min<std::int64_t>(panels, context.executor().concurrency());
-  const std::int64_t codes_bytes = align_up(w.k() * state.element_bytes());
+  const GemmKernels& own = context.kernels().gemm_for(w.format());
+  const bool by_kernel =
+      own.widen_panel != nullptr && state.has_inline_scales() && own.layout.nr == nr;
+  const std::int64_t codes_bytes = align_up(state.decode_scratch());
   const std::int64_t values_bytes = align_up(w.k() * 4);
-  const std::int64_t panel_bytes = align_up(nr * a.k_padded * 4);
+  const std::int64_t panel_bytes = align_up(nr * std::max(a.k_padded, w.k_padded()) * 4);
   const std::int64_t bias_bytes = align_up(nr * 4);  // whole panels, which the layer's is not
   const std::int64_t task_bytes = codes_bytes + values_bytes + panel_bytes + bias_bytes;
   std::byte* const scratch = context.workspace(static_cast<std::size_t>(tasks * task_bytes), 2);
@@ -150,19 +162,23 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                for (std::int64_t p = panels * task / tasks; p < panels * (task + 1) / tasks; ++p) {
                  const std::int64_t first = p * nr;
                  const std::int64_t outputs = std::min(nr, w.n() - first);
-                 std::fill_n(panel, nr * a.k_padded, 0.0f);
-                 for (std::int64_t n = 0; n < outputs; ++n) {
-                   state.unpack_row(first + n, codes);
-                   rules.decode(codes, w.scales() + (first + n) * state.row_scales(), w.k(),
-                                w.block(), values);
-                   float* const to = panel + n;  // [k][nr]: float kernels take k one by one
-                   for (std::int64_t k = 0; k < w.k(); ++k) to[k * nr] = values[k];
-                 }
                  GemmArgs args = product_of(a, w, y);
+                 if (by_kernel) {
+                   args.range.panel_begin = p;
+                   own.widen_panel(args, panel);
+                 } else {
+                   std::fill_n(panel, nr * a.k_padded, 0.0f);
+                   for (std::int64_t n = 0; n < outputs; ++n) {
+                     state.decode_row(first + n, codes, values);
+                     float* const to = panel + n;  // [k][nr]: float kernels take k one by one
+                     for (std::int64_t k = 0; k < w.k(); ++k) to[k * nr] = values[k];
+                   }
+                 }
                  args.b = panel;
                  args.b_offset = nullptr;
                  args.residuals = {nullptr, nullptr, nullptr};
                  args.range.n = outputs;
+                 args.range.panel_begin = 0;
                  args.range.block_end = kernels.blocks(a.m).count();
                  args.range.panel_end = 1;
                  args.epilogue.y = static_cast<std::byte*>(y.data) + first * y_size;
@@ -180,13 +196,13 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
 
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
               const LayerWeights& weights, const AnyMatrix& y) {
-  const WeightFormat format = weights.packed.format();
-  if (context.kernels().gemm_for(format).gemm == nullptr) {
-    multiply_widened(context, a, weights, y);
-  } else if (rules != nullptr) {
+  if (rules != nullptr) {
     multiply_int8(context, a, *rules, weights, y);
-  } else {
+  } else if (context.kernels().gemm_for(weights.packed.format()).gemm != nullptr &&
+             describe(weights.packed.format()).is_float()) {
     multiply_float(context, a, weights, y);
+  } else {
+    multiply_widened(context, a, weights, y);
   }
 }
 

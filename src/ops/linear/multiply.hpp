@@ -32,9 +32,11 @@ struct LayerWeights {
   void place();
 };
 
-/// The kernels that multiply weights of a format: its own, or, where the set has none, those of
-/// float32, for which the weights are widened panel by panel.
-const GemmKernels& multiplying_kernels(const KernelTable& table, WeightFormat format) noexcept;
+/// The kernels that multiply these weights: their format's own, or those of float32, for which
+/// weights are widened panel by panel, where the set has none, the arithmetic asks for real values,
+/// or blocks of weights lie across rows where no kernel follows.
+const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
+                                       Arithmetic arithmetic) noexcept;
 
 /// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
 /// formats. Everything is validated. Scratch: block 2 of the context's workspace.

@@ -70,7 +70,7 @@ struct PairsBeyond {
 
 PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& kernels,
                                            WeightFormat format, std::int64_t n, std::int64_t k,
-                                           std::int64_t block)
+                                           std::int64_t block, bool zero_points)
     : state_(std::make_shared<PackedWeights::State>()) {
   static_assert(kMaxInnerDimension < 1 << 17, "a Residual has 17 bits for k");
   PackedWeights::State& s = *state_;
@@ -81,6 +81,16 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
   s.k = k;
   s.k_padded = s.layout().padded_k(k);
   s.block = block;
+  s.zero_points = zero_points;
+  if (s.is_nibbles()) {
+    if (s.kernels.gemm != nullptr)
+      s.group = PackedWeights::State::group_for(format, k, s.k_padded, block);
+    if (s.group == 0) {
+      s.kernels = {};
+      s.kernels.layout.k_pad = 8;
+      s.k_padded = s.layout().padded_k(k);
+    }
+  }
   const WeightFormatInfo& info = describe(format);
   if (kernels.memory != nullptr && s.kernels.gemm == nullptr) {
     fail(ErrorCode::unsupported, std::string(who) + ": kernel set \"" + kernels.name +
@@ -96,8 +106,10 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
     fail(ErrorCode::out_of_range,
          std::string(who) + ": " + shape_text(n, k) + " does not fit memory");
   }
-  codes_ = s.codes.allocate(padded_n * s.k_padded * s.element_bytes());
-  if (!info.is_float()) scales_ = s.scales.allocate_zero(padded_n * s.row_scales());
+  codes_ = s.codes.allocate(s.codes_bytes());
+  if (!info.is_float() && !s.has_inline_scales()) {
+    scales_ = s.scales.allocate_zero(padded_n * s.row_scales());
+  }
   if (s.kernels.activations == ActivationFormat::u8_offset) {
     offsets_ = s.offsets.allocate_zero(padded_n);
   }
@@ -123,6 +135,7 @@ void PackedWeightsBuilder::pack_rows(std::int64_t first, const std::byte* elemen
 void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* elements,
                                       std::int64_t rows, std::ptrdiff_t stride) noexcept {
   const PackedWeights::State& s = *state_;
+  if (s.is_nibbles()) return pack_nibbles(panel, elements, rows, stride);
   const std::int64_t size = s.element_bytes();
   const std::int64_t nr = s.layout().nr;
   const std::int64_t group = s.layout().kr * size;  // bytes
@@ -212,29 +225,3 @@ std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
 }
 
 }  // namespace kvant::detail
-
-namespace kvant {
-
-void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noexcept {
-  const std::int64_t size = element_bytes();
-  const std::int64_t nr = layout().nr;
-  const std::int64_t group = layout().kr * size;
-  const std::byte* from = codes.data() + layout().offset(row, 0, k_padded) * size;
-  const std::int64_t row_bytes = k * size;
-  const std::int64_t together = nr == 1 ? row_bytes : group;  // plain rows are in order already
-  for (std::int64_t byte = 0; byte < row_bytes; byte += together) {
-    std::memcpy(to + byte, from + byte * nr,
-                static_cast<std::size_t>(std::min(together, row_bytes - byte)));
-  }
-  if (residual_begin.size() == 0) return;
-  const Residual* entry = residuals.data() + residual_begin[row / nr];
-  const Residual* const end = residuals.data() + residual_begin[row / nr + 1];
-  auto* const unpacked = reinterpret_cast<std::int8_t*>(to);
-  for (; entry != end; ++entry) {
-    if (entry->output() != row % nr || entry->k() >= k) continue;
-    std::int8_t& code = unpacked[entry->k()];
-    code = static_cast<std::int8_t>(code + entry->excess());
-  }
-}
-
-}  // namespace kvant

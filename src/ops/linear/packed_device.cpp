@@ -27,6 +27,8 @@ std::shared_ptr<PackedWeights::State> description_of(const PackedWeights::State&
   state->k = from.k;
   state->k_padded = from.k_padded;
   state->block = from.block;
+  state->zero_points = from.zero_points;
+  state->group = from.group;
   return state;
 }
 

@@ -28,7 +28,7 @@ using namespace detail;
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::uint64_t kPage = 4096;
 constexpr auto kSections = static_cast<std::size_t>(PackedWeights::State::kSections);
@@ -41,15 +41,15 @@ struct FileHeader {
   std::uint32_t byte_order;
   char format[16];      ///< WeightFormatInfo::name
   char packed_for[16];  ///< the kernel set
-  std::int32_t nr, kr, k_pad, activations, pair_limit, padding;
-  std::int64_t n, k, block;
+  std::int32_t nr, kr, k_pad, align, activations, pair_limit, zero_points, padding;
+  std::int64_t n, k, block, group;
   struct {
     std::uint64_t offset, bytes;
   } sections[kSections];
   std::uint64_t file_bytes;
   std::uint64_t checksum;  ///< of the header before it
 };
-static_assert(sizeof(FileHeader) == 224 && std::is_trivially_copyable_v<FileHeader>);
+static_assert(sizeof(FileHeader) == 240 && std::is_trivially_copyable_v<FileHeader>);
 
 /// FNV-1a: tells a damaged header from a whole one.
 std::uint64_t checksum_of(const FileHeader& header) noexcept {
@@ -137,26 +137,37 @@ class Reader {
     s.n = header_.n;
     s.k = header_.k;
     s.block = header_.block;
-    s.kernels.layout = {header_.nr, header_.kr, header_.k_pad};
+    s.zero_points = header_.zero_points != 0;
+    s.group = header_.group;
+    s.kernels.layout = {header_.nr, header_.kr, header_.k_pad, header_.align};
     s.kernels.activations = static_cast<ActivationFormat>(header_.activations);
     s.kernels.pair_limit = header_.pair_limit;
     constexpr std::int64_t kMost = std::int64_t{1} << 31;
     const bool sane = header_.nr > 0 && header_.nr <= 128 && header_.kr > 0 && header_.kr <= 64 &&
                       header_.k_pad > 0 && header_.k_pad <= 4096 &&
-                      header_.k_pad % header_.kr == 0 && header_.activations >= 0 &&
-                      header_.activations <= 4 && header_.pair_limit >= 0 &&
-                      header_.pair_limit <= 255 && s.n > 0 && s.n < kMost && s.k >= 0 &&
-                      s.k < kMost && s.block >= 0 && s.block < kMost &&
+                      header_.k_pad % header_.kr == 0 && header_.align > 0 && header_.align <= 64 &&
+                      header_.activations >= 0 && header_.activations <= 4 &&
+                      header_.pair_limit >= 0 && header_.pair_limit <= 255 && s.n > 0 &&
+                      s.n < kMost && s.k >= 0 && s.k < kMost && s.block >= 0 && s.block < kMost &&
                       static_cast<std::uint64_t>(s.n) <=
-                          header_.file_bytes / static_cast<std::uint64_t>(s.k == 0 ? 1 : s.k);
+                          header_.file_bytes * 2 / static_cast<std::uint64_t>(s.k == 0 ? 1 : s.k);
     const WeightFormatInfo& info = kvant::describe(s.format);
     if (!sane || (!info.is_float() && s.k > kMaxInnerDimension) ||
-        (info.block == 0) != (s.block == 0) || info.axis == BlockAxis::flattened) {
+        (info.block == 0) != (s.block == 0) || !sane_groups(s)) {
       broken("impossible shape or layout: " + shape_text(s.n, s.k) + ", " +
              layout_text(header_.nr, header_.kr, header_.k_pad, header_.activations,
                          header_.pair_limit));
     }
+  }
+
+  /// What concerns codes of 4 bits; knows the padded K from here on.
+  bool sane_groups(PackedWeights::State& s) const {
     s.k_padded = s.layout().padded_k(s.k);
+    if (!s.is_nibbles()) return s.group == 0 && !s.zero_points;
+    if (s.group == 0) return s.layout() == WeightLayout{.k_pad = 8} && !s.zero_points;
+    return s.k_padded % 64 == 0 && s.block % 32 == 0 &&
+           (kvant::describe(s.format).zero_points || !s.zero_points) &&
+           s.group == PackedWeights::State::group_for(s.format, s.k, s.k_padded, s.block);
   }
 
   /// The bytes of section i, which must be as many as the shape asks for.
@@ -182,9 +193,10 @@ class Reader {
     const bool is_float = kvant::describe(s.format).is_float();
     const bool offsets = s.kernels.activations == ActivationFormat::u8_offset;
     const bool lists = s.kernels.pair_limit != 0;
-    map_section(s.codes, 0, padded_n * s.k_padded * s.element_bytes());
+    map_section(s.codes, 0, s.codes_bytes());
     const bool codes_alone = s.format == WeightFormat::int8_row && header_.sections[1].bytes == 0;
-    map_section(s.scales, 1, is_float || codes_alone ? 0 : padded_n * s.row_scales());
+    map_section(s.scales, 1,
+                is_float || codes_alone || s.has_inline_scales() ? 0 : padded_n * s.row_scales());
     const bool has_absmax = s.format == WeightFormat::int8_row && !codes_alone;
     map_section(s.absmax, 2, has_absmax ? padded_n : 0);
     map_section(s.offsets, 3, offsets ? padded_n : 0);
@@ -232,11 +244,14 @@ void PackedWeights::save(const std::string& file) const {
   header.nr = s.layout().nr;
   header.kr = s.layout().kr;
   header.k_pad = s.layout().k_pad;
+  header.align = s.layout().align;
   header.activations = static_cast<std::int32_t>(s.kernels.activations);
   header.pair_limit = s.kernels.pair_limit;
   header.n = s.n;
   header.k = s.k;
   header.block = s.block;
+  header.group = s.group;
+  header.zero_points = s.zero_points ? 1 : 0;
   std::uint64_t end = sizeof(header);
   std::size_t section = 0;
   State::for_each_section(s, [&](const auto& part) {
@@ -293,8 +308,9 @@ PackedWeights PackedWeights::map(Context& context, const std::string& file, Repa
   return at_border(Reader::kWho, [&] {
     auto state = Reader(file).read();
     const GemmKernels& kernels = context.kernels().gemm_for(state->format);
-    if (state->kernels.same_weights(kernels)) {
-      state->kernels = kernels;
+    const bool plain = state->is_nibbles() && state->group == 0;
+    if (plain || state->kernels.same_weights(kernels)) {
+      if (!plain) state->kernels = kernels;
       return PackedWeights(State::placed(context, std::move(state)));
     }
     if (repack == Repack::never) {

@@ -59,6 +59,10 @@ struct PackedWeights::State {
   std::int64_t k = 0;
   std::int64_t k_padded = 0;
   std::int64_t block = 0;
+  bool zero_points = false;  ///< one for each scale
+  /// Codes of 4 bits: k that share a scale in the kernels' panels; 0: blocks cut rows where no
+  /// kernel goes along, and the codes are plain rows that are widened.
+  std::int64_t group = 0;
 
   detail::Section<std::byte> codes;
   detail::Section<float> scales;          ///< as PackedWeights::scales
@@ -92,16 +96,40 @@ struct PackedWeights::State {
                                                            std::shared_ptr<const State> host);
 
   [[nodiscard]] const WeightLayout& layout() const noexcept { return kernels.layout; }
-  [[nodiscard]] std::int64_t element_bytes() const noexcept { return describe(format).bits / 8; }
+  [[nodiscard]] bool is_nibbles() const noexcept { return describe(format).bits == 4; }
+  /// Bytes of a code or element in a plain row.
+  [[nodiscard]] std::int64_t element_bytes() const noexcept {
+    return is_nibbles() ? 1 : describe(format).bits / 8;
+  }
   /// Scales of one output.
   [[nodiscard]] std::int64_t row_scales() const noexcept {
-    return describe(format).scales(1, k, block);
+    return describe(format).row_scales(k, block);
   }
+  /// The scales lie among the codes.
+  [[nodiscard]] bool has_inline_scales() const noexcept { return is_nibbles() && group != 0; }
+  [[nodiscard]] bool has_scales() const noexcept {
+    return has_inline_scales() || scales.size() != 0;
+  }
+  /// How codes of 4 bits lie.
+  [[nodiscard]] NibblePanels nibbles() const noexcept;
+  /// Of the section `codes`.
+  [[nodiscard]] std::int64_t codes_bytes() const noexcept {
+    return is_nibbles() ? layout().panels(n) * nibbles().panel_bytes()
+                        : layout().padded_n(n) * k_padded * element_bytes();
+  }
+  /// `group` as packing chooses it.
+  [[nodiscard]] static std::int64_t group_for(WeightFormat format, std::int64_t k,
+                                              std::int64_t k_padded, std::int64_t block) noexcept;
   [[nodiscard]] ResidualLists lists() const noexcept {
     return {residual_begin.data(), residuals.data(), unlimited.data()};
   }
-  /// The elements of one output, in order.
+  /// The codes (a byte each) or elements of one output, in order.
   void unpack_row(std::int64_t row, std::byte* to) const noexcept;
+  /// Its scales and zero points [row_scales()]; those without a code keep what they are.
+  void unpack_scales(std::int64_t row, float* to_scales, std::uint8_t* to_zeros) const noexcept;
+  /// Its real values, and the scratch that this takes, in bytes.
+  void decode_row(std::int64_t row, std::byte* scratch, float* to) const noexcept;
+  [[nodiscard]] std::int64_t decode_scratch() const noexcept;
 };
 
 namespace detail {
@@ -112,18 +140,21 @@ class PackedWeightsBuilder {
  public:
   /// @throws Error out_of_range, invalid_argument; std::bad_alloc
   PackedWeightsBuilder(const char* who, const KernelTable& kernels, WeightFormat format,
-                       std::int64_t n, std::int64_t k, std::int64_t block);
+                       std::int64_t n, std::int64_t k, std::int64_t block,
+                       bool zero_points = false);
 
-  /// Row-major elements of the outputs [first, first + rows); first is a multiple of nr and the
-  /// rows fill whole panels, but for the last. stride: bytes between rows.
+  /// Row-major elements (codes of 4 bits: a byte each) of the outputs [first, first + rows); first
+  /// is a multiple of nr and the rows fill whole panels, but for the last. stride: bytes between
+  /// rows.
   void pack_rows(std::int64_t first, const std::byte* elements, std::int64_t rows,
                  std::ptrdiff_t stride) noexcept;
+  /// The scales [row_scales()] of an output whose codes are packed; zeros where it has them.
+  void set_scales(std::int64_t row, const float* scales, const std::uint8_t* zeros) noexcept;
   /// The codes alone are wanted.
   void drop_scales() noexcept {
     state_->scales = {};
     state_->absmax = {};
   }
-  [[nodiscard]] float* scales() noexcept { return scales_; }
   [[nodiscard]] float* absmax() noexcept { return absmax_; }
   [[nodiscard]] const PackedWeights::State& state() const noexcept { return *state_; }
   /// @throws std::bad_alloc
@@ -132,6 +163,8 @@ class PackedWeightsBuilder {
  private:
   void pack_panel(std::int64_t panel, const std::byte* elements, std::int64_t rows,
                   std::ptrdiff_t stride) noexcept;
+  void pack_nibbles(std::int64_t panel, const std::byte* codes, std::int64_t rows,
+                    std::ptrdiff_t stride) noexcept;
   void move_excess(std::int64_t panel) noexcept;
 
   std::shared_ptr<PackedWeights::State> state_;

@@ -7,10 +7,12 @@
 
 #include "formats/rules.hpp"
 #include "kvant/context.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/isa.hpp"
 #include "ops/linear/packed_state.hpp"
+#include "ops/support/arena.hpp"
 #include "ops/support/border.hpp"
-#include "ops/support/elements.hpp"
+#include "ops/support/number_text.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -37,6 +39,54 @@ std::int64_t checked_block(const char* who, const WeightFormatInfo& info, std::i
   return wanted;
 }
 
+void check_zero_points(const char* who, const WeightFormatInfo& info, bool wanted) {
+  if (!wanted || info.zero_points) return;
+  fail(ErrorCode::invalid_argument,
+       std::string(who) + ": " + std::string(info.name) + " has no zero points");
+}
+
+/// Numbers of CodedWeights that kernels would not look at again.
+void check_coded(const char* who, const CodedWeights& w, std::int64_t scales) {
+  const WeightFormatInfo& info = describe(w.format);
+  const auto wrong = [&](ErrorCode code, const std::string& what) {
+    fail(code, std::string(who) + ": " + what);
+  };
+  const auto count = static_cast<std::int64_t>(w.scales.size());
+  const auto zeros = static_cast<std::int64_t>(w.zero_points.size());
+  if (count != scales || (zeros != 0 && zeros != scales)) {
+    wrong(ErrorCode::shape_mismatch,
+          std::to_string(count) + " scales and " + std::to_string(zeros) + " zero points for " +
+              std::to_string(scales) + " blocks of " + shape_text(w.codes.rows(), w.codes.cols()));
+  }
+  if (zeros != 0) check_zero_points(who, info, true);
+  for (std::int64_t r = 0; r < w.codes.rows(); ++r) {
+    const std::uint8_t* row = w.codes.row_data(r);
+    std::uint8_t bits = 0;
+    for (std::int64_t c = 0; c < w.codes.cols(); ++c) bits |= row[c];
+    if (bits > 15) {
+      wrong(ErrorCode::invalid_argument,
+            "row " + std::to_string(r) + " has a code beyond 15, the largest of 4 bits");
+    }
+  }
+  for (std::size_t i = 0; i < w.scales.size(); ++i) {
+    if (!std::isfinite(w.scales[i]) || (info.codebook != Codebook::linear && w.scales[i] < 0.0f)) {
+      wrong(ErrorCode::invalid_argument,
+            "scale " + std::to_string(i) + " is " + std::to_string(w.scales[i]));
+    }
+    if (round_to(info.scale, w.scales[i]) != w.scales[i]) {
+      wrong(ErrorCode::invalid_argument, "scale " + std::to_string(i) + " is " +
+                                             number_text(w.scales[i]) +
+                                             ", which fp16 does not hold exactly");
+    }
+  }
+  for (std::size_t i = 0; i < w.zero_points.size(); ++i) {
+    if (w.zero_points[i] > 16) {
+      wrong(ErrorCode::invalid_argument, "zero point " + std::to_string(i) + " is " +
+                                             std::to_string(w.zero_points[i]) + ", not 0 to 16");
+    }
+  }
+}
+
 }  // namespace
 
 PackedWeights PackedWeights::quantize(ConstAnyMatrix weights, WeightFormat format,
@@ -54,11 +104,15 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
       fail(ErrorCode::unsupported,
            std::string(kWho) + ": " + std::string(to_string(format)) + " weights are not packed");
     }
-    const EncodeOptions encode{.block = checked_block(kWho, describe(format), options.block),
-                               .bitsandbytes = options.arithmetic == Arithmetic::bitsandbytes};
+    const WeightFormatInfo& info = describe(format);
+    check_zero_points(kWho, info, options.zero_points.value_or(false));
+    const EncodeOptions encode{.block = checked_block(kWho, info, options.block),
+                               .bitsandbytes = options.arithmetic == Arithmetic::bitsandbytes,
+                               .zero_points = options.zero_points.value_or(info.zero_points)};
     const std::int64_t n = weights.rows;
     const std::int64_t k = weights.cols;
-    PackedWeightsBuilder builder(kWho, context.kernels(), format, n, k, encode.block);
+    PackedWeightsBuilder builder(kWho, context.kernels(), format, n, k, encode.block,
+                                 encode.zero_points);
     const State& state = builder.state();
 
     // Panel by panel: the only copy of the codes beside the packed ones is one panel per thread.
@@ -67,28 +121,36 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     // + 64: rows of 4096 bytes would all fall into the same cache sets.
     const std::int64_t row_bytes = (k + 63) / 64 * 64 * state.element_bytes() + 64;
     const auto tasks = std::min<std::int64_t>(blocks, context.executor().concurrency());
-    const std::int64_t task_bytes = rows_at_once * row_bytes;
+    const std::int64_t row_scales = state.row_scales();
+    const std::int64_t codes_bytes = align_up(rows_at_once * row_bytes);
+    const std::int64_t scales_bytes = align_up(rows_at_once * row_scales * 4);
+    const std::int64_t task_bytes =
+        codes_bytes + scales_bytes + align_up(rows_at_once * row_scales);
     // The host's kernels quantize, whatever set multiplies: codes are the same on all.
     const bool on_host = context.memory() == nullptr;
     const KernelTable& table = on_host ? context.kernels() : kernels_for();
     Workspace scratch_of_its_own;
     Workspace& workspace = on_host ? context.workspace() : scratch_of_its_own;
     std::byte* scratch = workspace.block(static_cast<std::size_t>(tasks * task_bytes));
-    const std::int64_t element = describe(weights.dtype).bits / 8;
+    const FloatRows whole = {weights.data, weights.dtype, n, k, weights.stride};
     parallel(context, tasks, n * k, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
-        std::byte* codes = scratch + task * task_bytes;
+        std::byte* const codes = scratch + task * task_bytes;
+        auto* const scales = reinterpret_cast<float*>(codes + codes_bytes);
+        auto* const zeros = reinterpret_cast<std::uint8_t*>(codes + codes_bytes + scales_bytes);
         for (std::int64_t b = blocks * task / tasks; b < blocks * (task + 1) / tasks; ++b) {
           const std::int64_t first = b * rows_at_once;
           const std::int64_t rows = std::min(rows_at_once, n - first);
-          const auto* data =
-              static_cast<const std::byte*>(weights.data) + first * weights.stride * element;
-          rules->encode(table, {data, weights.dtype, rows, k, weights.stride}, encode,
+          rules->encode(table, whole, first, rows, encode,
                         {.codes = codes,
                          .code_stride = row_bytes,
-                         .scales = builder.scales() + first * state.row_scales(),
+                         .scales = scales,
+                         .zeros = zeros,
                          .absmax = builder.absmax() + first});
           builder.pack_rows(first, codes, rows, row_bytes);
+          for (std::int64_t r = 0; r < rows && row_scales > 0; ++r) {
+            builder.set_scales(first + r, scales + r * row_scales, zeros + r * row_scales);
+          }
         }
       }
     });
@@ -126,9 +188,48 @@ PackedWeights PackedWeights::from_codes(Context& context, MatrixView<const std::
              });
     if (given == 0) builder.drop_scales();
     for (std::size_t i = 0; i < absmax.size(); ++i) {
+      const float scale = absmax[i] / 127.0f;
       builder.absmax()[i] = absmax[i];
-      builder.scales()[i] = absmax[i] / 127.0f;
+      builder.set_scales(static_cast<std::int64_t>(i), &scale, nullptr);
     }
+    return PackedWeights(State::placed(context, builder.finish()));
+  });
+}
+
+PackedWeights PackedWeights::from_codes(Context& context, const CodedWeights& weights) {
+  constexpr const char* kWho = "PackedWeights::from_codes";
+  return at_border(kWho, [&] {
+    check_readable(kWho, "codes", weights.codes);
+    const WeightFormatInfo& info = describe(weights.format);
+    if (info.bits != 4) {
+      fail(ErrorCode::unsupported,
+           std::string(kWho) + ": " + std::string(info.name) + " codes do not have 4 bits");
+    }
+    const std::int64_t n = weights.codes.rows();
+    const std::int64_t k = weights.codes.cols();
+    const std::int64_t block = checked_block(kWho, info, weights.block);
+    check_coded(kWho, weights, info.scales(n, k, block));
+    PackedWeightsBuilder builder(kWho, context.kernels(), weights.format, n, k, block,
+                                 !weights.zero_points.empty());
+    const State& state = builder.state();
+    const std::int64_t nr = state.layout().nr;
+    const auto first_scale = [&](std::int64_t row) {
+      return info.axis == BlockAxis::flattened ? row * k / block : row * state.row_scales();
+    };
+    // The blocks may end before the room that the last rows have for them.
+    std::vector<float> scales(weights.scales.size() + static_cast<std::size_t>(state.row_scales()));
+    std::copy(weights.scales.begin(), weights.scales.end(), scales.begin());
+    parallel(context, state.layout().panels(n), n * k, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t first = begin * nr;
+      const std::int64_t rows = std::min(end * nr, n) - first;
+      builder.pack_rows(first, reinterpret_cast<const std::byte*>(weights.codes.row_data(first)),
+                        rows, weights.codes.stride());
+      for (std::int64_t r = first; r < first + rows && k > 0; ++r) {
+        const std::int64_t at = first_scale(r);
+        builder.set_scales(r, scales.data() + at,
+                           weights.zero_points.empty() ? nullptr : weights.zero_points.data() + at);
+      }
+    });
     return PackedWeights(State::placed(context, builder.finish()));
   });
 }
@@ -138,22 +239,25 @@ PackedWeights PackedWeights::repacked(Context& context, const PackedWeights& wei
   const auto on_host = State::on_host(weights.state_);
   const State& from = *on_host;
   PackedWeightsBuilder builder("PackedWeights::map", context.kernels(), from.format, from.n, from.k,
-                               from.block);
+                               from.block, from.zero_points);
   const State& to = builder.state();
   const std::int64_t nr = to.layout().nr;
   const std::int64_t row_bytes = from.k * from.element_bytes();
   std::vector<std::byte> rows(static_cast<std::size_t>(nr * row_bytes));
+  std::vector<float> scales(static_cast<std::size_t>(from.row_scales()));
+  std::vector<std::uint8_t> zeros(scales.size());
+  const bool has_scales = from.has_scales() && !scales.empty();
+  if (!has_scales && !describe(from.format).is_float()) builder.drop_scales();
   for (std::int64_t first = 0; first < from.n; first += nr) {
     const std::int64_t count = std::min(nr, from.n - first);
     for (std::int64_t r = 0; r < count; ++r) {
       from.unpack_row(first + r, rows.data() + r * row_bytes);
     }
     builder.pack_rows(first, rows.data(), count, row_bytes);
-  }
-  if (from.scales.size() == 0) {
-    if (!describe(from.format).is_float()) builder.drop_scales();
-  } else {
-    std::copy_n(from.scales.data(), from.n * from.row_scales(), builder.scales());
+    for (std::int64_t r = first; r < first + count && has_scales; ++r) {
+      from.unpack_scales(r, scales.data(), zeros.data());
+      builder.set_scales(r, scales.data(), zeros.data());
+    }
   }
   if (from.absmax.size() != 0) std::copy_n(from.absmax.data(), from.n, builder.absmax());
   return PackedWeights(State::placed(context, builder.finish()));
@@ -174,6 +278,9 @@ std::int64_t PackedWeights::k_padded() const noexcept {
 std::int64_t PackedWeights::block() const noexcept {
   return state_ != nullptr ? state_->block : 0;
 }
+bool PackedWeights::has_zero_points() const noexcept {
+  return state_ != nullptr && state_->zero_points;
+}
 std::int64_t PackedWeights::panels() const noexcept {
   return layout().panels(n());
 }
@@ -184,8 +291,11 @@ std::string_view PackedWeights::packed_for() const noexcept {
   return (state_ != nullptr ? *state_ : no_weights()).packed_for;
 }
 bool PackedWeights::fits(const KernelTable& kernels) const noexcept {
-  return n() == 0 || (state_->memory == kernels.memory &&
-                      state_->kernels.same_weights(kernels.gemm_for(state_->format)));
+  if (n() == 0) return true;
+  // Plain rows are widened, whatever the kernels.
+  const bool plain = state_->is_nibbles() && state_->group == 0;
+  return state_->memory == kernels.memory &&
+         (plain || state_->kernels.same_weights(kernels.gemm_for(state_->format)));
 }
 bool PackedWeights::is_mapped() const noexcept {
   return state_ != nullptr && state_->mapping != nullptr;
@@ -211,64 +321,6 @@ const std::int32_t* PackedWeights::offsets() const noexcept {
 }
 ResidualLists PackedWeights::residuals() const noexcept {
   return state_ != nullptr ? state_->lists() : ResidualLists{nullptr, nullptr, nullptr};
-}
-
-namespace {
-
-void check_rows(const char* who, const PackedWeights& w, std::int64_t first, std::int64_t rows,
-                std::int64_t cols) {
-  if (cols != w.k()) {
-    fail(ErrorCode::shape_mismatch, std::string(who) + ": " + std::to_string(cols) +
-                                        " columns for weights " + shape_text(w.n(), w.k()));
-  }
-  if (first < 0 || rows > w.n() || first > w.n() - rows) {
-    fail(ErrorCode::out_of_range, std::string(who) + ": rows " + std::to_string(first) + " to " +
-                                      std::to_string(first) + " + " + std::to_string(rows) +
-                                      " of " + std::to_string(w.n()));
-  }
-}
-
-}  // namespace
-
-void PackedWeights::unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const {
-  constexpr const char* kWho = "PackedWeights::unpack_rows";
-  check_writable(kWho, "codes", codes);
-  check_rows(kWho, *this, first, codes.rows(), codes.cols());
-  if (codes.empty()) return;
-  if (describe(format()).codes != DType::int8) {
-    fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are " +
-                                     std::string(to_string(format())) + ", not int8 codes");
-  }
-  const auto on_host = State::on_host(state_);
-  for (std::int64_t r = 0; r < codes.rows(); ++r) {
-    on_host->unpack_row(first + r, reinterpret_cast<std::byte*>(codes.row_data(r)));
-  }
-}
-
-void PackedWeights::dequantize(AnyMatrix w, std::int64_t first) const {
-  constexpr const char* kWho = "PackedWeights::dequantize";
-  at_border(kWho, [&] {
-    check_float(kWho, "w", w);
-    check_writable(kWho, "w", w);
-    check_rows(kWho, *this, first, w.rows, w.cols);
-    if (w.rows == 0 || w.cols == 0) return;
-    if (!describe(format()).is_float() && scales() == nullptr) {
-      fail(ErrorCode::invalid_argument,
-           std::string(kWho) + ": the weights are codes alone; pack them with their absmax");
-    }
-    const FormatRules& rules = *rules_of(format());
-    const auto on_host = State::on_host(state_);
-    std::vector<std::byte> codes(static_cast<std::size_t>(state_->k * state_->element_bytes()));
-    std::vector<float> values(static_cast<std::size_t>(state_->k));
-    for (std::int64_t r = 0; r < w.rows; ++r) {
-      on_host->unpack_row(first + r, codes.data());
-      rules.decode(codes.data(), on_host->scales.data() + (first + r) * state_->row_scales(),
-                   state_->k, state_->block, values.data());
-      for (std::int64_t k = 0; k < state_->k; ++k) {
-        store_float(w, r, k, values[static_cast<std::size_t>(k)]);
-      }
-    }
-  });
 }
 
 std::size_t PackedWeights::bytes() const noexcept {

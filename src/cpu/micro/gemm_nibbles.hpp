@@ -1,0 +1,413 @@
+#pragma once
+
+// GEMM of weights of 4 bits (NibblePanels) by int8 activations. A load brings two codes for each
+// byte; the low ones belong to the next four k of every output, the high ones to the four after
+// them. Codes are not negative, what they stand for is code - zero: the sums of a group begin at
+// -zero * (sum of the group's activations), so that the loop knows nothing of zeros. At the end of
+// a group its exact integer sums become floats and are added by one fma with the group's scales.
+//
+// Where bytes are multiplied into 16-bit pairs (no VNNI), sums stay in 16 bits for a chain of 64 k
+// (32 with zero points of their own): two instructions a product instead of three, which makes 4
+// bits faster than 8. Sums may wrap on their way; in the end |code - zero| <= 8, so
+// 8 * 127 * 32 = 32512 fits (zero points: 15 * 127 * 16 = 30480).
+//
+// Cost beside int8's loop: a mask and a shift for each load, and at the end of a group a conversion
+// and an fma with sums in the first-level cache.
+
+#include "cpu/micro/gemm.hpp"
+#include "kvant/codebook.hpp"
+
+namespace kvant {
+namespace {
+
+/// Codes as they are, scales in fp16.
+template <class S>
+struct LinearNibbles {
+  static constexpr bool kNarrow = S::kPairLimit != 0;  ///< sums in 16 bits
+  static constexpr std::int32_t kZero = 8;
+  static constexpr std::int32_t kScaleBytes = 2;
+  static typename S::I table() noexcept { return S::zero_i(); }
+  static typename S::I integers(typename S::I codes, typename S::I /*table*/) noexcept {
+    return codes;
+  }
+  static typename S::F scale(const unsigned char* p) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(p));
+  }
+  static typename S::F product_scale(typename S::F scale) noexcept { return scale; }
+  static typename S::F value(typename S::I code, typename S::I zero) noexcept {
+    return S::to_f32(S::sub_i(code, zero));
+  }
+};
+
+/// Codes through a table: integers up to 128 in products, floats where the values are wanted.
+template <class S, const CodebookTable& kTable>
+struct BookNibbles {
+  static constexpr bool kNarrow = false;
+  static constexpr std::int32_t kZero = kTable.zero;
+  static constexpr std::int32_t kScaleBytes = 4;
+  static typename S::I table() noexcept { return S::load_table(kTable.integer); }
+  static typename S::I integers(typename S::I codes, typename S::I table) noexcept {
+    return S::lookup(table, codes);
+  }
+  static typename S::F scale(const unsigned char* p) noexcept {
+    return S::load_f32(reinterpret_cast<const float*>(p));
+  }
+  static typename S::F product_scale(typename S::F scale) noexcept {
+    return S::mul(scale, S::set1(kTable.inverse_unit));
+  }
+  static typename S::F value(typename S::I code, typename S::I /*zero*/) noexcept {
+    return S::lookup_f32(kTable.value, code);
+  }
+};
+
+/// What a tile multiplies.
+struct NibbleTile {
+  const unsigned char* a;
+  const std::int32_t* sums;  ///< of its rows
+  const unsigned char* b;
+  std::ptrdiff_t stride;  ///< from one of its panels to the next
+  const NibblePanels& w;
+  Ahead ahead;
+};
+
+/// Where the sums of one chain begin: -zero * (sum of the activations from part `part` of 32 on).
+template <class S, class P, int kRows, int kColumns>
+[[gnu::always_inline]] inline void start_chain(const NibbleTile& t, const unsigned char* header,
+                                               std::int64_t part, std::int64_t parts,
+                                               typename S::I (&c)[kRows][kColumns]) noexcept {
+  // The rows' sums lie side by side: all in one vector, then each to all lanes.
+  const std::int32_t* sums = t.sums + part * kRows;
+  typename S::I start = S::load_i32(sums);
+  if constexpr (P::kNarrow) {
+    if (parts == 2) start = S::add16(start, S::load_i32(sums + kRows));
+  } else {
+    start = S::sub_i(S::load_i32(sums + parts * kRows), start);
+  }
+  alignas(64) std::int32_t starts[S::kLanes];
+  if (!t.w.zero_points) {
+    if constexpr (P::kNarrow) {
+      start = S::mul16(start, S::set1_i(static_cast<std::int32_t>(
+                                  static_cast<std::uint32_t>(-P::kZero & 0xFFFF) * 0x10001u)));
+    } else {
+      start = S::mul_i(start, S::set1_i(-P::kZero));
+    }
+    S::store_i32(starts, start);
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const typename S::I row = S::set1_i(starts[r]);
+      KVANT_UNROLL
+      for (int j = 0; j < kColumns; ++j) c[r][j] = row;
+    }
+    return;
+  }
+  S::store_i32(starts, start);
+  KVANT_UNROLL
+  for (int j = 0; j < kColumns; ++j) {
+    const unsigned char* zeros =
+        header + (j / S::kVectors) * t.stride + t.w.zeros_offset() + (j % S::kVectors) * S::kLanes;
+    const typename S::I less = S::sub_i(S::zero_i(), S::load_u8(zeros));
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      if constexpr (P::kNarrow) {
+        c[r][j] = S::mul16(S::set1_i(starts[r]), S::twice16(less));
+      } else {
+        c[r][j] = S::mul_i(S::set1_i(starts[r]), less);
+      }
+    }
+  }
+}
+
+/// Eight k: the low codes, then the high ones.
+template <class S, class P, int kRows, int kColumns>
+[[gnu::always_inline]] inline void nibble_step(const unsigned char* a, const unsigned char* codes,
+                                               std::ptrdiff_t stride, typename S::I table,
+                                               typename S::I (&c)[kRows][kColumns]) noexcept {
+  const auto load = [&](int j) noexcept {
+    return S::load_b(reinterpret_cast<const std::int8_t*>(codes + (j / S::kVectors) * stride +
+                                                          (j % S::kVectors) * S::kBytesB));
+  };
+  const auto dot = [](typename S::I sum, typename S::I w, typename S::I x) noexcept {
+    if constexpr (P::kNarrow) {
+      return S::keep(S::dot16(sum, w, x));
+    } else {
+      return S::keep(S::dot(sum, w, x));
+    }
+  };
+  if constexpr (kRows < kColumns) {  // the fewer operands are held, the others pass through
+    typename S::I low_a[kRows];
+    typename S::I high_a[kRows];
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      low_a[r] = S::broadcast_a(a + r * kGroupBytes);
+      high_a[r] = S::broadcast_a(a + (kRows + r) * kGroupBytes);
+    }
+    KVANT_UNROLL
+    for (int j = 0; j < kColumns; ++j) {
+      const typename S::I both = load(j);
+      const typename S::I low = P::integers(S::low_nibbles(both), table);
+      const typename S::I high = P::integers(S::high_nibbles(both), table);
+      KVANT_UNROLL
+      for (int r = 0; r < kRows; ++r) c[r][j] = dot(dot(c[r][j], low, low_a[r]), high, high_a[r]);
+    }
+  } else {
+    KVANT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      typename S::I w[kColumns];
+      KVANT_UNROLL
+      for (int j = 0; j < kColumns; ++j) {
+        w[j] = P::integers(half == 0 ? S::low_nibbles(load(j)) : S::high_nibbles(load(j)), table);
+      }
+      KVANT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const typename S::I x = S::broadcast_a(a + (half * kRows + r) * kGroupBytes);
+        KVANT_UNROLL
+        for (int j = 0; j < kColumns; ++j) c[r][j] = dot(c[r][j], w[j], x);
+      }
+    }
+  }
+}
+
+/// How far ahead a tile of few rows asks for its weights, which come from memory.
+inline constexpr std::ptrdiff_t kNibblesAhead = 1024;
+
+/// A chain's place in its tile.
+struct NibbleChain {
+  const unsigned char* a;
+  const unsigned char* header;  ///< of its group
+  const unsigned char* codes;
+  std::int64_t part;   ///< the first 32 k
+  std::int64_t steps;  ///< of 8 k
+  bool first, last;    ///< of its group
+};
+
+/// Multiplies one chain and adds it to `sums` [kRows][kPanels * S::kVectors * S::kLanes], the
+/// integers of its group; the last of a group is added to acc, as floats. A function of its own,
+/// never inlined: inside a larger loop nest the accumulators would be spilled.
+template <class S, class P, int kRows, int kPanels>
+[[gnu::noinline]] void nibble_chain(const NibbleTile& t, const NibbleChain& chain, Ahead ahead,
+                                    std::int32_t* sums, float* acc) noexcept {
+  constexpr int kColumns = kPanels * S::kVectors;
+  constexpr int kLine = S::kVectors * S::kBytesB;  // of a panel and step
+  const std::ptrdiff_t stride = t.stride;
+  const typename S::I table = P::table();
+  const unsigned char* a = chain.a;
+  const unsigned char* codes = chain.codes;
+  typename S::I c[kRows][kColumns];
+  start_chain<S, P, kRows, kColumns>(t, chain.header, chain.part, chain.steps / 4, c);
+  for (std::int64_t step = chain.steps; step > 0; --step) {
+    nibble_step<S, P, kRows, kColumns>(a, codes, stride, table, c);
+    if constexpr (kRows > 4) {  // from the second-level cache; the next panel into it
+      KVANT_UNROLL
+      for (int line = 0; line < kLine; line += 64) {
+        __builtin_prefetch(codes + kPrefetchBytes + line, 0, 3);
+      }
+      __builtin_prefetch(ahead.data, 0, 2);
+      ahead.data += ahead.step;
+    } else {
+      KVANT_UNROLL
+      for (int line = 0; line < kPanels * kLine; line += 64) {
+        __builtin_prefetch(codes + line / kLine * stride + line % kLine + kNibblesAhead, 0, 3);
+      }
+    }
+    a += 2 * kRows * kGroupBytes;
+    codes += kLine;
+  }
+  KVANT_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    KVANT_UNROLL
+    for (int j = 0; j < kColumns; ++j) {
+      std::int32_t* const to = sums + (r * kColumns + j) * S::kLanes;
+      if constexpr (P::kNarrow) c[r][j] = S::sum_pairs16(c[r][j]);
+      if (P::kNarrow && !chain.first) c[r][j] = S::add_i(c[r][j], S::load_i32(to));
+      S::store_i32(to, c[r][j]);
+    }
+  }
+  if (!chain.last) return;
+  // By way of memory, which is quick, and on purpose: where sums are taken from their registers,
+  // g++ keeps them in memory throughout the loop above.
+  asm volatile("" : : : "memory");
+  KVANT_UNROLL
+  for (int j = 0; j < kColumns; ++j) {
+    const typename S::F scale =
+        P::product_scale(P::scale(chain.header + (j / S::kVectors) * stride +
+                                  (j % S::kVectors) * S::kLanes * P::kScaleBytes));
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int i = (r * kColumns + j) * S::kLanes;
+      S::store_f32(acc + i, S::fma(S::to_f32(S::load_i32(sums + i)), scale, S::load_f32(acc + i)));
+    }
+  }
+}
+
+/// acc[kRows][kPanels * S::kVectors * S::kLanes] = the float sums of a block of kRows rows times
+/// kPanels panels.
+template <class S, class P, int kRows, int kPanels>
+void nibble_tile(const NibbleTile& t, float* acc) noexcept {
+  constexpr int kColumns = kPanels * S::kVectors;
+  const NibblePanels w = t.w;
+  const std::int64_t longest = !P::kNarrow ? w.group : w.zero_points || w.group % 64 != 0 ? 32 : 64;
+  alignas(64) std::int32_t sums[kRows * kColumns * S::kLanes];
+  for (int i = 0; i < kRows * kColumns; ++i) S::store_f32(acc + i * S::kLanes, S::set1(0.0f));
+  NibbleChain chain{};
+  chain.a = t.a;
+  chain.header = t.b;
+  Ahead ahead = t.ahead;
+  for (std::int64_t k = 0; k < w.k_padded; k += w.group, chain.header += w.group_bytes()) {
+    const std::int64_t length = w.k_padded - k < w.group ? w.k_padded - k : w.group;
+    const std::int64_t part = length < longest ? length : longest;
+    chain.codes = chain.header + w.header_bytes();
+    chain.steps = part / 8;
+    for (std::int64_t done = 0; done < length; done += part) {
+      chain.part = (k + done) / 32;
+      chain.first = done == 0;
+      chain.last = done + part == length;
+      nibble_chain<S, P, kRows, kPanels>(t, chain, ahead, sums, acc);
+      chain.a += part * kRows;
+      chain.codes += chain.steps * S::kVectors * S::kBytesB;
+      ahead.data += chain.steps * ahead.step;
+    }
+  }
+}
+
+using NibbleTileOf = void (*)(const NibbleTile&, float*) noexcept;
+
+/// The tile for a number of rows, over S::panels(rows) panels (several) or over one.
+template <class S, class P, int kRows = S::kRows>
+inline NibbleTileOf find_nibble_tile(int rows, bool several) noexcept {
+  if constexpr (kRows == 0) {
+    return nullptr;
+  } else {
+    if (rows == kRows) {
+      return several ? &nibble_tile<S, P, kRows, S::panels(kRows)> : &nibble_tile<S, P, kRows, 1>;
+    }
+    return find_nibble_tile<S, P, kRows - 1>(rows, several);
+  }
+}
+
+/// The real values of code k of the outputs of one vector.
+template <class S, class P>
+inline typename S::F nibble_values(const NibblePanels& w, const unsigned char* panel, int v,
+                                   std::int64_t k) noexcept {
+  const unsigned char* header = panel + w.group_at(k);
+  const auto* word = reinterpret_cast<const std::int32_t*>(panel + w.code_at(v, k) - k % 4);
+  const int shift = static_cast<int>(k % 4) * 8 + NibblePanels::shift_of(k);
+  const typename S::I code = S::and_i(S::shift_right(S::load_i32(word), shift), S::set1_i(15));
+  const typename S::I zero =
+      w.zero_points ? S::load_u8(header + w.zeros_offset() + v) : S::set1_i(P::kZero);
+  return S::mul(P::value(code, zero), P::scale(header + v * P::kScaleBytes));
+}
+
+/// to [count][nr]: the weights of the found outlier features, for one panel.
+template <class S, class P>
+[[gnu::noinline]] void gather_nibbles(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  const auto* b = offset_bytes<unsigned char>(g.b, panel * g.nibbles.panel_bytes());
+  for (std::int64_t j = 0; j < g.epilogue.outliers.found.count; ++j, to += kColumns) {
+    for (int v = 0; v < kColumns; v += S::kLanes) {
+      S::store_f32(to + v, nibble_values<S, P>(g.nibbles, b, v, g.columns.columns[j]));
+    }
+  }
+}
+
+template <class S, class P>
+void gather_nibble_columns(const GemmArgs& g, float* w) noexcept {
+  for (std::int64_t panel = g.range.panel_begin; panel < g.range.panel_end; ++panel) {
+    gather_nibbles<S, P>(g, panel,
+                         w + panel * g.epilogue.outliers.found.count * S::kVectors * S::kLanes);
+  }
+}
+
+/// [k_padded][nr]: the real values of a panel.
+template <class S, class P>
+void widen_nibbles(const GemmArgs& g, float* to) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  const NibblePanels w = g.nibbles;
+  const auto* header = offset_bytes<unsigned char>(g.b, g.range.panel_begin * w.panel_bytes());
+  for (std::int64_t first = 0; first < w.k_padded; first += w.group, header += w.group_bytes()) {
+    const std::int64_t length = w.k_padded - first < w.group ? w.k_padded - first : w.group;
+    KVANT_UNROLL
+    for (int v = 0; v < kColumns; v += S::kLanes) {
+      const typename S::F scale = P::scale(header + v * P::kScaleBytes);
+      const typename S::I zero =
+          w.zero_points ? S::load_u8(header + w.zeros_offset() + v) : S::set1_i(P::kZero);
+      const unsigned char* codes = header + w.header_bytes() + v * 4;
+      for (std::int64_t k = 0; k < length; k += 8, codes += kColumns * 4) {
+        const typename S::I words = S::load_i32(reinterpret_cast<const std::int32_t*>(codes));
+        KVANT_UNROLL
+        for (int i = 0; i < 8; ++i) {
+          const typename S::I code =
+              S::and_i(S::shift_right(words, i % 4 * 8 + NibblePanels::shift_of(i)), S::set1_i(15));
+          S::store_f32(to + (first + k + i) * kColumns + v, S::mul(P::value(code, zero), scale));
+        }
+      }
+    }
+  }
+}
+
+template <class S, class P>
+void gemm_nibbles(const GemmArgs& args) noexcept {
+  GemmArgs g = args;
+  alignas(64) float weights[kGatheredWeights];
+  OutlierBlock& found = g.epilogue.outliers.found;
+  const bool gather = found.count > 0 && found.w == nullptr;
+  std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
+  if (gather) found = found.with_panel(weights);
+  const std::int64_t k_padded = g.range.k_padded;
+  walk_tiles<S, float>(
+      g, g.nibbles.panel_bytes(), k_padded, k_padded / 8,
+      [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t stride, float* acc,
+          Ahead ahead, std::int64_t row, int rows, const Panels& panels) {
+        const NibbleTile tile = {a,    g.a_sums + row * sums_of_row(k_padded), b, stride, g.nibbles,
+                                 ahead};
+        find_nibble_tile<S, P>(rows, panels.count > 1)(tile, acc);
+      },
+      [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+          std::int64_t panel) {
+        if (gather && gathered != panel) {
+          gathered = panel;
+          gather_nibbles<S, P>(g, panel, weights);
+        }
+        group_epilogue<S>(g, acc, acc_stride, row, rows, panel);
+      });
+}
+
+/// ActivationSums: rows side by side in a vector's lanes, as they lie in a block.
+template <class S>
+void sum_codes(const SumCodesArgs& args) noexcept {
+  static_assert(S::kRows <= S::kLanes);
+  const typename S::I ones = S::set1_i(0x01010101);
+  alignas(64) std::int32_t words[S::kLanes];
+  for (std::int64_t b = args.block_begin; b < args.block_end; ++b) {
+    const std::int64_t first = args.blocks.first(b);
+    const int rows = args.blocks.rows(b);
+    const auto* a = offset_bytes<std::int8_t>(args.codes, first * args.k_padded);
+    std::int32_t* to = args.sums + first * sums_of_row(args.k_padded);
+    typename S::I running = S::zero_i();
+    for (std::int64_t k = 0; k <= args.k_padded; k += 32, to += rows) {
+      typename S::I pairs = S::zero_i();
+      for (int group = 0; k < args.k_padded && group < 8; ++group, a += rows * kGroupBytes) {
+        pairs = S::dot16(pairs, ones, S::load_b(a));
+      }
+      S::store_i32(words, args.kind == ActivationSums::pairs ? pairs : running);
+      running = S::add_i(running, S::sum_pairs16(pairs));
+      __builtin_memcpy(to, words, static_cast<std::size_t>(rows) * sizeof(*to));
+    }
+  }
+}
+
+template <class S, class P>
+constexpr GemmKernels nibble_kernels() noexcept {
+  GemmKernels kernels;
+  kernels.activations = ActivationFormat::s8;
+  kernels.layout = {.nr = S::kVectors * S::kLanes, .kr = 8, .k_pad = 64, .align = 4 * S::kLanes};
+  kernels.mr = S::kRows;
+  kernels.group = kGroupBytes;
+  kernels.sums = P::kNarrow ? ActivationSums::pairs : ActivationSums::running;
+  kernels.gemm = &gemm_nibbles<S, P>;
+  kernels.gather_columns = &gather_nibble_columns<S, P>;
+  kernels.widen_panel = &widen_nibbles<S, P>;
+  return kernels;
+}
+
+}  // namespace
+}  // namespace kvant

@@ -1,0 +1,76 @@
+// Packing codes of 4 bits: NibblePanels, the scales of a group in front of its codes.
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "formats/rules.hpp"
+#include "kvant/float_element.hpp"
+#include "ops/linear/packed_state.hpp"
+
+namespace kvant {
+
+NibblePanels PackedWeights::State::nibbles() const noexcept {
+  const std::int32_t scale_bytes = describe(describe(format).scale).bits / 8;
+  return {.nr = layout().nr,
+          .align = layout().align,
+          .k_padded = k_padded,
+          .group = group == 0 ? k_padded : group,
+          .scale_bytes = group == 0 ? 0 : scale_bytes,
+          .zero_points = zero_points && group != 0};
+}
+
+std::int64_t PackedWeights::State::group_for(WeightFormat format, std::int64_t k,
+                                             std::int64_t k_padded, std::int64_t block) noexcept {
+  if (k == 0) return 64;
+  if (describe(format).axis == BlockAxis::row) return block == 0 || block >= k ? k_padded : block;
+  // Blocks of the flattened weight: what of a row lies within one, at whatever block it begins.
+  const std::int64_t common = std::gcd(k, block);
+  return common % 32 == 0 ? common : 0;
+}
+
+namespace detail {
+
+void PackedWeightsBuilder::pack_nibbles(std::int64_t panel, const std::byte* codes,
+                                        std::int64_t rows, std::ptrdiff_t stride) noexcept {
+  const PackedWeights::State& s = *state_;
+  const NibblePanels w = s.nibbles();
+  std::byte* const to = codes_ + panel * w.panel_bytes();
+  std::memset(to, 0, static_cast<std::size_t>(w.panel_bytes()));
+  for (std::int64_t first = 0; first < s.k; first += w.group) {
+    const std::int64_t last = std::min(s.k, first + w.group);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::byte* from = codes + r * stride + first;
+      std::byte* at = to + w.code_at(r, first);
+      for (std::int64_t k = first; k < last; k += 8, from += 8, at += w.nr * 4) {
+        std::uint32_t halves[2] = {0, 0};
+        std::memcpy(halves, from, static_cast<std::size_t>(std::min<std::int64_t>(8, last - k)));
+        const std::uint32_t bytes = (halves[0] & 0x0F0F0F0Fu) | (halves[1] & 0x0F0F0F0Fu) << 4;
+        std::memcpy(at, &bytes, sizeof(bytes));
+      }
+    }
+  }
+}
+
+void PackedWeightsBuilder::set_scales(std::int64_t row, const float* scales,
+                                      const std::uint8_t* zeros) noexcept {
+  const PackedWeights::State& s = *state_;
+  if (!s.has_inline_scales()) {
+    std::copy_n(scales, s.row_scales(), scales_ + row * s.row_scales());
+    return;
+  }
+  const WeightFormatInfo& info = describe(s.format);
+  const NibblePanels w = s.nibbles();
+  const RowScales of = {scales, zeros, s.block, phase_of(info, row, s.k, s.block)};
+  std::byte* const panel = codes_ + row / w.nr * w.panel_bytes();
+  for (std::int64_t k = 0; k < s.k; k += w.group) {
+    std::byte* const header = panel + w.group_at(k);
+    store_element(header, info.scale, row % w.nr, scales[of.at(k)]);
+    if (w.zero_points) {
+      header[w.zeros_offset() + row % w.nr] = static_cast<std::byte>(zeros[of.at(k)]);
+    }
+  }
+}
+
+}  // namespace detail
+}  // namespace kvant

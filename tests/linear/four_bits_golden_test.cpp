@@ -1,0 +1,228 @@
+// Weights of 4 bits against bitsandbytes itself: codes and absmax bit for bit, dequantized weights
+// too, blocks that cross rows among them; and layers: in exact arithmetic the product of these
+// weights, in int8 arithmetic near it.
+
+#include <algorithm>
+#include <cmath>
+
+#include "kvant/float_element.hpp"
+#include "kvant/io/safetensors.hpp"
+#include "kvant/isa.hpp"
+#include "kvant/linear.hpp"
+#include "support/catch.hpp"
+#include "support/error_code.hpp"
+#include "support/golden.hpp"
+#include "support/views.hpp"
+
+namespace kvant::test {
+namespace {
+
+struct FourBitCase {
+  std::string name;
+  std::int64_t n, k, block;
+  WeightFormat format;
+  bool nested;
+  DType dtype;
+};
+
+std::vector<FourBitCase> four_bit_cases() {
+  std::vector<FourBitCase> cases;
+  for (const auto& c : read_json("bitsandbytes/cases.json")["linear4bit"]) {
+    cases.push_back({c["name"], c["n"], c["k"], c["blocksize"],
+                     *weight_format_from_name(c["quant_type"].get<std::string>()),
+                     c["double_quant"], *dtype_from_name(c["weight_dtype"].get<std::string>())});
+  }
+  return cases;
+}
+
+/// A tensor as floats, whatever its floating type.
+std::vector<float> floats_of(const io::SafeTensors& file, const std::string& name) {
+  const io::TensorView tensor = file.tensor(name);
+  std::vector<float> values;
+  const std::int64_t size = describe(tensor.info->dtype).bits / 8;
+  for (std::size_t i = 0; i < tensor.data.size() / static_cast<std::size_t>(size); ++i) {
+    values.push_back(detail::load_element(tensor.data.data(), tensor.info->dtype,
+                                          static_cast<std::ptrdiff_t>(i)));
+  }
+  return values;
+}
+
+/// The codes of a packed tensor, a byte each; the high nibble comes first.
+std::vector<std::uint8_t> golden_codes(const io::SafeTensors& file, const std::string& name,
+                                       std::int64_t count) {
+  std::vector<std::uint8_t> codes;
+  for (const std::uint8_t byte : file.values<std::uint8_t>(name)) {
+    codes.push_back(byte >> 4);
+    codes.push_back(byte & 15);
+  }
+  codes.resize(static_cast<std::size_t>(count));
+  return codes;
+}
+
+/// The absmax of every block as bitsandbytes uses it.
+std::vector<float> golden_absmax(const io::SafeTensors& file, const FourBitCase& c) {
+  if (!c.nested) return file.values<float>(c.name + ".absmax");
+  const auto codes = file.values<std::uint8_t>(c.name + ".absmax");
+  const auto table = file.values<float>(c.name + ".nested_code");
+  const auto outer = file.values<float>(c.name + ".nested_absmax");
+  const float offset = file.values<float>(c.name + ".offset")[0];
+  std::vector<float> absmax;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    absmax.push_back(table[codes[i]] * outer[i / 256] + offset);
+  }
+  return absmax;
+}
+
+}  // namespace
+
+TEST_CASE("four bits: codes, absmax and values are bitsandbytes', on every kernel set") {
+  const io::SafeTensors file(data_path("bitsandbytes/linear4bit.safetensors"));
+  for (const FourBitCase& c : four_bit_cases()) {
+    const io::TensorView weight = file.tensor(c.name + ".weight");
+    const ConstAnyMatrix view(weight.data.data(), weight.info->dtype, c.n, c.k, c.k);
+    for (const IsaInfo& isa : instruction_sets()) {
+      if (!isa.available) continue;
+      Context context({.isa = isa.name});
+      const auto packed = PackedWeights::quantize(context, view, c.format, {.block = c.block});
+      INFO(isa.name << " " << c.name);
+      std::vector<std::uint8_t> codes(static_cast<std::size_t>(c.n * c.k));
+      packed.unpack_rows(0, MatrixView<std::uint8_t>(codes.data(), c.n, c.k));
+      CHECK((codes == golden_codes(file, c.name + ".packed", c.n * c.k)));
+      const std::vector<float> absmax = golden_absmax(file, c);
+      std::vector<float> scales;
+      std::vector<std::uint8_t> zeros;
+      for (std::int64_t r = 0; r < c.n && !c.nested; ++r) {
+        packed.unpack_scales(r, scales, zeros);
+        const auto first = static_cast<std::size_t>(r * c.k / c.block);
+        REQUIRE(first + scales.size() <= absmax.size());
+        CHECK(std::equal(scales.begin(), scales.end(), absmax.begin() + static_cast<long>(first)));
+        CHECK(zeros.empty());
+      }
+      // From codes and absmax, nested ones too: the values that bitsandbytes multiplies by.
+      const auto from_codes = PackedWeights::from_codes(
+          context, {.format = c.format,
+                    .codes = MatrixView<const std::uint8_t>(codes.data(), c.n, c.k),
+                    .scales = absmax,
+                    .block = c.block});
+      std::vector<float> values(codes.size());
+      from_codes.dequantize(MatrixView<float>(values.data(), c.n, c.k));
+      for (float& value : values) value = detail::round_to(c.dtype, value);
+      CHECK((values == floats_of(file, c.name + ".dequantized")));
+    }
+  }
+}
+
+TEST_CASE("four bits: layers multiply bitsandbytes' weights, exactly or by int8") {
+  const io::SafeTensors file(data_path("bitsandbytes/linear4bit.safetensors"));
+  for (const FourBitCase& c : four_bit_cases()) {
+    const auto codes = golden_codes(file, c.name + ".packed", c.n * c.k);
+    const std::vector<float> absmax = golden_absmax(file, c);
+    const std::vector<float> x = file.values<float>(c.name + ".x");
+    const std::vector<double> want = file.values<double>(c.name + ".y_float64");
+    const std::int64_t m = static_cast<std::int64_t>(x.size()) / c.k;
+    double largest = 0.0;
+    for (const double y : want) largest = std::max(largest, std::fabs(y));
+    for (const IsaInfo& isa : instruction_sets()) {
+      if (!isa.available) continue;
+      Context context({.isa = isa.name});
+      const auto packed = PackedWeights::from_codes(
+          context, {.format = c.format,
+                    .codes = MatrixView<const std::uint8_t>(codes.data(), c.n, c.k),
+                    .scales = absmax,
+                    .block = c.block});
+      for (const auto& [arithmetic, bound] :
+           {std::pair{Arithmetic::exact, c.dtype == DType::float32 ? 2e-6 : 4e-3},
+            {Arithmetic::bitsandbytes, c.dtype == DType::float32 ? 2e-6 : 4e-3},
+            {Arithmetic::kvant, 0.02}}) {
+        const Linear layer = Linear::from(packed, {}, {.arithmetic = arithmetic});
+        std::vector<float> y(want.size());
+        layer.forward(context, view(x, m, c.k), MatrixView<float>(y.data(), m, c.n));
+        double worst = 0.0;
+        for (std::size_t i = 0; i < y.size(); ++i) {
+          worst = std::max(worst, std::fabs(static_cast<double>(y[i]) - want[i]));
+        }
+        INFO(isa.name << " " << c.name << " arithmetic " << static_cast<int>(arithmetic)
+                      << " error " << worst / largest);
+        CHECK(worst <= bound * largest);
+      }
+    }
+  }
+}
+
+TEST_CASE("four bits: codes, scales and zero points that cannot be are refused") {
+  Context context;
+  const std::vector<std::uint8_t> codes(2 * 64, 9);
+  const std::vector<float> scales(2, 0.5f);
+  const std::vector<std::uint8_t> zeros(2, 8);
+  const auto with = [&](const std::vector<std::uint8_t>& c, const std::vector<float>& s,
+                        const std::vector<std::uint8_t>& z, std::int64_t block,
+                        WeightFormat format = WeightFormat::int4_group) {
+    return code_of([&] {
+      (void)PackedWeights::from_codes(context,
+                                      {.format = format,
+                                       .codes = MatrixView<const std::uint8_t>(c.data(), 2, 64),
+                                       .scales = s,
+                                       .zero_points = z,
+                                       .block = block});
+    });
+  };
+  CHECK(with(codes, scales, zeros, 64) == ErrorCode::ok);
+  CHECK(with(codes, scales, {}, 64) == ErrorCode::ok);
+  CHECK(with(codes, scales, zeros, 32) == ErrorCode::shape_mismatch);
+  CHECK(with(codes, scales, {8}, 64) == ErrorCode::shape_mismatch);
+  CHECK(with(codes, scales, zeros, 48) == ErrorCode::invalid_argument);
+  CHECK(with(codes, scales, {8, 17}, 64) == ErrorCode::invalid_argument);
+  CHECK(with(codes, {0.5f, NAN}, zeros, 64) == ErrorCode::invalid_argument);
+  CHECK(with(codes, {0.5f, INFINITY}, zeros, 64) == ErrorCode::invalid_argument);
+  CHECK(with(codes, {0.5f, 0.1f}, zeros, 64) == ErrorCode::invalid_argument);  // not fp16
+  CHECK(with(codes, {0.5f, 0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::ok);
+  CHECK(with(codes, {0.5f, -0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
+  CHECK(with(codes, scales, zeros, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
+  CHECK(with(codes, scales, zeros, 64, WeightFormat::int8_row) == ErrorCode::unsupported);
+  std::vector<std::uint8_t> large = codes;
+  large.back() = 16;
+  CHECK(with(large, scales, zeros, 64) == ErrorCode::invalid_argument);
+  CHECK(code_of([&] {
+          const std::vector<float> w(64, 1.0f);
+          (void)PackedWeights::quantize(view(w, 1, 64), WeightFormat::nf4, {.zero_points = true});
+        }) == ErrorCode::invalid_argument);
+}
+
+TEST_CASE("four bits: blocks of zeros, of one value, with a NaN; scales stay what fp16 holds") {
+  Context context;
+  for (const bool zero_points : {false, true}) {
+    std::vector<float> w(4 * 64, 0.0f);
+    for (std::size_t i = 0; i < 64; ++i) {
+      w[64 + i] = 3.0f;
+      w[128 + i] = i == 5 ? NAN : 1.0f;
+      w[192 + i] = i == 5 ? 3.0e38f : -3.0e38f;
+    }
+    const auto packed = PackedWeights::quantize(context, view(w, 4, 64), WeightFormat::int4_group,
+                                                {.block = 64, .zero_points = zero_points});
+    std::vector<float> back(w.size());
+    packed.dequantize(MatrixView<float>(back.data(), 4, 64));
+    for (std::size_t i = 0; i < 64; ++i) {
+      CHECK(back[i] == 0.0f);
+      CHECK(std::fabs(back[64 + i] - 3.0f) <= (zero_points ? 2e-3f : 0.21f));
+      CHECK(std::isnan(back[128 + i]));
+      CHECK(std::fabs(back[192 + i]) <= 65504.0f * 15.0f);  // fp16 has no larger scale
+    }
+    std::vector<float> scales;
+    std::vector<std::uint8_t> zeros;
+    packed.unpack_scales(0, scales, zeros);
+    CHECK((scales == std::vector<float>{1.0f}));
+    CHECK(zeros.size() == (zero_points ? 1u : 0u));
+  }
+  for (const WeightFormat format : {WeightFormat::nf4, WeightFormat::fp4}) {
+    std::vector<float> w(2 * 96, 0.0f);
+    w[150] = INFINITY;
+    const auto packed = PackedWeights::quantize(context, view(w, 2, 96), format);
+    std::vector<float> back(w.size());
+    packed.dequantize(MatrixView<float>(back.data(), 2, 96));
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      CHECK((i >= 128 ? std::isnan(back[i]) : back[i] == 0.0f));
+    }
+  }
+}
+
+}  // namespace kvant::test
