@@ -55,7 +55,7 @@ std::vector<models::TokenId> parse_ids(const std::string& text) {
 
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
-  std::string model, scheme, mode, calibrate, prompt, chat, system, form, ids, perplexity, logits,
+  std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids, perplexity, logits,
       json;
   float threshold = 0;
   std::int64_t window = 0;
@@ -71,6 +71,10 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
                  "default, or bitsandbytes: that library's arithmetic, bit for bit")
       ->type_name("NAME")
       ->check(CLI::IsMember({"default", "bitsandbytes"}));
+  app.add_option("--arithmetic", words.arithmetic,
+                 "schemes of 4 bits: int8 (default), or exact: activations stay in float")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"exact", "int8"}));
   app.add_option("--threshold", words.threshold,
                  "llm-int8: inputs of at least this magnitude are outliers\n"
                  "(default: 6, or what the folder says; 0: none)")
@@ -161,6 +165,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   if (given("--mode")) {
     options.request.mode = words.mode == "default" ? Arithmetic::kvant : Arithmetic::bitsandbytes;
   }
+  if (given("--arithmetic")) options.request.exact = words.arithmetic == "exact";
   if (given("--threshold")) {
     if (!(words.threshold >= 0)) {
       throw UsageError("--threshold " + std::to_string(words.threshold) +

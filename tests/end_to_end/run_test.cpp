@@ -114,6 +114,8 @@ TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line a
   CHECK_THAT(failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2), Contains("int8-group"));
   failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
   failure({kTiny, "--ids", "1;2"}, 2);
+  failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
+  failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
   failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
   failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
   failure({kTiny, "--prompt", "x", "--system", "y"}, 2);

@@ -68,6 +68,7 @@ struct Request {
   std::optional<Arithmetic> mode = {};
   std::optional<float> threshold = {};
   bool calibration_text = false;  ///< ids to calibrate with are given
+  std::optional<bool> exact = {};  ///< 4-bit weights: multiply the values they stand for, in float
 };
 
 /// What will be done.
@@ -77,6 +78,12 @@ struct Plan {
   float threshold = 0;
   bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
+  bool exact = false;        ///< 4-bit weights: activations stay in float
+
+  /// Weights of 4 bits whose activations are quantized.
+  [[nodiscard]] bool four_bits() const {
+    return scheme.kind == Scheme::Kind::packed && describe(scheme.format).bits == 4;
+  }
 };
 
 /// A combination of wishes that makes no sense: the caller's mistake, not the folder's.

@@ -51,6 +51,7 @@ class Loader {
     model.config = config_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 (!plan().four_bits() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
                                   outliers_ != Outliers::per_call);
     load_embeddings(model);
@@ -348,8 +349,10 @@ class Loader {
     const ConstAnyMatrix weights = parameters.weights.view();
     const ConstAnyMatrix bias = bias_view(parameters.bias);
     if (plan().scheme.kind == Scheme::Kind::packed) {
+      ActivationOptions options;
+      if (plan().exact) options.arithmetic = Arithmetic::exact;
       return std::make_unique<QuantizedLinear>(
-          Linear::quantize(context_, weights, plan().scheme.format, bias));
+          Linear::quantize(context_, weights, plan().scheme.format, bias, options));
     }
     if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
       const QuantizedMatrix codes =

@@ -96,6 +96,11 @@ Plan make_plan(const Config& config, const Request& request) {
   if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
     throw RequestError("a threshold above 0 is for the scheme llm-int8, not for " + scheme);
   }
+  if (request.exact && !plan.four_bits()) {
+    throw RequestError("exact or int8 arithmetic can be chosen for schemes of 4 bits, not for " +
+                       scheme);
+  }
+  plan.exact = request.exact.value_or(false);
   plan.mode = request.mode.value_or(Arithmetic::kvant);
   if (plan.scheme == Scheme::llm_int8) {
     const float own = plan.stored_int8 ? config.int8->threshold : kDefaultThreshold;
