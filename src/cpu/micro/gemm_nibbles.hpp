@@ -20,6 +20,10 @@
 namespace kvant {
 namespace {
 
+// Copies of each unit's own: it exports nothing but its table.
+constexpr CodebookTable kOwnNf4 = kNf4;
+constexpr CodebookTable kOwnFp4 = kFp4;
+
 /// Codes as they are, scales in fp16.
 template <class S>
 struct LinearNibbles {
