@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
       }
       const std::int64_t k_padded = kernels.gemm_for(WeightFormat::int8_row).layout.padded_k(s.k);
       const std::int64_t stride = k_padded + 64;
-      const std::int64_t block = kernels.gemm_for(WeightFormat::int8_row).mr;  // rows that a layer quantizes together
+      const std::int64_t block =
+          kernels.gemm_for(WeightFormat::int8_row).mr;  // rows that a layer quantizes together
       for (const int threads : options.threads) {
         AlignedArray<std::byte> codes(static_cast<std::size_t>(threads * stride * block));
         AlignedArray<float> absmax(static_cast<std::size_t>(s.m));

@@ -3,10 +3,10 @@
 #
 #   bash benchmarks/run.sh --cuda [--question NAME]... [--json FILE]
 #   bash benchmarks/run.sh [--quick] [--question NAME]... [--shape MxNxK]... [--threads 1,2]
-#                          [--json FILE]
+#                          [--format int4,nf4] [--group 32,64,128] [--json FILE]
 #
-# Questions: int8_gemm llm_int8 decode quantize_rows pack load layer_chain qkv gpt_bigcode, and, only
-# when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
+# Questions: int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv
+# gpt_bigcode, and, only when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
 # without calibration).
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
@@ -19,17 +19,19 @@ cd "$(dirname "$0")/.."
 
 questions=()
 arguments=()
+four_bits=()  # for decode4 and gemm4
 json=
 cuda=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --quick) arguments+=(--quick) ;;
     --cuda) cuda=1 ;;
-    --question | --shape | --threads | --json)
+    --question | --shape | --threads | --json | --format | --group)
       [ $# -ge 2 ] || { echo "benchmarks/run.sh: $1 needs a value" >&2; exit 2; }
       case "$1" in
         --question) questions+=("$2") ;;
         --json) json=$2 ;;
+        --format | --group) four_bits+=("$1" "$2") ;;
         *) arguments+=("$1" "$2") ;;
       esac
       shift ;;
@@ -61,7 +63,7 @@ if [ $cuda -eq 1 ]; then
   fi
   exit $status
 fi
-all=(int8_gemm llm_int8 decode quantize_rows pack load layer_chain qkv gpt_bigcode)
+all=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv gpt_bigcode)
 for question in "${questions[@]}"; do
   [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||
     { echo "benchmarks/run.sh: no question $question; there are: ${all[*]} quantize_checkpoint" >&2
@@ -74,8 +76,16 @@ require_packages "${kvant_build_packages[@]}" libbenchmark-dev libdnnl-dev libop
 if ! grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" build-benchmarks/CMakeCache.txt; then
   rm -rf build-benchmarks
 fi
+ggml=
+if [[ " ${questions[*]} " == *4\ * ]]; then
+  if bash benchmarks/harness/fetch_ggml.sh build-benchmarks/ggml; then
+    ggml=$PWD/build-benchmarks/ggml
+  else
+    echo "ggml's source package cannot be had: no figures of it" >&2
+  fi
+fi
 cmake -S . -B build-benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS=OFF \
-  -DKVANT_BENCHMARKS=ON --log-level=WARNING >/dev/null
+  -DKVANT_BENCHMARKS=ON -DKVANT_GGML="$ggml" --log-level=WARNING >/dev/null
 targets=()
 for question in "${questions[@]}"; do targets+=("bench_$question"); done
 [[ " ${questions[*]} " != *" quantize_checkpoint "* ]] || targets+=(kvant_program gpt_bigcode)
@@ -103,7 +113,9 @@ for question in "${questions[@]}"; do
     continue
   fi
   code=0
-  "build/bin/bench_$question" "${arguments[@]}" --json "$parts/$question.json" || code=$?
+  more=()
+  [[ $question != *4 ]] || more=(${four_bits[@]+"${four_bits[@]}"})
+  "build/bin/bench_$question" "${arguments[@]}" ${more[@]+"${more[@]}"} --json "$parts/$question.json" || code=$?
   [ $code -eq 0 ] || [ $code -eq 1 ] || exit $code
   [ $code -eq 0 ] || status=1
   echo

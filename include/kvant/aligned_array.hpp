@@ -30,8 +30,7 @@ class AlignedArray {
   AlignedArray() noexcept = default;
   /// `size` elements, uninitialised. @throws std::bad_alloc
   explicit AlignedArray(std::size_t size)
-      : data_(size == 0 ? nullptr
-                        : static_cast<T*>(detail::allocate_aligned(bytes_for(size)))),
+      : data_(size == 0 ? nullptr : static_cast<T*>(detail::allocate_aligned(bytes_for(size)))),
         size_(size) {}
   AlignedArray(std::size_t size, T value) : AlignedArray(size) {
     for (std::size_t i = 0; i < size; ++i) data_[i] = value;

@@ -1,9 +1,11 @@
 #pragma once
 
 /// @file
-/// The six int8 functions of bitsandbytes under their names, with the numerics of its CPU backend:
-/// for checking against it step by step. Each mirrors bitsandbytes.functional.int8_NAME. For speed
-/// use Int8Linear with Arithmetic::bitsandbytes, which is all of them in one pass.
+/// Functions of bitsandbytes under their names, with the numerics of its CPU backend: for checking
+/// against it step by step, and for what its files hold. The six of int8 mirror
+/// bitsandbytes.functional.int8_NAME; for speed use Int8Linear with Arithmetic::bitsandbytes, which
+/// is all of them in one pass. Those of 4 bits make what its 4-bit checkpoints store; layers that
+/// run on it are Linear's formats nf4 and fp4.
 
 #include <cstdint>
 #include <optional>
@@ -12,6 +14,7 @@
 
 #include "kvant/config.hpp"
 #include "kvant/matrix_view.hpp"
+#include "kvant/weight_format.hpp"
 
 namespace kvant::bitsandbytes {
 
@@ -57,5 +60,33 @@ KVANT_API void mixed_scaled_mm(ConstAnyMatrix a, MatrixView<const std::int8_t> c
                                std::span<const float> col_stats,
                                std::span<const std::int64_t> outlier_columns, AnyMatrix out,
                                ConstAnyMatrix bias = {});
+
+/// What quantize_4bit returns.
+struct Quantized4bit {
+  std::vector<std::uint8_t> codes;  ///< two a byte, the first in the high half; [ceil(n k / 2)]
+  std::vector<float> absmax;        ///< of each block of the flattened weight
+};
+
+/// Weights [n, k] (fp32, fp16 or bf16) to 4-bit codes in blocks of the flattened weight.
+/// @param format     nf4 or fp4
+/// @param blocksize  a multiple of 32
+/// @throws Error unsupported (another format, dtype), invalid_argument, out_of_memory
+[[nodiscard]] KVANT_API Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format,
+                                                    std::int64_t blocksize = 64);
+
+/// absmax as 8-bit codes of the dynamic map, in blocks of 256 ("double quantization",
+/// compress_statistics).
+struct NestedAbsmax {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> absmax;  ///< of the absmax less `offset`, for each 256
+  float offset = 0.0f;        ///< their mean, as torch sums it
+};
+/// @throws Error not_finite, out_of_memory
+[[nodiscard]] KVANT_API NestedAbsmax nest_absmax(std::span<const float> absmax);
+/// map[code] * absmax + offset. @throws Error shape_mismatch, out_of_memory
+[[nodiscard]] KVANT_API std::vector<float> unnest_absmax(const NestedAbsmax& nested);
+
+/// The signed dynamic map, 256 ascending values from -0.993 to 1.
+[[nodiscard]] KVANT_API std::span<const float> dynamic_map() noexcept;
 
 }  // namespace kvant::bitsandbytes

@@ -20,5 +20,6 @@
 #endif
 
 #if defined(__FAST_MATH__)
-#error "kvant's rounding rules do not survive -ffast-math: compile the files that include it without"
+#error \
+    "kvant's rounding rules do not survive -ffast-math: compile the files that include it without"
 #endif

@@ -16,22 +16,50 @@ namespace kvant {
 
 /// Element types. The order is the order of the descriptor table.
 enum class DType : std::uint8_t {
-  float64, float32, tf32, float16, bfloat16,
-  float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu,
-  int64, int32, int16, int8, uint64, uint32, uint16, uint8,
-  int4, uint4, int2, uint2, boolean,
+  float64,
+  float32,
+  tf32,
+  float16,
+  bfloat16,
+  float8_e4m3fn,
+  float8_e5m2,
+  float8_e4m3fnuz,
+  float8_e5m2fnuz,
+  float8_e8m0fnu,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint64,
+  uint32,
+  uint16,
+  uint8,
+  int4,
+  uint4,
+  int2,
+  uint2,
+  boolean,
   // Listed and copied by the file readers, without conversions of their own:
-  complex64, float6_e2m3fn, float6_e3m2fn, float4_e2m1fn,
+  complex64,
+  float6_e2m3fn,
+  float6_e3m2fn,
+  float4_e2m1fn,
 };
 
 /// What an element type counts.
-enum class DTypeKind : std::uint8_t { floating, signed_integer, unsigned_integer, boolean, complex };
+enum class DTypeKind : std::uint8_t {
+  floating,
+  signed_integer,
+  unsigned_integer,
+  boolean,
+  complex
+};
 
 /// What is to be known about an element type without looking at a value.
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;         ///< torch's name where torch has one
-  int bits;                      ///< per element in storage; tf32 is stored in 32 and uses 19
+  std::string_view name;  ///< torch's name where torch has one
+  int bits;               ///< per element in storage; tf32 is stored in 32 and uses 19
   DTypeKind kind;
   int exponent_bits;             ///< 0 for integers
   int mantissa_bits;             ///< explicit bits; 0 for integers
@@ -73,7 +101,9 @@ inline constexpr std::array<DTypeInfo, 27> kDTypeTable{{
 }  // namespace detail
 
 /// All descriptors, in the order of the enumeration.
-constexpr const auto& dtype_table() noexcept { return detail::kDTypeTable; }
+constexpr const auto& dtype_table() noexcept {
+  return detail::kDTypeTable;
+}
 
 /// The row of a type. Costs nothing.
 constexpr const DTypeInfo& describe(DType dtype) noexcept {
@@ -81,7 +111,9 @@ constexpr const DTypeInfo& describe(DType dtype) noexcept {
 }
 
 /// kvant's (torch's) name of a type, e.g. "bfloat16".
-constexpr std::string_view to_string(DType dtype) noexcept { return describe(dtype).name; }
+constexpr std::string_view to_string(DType dtype) noexcept {
+  return describe(dtype).name;
+}
 
 /// By kvant's (torch's) name, e.g. "bfloat16"; nothing if there is no such type.
 constexpr std::optional<DType> dtype_from_name(std::string_view name) noexcept {
@@ -105,20 +137,60 @@ template <class T>
 struct DTypeOf;
 
 /// @cond
-template <> struct DTypeOf<double> { static constexpr DType value = DType::float64; };
-template <> struct DTypeOf<float> { static constexpr DType value = DType::float32; };
-template <> struct DTypeOf<float16> { static constexpr DType value = DType::float16; };
-template <> struct DTypeOf<bfloat16> { static constexpr DType value = DType::bfloat16; };
-template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::int64; };
-template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::int32; };
-template <> struct DTypeOf<std::int16_t> { static constexpr DType value = DType::int16; };
-template <> struct DTypeOf<std::int8_t> { static constexpr DType value = DType::int8; };
-template <> struct DTypeOf<std::uint64_t> { static constexpr DType value = DType::uint64; };
-template <> struct DTypeOf<std::uint32_t> { static constexpr DType value = DType::uint32; };
-template <> struct DTypeOf<std::uint16_t> { static constexpr DType value = DType::uint16; };
-template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::uint8; };
-template <> struct DTypeOf<bool> { static constexpr DType value = DType::boolean; };
-template <class T> struct DTypeOf<const T> : DTypeOf<T> {};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::float64;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::float32;
+};
+template <>
+struct DTypeOf<float16> {
+  static constexpr DType value = DType::float16;
+};
+template <>
+struct DTypeOf<bfloat16> {
+  static constexpr DType value = DType::bfloat16;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::int64;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::int32;
+};
+template <>
+struct DTypeOf<std::int16_t> {
+  static constexpr DType value = DType::int16;
+};
+template <>
+struct DTypeOf<std::int8_t> {
+  static constexpr DType value = DType::int8;
+};
+template <>
+struct DTypeOf<std::uint64_t> {
+  static constexpr DType value = DType::uint64;
+};
+template <>
+struct DTypeOf<std::uint32_t> {
+  static constexpr DType value = DType::uint32;
+};
+template <>
+struct DTypeOf<std::uint16_t> {
+  static constexpr DType value = DType::uint16;
+};
+template <>
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::uint8;
+};
+template <>
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::boolean;
+};
+template <class T>
+struct DTypeOf<const T> : DTypeOf<T> {};
 /// @endcond
 
 /// The DType of a storage type: dtype_of<float> is DType::float32.

@@ -15,17 +15,17 @@ namespace kvant {
 /// What went wrong, to switch on.
 enum class ErrorCode : std::uint8_t {
   ok = 0,
-  invalid_argument,   ///< a value outside its domain (a negative threshold, a null pointer)
-  shape_mismatch,     ///< two shapes that must agree do not
-  unsupported,        ///< well formed, but not something this build can do
-  unavailable,        ///< an instruction set or device that is not here
-  out_of_range,       ///< an index or size beyond its limit (K > 131071)
-  not_finite,         ///< NaN or Inf where the caller asked for a check
-  out_of_memory,      ///< an allocation failed; nothing was changed
-  invalid_file,       ///< the bytes of a file break the rules of its format
-  io,                 ///< the operating system refused (missing file, no permission, disk full)
-  cancelled,          ///< the caller asked a long job to stop; nothing was changed
-  device_failed,     ///< the driver or a kernel reported a failure; results since then are not valid
+  invalid_argument,  ///< a value outside its domain (a negative threshold, a null pointer)
+  shape_mismatch,    ///< two shapes that must agree do not
+  unsupported,       ///< well formed, but not something this build can do
+  unavailable,       ///< an instruction set or device that is not here
+  out_of_range,      ///< an index or size beyond its limit (K > 131071)
+  not_finite,        ///< NaN or Inf where the caller asked for a check
+  out_of_memory,     ///< an allocation failed; nothing was changed
+  invalid_file,      ///< the bytes of a file break the rules of its format
+  io,                ///< the operating system refused (missing file, no permission, disk full)
+  cancelled,         ///< the caller asked a long job to stop; nothing was changed
+  device_failed,  ///< the driver or a kernel reported a failure; results since then are not valid
   foreign_exception,  ///< an exception of the caller's own code (an Executor) that is not an Error
 };
 

@@ -17,8 +17,8 @@ namespace kvant {
 class RangeFunction {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFunction>)
-  RangeFunction(F&& function) noexcept  // NOLINT: implicit on purpose
+  requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFunction>) RangeFunction(F&& function)
+  noexcept  // NOLINT: implicit on purpose
       : object_(const_cast<void*>(static_cast<const void*>(&function))),
         call_([](void* object, std::int64_t begin, std::int64_t end) {
           (*static_cast<std::remove_reference_t<F>*>(object))(begin, end);

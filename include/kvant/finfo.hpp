@@ -48,12 +48,8 @@ constexpr FloatInfo float_info(DType dtype) noexcept {
   // fnuz nothing.
   const int top = (1 << d.exponent_bits) - 1 - d.exponent_bias;
   switch (dtype) {
-    case DType::float8_e4m3fn:
-      info.max = (2 - 2 * info.eps) * power_of_two(top);
-      break;
-    case DType::float8_e4m3fnuz:
-      info.max = (2 - info.eps) * power_of_two(top);
-      break;
+    case DType::float8_e4m3fn: info.max = (2 - 2 * info.eps) * power_of_two(top); break;
+    case DType::float8_e4m3fnuz: info.max = (2 - info.eps) * power_of_two(top); break;
     case DType::float8_e5m2fnuz:
       info.max = (2 - info.eps) * power_of_two(top);
       info.eps = 0.125;  // torch's figure; neighbours of 1 are 0.25 apart
@@ -62,9 +58,7 @@ constexpr FloatInfo float_info(DType dtype) noexcept {
       info.max = power_of_two(127);
       info.smallest_normal = power_of_two(-127);
       break;
-    default:
-      info.max = (2 - info.eps) * power_of_two(top - 1);
-      break;
+    default: info.max = (2 - info.eps) * power_of_two(top - 1); break;
   }
   info.min = dtype == DType::float8_e8m0fnu ? info.smallest_normal : -info.max;
   info.tiny = info.smallest_normal;

@@ -57,26 +57,19 @@ struct Float8 {
   /// The code of the largest finite value.
   static constexpr std::uint8_t max_code() noexcept {
     switch (Flavour) {
-      case Float8Flavour::ieee:
-        return (((1u << ExponentBits) - 1u) << MantissaBits) - 1u;
-      case Float8Flavour::fn:
-        return 0x7E;
-      case Float8Flavour::fnuz:
-        return 0x7F;
-      case Float8Flavour::fnu:
-        return 0xFE;
+      case Float8Flavour::ieee: return (((1u << ExponentBits) - 1u) << MantissaBits) - 1u;
+      case Float8Flavour::fn: return 0x7E;
+      case Float8Flavour::fnuz: return 0x7F;
+      case Float8Flavour::fnu: return 0xFE;
     }
     return 0;
   }
   static constexpr std::uint8_t nan_code() noexcept {
     switch (Flavour) {
       case Float8Flavour::ieee:
-      case Float8Flavour::fn:
-        return 0x7F;
-      case Float8Flavour::fnuz:
-        return 0x80;
-      case Float8Flavour::fnu:
-        return 0xFF;
+      case Float8Flavour::fn: return 0x7F;
+      case Float8Flavour::fnuz: return 0x80;
+      case Float8Flavour::fnu: return 0xFF;
     }
     return 0;
   }

@@ -15,15 +15,15 @@ struct KernelTable;
 /// A kernel set of this build.
 struct IsaInfo {
   std::string_view name;
-  bool available = false;       ///< CPUID has it and the operating system saves its registers
-  std::string_view missing;     ///< the first feature that is not there; empty when available
+  bool available = false;    ///< CPUID has it and the operating system saves its registers
+  std::string_view missing;  ///< the first feature that is not there; empty when available
 };
 
 /// All kernel sets of this build that work on the host's data, the plainest first.
 [[nodiscard]] KVANT_API std::vector<IsaInfo> instruction_sets();
 
-/// Kernel sets of devices ("cuda"), whose data lives in a device's memory (kernels/memory.hpp); empty
-/// where none is built. They are never chosen by themselves: name one in ContextOptions::isa.
+/// Kernel sets of devices ("cuda"), whose data lives in a device's memory (kernels/memory.hpp);
+/// empty where none is built. They are never chosen by themselves: name one in ContextOptions::isa.
 [[nodiscard]] KVANT_API std::vector<IsaInfo> device_kernel_sets();
 
 /// The kernels by name; an empty name takes KVANT_ISA, else the best one.

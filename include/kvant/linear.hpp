@@ -37,13 +37,16 @@ class KVANT_API Linear {
   Linear() = default;
 
   /// Quantizes weights [out, in] (fp32, fp16 or bf16) into a format and packs them.
-  /// @param bias  [1, out] in fp32, fp16 or bf16, or empty (rows = 0) for none.
+  /// @param bias     [1, out] in fp32, fp16 or bf16, or empty (rows = 0) for none.
+  /// @param packing  block size and zero points, in formats that have them (the arithmetic is that
+  ///                 of the options)
   /// @throws Error shape_mismatch, invalid_argument, unsupported (a format that is not packed),
   ///         out_of_range (in > 131071 in an integer format), not_finite, out_of_memory
   static Linear quantize(ConstAnyMatrix weights, WeightFormat format, ConstAnyMatrix bias = {},
-                         const ActivationOptions& options = {});
+                         const ActivationOptions& options = {}, const PackOptions& packing = {});
   static Linear quantize(Context& context, ConstAnyMatrix weights, WeightFormat format,
-                         ConstAnyMatrix bias = {}, const ActivationOptions& options = {});
+                         ConstAnyMatrix bias = {}, const ActivationOptions& options = {},
+                         const PackOptions& packing = {});
 
   /// From weights that are packed already, mapped from a file for instance.
   /// @param kept_weights  [out, keep_columns.size()] where options.keep_columns are given
@@ -101,7 +104,7 @@ class KVANT_API Linear {
                          const ActivationOptions& options, ConstAnyMatrix kept_weights);
   static Linear quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
                             WeightFormat format, ConstAnyMatrix bias,
-                            const ActivationOptions& options);
+                            const ActivationOptions& options, const PackOptions& packing = {});
   friend class Int8Linear;
   friend class Bf16Linear;
   std::shared_ptr<const State> state_;

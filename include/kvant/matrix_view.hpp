@@ -35,8 +35,8 @@ class MatrixView {
 
   /// T -> const T.
   template <class U>
-    requires(std::is_const_v<T> && std::is_same_v<U, value_type>)
-  constexpr MatrixView(const MatrixView<U>& other) noexcept
+  requires(std::is_const_v<T>&& std::is_same_v<U, value_type>) constexpr MatrixView(
+      const MatrixView<U>& other) noexcept
       : MatrixView(other.data(), other.rows(), other.cols(), other.stride()) {}
 
   [[nodiscard]] constexpr T* data() const noexcept { return data_; }
@@ -102,8 +102,7 @@ struct AnyMatrix {
                       std::ptrdiff_t stride_) noexcept
       : data(data_), dtype(dtype_), rows(rows_), cols(cols_), stride(stride_) {}
   template <class T>
-    requires(!std::is_const_v<T>)
-  constexpr AnyMatrix(const MatrixView<T>& view) noexcept
+  requires(!std::is_const_v<T>) constexpr AnyMatrix(const MatrixView<T>& view) noexcept
       : AnyMatrix(view.data(), dtype_of<T>, view.rows(), view.cols(), view.stride()) {}
   constexpr operator ConstAnyMatrix() const noexcept { return {data, dtype, rows, cols, stride}; }
 };

@@ -33,8 +33,7 @@ inline constexpr std::int64_t kMaxInnerDimension = 131071;
 
 /// How weights are quantized when they are packed.
 struct PackOptions {
-  /// Weights that share a scale, for formats that let choose; 0: the format's own (int8_group:
-  /// 128).
+  /// Weights that share a scale, where the format lets choose; 0: its own (weight_format.hpp).
   std::int64_t block = 0;
   /// A zero point for each scale, in formats that may have them (int4); by default they do.
   std::optional<bool> zero_points = {};

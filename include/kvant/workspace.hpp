@@ -1,8 +1,8 @@
 #pragma once
 
 /// @file
-/// Workspace: scratch memory that grows and is kept, so that the hot path stops allocating after the
-/// first call of a size.
+/// Workspace: scratch memory that grows and is kept, so that the hot path stops allocating after
+/// the first call of a size.
 
 #include <cstddef>
 

@@ -267,8 +267,8 @@ constinit const KernelTable kernels_scalar = [] {
         .gemm = &gemm_int8,
         .gather_columns = &gather_columns});
   give(table, WeightFormat::int4_group, nibbles::kernels<nibbles::LinearCodes>());
-  give(table, WeightFormat::nf4, nibbles::kernels<nibbles::BookCodes<kNf4>>());
-  give(table, WeightFormat::fp4, nibbles::kernels<nibbles::BookCodes<kFp4>>());
+  give(table, WeightFormat::nf4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnNf4>>());
+  give(table, WeightFormat::fp4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnFp4>>());
   give(table, WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
   give(table, WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
   return table;

@@ -8,9 +8,9 @@
 #include "kvant/kernels/gemm.hpp"
 
 namespace kvant::detail {
+namespace {
 
-inline float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n,
-                          float sum) noexcept {
+float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_t n, float sum) noexcept {
   for (std::int64_t j = 0; j < block.count; ++j) {
     sum = std::fma(block.x[j * block.x_stride + m],
                    load_element(block.w, block.w_dtype, n * block.w_stride + j), sum);
@@ -19,7 +19,7 @@ inline float sum_outliers(const OutlierBlock& block, std::int64_t m, std::int64_
 }
 
 /// value: the sum with all its scales.
-inline void finish_value(const Epilogue& e, std::int64_t m, std::int64_t n, float value) noexcept {
+void finish_value(const Epilogue& e, std::int64_t m, std::int64_t n, float value) noexcept {
   const bool has_outliers = e.outliers.count() > 0;
   const float outliers =
       sum_outliers(e.outliers.found, m, n, sum_outliers(e.outliers.kept, m, n, 0.0f));
@@ -33,4 +33,5 @@ inline void finish_value(const Epilogue& e, std::int64_t m, std::int64_t n, floa
   store_element(e.y, e.y_dtype, m * e.y_stride + n, value);
 }
 
+}  // namespace
 }  // namespace kvant::detail

@@ -12,7 +12,12 @@
 #include "kvant/kernel_table.hpp"
 
 namespace kvant::detail {
+namespace {
 namespace nibbles {
+
+// Copies of this unit's own: it exports nothing but its table.
+constexpr CodebookTable kOwnNf4 = kNf4;
+constexpr CodebookTable kOwnFp4 = kFp4;
 
 /// What codes are multiplied as, and what they stand for.
 struct LinearCodes {
@@ -126,7 +131,7 @@ constexpr GemmKernels kernels() noexcept {
 }
 
 /// ActivationSums of any kind.
-inline void sum_codes(const SumCodesArgs& a) noexcept {
+void sum_codes(const SumCodesArgs& a) noexcept {
   const std::int64_t parts = a.k_padded / 32;
   for (std::int64_t b = a.block_begin; b < a.block_end; ++b) {
     const std::int64_t first = a.blocks.first(b);
@@ -151,4 +156,5 @@ inline void sum_codes(const SumCodesArgs& a) noexcept {
 }
 
 }  // namespace nibbles
+}  // namespace
 }  // namespace kvant::detail

@@ -48,7 +48,7 @@ never() {
 }
 
 std='[a-z_0-9]+'
-names='aligned_array config dtype error finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
+names='aligned_array codebook config dtype error finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
 vocabulary="kvant/(${names// /|})\\.hpp"
 c_headers='cstdint|cstddef|type_traits|immintrin\.h'
 intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
@@ -74,9 +74,9 @@ mapfile -t formats < <(find src/formats -type f)
 only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" "${formats[@]}"
 mapfile -t ops < <(find src/ops -type f)
 never "ops" "cpu/.*|cuda/.*|(io|look|models)/.*|kvant/((io|look|models)/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
-mapfile -t cpu < <(find src/cpu -type f ! -name scalar.cpp)
+mapfile -t cpu < <(find src/cpu -type f ! -name 'scalar*')
 only "cpu" "$c_headers|cpu/.*|$vocabulary|kvant/kernel_table\\.hpp" "${cpu[@]}"
-only "the scalar kernels" "$std|cpu/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar.cpp
+only "the scalar kernels" "$std|cpu/.*|$vocabulary|$border|kvant/(kernel_table|quantize)\\.hpp" src/cpu/scalar*
 mapfile -t cuda < <(find src/cuda -type f -name '*.hpp' -o -name '*.cu' -path '*/cuda/*')
 only "cuda" "$c_headers|cuda[A-Za-z_0-9]*\\.h|cuda/.*|$vocabulary|kvant/(kernel_table|weight_format|round_order)\\.hpp|kvant/kernels/[a-z]+\\.hpp" "${cuda[@]}"
 mapfile -t dispatch < <(find src/dispatch -type f ! -name registry.cpp)

@@ -2,8 +2,8 @@
 #include "kernels/kernel_sets.hpp"
 
 #include "cpu/micro/make_table.hpp"
-#include "dispatch/completed.hpp"
 #include "cuda/emulator/emulated_cuda.hpp"
+#include "dispatch/completed.hpp"
 #include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
 

@@ -79,6 +79,35 @@ TEST_CASE("results do not depend on threads, executor or instruction set") {
   }
 }
 
+TEST_CASE("4-bit layers: the same bits for any threads and instruction set") {
+  for (const auto& [m, n, k] : {std::tuple{1, 700, 640}, {33, 500, 128}, {64, 49, 992}}) {
+    const Problem p = make_problem(m, n, k);
+    for (const WeightFormat format :
+         {WeightFormat::int4_group, WeightFormat::nf4, WeightFormat::fp4}) {
+      for (const ActivationOptions& options :
+           {ActivationOptions{}, ActivationOptions{.outliers = Outliers::per_row},
+            ActivationOptions{.threshold = 1.5f}}) {  // more than a GEMM gathers by itself
+        std::set<std::uint64_t> hashes;
+        for (const IsaInfo& isa : instruction_sets()) {
+          if (!isa.available) continue;
+          for (const int threads : {1, 2, 7}) {
+            Context context({.isa = isa.name, .threads = threads});
+            const auto layer =
+                Linear::quantize(context, MatrixView<const float>(p.w.data(), p.n, p.k), format,
+                                 MatrixView<const float>(p.bias.data(), 1, p.n), options);
+            std::vector<float> y(static_cast<std::size_t>(m * n));
+            layer.forward(context, MatrixView<const float>(p.x.data(), m, k),
+                          MatrixView<float>(y.data(), m, n));
+            hashes.insert(hash_of(y));
+          }
+        }
+        INFO(to_string(format) << " " << m << "x" << n << "x" << k << " seed " << test_seed());
+        CHECK(hashes.size() == 1);
+      }
+    }
+  }
+}
+
 #if defined(__x86_64__)
 TEST_CASE("results do not depend on the caller's rounding mode or flush-to-zero") {
   const Problem p = make_problem(9, 70, 100);

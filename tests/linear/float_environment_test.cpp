@@ -78,8 +78,9 @@ std::vector<Call> calls() {
     bytes.add(back);
     return bytes;
   };
-  for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::int8_group,
-                                    WeightFormat::float16, WeightFormat::bfloat16}) {
+  for (const WeightFormat format :
+       {WeightFormat::int4_group, WeightFormat::nf4, WeightFormat::int8_row,
+        WeightFormat::int8_group, WeightFormat::float16, WeightFormat::bfloat16}) {
     add("Linear::quantize, forward, dequantize",
         [=] { return forward(Linear::quantize(view(w, kN, kK), format, view(bias, 1, kN))); });
   }

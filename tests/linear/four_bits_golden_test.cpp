@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvant/bitsandbytes.hpp"
 #include "kvant/float_element.hpp"
+#include "kvant/four_bits.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/isa.hpp"
 #include "kvant/linear.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
 #include "support/golden.hpp"
+#include "support/random.hpp"
 #include "support/views.hpp"
 
 namespace kvant::test {
@@ -112,6 +115,45 @@ TEST_CASE("four bits: codes, absmax and values are bitsandbytes', on every kerne
   }
 }
 
+TEST_CASE("quantize_4bit and nest_absmax make bitsandbytes' bytes") {
+  const io::SafeTensors file(data_path("bitsandbytes/linear4bit.safetensors"));
+  for (const FourBitCase& c : four_bit_cases()) {
+    const io::TensorView weight = file.tensor(c.name + ".weight");
+    const auto q = bitsandbytes::quantize_4bit(
+        {weight.data.data(), weight.info->dtype, c.n, c.k, c.k}, c.format, c.block);
+    INFO(c.name);
+    CHECK((q.codes == file.values<std::uint8_t>(c.name + ".packed")));
+    if (!c.nested) {
+      CHECK((q.absmax == file.values<float>(c.name + ".absmax")));
+      continue;
+    }
+    const auto nested = bitsandbytes::nest_absmax(q.absmax);
+    CHECK((nested.codes == file.values<std::uint8_t>(c.name + ".absmax")));
+    CHECK((nested.absmax == file.values<float>(c.name + ".nested_absmax")));
+    CHECK(nested.offset == file.values<float>(c.name + ".offset")[0]);
+    CHECK((bitsandbytes::unnest_absmax(nested) == golden_absmax(file, c)));
+    const auto map = file.values<float>(c.name + ".nested_code");
+    CHECK(std::equal(map.begin(), map.end(), bitsandbytes::dynamic_map().begin()));
+  }
+  CHECK(code_of([] {
+          (void)bitsandbytes::nest_absmax(std::vector<float>{1.0f, NAN});
+        }) == ErrorCode::not_finite);
+  CHECK(code_of([] {
+          (void)bitsandbytes::unnest_absmax({{1, 2}, {}, 0.0f});
+        }) == ErrorCode::shape_mismatch);
+  const std::vector<float> w(64, 1.0f);
+  CHECK(code_of([&] {
+          (void)bitsandbytes::quantize_4bit(view(w, 1, 64), WeightFormat::int8_row);
+        }) == ErrorCode::unsupported);
+  CHECK(code_of([&] {
+          (void)bitsandbytes::quantize_4bit(view(w, 1, 64), WeightFormat::nf4, 48);
+        }) == ErrorCode::invalid_argument);
+  // Equal absmax differ by nothing: codes 0.
+  const auto same = bitsandbytes::nest_absmax(std::vector<float>(300, 2.0f));
+  CHECK((same.codes == std::vector<std::uint8_t>(300, 0)));
+  CHECK((bitsandbytes::unnest_absmax(same) == std::vector<float>(300, 2.0f)));
+}
+
 TEST_CASE("four bits: layers multiply bitsandbytes' weights, exactly or by int8") {
   const io::SafeTensors file(data_path("bitsandbytes/linear4bit.safetensors"));
   for (const FourBitCase& c : four_bit_cases()) {
@@ -147,6 +189,34 @@ TEST_CASE("four bits: layers multiply bitsandbytes' weights, exactly or by int8"
       }
     }
   }
+}
+
+TEST_CASE("four bits: layers by their names") {
+  std::mt19937_64 generator(test_seed());
+  const std::vector<float> w = random_floats(generator, 48 * 128, 0.1f);
+  const std::vector<float> bias = random_floats(generator, 48);
+  const std::vector<float> x = random_floats(generator, 3 * 128);
+  std::vector<float> y(3 * 48);
+  std::vector<float> want(y.size());
+  const auto check = [&](const auto& layer, WeightFormat format, const PackOptions& packing) {
+    CHECK(layer.in_features() == 128);
+    CHECK(layer.out_features() == 48);
+    layer.forward(view(x, 3, 128), MatrixView<float>(y.data(), 3, 48));
+    Linear::quantize(view(w, 48, 128), format, view(bias, 1, 48), {}, packing)
+        .forward(view(x, 3, 128), MatrixView<float>(want.data(), 3, 48));
+    CHECK(y == want);
+    CHECK(layer.linear().format() == format);
+    CHECK(layer.memory_footprint() > layer.weight_bytes());
+  };
+  const auto nf4 = Nf4Linear::quantize(view(w, 48, 128), view(bias, 1, 48));
+  check(nf4, WeightFormat::nf4, {});
+  CHECK(nf4.weight_bytes() == 48 * 128 / 2 + 48 * 2 * 4 + 48 * 4);  // as bitsandbytes counts
+  check(Fp4Linear::quantize(view(w, 48, 128), view(bias, 1, 48), {.block = 128}), WeightFormat::fp4,
+        {.block = 128});
+  check(Int4Linear::quantize(view(w, 48, 128), view(bias, 1, 48)), WeightFormat::int4_group, {});
+  check(Int4Linear::quantize(view(w, 48, 128), view(bias, 1, 48),
+                             {.block = 32, .zero_points = false}),
+        WeightFormat::int4_group, {.block = 32, .zero_points = false});
 }
 
 TEST_CASE("four bits: codes, scales and zero points that cannot be are refused") {

@@ -42,6 +42,7 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
       {.keep_columns = keep},
       {.outliers = Outliers::calibrated, .keep_columns = keep},
       {.arithmetic = Arithmetic::bitsandbytes},
+      {.arithmetic = Arithmetic::exact},
       {.activation_scale = ActivationScale::per_tensor},
       {.check_finite = true},
   };
@@ -49,8 +50,9 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
     if (!isa.available) continue;
     Context context({.isa = isa.name});
     QuantizedActivations activations;  // one for all: its memory is used again
-    for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::bfloat16,
-                                      WeightFormat::float32, WeightFormat::float16}) {
+    for (const WeightFormat format :
+         {WeightFormat::int8_row, WeightFormat::bfloat16, WeightFormat::float32,
+          WeightFormat::float16, WeightFormat::int4_group, WeightFormat::nf4}) {
       for (std::size_t o = 0; o < options.size(); ++o) {
         const Linear layer =
             Linear::quantize(context, view(w, kN, kK), format, view(bias, 1, kN), options[o]);

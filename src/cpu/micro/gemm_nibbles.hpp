@@ -20,6 +20,10 @@
 namespace kvant {
 namespace {
 
+// Copies of each unit's own: it exports nothing but its table.
+constexpr CodebookTable kOwnNf4 = kNf4;
+constexpr CodebookTable kOwnFp4 = kFp4;
+
 /// Codes as they are, scales in fp16.
 template <class S>
 struct LinearNibbles {
@@ -180,9 +184,10 @@ struct NibbleChain {
   bool first, last;    ///< of its group
 };
 
-/// Multiplies one chain and adds it to `sums` [kRows][kPanels * S::kVectors * S::kLanes], the
-/// integers of its group; the last of a group is added to acc, as floats. A function of its own,
-/// never inlined: inside a larger loop nest the accumulators would be spilled.
+/// Multiplies one chain and adds it to the integers of its group, [kRows][kPanels * S::kVectors *
+/// S::kLanes]: in `sums` from chain to chain (narrow sums only), and with the last one to acc, as
+/// floats. A function of its own, never inlined: inside a larger loop nest the accumulators would
+/// be spilled.
 template <class S, class P, int kRows, int kPanels>
 [[gnu::noinline]] void nibble_chain(const NibbleTile& t, const NibbleChain& chain, Ahead ahead,
                                     std::int32_t* sums, float* acc) noexcept {
@@ -212,20 +217,21 @@ template <class S, class P, int kRows, int kPanels>
     a += 2 * kRows * kGroupBytes;
     codes += kLine;
   }
+  typename S::I d[kRows][kColumns];  // g++ would keep c in memory if it were used on
   KVANT_UNROLL
   for (int r = 0; r < kRows; ++r) {
     KVANT_UNROLL
     for (int j = 0; j < kColumns; ++j) {
-      std::int32_t* const to = sums + (r * kColumns + j) * S::kLanes;
-      if constexpr (P::kNarrow) c[r][j] = S::sum_pairs16(c[r][j]);
-      if (P::kNarrow && !chain.first) c[r][j] = S::add_i(c[r][j], S::load_i32(to));
-      S::store_i32(to, c[r][j]);
+      d[r][j] = S::keep(c[r][j]);
+      if constexpr (P::kNarrow) {
+        std::int32_t* const to = sums + (r * kColumns + j) * S::kLanes;
+        d[r][j] = S::sum_pairs16(d[r][j]);
+        if (!chain.first) d[r][j] = S::add_i(d[r][j], S::load_i32(to));
+        if (!chain.last) S::store_i32(to, d[r][j]);
+      }
     }
   }
   if (!chain.last) return;
-  // By way of memory, which is quick, and on purpose: where sums are taken from their registers,
-  // g++ keeps them in memory throughout the loop above.
-  asm volatile("" : : : "memory");
   KVANT_UNROLL
   for (int j = 0; j < kColumns; ++j) {
     const typename S::F scale =
@@ -234,7 +240,7 @@ template <class S, class P, int kRows, int kPanels>
     KVANT_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int i = (r * kColumns + j) * S::kLanes;
-      S::store_f32(acc + i, S::fma(S::to_f32(S::load_i32(sums + i)), scale, S::load_f32(acc + i)));
+      S::store_f32(acc + i, S::fma(S::to_f32(d[r][j]), scale, S::load_f32(acc + i)));
     }
   }
 }
@@ -246,7 +252,7 @@ void nibble_tile(const NibbleTile& t, float* acc) noexcept {
   constexpr int kColumns = kPanels * S::kVectors;
   const NibblePanels w = t.w;
   const std::int64_t longest = !P::kNarrow ? w.group : w.zero_points || w.group % 64 != 0 ? 32 : 64;
-  alignas(64) std::int32_t sums[kRows * kColumns * S::kLanes];
+  alignas(64) std::int32_t sums[P::kNarrow ? kRows * kColumns * S::kLanes : 1];
   for (int i = 0; i < kRows * kColumns; ++i) S::store_f32(acc + i * S::kLanes, S::set1(0.0f));
   NibbleChain chain{};
   chain.a = t.a;

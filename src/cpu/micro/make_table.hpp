@@ -23,8 +23,8 @@ constexpr KernelTable make_integer_table(const char* name) noexcept {
   KernelTable table = empty_table(name);
   give(table, WeightFormat::int8_row, int8_kernels<S>());
   give(table, WeightFormat::int4_group, nibble_kernels<S, LinearNibbles<S>>());
-  give(table, WeightFormat::nf4, nibble_kernels<S, BookNibbles<S, kNf4>>());
-  give(table, WeightFormat::fp4, nibble_kernels<S, BookNibbles<S, kFp4>>());
+  give(table, WeightFormat::nf4, nibble_kernels<S, BookNibbles<S, kOwnNf4>>());
+  give(table, WeightFormat::fp4, nibble_kernels<S, BookNibbles<S, kOwnFp4>>());
   return table;
 }
 

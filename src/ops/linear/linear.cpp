@@ -172,7 +172,7 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
 
 Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
                            WeightFormat format, ConstAnyMatrix bias,
-                           const ActivationOptions& options) {
+                           const ActivationOptions& options, const PackOptions& packing) {
   return at_border(who, [&] {
     check_float(who, "weights", weights);
     const auto rules = ActivationRules::of(who, options, weights.cols);
@@ -188,19 +188,21 @@ Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix wei
     const ConstAnyMatrix kept_view =
         kept.empty() ? ConstAnyMatrix()
                      : MatrixView<const float>(kept.data(), weights.rows, rules->kept());
-    return assemble(
-        who, PackedWeights::quantize(context, weights, format, {.arithmetic = options.arithmetic}),
-        bias, options, kept_view);
+    PackOptions pack = packing;
+    pack.arithmetic = options.arithmetic;
+    return assemble(who, PackedWeights::quantize(context, weights, format, pack), bias, options,
+                    kept_view);
   });
 }
 
 Linear Linear::quantize(ConstAnyMatrix weights, WeightFormat format, ConstAnyMatrix bias,
-                        const ActivationOptions& options) {
-  return quantize(default_context(), weights, format, bias, options);
+                        const ActivationOptions& options, const PackOptions& packing) {
+  return quantize(default_context(), weights, format, bias, options, packing);
 }
 Linear Linear::quantize(Context& context, ConstAnyMatrix weights, WeightFormat format,
-                        ConstAnyMatrix bias, const ActivationOptions& options) {
-  return quantize_as("Linear::quantize", context, weights, format, bias, options);
+                        ConstAnyMatrix bias, const ActivationOptions& options,
+                        const PackOptions& packing) {
+  return quantize_as("Linear::quantize", context, weights, format, bias, options, packing);
 }
 
 Linear Linear::from(PackedWeights weights, ConstAnyMatrix bias, const ActivationOptions& options,
