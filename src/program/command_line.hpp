@@ -26,6 +26,13 @@ bool parse(CLI::App& app, const Arguments& arguments);
 /// @throws UsageError, naming the option
 std::uint64_t parse_size(const std::string& text, const char* option);
 
+/// A path or word as it must be typed into a shell: quoted where that is needed, and never taken
+/// for an option.
+std::string shell_word(const std::string& text);
+
+/// The value of --threshold. @throws UsageError
+float parse_threshold(const std::string& text);
+
 /// "1.23 GB"
 std::string size_text(std::uint64_t bytes);
 

@@ -66,8 +66,8 @@ int select_command(const Arguments& arguments) {
   std::cout << (json ? to_json(plan) : to_text(plan));
   const std::string words = to_arguments(plan);
   if (!json && !words.empty()) {
-    std::cout << "\nkvant quantize " << model << " " << (output.empty() ? "OUT" : output) << " "
-              << words << "\n";
+    std::cout << "\nkvant quantize " << shell_word(model) << " "
+              << (output.empty() ? "OUT" : shell_word(output)) << " " << words << "\n";
   }
   if (output.empty()) return 0;
   std::cout.flush();

@@ -33,8 +33,8 @@ namespace kvant::io {
 class KVANT_API SafeTensorsWriter {
  public:
   /// @throws Error invalid_argument: the name "__metadata__" (such a file cannot be read), a name
-  ///         that is there already or is not UTF-8; unsupported: a dtype that the format has no name
-  ///         for; shape_mismatch: data of another size than shape and dtype say
+  ///         that is there already or is not UTF-8; unsupported: a dtype that the format has no
+  ///         name for; shape_mismatch: data of another size than shape and dtype say
   void add(std::string name, DType dtype, std::vector<std::uint64_t> shape,
            std::span<const std::byte> data);
 

@@ -50,6 +50,9 @@ class KVANT_API TensorFile {
   [[nodiscard]] const TensorInfo* find(std::string_view name) const noexcept;
   /// What the file says of itself; empty if nothing.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept;
+  /// Closes the descriptor of a mapped file: read() copies from the mapping then. For those who
+  /// have many files open. Not while another thread reads.
+  void close_descriptor() noexcept;
   /// The file's name in messages.
   [[nodiscard]] const std::string& name() const noexcept;
 

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <utility>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "io/checkpoint/linear_rules.hpp"
+#include "io/checkpoint/skip_modules.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -32,7 +35,8 @@ class Planner {
       : source_(source),
         options_(options),
         config_(source.config()),
-        rules_(source.config().model_type(), source.config().vocabulary()) {}
+        find_(find_in(source.checkpoint())),
+        rules_(source.hints()) {}
 
   QuantizePlan make() {
     refuse_quantized();
@@ -44,7 +48,6 @@ class Planner {
     plan_.metadata.emplace("format", "pt");
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
-    linears_.insert(rules_.head());
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
     check_rules();
     check_keep_outliers();
@@ -57,6 +60,10 @@ class Planner {
     const std::string advice =
         " is quantized already; quantize the original, or make a float model of it first (kvant "
         "dequantize)";
+    if (const auto method = foreign_quantization(source_.hints(), source_.checkpoint().tensors())) {
+      refuse(ErrorCode::unsupported, "the model is quantized already, by " + *method +
+                                         ", which is not read here; quantize the original");
+    }
     // What is wrong with the layers comes first.
     const std::vector<StoredLayer> layers = quantized_layers(source_.checkpoint(), source_.hints());
     if (!layers.empty()) {
@@ -82,8 +89,10 @@ class Planner {
     const TensorInfo& info = *tensor.info;
     plan_.summary.bytes_before += info.bytes;
     const auto layer = layer_of_weight(info.name);
-    const WeightKind kind = layer ? rules_.judge(*layer, info) : WeightKind::other;
+    const WeightKind kind = layer ? rules_.judge(*layer, info, find_) : WeightKind::other;
     if (kind == WeightKind::other) {
+      // What is a table by its name only may be a layer.
+      if (layer && info.shape.size() == 2 && !rules_.known()) keep_.insert(std::string(*layer));
       add_float(tensor, options_.scheme);
     } else {
       add_linear(tensor, std::string(*layer), kind);
@@ -113,7 +122,7 @@ class Planner {
     layer.shape = info.shape;
     layer.bytes_before = info.bytes;
     layer.scheme = scheme_of(name);
-    if (layer.scheme.quantizes() && kind == WeightKind::float_linear) {
+    if (layer.scheme.quantizes() && kind != WeightKind::linear) {
       layer.scheme = WeightScheme::keep;
     }
     const std::size_t first = plan_.outputs.size();
@@ -143,7 +152,7 @@ class Planner {
     }
     schemes_.insert(layer.scheme);
     quantized_.insert(layer.name);
-    const bool transposed = rules_.transposed();
+    const bool transposed = rules_.transposed(layer.name);
     NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
     if (const auto it = options_.keep_outliers.find(layer.name);
         it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
@@ -170,11 +179,13 @@ class Planner {
   }
 
   void check_rules() const {
+    const std::vector<std::string> heads = rules_.heads();  // tied ones are not in the file
     for (const LayerRule& rule : options_.rules) {
-      const bool found =
-          std::any_of(linears_.begin(), linears_.end(),
-                      [&](const std::string& layer) { return glob_match(rule.pattern, layer); });
-      if (found) continue;
+      const auto matched = [&](const std::string& layer) {
+        return glob_match(rule.pattern, layer);
+      };
+      if (std::any_of(linears_.begin(), linears_.end(), matched)) continue;
+      if (std::any_of(heads.begin(), heads.end(), matched)) continue;
       refuse(ErrorCode::invalid_argument,
              "the pattern " + in_quotes(rule.pattern) + " matches no linear layer" +
                  (linears_.empty() ? std::string()
@@ -202,6 +213,61 @@ class Planner {
     }
   }
 
+  /// Modules that transformers must keep in float, as llm_int8_skip_modules has them.
+  [[nodiscard]] std::vector<std::string> skip_modules() const {
+    SkipTask task{.keep = keep_, .quantized = quantized_, .renamed = rules_.renamed()};
+    for (const std::string& layer : linears_) {
+      if (!quantized_.contains(layer)) task.keep.insert(as_module(layer));
+    }
+    // Where a head is tied it is not in the file, and still a layer of the loaded model.
+    for (std::string& head : rules_.heads()) task.keep.insert(std::move(head));
+    for (const SourceTensor& tensor : source_.tensors()) {
+      if (auto head = rules_.tied_head(*tensor.info, find_)) task.keep.insert(std::move(*head));
+    }
+    return make_skip_modules(task);
+  }
+
+  /// The module that an entry can name: experts are one module, and torch's MultiheadAttention may
+  /// be taken apart into layers that the file does not have.
+  [[nodiscard]] std::string as_module(const std::string& layer) const {
+    constexpr std::string_view kExperts = ".experts.";
+    if (const std::size_t at = layer.find(kExperts); at != std::string::npos) {
+      return layer.substr(0, at + kExperts.size() - 1);
+    }
+    const std::size_t dot = layer.rfind('.');
+    if (dot != std::string::npos && layer.ends_with(".out_proj") &&
+        find_(layer.substr(0, dot) + ".in_proj_weight").info != nullptr) {
+      return layer.substr(0, dot);
+    }
+    return layer;
+  }
+
+  /// The weights of experts, which a reader may expect to become smaller.
+  void warn_of_experts() {
+    std::uint64_t experts = 0;
+    std::uint64_t all = 0;
+    std::string example;
+    for (const SourceTensor& tensor : source_.tensors()) {
+      const TensorInfo& info = *tensor.info;
+      all += info.bytes;
+      const auto layer = layer_of_weight(info.name);
+      if (info.name.find("experts") == std::string::npos || info.shape.size() < 2) continue;
+      if (layer && quantized_.contains(std::string(*layer))) continue;
+      experts += info.bytes;
+      if (example.empty()) example = info.name;
+    }
+    if (experts == 0) return;
+    char share[32];
+    std::snprintf(share, sizeof share, "%.0f%%",
+                  100.0 * static_cast<double>(experts) / static_cast<double>(all));
+    plan_.summary.warnings.push_back(
+        {WarningKind::experts_stay,
+         "weights of experts (" + in_quotes(example) +
+             ", ...) stay as they are: " + std::to_string(experts) + " bytes, " + share +
+             " of the model; transformers has all experts of a block in one module, which "
+             "bitsandbytes does not quantize"});
+  }
+
   /// Only LLM.int8() has one.
   [[nodiscard]] float threshold() const {
     return schemes_.contains(WeightScheme::llm_int8) ? options_.threshold : 0.0f;
@@ -216,20 +282,20 @@ class Planner {
       summary.warnings.push_back(
           {WarningKind::unknown_model,
            "model_type " + in_quotes(summary.model_type) +
-               " is not known here: all two-dimensional weights that look like no embedding and no "
-               "output head are taken for linear layers; check the list (--dry-run), and exclude "
-               "with "
-               "--skip what transformers does not replace"});
+               " is not known here: all two-dimensional weights that look like no embedding, "
+               "output "
+               "head, router or expert are taken for linear layers, which is a guess; check the "
+               "list "
+               "(--dry-run), and exclude with --skip what transformers does not replace"});
     }
+    if (options_.scheme.quantizes() || !schemes_.empty()) warn_of_experts();
     if (schemes_.empty()) {
       if (options_.scheme.quantizes()) {
         summary.warnings.push_back({WarningKind::nothing_quantized,
                                     "no layer becomes " + std::string(to_string(options_.scheme))});
       }
     } else {
-      for (const std::string& layer : linears_) {
-        if (!quantized_.contains(layer)) summary.skip_modules.push_back(layer);
-      }
+      summary.skip_modules = skip_modules();
       const StoredFormat& form = *form_writing(*schemes_.begin()->format);
       config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
       if (options_.outliers != Outliers::per_call) {
@@ -245,9 +311,11 @@ class Planner {
   const CheckpointSource& source_;
   const QuantizeCheckpointOptions& options_;
   ConfigFile config_;
+  FindTensor find_;
   LinearRules rules_;
   QuantizePlan plan_;
-  std::set<std::string> linears_;
+  std::set<std::string> linears_;  ///< those in the file
+  std::set<std::string> keep_;     ///< further modules that must stay in float
   std::set<std::string> quantized_;
   std::set<WeightScheme> schemes_;
 };

@@ -62,6 +62,10 @@ void SafeTensorsStream::write(std::string_view name, std::uint64_t offset,
   state_->written += bytes.size();
 }
 
+void SafeTensorsStream::close_between_writes() {
+  state_->file.close_between_writes();
+}
+
 void SafeTensorsStream::commit() {
   if (state_->written != state_->expected) {
     throw Error(ErrorCode::invalid_argument, state_->name + ": " + std::to_string(state_->written) +
