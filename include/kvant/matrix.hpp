@@ -9,12 +9,35 @@
 #include <utility>
 #include <vector>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant {
 
-/// An owning, contiguous, row-major matrix.
+namespace detail {
+
+/// A size that goes with what it is the size of: 0 in a moved-from object.
+class MovedSize {
+ public:
+  constexpr MovedSize(std::int64_t value = 0) noexcept : value_(value) {}  // NOLINT: it is one
+  constexpr MovedSize(const MovedSize&) noexcept = default;
+  constexpr MovedSize(MovedSize&& other) noexcept : value_(std::exchange(other.value_, 0)) {}
+  constexpr MovedSize& operator=(const MovedSize&) noexcept = default;
+  constexpr MovedSize& operator=(MovedSize&& other) noexcept {
+    value_ = std::exchange(other.value_, 0);
+    return *this;
+  }
+  ~MovedSize() = default;
+  constexpr operator std::int64_t() const noexcept { return value_; }  // NOLINT
+
+ private:
+  std::int64_t value_;
+};
+
+}  // namespace detail
+
+/// An owning, contiguous, row-major matrix. A moved-from one is [0, 0].
 template <class T>
 class Matrix {
  public:
@@ -60,8 +83,8 @@ class Matrix {
   }
 
   std::vector<T> values_;
-  std::int64_t rows_ = 0;
-  std::int64_t cols_ = 0;
+  detail::MovedSize rows_;
+  detail::MovedSize cols_;
 };
 
 }  // namespace kvant

@@ -31,6 +31,18 @@ bool parse(CLI::App& app, const Arguments& arguments) {
   return true;
 }
 
+namespace {
+bool written = false;
+}  // namespace
+
+void set_result_written() {
+  written = true;
+}
+
+bool result_is_written() {
+  return written;
+}
+
 std::uint64_t parse_size(const std::string& text, const char* option) {
   constexpr std::array<std::pair<const char*, double>, 10> kUnits = {{{"", 1.0},
                                                                       {"b", 1.0},

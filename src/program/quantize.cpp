@@ -137,6 +137,7 @@ int quantize_command(const Arguments& arguments) {
   const io::CheckpointSummary summary = quantize_checkpoint(model, output, options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   progress.finish();
+  if (!options.dry_run) set_result_written();
   print_summary(summary, flags, "changed", output, seconds.count());
   return 0;
 }

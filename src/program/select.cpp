@@ -75,6 +75,7 @@ int select_command(const Arguments& arguments) {
   flags.apply(quantize.job, progress);
   const io::CheckpointSummary summary = io::quantize_checkpoint(model, output, quantize);
   progress.finish();
+  set_result_written();
   print_warnings(summary);
   return 0;
 }

@@ -428,3 +428,29 @@ TEST_CASE("user models: an int8-group model whose config says another group is n
   config["quantization_config"]["ignore"] = 5;
   CHECK(dequantize() == ErrorCode::invalid_file);
 }
+
+TEST_CASE("user models: what layers would refuse later is refused at once") {
+  CheckpointBuilder builder;
+  builder.config(R"({"model_type": "llama"})");
+  add(builder, "model.layers.0.mlp.down_proj.weight", {1, 131072});
+  const std::string model = builder.write();
+  std::string message;
+  for (const char* scheme : {"llm-int8", "int8-group"}) {
+    CHECK(code_of(
+              [&] {
+                quantize_checkpoint(model, "unused",
+                                    {.scheme = *kvant::io::weight_scheme_from_name(scheme)});
+              },
+              &message) == ErrorCode::unsupported);
+    CHECK(has(message, "131072"));
+    CHECK(has(message, "--skip"));
+  }
+  CheckpointBuilder small;
+  CHECK(code_of(
+            [&] {
+              quantize_checkpoint(small_llama(small).write(), "unused",
+                                  {.outliers = kvant::Outliers::calibrated});
+            },
+            &message) == ErrorCode::invalid_argument);
+  CHECK(has(message, "--calibrate"));
+}

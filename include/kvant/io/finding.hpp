@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "kvant/config.hpp"
+
 namespace kvant::io {
 
 /// What a warning is about.

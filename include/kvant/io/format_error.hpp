@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {

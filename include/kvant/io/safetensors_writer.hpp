@@ -52,6 +52,20 @@ class KVANT_API SafeTensorsWriter {
         std::as_bytes(std::span(matrix.data(), static_cast<std::size_t>(matrix.size()))));
   }
 
+  /// A list of values, one-dimensional: scales, ids, ...
+  template <class T>
+  void add(std::string name, std::span<const T> values) {
+    add(std::move(name), dtype_of<T>, {static_cast<std::uint64_t>(values.size())},
+        std::as_bytes(values));
+  }
+  /// The same; the vector must live until write() too, so a temporary is not taken.
+  template <class T>
+  void add(std::string name, const std::vector<T>& values) {
+    add(std::move(name), std::span<const T>(values));
+  }
+  template <class T>
+  void add(std::string name, const std::vector<T>&& values) = delete;
+
   /// Sets an entry of "__metadata__", written in the order of the keys.
   /// @throws Error invalid_argument for text that is not UTF-8
   void set_metadata(const std::string& key, const std::string& value);

@@ -15,6 +15,7 @@
 #include "kvant/io/glob.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/io/tensor.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::io {
 namespace {
@@ -154,6 +155,12 @@ class Planner {
     quantized_.insert(layer.name);
     const bool transposed = rules_.transposed(layer.name);
     NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
+      refuse(ErrorCode::unsupported,
+             "layer " + in_quotes(layer.name) + " has " + std::to_string(result.inputs) +
+                 " inputs; sums of products of int8 codes fit 32 bits up to " +
+                 std::to_string(kMaxInnerDimension) + " (--skip it)");
+    }
     if (const auto it = options_.keep_outliers.find(layer.name);
         it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
       result.kept_columns = it->second;
@@ -206,6 +213,12 @@ class Planner {
              std::string(to_string(*schemes_.begin())) + " and " +
                  std::string(to_string(*schemes_.rbegin())) +
                  " in one model: config.json describes one quantization for all layers");
+    }
+    if (options_.outliers == Outliers::calibrated && options_.keep_outliers.empty()) {
+      refuse(
+          ErrorCode::invalid_argument,
+          "outliers are calibrated, but no columns to keep are given: no outlier feature would be "
+          "multiplied in floating point (kvant quantize: --calibrate or --keep-outliers)");
     }
     if (!options_.keep_outliers.empty() && threshold() == 0) {
       refuse(ErrorCode::invalid_argument,

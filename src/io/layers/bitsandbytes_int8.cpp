@@ -19,6 +19,7 @@
 #include "kvant/error.hpp"
 #include "kvant/io/tensor.hpp"
 #include "kvant/kernel_table.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::io {
 namespace {
@@ -132,6 +133,11 @@ class BitsandbytesInt8 final : public StoredFormat {
       add(Severity::error, "codes",
           named(info) + " is " + describe_info(info) +
               "; int8 codes of a linear layer have two dimensions");
+    }
+    if (info.shape.size() == 2 && info.shape[1] > static_cast<std::uint64_t>(kMaxInnerDimension)) {
+      add(Severity::warning, "codes",
+          named(info) + " has " + std::to_string(info.shape[1]) + " inputs; kvant's layers take " +
+              std::to_string(kMaxInnerDimension) + " at most");
     }
     const TensorView scales = find(name + int8_names::kScales);
     if (scales.info == nullptr) {
