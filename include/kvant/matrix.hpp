@@ -42,7 +42,7 @@ template <class T>
 class Matrix {
  public:
   Matrix() = default;
-  /// Zeros. @throws Error invalid_argument for a negative shape
+  /// Zeros. @throws Error invalid_argument for a negative shape, out_of_range
   Matrix(std::int64_t rows, std::int64_t cols)
       : values_(checked_size(rows, cols)), rows_(rows), cols_(cols) {}
   /// Takes the values, row by row. @throws Error shape_mismatch
@@ -78,6 +78,12 @@ class Matrix {
     if (rows < 0 || cols < 0) {
       throw Error(ErrorCode::invalid_argument, "Matrix: the shape [" + std::to_string(rows) + ", " +
                                                    std::to_string(cols) + "] is negative");
+    }
+    constexpr std::int64_t kMost = std::int64_t{1} << 60;  // elements; a product that wraps is none
+    if (cols > 0 && rows > kMost / cols) {
+      throw Error(ErrorCode::out_of_range, "Matrix: [" + std::to_string(rows) + ", " +
+                                               std::to_string(cols) +
+                                               "] does not fit an address space");
     }
     return static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
   }

@@ -142,6 +142,13 @@ class ModuleCheck {
     if (!list_) {
       if (kind == io::WeightKind::head) return;
     } else if (entry_for(layer) != nullptr || unclear(layer)) {
+      if (kind == io::WeightKind::linear && rules_.known() && rules_.renamed_inside()) {
+        add(io::Severity::warning,
+            io::in_quotes(layer) +
+                " is stored in float and kept by llm_int8_skip_modules, but the loaded model has "
+                "other names for the layers of model_type " +
+                io::in_quotes(hints_.model_type));
+      }
       return;
     }
     const std::string text =

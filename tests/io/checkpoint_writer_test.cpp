@@ -218,3 +218,22 @@ TEST_CASE("CheckpointWriter: sweeps up what a killed run left, and nothing else"
   CHECK(fs::exists(out / "model.safetensors"));
   CHECK(entries_in(folder.path()) == 5);
 }
+
+TEST_CASE("CheckpointWriter: further files have names of their own, inside the folder") {
+  const TempFolder folder;
+  folder.write("extra", "text");
+  CheckpointWriter writer(folder.path() / "out", kTensors, {});
+  for (const char* name :
+       {"../x", "a/../../x", "/x", "model.safetensors", "model.safetensors.index.json"}) {
+    INFO(name);
+    CHECK(code_of([&] { writer.copy_file(folder.path() / "extra", name); }) ==
+          ErrorCode::invalid_argument);
+  }
+  CHECK(code_of([&] { writer.add_file("model.safetensors", "x"); }) == ErrorCode::invalid_argument);
+  writer.copy_file(folder.path() / "extra", "a/b/c");
+  writer.copy_file(folder.path() / "extra");
+  write_all(writer);
+  writer.commit();
+  CHECK(kvant::test::read_text(folder.path() / "out/a/b/c") == "text");
+  CHECK(kvant::test::read_text(folder.path() / "out/extra") == "text");
+}

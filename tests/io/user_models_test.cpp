@@ -1,6 +1,9 @@
 // Model folders as users have them: what converting makes of them, and what it says.
 
 #include <sys/resource.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 #include <algorithm>
 #include <filesystem>
@@ -453,4 +456,88 @@ TEST_CASE("user models: what layers would refuse later is refused at once") {
             },
             &message) == ErrorCode::invalid_argument);
   CHECK(has(message, "--calibrate"));
+}
+
+#if defined(__x86_64__)
+TEST_CASE("user models: no rounding mode and no flush to zero changes what is written") {
+  CheckpointBuilder builder;
+  builder.config(R"({"model_type": "llama"})");
+  builder.add("model.layers.0.mlp.up_proj.weight", {40, 300}, kvant::test::wave(12000, 3));
+  std::vector<float> tiny = kvant::test::wave(64, 4);
+  for (float& value : tiny) value *= 1e-39f;
+  builder.add("model.norm.weight", {64}, tiny);
+  builder.add("model.layers.0.mlp.down_proj.weight", {8, 8}, tiny);
+  const std::string model = builder.write();
+  const TempFolder folder;
+  const auto run = [&](const std::string& name) {
+    for (const char* scheme : {"llm-int8", "int8-group", "fp16", "bf16"}) {
+      quantize_checkpoint(model, folder.path() / (name + scheme),
+                          {.scheme = *kvant::io::weight_scheme_from_name(scheme)});
+    }
+    for (const char* scheme : {"llm-int8", "int8-group"}) {
+      dequantize_checkpoint(folder.path() / (name + scheme),
+                            folder.path() / (name + scheme + "-back"), {.dtype = DType::float32});
+    }
+  };
+  const unsigned saved = _mm_getcsr();
+  run("plain-");
+  for (const unsigned mode : {0x2000u, 0x4000u, 0x6000u, 0x8040u}) {  // down, up, zero, flushed
+    const std::string name = "m" + std::to_string(mode) + "-";
+    _mm_setcsr(saved | mode);
+    run(name);
+    _mm_setcsr(saved);
+    for (const char* scheme :
+         {"llm-int8", "int8-group", "fp16", "bf16", "llm-int8-back", "int8-group-back"}) {
+      INFO(name << scheme);
+      CHECK(kvant::test::read_bytes(folder.path() / (name + scheme) / "model.safetensors") ==
+            kvant::test::read_bytes(folder.path() / (std::string("plain-") + scheme) /
+                                    "model.safetensors"));
+    }
+  }
+}
+#endif
+
+TEST_CASE("files: moved-from objects can be asked and say that they are empty") {
+  CheckpointBuilder builder;
+  const std::string model = small_llama(builder).write();
+  Checkpoint checkpoint(model);
+  const Checkpoint taken = std::move(checkpoint);
+  CHECK(taken.tensors().size() == 1);
+  CHECK(checkpoint.tensors().empty());  // NOLINT: that is the question
+  CHECK(checkpoint.find("x") == nullptr);
+  CHECK(code_of([&] { (void)checkpoint.tensor("x"); }) == ErrorCode::invalid_argument);
+  kvant::io::TensorFile file = kvant::io::open_tensor_file(model + "/model.safetensors");
+  const kvant::io::TensorFile other = std::move(file);
+  CHECK(other.tensors().size() == 1);
+  CHECK(file.tensors().size() == 1);  // NOLINT: copies share the file, and moving is copying
+  const TempFolder folder;
+  kvant::io::SafeTensorsStream stream(folder.path() / "a", {{"t", DType::float32, {1}}});
+  kvant::io::SafeTensorsStream moved = std::move(stream);
+  CHECK(code_of([&] { stream.write("t", 0, {}); }) == ErrorCode::invalid_argument);  // NOLINT
+  CHECK(code_of([&] { stream.commit(); }) == ErrorCode::invalid_argument);
+  moved.write("t", 0, std::vector<std::byte>(4));
+  moved.commit();
+}
+
+TEST_CASE("user models: what looks odd is said, and what is not understood stays in float") {
+  const auto odd = [](const std::string& name) {
+    return warning(plan(R"({"model_type": "llama"})", {{name, {4, 8}}}), WarningKind::odd_names);
+  };
+  CHECK(has(odd("model.layers.0.mlp.up_proj.lora_A.weight"), "merge"));
+  CHECK(has(odd("model.layers.0.mlp.up_proj.base_layer.weight"), "adapter"));
+  CHECK(has(odd("_orig_mod.model.layers.0.mlp.up_proj.weight"), "compiled"));
+  CHECK(odd("model.layers.0.mlp.up_proj.weight").empty());
+  // [in, out] by its bias: known of GPT-2, a guess elsewhere.
+  for (const char* type : {"gpt2", "mygpt"}) {
+    const auto summary =
+        plan(std::string(R"({"model_type": ")") + type + "\"}",
+             {{"h.0.attn.c_attn.weight", {8, 24}}, {"h.0.attn.c_attn.bias", {24}}});
+    CHECK(int8_layers(summary).size() == (std::string(type) == "gpt2" ? 1 : 0));
+  }
+  std::string message;
+  CheckpointBuilder marked;
+  small_llama(marked, "\xEF\xBB\xBF{}");
+  CHECK(code_of([&] { quantize_checkpoint(marked.write(), "unused"); }, &message) ==
+        ErrorCode::invalid_file);
+  CHECK(has(message, "byte-order mark"));
 }

@@ -179,3 +179,18 @@ TEST_CASE("layer sets: what cannot be an 8-bit layer is named by verify") {
   CHECK(spoil("qwen3_moe", "model.layers.0.mlp.gate"));
   CHECK(spoil("qwen3_moe", "model.layers.0.mlp.experts.0.up_proj"));
 }
+
+TEST_CASE("layer sets: layers kept by names that the loaded model does not have are warned of") {
+  const json all = layer_sets();
+  const json& model = all.at("transformers/ViTForImageClassification");
+  const TempFolder folder;
+  write_model(folder, model);
+  const auto kept = quantize_checkpoint(
+      folder.path(), folder.path() / "out",
+      {.rules = {{"*.0.*", kvant::io::WeightScheme::keep}}, .job = {.force = true}});
+  REQUIRE(kept.warnings.size() == 1);
+  CHECK(kept.warnings[0].kind == kvant::io::WarningKind::renamed_layers);
+  CHECK(verify_checkpoint(folder.path() / "out").count(Severity::warning) > 0);
+  CHECK(quantize_checkpoint(folder.path(), folder.path() / "out", {.job = {.force = true}})
+            .warnings.empty());
+}

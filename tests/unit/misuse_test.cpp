@@ -203,3 +203,11 @@ TEST_CASE("a block of workspace that there is not") {
   CHECK(code_of([&] { (void)context.workspace(64, 7); }) == ErrorCode::invalid_argument);
   CHECK(code_of([&] { (void)context.workspace(64, -1); }) == ErrorCode::invalid_argument);
 }
+
+TEST_CASE("a matrix whose size wraps around is refused") {
+  CHECK(code_of([] { Matrix<float>(std::int64_t{1} << 40, std::int64_t{1} << 40); }) ==
+        ErrorCode::out_of_range);
+  CHECK(code_of([] { Matrix<float>(std::int64_t{1} << 62, 4); }) == ErrorCode::out_of_range);
+  CHECK(code_of([] { Matrix<float>(-1, 4); }) == ErrorCode::invalid_argument);
+  CHECK(Matrix<float>(std::int64_t{1} << 62, 0).values().empty());
+}

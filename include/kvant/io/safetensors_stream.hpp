@@ -52,6 +52,7 @@ class KVANT_API SafeTensorsStream {
 
  private:
   struct State;
+  [[nodiscard]] State& state() const;
   std::unique_ptr<State> state_;
 };
 

@@ -41,6 +41,11 @@ struct TensorMatrix {
 /// come from several threads at once.
 class KVANT_API TensorFile {
  public:
+  // Copies share the file, and a move is a copy: no object is ever without one.
+  TensorFile(const TensorFile&) = default;
+  TensorFile& operator=(const TensorFile&) = default;
+  ~TensorFile() = default;
+
   /// All tensors, in the order of their bytes in the file.
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const noexcept;
   [[nodiscard]] bool contains(std::string_view name) const noexcept {

@@ -17,6 +17,7 @@
 namespace kvant::io {
 namespace {
 
+constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kCopyBytes = 1 << 20;
 /// Files beyond that many are opened for each write.
 constexpr std::size_t kOpenShards = 32;
@@ -121,7 +122,21 @@ void CheckpointWriter::write(std::string_view tensor, std::uint64_t offset,
   state_->shards[shard->second].write(tensor, offset, bytes);
 }
 
+namespace {
+
+/// A further file must not take the name of the tensors' own.
+void check_free(const std::vector<std::string>& shards, const std::string& name) {
+  if (name != kIndexFile && std::find(shards.begin(), shards.end(), name) == shards.end()) {
+    return;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "checkpoint: " + in_quotes(name) + " is the name of a file of tensors");
+}
+
+}  // namespace
+
 void CheckpointWriter::add_file(const std::string& name, std::string_view text) {
+  check_free(state_->names, name);
   AtomicFile file(state_->folder.temporary() / name, (state_->shown / name).string());
   file.write(text);
   file.commit();
@@ -135,6 +150,7 @@ void CheckpointWriter::copy_file(const std::filesystem::path& path,
     throw Error(ErrorCode::invalid_argument,
                 "checkpoint: " + in_quotes(as.string()) + " is not a name inside the folder");
   }
+  check_free(state_->names, name.string());
   make_folders(state_->folder.temporary(), state_->shown, name.parent_path());
   AtomicFile to(state_->folder.temporary() / name, (state_->shown / name).string());
   std::vector<std::byte> buffer(
@@ -157,7 +173,9 @@ void CheckpointWriter::commit() {
     for (const auto& [tensor, shard] : state_->shard_of) {
       index["weight_map"][tensor] = state_->names[shard];
     }
-    add_file("model.safetensors.index.json", index.dump(2, ' ', true) + "\n");
+    AtomicFile file(state_->folder.temporary() / kIndexFile, (state_->shown / kIndexFile).string());
+    file.write(index.dump(2, ' ', true) + "\n");
+    file.commit();
   }
   state_->folder.commit();
 }

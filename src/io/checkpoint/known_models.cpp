@@ -66,25 +66,29 @@ constexpr std::string_view kByTheRules =
     "vitpose_backbone vits vjepa2 voxtral_encoder voxtral_realtime_encoder xcodec xcodec2 "
     "xglm xlm-roberta xlm-roberta-xl xlstm xmod yoso youtu zamba zamba2 zaya";
 
-/// The general rules hold, and the loaded model has other names for some of its modules.
+/// The general rules hold, and the loaded model has other names for some of its modules: their
+/// beginnings differ, up to the number of the block.
 constexpr std::string_view kRenamed =
-    "afmoe altclip aria aria_text audio-spectrogram-transformer audioflamingo3 axk1 axk2 "
-    "bailing_hybrid beit chmv2 cohere2_moe colpali cosmos3_edge cosmos3_omni csm deepseek_v2 "
-    "deit depth_anything depth_pro dinov2 dinov2_with_registers dinov3_convnext dinov3_vit "
-    "ernie4_5_moe ernie4_5_vl_moe exaone_moe flex_olmo flint fuyu gemma3 glm4_moe "
-    "glm4_moe_lite glm4v_moe glm5_next glm5_next_text glmasr got_ocr2 gpt_neox granite_speech "
-    "granite_speech_plus granitemoe granitemoehybrid granitemoeshared hy_v3 "
-    "hyperclovax_vision_v2 ijepa inkling2_text internvl jamba kimi_linear kolibri1 "
-    "kyutai_speech_to_text laguna lfm3_vl lfm3_vl_vision llava llava_next llava_next_video "
-    "llava_onevision longcat_flash maskformer mellum mimi mimi_decoder mimi_encoder "
-    "mimo_v2_flash minimax minimax_m2 mistral3 mistral_large4 mistral_large4_text mixtral "
-    "mllama musicflamingo nemotron_h olmo_hybrid olmoe oneformer paddleocr_vl paligemma "
-    "phimoe pi0 pixio pp_doclayout_v4 prompt_depth_anything qwen2_5_omni_thinker qwen2_5_vl "
-    "qwen2_audio qwen2_moe qwen2_vl qwen3_5_moe qwen3_5_moe_text qwen3_moe qwen3_next "
-    "qwen4_exp qwen4_exp_text rt_detr sam3_tracker sam3_tracker_video segformer shieldgemma2 "
-    "solar_open swin ultravbert vibevoice_asr video_llava videomae vipllava "
-    "vision-encoder-decoder vision-text-dual-encoder vit vit_mae vit_msn vivit voxtral yolos "
-    "zoedepth";
+    "afmoe altclip aria aria_text audioflamingo3 axk1 chmv2 cohere2_moe colpali csm "
+    "deepseek_v2 dinov3_convnext dinov3_vit ernie4_5_moe exaone_moe flex_olmo flint fuyu "
+    "gemma3 glm4_moe glm4_moe_lite glm4v_moe glmasr got_ocr2 gpt_neox granite_speech "
+    "granite_speech_plus granitemoe granitemoehybrid granitemoeshared internvl jamba kolibri1 "
+    "kyutai_speech_to_text llava llava_next llava_next_video llava_onevision longcat_flash "
+    "mellum mimi mimi_decoder mimi_encoder mimo_v2_flash minimax minimax_m2 mistral3 mixtral "
+    "mllama musicflamingo nemotron_h olmo_hybrid olmoe paddleocr_vl paligemma phimoe pi0 "
+    "qwen2_5_omni_thinker qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3_5_moe "
+    "qwen3_5_moe_text qwen3_moe qwen3_next qwen4_exp qwen4_exp_text sam3_tracker "
+    "sam3_tracker_video shieldgemma2 solar_open ultravbert vibevoice_asr video_llava videomae "
+    "vipllava voxtral yolos";
+
+/// The same, and names inside of blocks differ too.
+constexpr std::string_view kRenamedInside =
+    "audio-spectrogram-transformer axk2 bailing_hybrid beit cosmos3_edge cosmos3_omni deit "
+    "depth_anything depth_pro dinov2 dinov2_with_registers ernie4_5_vl_moe glm5_next "
+    "glm5_next_text hy_v3 hyperclovax_vision_v2 ijepa inkling2_text kimi_linear laguna "
+    "lfm3_vl lfm3_vl_vision maskformer mistral_large4 mistral_large4_text oneformer pixio "
+    "pp_doclayout_v4 prompt_depth_anything rt_detr segformer swin vision-encoder-decoder "
+    "vision-text-dual-encoder vit vit_mae vit_msn vivit zoedepth";
 
 constexpr std::string_view kConv1D = "c_attn c_proj c_fc q_attn";
 
@@ -103,14 +107,15 @@ constexpr auto kExceptions = std::to_array<Row>({
      {.float_linears = "speech_encoder_model.projection",
       .linears = "lm_head",
       .transposed = kConv1D}},
-    {"cohere_asr", {.heads = "proj_out", .renamed = true}},
+    {"cohere_asr", {.heads = "proj_out", .renamed = true, .renamed_inside = true}},
     {"dac", {.float_linears = "codebook"}},
     {"data2vec-audio", {.float_linears = "objective", .linears = "lm_head"}},
     {"decision_transformer", {.linears = "predict_return", .transposed = kConv1D}},
-    {"deepseek_v4", {.float_linears = "compressor.wkv wgate wo_a", .renamed = true}},
+    {"deepseek_v4",
+     {.float_linears = "compressor.wkv wgate wo_a", .renamed = true, .renamed_inside = true}},
     {"dia", {.float_linears = "logits_dense"}},
     {"distilbert", {.heads = "vocab_projector"}},
-    {"dots3_note", {.linears = "weights_proj", .renamed = true}},
+    {"dots3_note", {.linears = "weights_proj", .renamed = true, .renamed_inside = true}},
     {"dots3_note_text", {.linears = "weights_proj", .renamed = true}},
     {"embedding_gemma2", {.float_linears = "embedding_projection"}},
     {"embedding_gemma2_text", {.float_linears = "embedding_projection"}},
@@ -125,18 +130,18 @@ constexpr auto kExceptions = std::to_array<Row>({
     {"granite_speech5_encoder", {.linears = "out"}},
     {"higgs_audio_v2", {.float_linears = "audio_lm_head"}},
     {"hubert", {.linears = "lm_head"}},
-    {"hy_v4", {.linears = "weights_proj", .renamed = true}},
+    {"hy_v4", {.linears = "weights_proj", .renamed = true, .renamed_inside = true}},
     {"ibert", {.float_linears = "intermediate.dense key output.dense query value"}},
     {"imagegpt", {.transposed = kConv1D}},
-    {"inkling2", {.float_linears = "linear_2", .renamed = true}},
+    {"inkling2", {.float_linears = "linear_2", .renamed = true, .renamed_inside = true}},
     {"inkling2_vision", {.float_linears = "linear_2"}},
-    {"inkling_mm_model", {.float_linears = "encoder", .renamed = true}},
+    {"inkling_mm_model", {.float_linears = "encoder", .renamed = true, .renamed_inside = true}},
     {"lasr_ctc", {.linears = "dense_0 dense_1"}},
     {"llama4_vision_model", {.float_linears = "vision_adapter.mlp.fc2"}},
     {"longt5", {.linears = "wo"}},
     {"luke", {.heads = "entity_predictions.decoder"}},
-    {"lw_detr", {.float_linears = "query_feat", .renamed = true}},
-    {"mask2former", {.float_linears = "queries_features", .renamed = true}},
+    {"lw_detr", {.float_linears = "query_feat", .renamed = true, .renamed_inside = true}},
+    {"mask2former", {.float_linears = "queries_features", .renamed = true, .renamed_inside = true}},
     {"modernbert", {.heads = "decoder"}},
     {"modernbert-decoder", {.heads = "decoder"}},
     {"moonshine", {.heads = "proj_out"}},
@@ -171,7 +176,9 @@ constexpr auto kExceptions = std::to_array<Row>({
     {"t5gemma", {.heads = "lm_head.out_proj"}},
     {"t5gemma2", {.heads = "lm_head.out_proj", .renamed = true}},
     {"timesfm2_5",
-     {.float_linears = "output_projection_quantiles.residual_layer", .renamed = true}},
+     {.float_linears = "output_projection_quantiles.residual_layer",
+      .renamed = true,
+      .renamed_inside = true}},
     {"trocr", {.heads = "output_projection"}},
     {"ultrabert", {.heads = "head.decoder", .renamed = true}},
     {"unispeech", {.linears = "lm_head"}},
@@ -189,6 +196,7 @@ constexpr auto kExceptions = std::to_array<Row>({
 
 constexpr KnownModel kPlain{};
 constexpr KnownModel kPlainRenamed{.renamed = true};
+constexpr KnownModel kPlainRenamedInside{.renamed = true, .renamed_inside = true};
 
 }  // namespace
 
@@ -199,6 +207,7 @@ const KnownModel* find_known_model(std::string_view model_type) noexcept {
   if (row != kExceptions.end()) return &row->model;
   if (has_word(kByTheRules, model_type)) return &kPlain;
   if (has_word(kRenamed, model_type)) return &kPlainRenamed;
+  if (has_word(kRenamedInside, model_type)) return &kPlainRenamedInside;
   return nullptr;
 }
 

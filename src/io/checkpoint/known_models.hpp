@@ -16,6 +16,8 @@ struct KnownModel {
   std::string_view linears = {};        ///< ends of names that are linear against the general rules
   /// The loaded model has other names for its modules than the file.
   bool renamed = false;
+  /// Also inside of blocks: no end of a name of the file can be relied on.
+  bool renamed_inside = false;
   /// Ends of the names of Conv1D layers, which are stored as [in, out].
   std::string_view transposed = {};
 };

@@ -133,6 +133,13 @@ WeightKind LinearRules::judge(std::string_view layer, const TensorInfo& weight,
   const bool biased = find(std::string(layer) + ".bias").info != nullptr;
   if (is_embedding(layer, biased)) return WeightKind::other;
   if (is_head(layer, weight, biased)) return WeightKind::head;
+  if (biased) {
+    // Stored the other way round, which only known models are known to mean.
+    const TensorInfo& bias = *find(std::string(layer) + ".bias").info;
+    const std::uint64_t outputs = weight.shape[transposed(layer) ? 1 : 0];
+    const bool fits = bias.shape.size() == 1 && bias.shape[0] == outputs;
+    if (floating && !fits) return WeightKind::float_linear;
+  }
   if (stays_float(layer, find)) return WeightKind::float_linear;
   return WeightKind::linear;
 }

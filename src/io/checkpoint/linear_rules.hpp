@@ -39,6 +39,10 @@ class LinearRules {
   [[nodiscard]] bool known() const noexcept { return model_ != nullptr; }
   /// Whether the loaded model may have other names for its modules than the file.
   [[nodiscard]] bool renamed() const noexcept { return model_ == nullptr || model_->renamed; }
+  /// Whether no list of modules with the file's names can be relied on.
+  [[nodiscard]] bool renamed_inside() const noexcept {
+    return model_ == nullptr || model_->renamed_inside;
+  }
   /// Judges the tensor "LAYER.weight".
   [[nodiscard]] WeightKind judge(std::string_view layer, const TensorInfo& weight,
                                  const FindTensor& find) const;

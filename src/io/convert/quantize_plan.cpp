@@ -1,6 +1,7 @@
 #include "io/convert/quantize_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -50,6 +51,7 @@ class Planner {
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
+    warn_of_names();
     check_rules();
     check_keep_outliers();
     finish();
@@ -126,6 +128,7 @@ class Planner {
     if (layer.scheme.quantizes() && kind != WeightKind::linear) {
       layer.scheme = WeightScheme::keep;
     }
+    if (!layer.scheme.quantizes() && kind == WeightKind::linear) kept_linear_.insert(name);
     const std::size_t first = plan_.outputs.size();
     if (layer.scheme.quantizes()) {
       add_quantized(tensor, layer);
@@ -255,6 +258,29 @@ class Planner {
     return layer;
   }
 
+  /// Names that other tools leave in checkpoints, and that a loader does not look for.
+  void warn_of_names() {
+    struct Trace {
+      std::string_view part;
+      const char* what;
+    };
+    constexpr std::array kTraces = {
+        Trace{".lora_A.",
+              "an adapter that is not merged; merge it into the model first "
+              "(merge_and_unload)"},
+        Trace{".base_layer.", "an adapter's base model; merge or unload the adapter first"},
+        Trace{"_orig_mod.", "a model that was saved compiled; save the original module"}};
+    for (const Trace& trace : kTraces) {
+      for (const SourceTensor& tensor : source_.tensors()) {
+        if (tensor.info->name.find(trace.part) == std::string::npos) continue;
+        plan_.summary.warnings.push_back(
+            {WarningKind::odd_names, "tensor " + in_quotes(tensor.info->name) + " is of " +
+                                         trace.what + ", or transformers will not find it"});
+        break;
+      }
+    }
+  }
+
   /// The weights of experts, which a reader may expect to become smaller.
   void warn_of_experts() {
     std::uint64_t experts = 0;
@@ -309,6 +335,18 @@ class Planner {
       }
     } else {
       summary.skip_modules = skip_modules();
+      if (rules_.known() && rules_.renamed_inside() && !kept_linear_.empty()) {
+        summary.warnings.push_back(
+            {WarningKind::renamed_layers,
+             "layer " + in_quotes(*kept_linear_.begin()) + " (and " +
+                 std::to_string(kept_linear_.size() - 1) +
+                 " more) stay in float, but transformers has other names for the layers of "
+                 "model_type " +
+                 in_quotes(summary.model_type) +
+                 " and would make 8-bit layers of them: correct llm_int8_skip_modules in "
+                 "config.json "
+                 "by the names of the loaded model, or quantize all layers"});
+      }
       const StoredFormat& form = *form_writing(*schemes_.begin()->format);
       config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
       if (options_.outliers != Outliers::per_call) {
@@ -327,8 +365,9 @@ class Planner {
   FindTensor find_;
   LinearRules rules_;
   QuantizePlan plan_;
-  std::set<std::string> linears_;  ///< those in the file
-  std::set<std::string> keep_;     ///< further modules that must stay in float
+  std::set<std::string> linears_;      ///< those in the file
+  std::set<std::string> kept_linear_;  ///< that transformers would quantize, but for the list
+  std::set<std::string> keep_;         ///< further modules that must stay in float
   std::set<std::string> quantized_;
   std::set<WeightScheme> schemes_;
 };
