@@ -35,7 +35,7 @@ configure() {  # preset directory
     grep -qs 'CMAKE_GENERATOR:INTERNAL=Ninja' "$2/CMakeCache.txt" || rm -rf "$2"
   local preset=$1 directory=$2
   shift 2
-  cmake --preset "$preset" -DKVANT_TESTS=ON "$@" --log-level=WARNING >/dev/null
+  cmake --preset "$preset" -DKVANT_TESTS=ON -DKVANT_WERROR=ON "$@" --log-level=WARNING >/dev/null
 }
 
 # The CUDA kernels are compiled wherever nvcc is; where it is not, only on request (270 MB of wheels).

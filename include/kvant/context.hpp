@@ -4,6 +4,7 @@
 /// Context: which kernels, which threads, and the workspace. One Context belongs to one thread at a
 /// time; weights are immutable and shared freely between contexts.
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string_view>
@@ -33,7 +34,23 @@ struct ContextOptions {
   const KernelTable* kernels = nullptr;
 };
 
-/// Which kernels, which threads, and scratch memory. Belongs to one thread at a time.
+namespace detail {
+class ContextUse;
+
+/// The thread that is in a call with a context, and how deep; watched in debug builds only.
+struct ContextUser {
+  std::atomic<const void*> thread = nullptr;
+  int depth = 0;
+
+  ContextUser() = default;
+  ContextUser(ContextUser&&) noexcept {}
+  ContextUser& operator=(ContextUser&&) noexcept { return *this; }
+};
+}  // namespace detail
+
+/// Which kernels, which threads, and scratch memory. Belongs to one thread at a time: a debug build
+/// of the library (CMAKE_BUILD_TYPE Debug) refuses a call with a context that another thread is
+/// using, with Error invalid_argument; in other builds results are undefined then.
 class KVANT_API Context {
  public:
   Context() : Context(ContextOptions{}) {}
@@ -65,10 +82,12 @@ class KVANT_API Context {
   [[nodiscard]] std::size_t workspace_size() const noexcept { return workspace_.size(); }
 
  private:
+  friend class detail::ContextUse;
   const KernelTable* kernels_;
   std::shared_ptr<Executor> executor_;
   void* queue_;
   Workspace workspace_;
+  detail::ContextUser user_;
 };
 
 /// The calling thread's own default Context, made on first use; what calls without a Context use.

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 
+#include "kvant/config.hpp"
 #include "kvant/float16.hpp"
 
 namespace kvant {

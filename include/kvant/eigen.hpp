@@ -17,6 +17,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 #include "kvant/float16.hpp"
 #include "kvant/matrix.hpp"

@@ -11,6 +11,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "kvant/config.hpp"
+
 namespace kvant {
 
 namespace detail {

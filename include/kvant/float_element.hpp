@@ -6,6 +6,7 @@
 
 #include <cstddef>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 
 namespace kvant::detail {

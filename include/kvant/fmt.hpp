@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
 #include "kvant/error_metrics.hpp"

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 
 namespace kvant {

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 
+#include "kvant/config.hpp"
 #include "kvant/kernels/gemm.hpp"
 #include "kvant/kernels/memory.hpp"
 #include "kvant/kernels/rows.hpp"

@@ -30,7 +30,7 @@ namespace kvant {
 
 /// Codes with the parameters that made them. int8 and uint8 take a byte each; int4, uint4, int2 and
 /// uint2 are packed two or four to a byte, the first in the low bits, every row starting at a byte
-/// (int4.hpp).
+/// (int4.hpp). A moved-from one is [0, 0].
 class KVANT_API QuantizedMatrix {
  public:
   QuantizedMatrix() = default;
@@ -63,6 +63,10 @@ class KVANT_API QuantizedMatrix {
   }
   /// All codes, one each, row by row.
   [[nodiscard]] std::vector<std::int32_t> unpack() const;
+  /// All codes, one a byte, into the caller's memory: `codes` is int8 for signed schemes, uint8 for
+  /// unsigned ones, of this shape.
+  /// @throws Error shape_mismatch, unsupported (dtype)
+  void unpack_to(AnyMatrix codes) const;
 
  private:
   struct Unchecked {};
@@ -72,8 +76,8 @@ class KVANT_API QuantizedMatrix {
   friend KVANT_API QuantizedMatrix requantize(Context&, const QuantizedMatrix&, QuantParams);
 
   std::vector<std::uint8_t> bytes_;
-  std::int64_t rows_ = 0;
-  std::int64_t cols_ = 0;
+  detail::MovedSize rows_;
+  detail::MovedSize cols_;
   QuantParams params_;
 };
 

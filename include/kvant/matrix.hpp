@@ -9,17 +9,40 @@
 #include <utility>
 #include <vector>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant {
 
-/// An owning, contiguous, row-major matrix.
+namespace detail {
+
+/// A size that goes with what it is the size of: 0 in a moved-from object.
+class MovedSize {
+ public:
+  constexpr MovedSize(std::int64_t value = 0) noexcept : value_(value) {}  // NOLINT: it is one
+  constexpr MovedSize(const MovedSize&) noexcept = default;
+  constexpr MovedSize(MovedSize&& other) noexcept : value_(std::exchange(other.value_, 0)) {}
+  constexpr MovedSize& operator=(const MovedSize&) noexcept = default;
+  constexpr MovedSize& operator=(MovedSize&& other) noexcept {
+    value_ = std::exchange(other.value_, 0);
+    return *this;
+  }
+  ~MovedSize() = default;
+  constexpr operator std::int64_t() const noexcept { return value_; }  // NOLINT
+
+ private:
+  std::int64_t value_;
+};
+
+}  // namespace detail
+
+/// An owning, contiguous, row-major matrix. A moved-from one is [0, 0].
 template <class T>
 class Matrix {
  public:
   Matrix() = default;
-  /// Zeros. @throws Error invalid_argument for a negative shape
+  /// Zeros. @throws Error invalid_argument for a negative shape, out_of_range
   Matrix(std::int64_t rows, std::int64_t cols)
       : values_(checked_size(rows, cols)), rows_(rows), cols_(cols) {}
   /// Takes the values, row by row. @throws Error shape_mismatch
@@ -56,12 +79,18 @@ class Matrix {
       throw Error(ErrorCode::invalid_argument, "Matrix: the shape [" + std::to_string(rows) + ", " +
                                                    std::to_string(cols) + "] is negative");
     }
+    constexpr std::int64_t kMost = std::int64_t{1} << 60;  // elements; a product that wraps is none
+    if (cols > 0 && rows > kMost / cols) {
+      throw Error(ErrorCode::out_of_range, "Matrix: [" + std::to_string(rows) + ", " +
+                                               std::to_string(cols) +
+                                               "] does not fit an address space");
+    }
     return static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
   }
 
   std::vector<T> values_;
-  std::int64_t rows_ = 0;
-  std::int64_t cols_ = 0;
+  detail::MovedSize rows_;
+  detail::MovedSize cols_;
 };
 
 }  // namespace kvant

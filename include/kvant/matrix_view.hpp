@@ -9,6 +9,7 @@
 #include <span>
 #include <type_traits>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 
 namespace kvant {

@@ -166,6 +166,7 @@ class KVANT_API PackedWeights {
 
  private:
   explicit PackedWeights(std::shared_ptr<const State> state) noexcept : state_(std::move(state)) {}
+  void save_as(const std::string& file) const;
   static PackedWeights repacked(Context& context, const PackedWeights& weights);
   std::shared_ptr<const State> state_;
 };

@@ -16,6 +16,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kvant/config.hpp"
 #include "kvant/round_order.hpp"
 
 namespace kvant {

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kvant/config.hpp"
+
 namespace kvant {
 
 /// Order of the roundings in quantize; with zero point 0 all reciprocal orders agree.

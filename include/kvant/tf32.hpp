@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 
 namespace kvant {

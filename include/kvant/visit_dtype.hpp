@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
 #include "kvant/float8.hpp"

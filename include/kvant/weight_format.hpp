@@ -12,6 +12,7 @@
 #include <optional>
 #include <string_view>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 
 namespace kvant {

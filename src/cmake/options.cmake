@@ -1,3 +1,27 @@
+# kvant_find_package(OPTION DEBIAN_PACKAGE NAME ...): find_package, with an error that says which option
+# does without the package.
+macro(kvant_find_package option debian_package name)
+  find_package(${name} ${ARGN} QUIET)
+  if(NOT ${name}_FOUND)
+    message(FATAL_ERROR "kvant: the package ${name} was not found, which ${option}=ON needs. "
+                        "Install it (Debian: ${debian_package}), or do without it: -D${option}=OFF")
+  endif()
+endmacro()
+
+# kvant_need(OPTION NEEDED...): says which options an option cannot do without.
+function(kvant_need option)
+  foreach(needed IN LISTS ARGN)
+    if(NOT ${needed})
+      message(FATAL_ERROR "kvant: ${option}=ON needs ${needed}=ON. Set that, or -D${option}=OFF")
+    endif()
+  endforeach()
+endfunction()
+
+if(NOT "cxx_std_20" IN_LIST CMAKE_CXX_COMPILE_FEATURES)
+  message(FATAL_ERROR "kvant needs a C++20 compiler (g++ 12 or clang 14 do); "
+                      "${CMAKE_CXX_COMPILER} is ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+endif()
+
 # What every target of the project shares: C++20, warnings for our own code, exact floats.
 function(kvant_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow

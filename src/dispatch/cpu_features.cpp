@@ -47,8 +47,8 @@ std::uint32_t detect_cpu_features() noexcept {
   const bool has_xgetbv = (ecx >> 27 & 1u) != 0;  // OSXSAVE
   if (!has_xgetbv) return 0;
   const std::uint64_t saved = saved_register_sets();
-  const bool ymm = (saved & 0x6u) == 0x6u;     // SSE and AVX state
-  const bool zmm = (saved & 0xE6u) == 0xE6u;   // and opmask, ZMM_Hi256, Hi16_ZMM
+  const bool ymm = (saved & 0x6u) == 0x6u;    // SSE and AVX state
+  const bool zmm = (saved & 0xE6u) == 0xE6u;  // and opmask, ZMM_Hi256, Hi16_ZMM
   std::uint32_t features = 0;
   const auto add = [&features](unsigned bit, bool usable, CpuFeature feature) {
     if (bit != 0 && usable) features |= feature;
@@ -70,7 +70,9 @@ std::uint32_t detect_cpu_features() noexcept {
   return features;
 }
 #else
-std::uint32_t detect_cpu_features() noexcept { return 0; }
+std::uint32_t detect_cpu_features() noexcept {
+  return 0;
+}
 #endif
 
 CacheSizes cache_sizes() noexcept {

@@ -23,6 +23,7 @@ Budget parse_budget(std::string_view text, bool total) {
   std::string unit(rest, end);
   unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
   if (unit == "dB" || unit == "db" || unit == "DB") {
+    if (budget.value < 0) fail(": less than 0 dB is more noise than signal");
     budget.kind = total ? BudgetKind::total_sqnr : BudgetKind::layer_sqnr;
     return budget;
   }

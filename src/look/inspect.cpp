@@ -6,6 +6,7 @@
 #include <set>
 #include <system_error>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "io/layers/stored_format.hpp"
 #include "look/text_table.hpp"
 
@@ -94,6 +95,16 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
   }
   contents.metadata = checkpoint.metadata();
   contents.warnings = checkpoint.warnings();
+  if (!hints.problem.empty()) {
+    contents.warnings.push_back(
+        {io::WarningKind::config, "config.json was not used: " + hints.problem});
+  }
+  if (const auto method = io::foreign_quantization(hints, checkpoint.tensors())) {
+    contents.warnings.push_back(
+        {io::WarningKind::config,
+         "quantized by " + *method +
+             ", which kvant does not know: its layers were not recognized"});
+  }
   return contents;
 }
 

@@ -128,6 +128,10 @@ CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
   const io::Checkpoint quantized(quantized_path, kAllowTied);
   const io::ModelHints hints = io::model_hints_of(model_path);
   io::ModelHints quantized_hints = io::model_hints_of(quantized_path);
+  for (const std::string& problem : {hints.problem, quantized_hints.problem}) {
+    if (problem.empty()) continue;
+    report.warnings.push_back({io::WarningKind::config, "config.json was not used: " + problem});
+  }
   if (quantized_hints.model_type.empty())
     quantized_hints = hints;  // a file without its config.json
   report.layers = pair_layers(report, io::find_linear_layers(model, hints),

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "io/layers/stored_format.hpp"
 #include "kvant/context.hpp"
 #include "kvant/error.hpp"
@@ -121,8 +122,12 @@ SchemePlan select_schemes(const std::filesystem::path& model, const Budget& budg
   plan.budget = budget;
   plan.quantized = options.quantized;
   for (const io::TensorInfo* info : checkpoint.tensors()) plan.bytes_before += info->bytes;
-  std::vector<io::StoredLayer> layers =
-      io::find_linear_layers(checkpoint, io::model_hints_of(model));
+  const io::ModelHints hints = io::model_hints_of(model);
+  if (!hints.problem.empty()) throw Error(ErrorCode::invalid_file, hints.problem);
+  if (const auto method = io::foreign_quantization(hints, checkpoint.tensors())) {
+    throw Error(ErrorCode::unsupported, plan.model + ": is quantized already, by " + *method);
+  }
+  std::vector<io::StoredLayer> layers = io::find_linear_layers(checkpoint, hints);
   for (const io::StoredLayer& layer : layers) {
     if (!layer.format || layer.quantized()) {
       throw Error(ErrorCode::unsupported, plan.model + ": layer \"" + layer.name +

@@ -5,6 +5,7 @@
 #include <set>
 #include <system_error>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 #include "look/text_table.hpp"
@@ -37,7 +38,8 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
   std::set<std::string> said;
   for (const auto& file : io::checkpoint_files(path)) {
     try {
-      const io::TensorFile opened = io::open_tensor_file(file);
+      io::TensorFile opened = io::open_tensor_file(file);
+      opened.close_descriptor();  // there may be many
       tensors.add(opened);
       ++result.files;
       result.tensors += opened.tensors().size();
@@ -70,9 +72,20 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
       add_finding(result, io::Severity::error, kind_of(error), error.what());
     }
   }
-  verify_tensors(tensors, result);
   const bool folder = std::filesystem::is_directory(path, ignored);
-  if (folder) verify_config(path, tensors, result);
+  const io::ModelHints hints = folder ? io::model_hints_of(path) : io::ModelHints();
+  std::vector<const io::TensorInfo*> infos;
+  for (const io::TensorFile& file : tensors.files()) {
+    for (const io::TensorInfo& info : file.tensors()) infos.push_back(&info);
+  }
+  const auto foreign = io::foreign_quantization(hints, infos);
+  if (foreign) {
+    add_finding(result, io::Severity::warning, hints.quant_method ? "config" : "quantized",
+                result.path + ": quantized by " + *foreign +
+                    ", which kvant does not know: its scales and codes were not judged");
+  }
+  verify_tensors(tensors, foreign.has_value(), result);
+  if (folder) verify_config(path, hints, tensors, foreign.has_value(), result);
   return result;
 }
 

@@ -33,24 +33,14 @@ QuantizedLayers find_quantized(const TensorSet& tensors) {
   return found;
 }
 
-/// The methods that kvant knows: "bitsandbytes".
-std::string known_methods() {
-  std::set<std::string_view> names;
-  for (const io::StoredFormat* form : io::stored_formats()) {
-    if (!form->quant_method().empty()) names.insert(form->quant_method());
-  }
-  std::string text;
-  for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
-  return text;
-}
-
 /// quantization_config against the layers.
-void check_quantization(const std::string& file, const nlohmann::json& config,
-                        const QuantizedLayers& stored, io::Findings& findings) {
-  const auto add = [&](io::Severity severity, const std::string& message) {
-    findings.push_back({severity, "config", file + ": " + message});
+void check_quantization(const std::string& file, const io::ModelHints& hints,
+                        const nlohmann::json& config, const TensorSet& tensors,
+                        io::Findings& findings) {
+  const QuantizedLayers stored = find_quantized(tensors);
+  const auto error = [&](const std::string& message) {
+    findings.push_back({io::Severity::error, "config", file + ": " + message});
   };
-  const auto error = [&](const std::string& message) { add(io::Severity::error, message); };
   const auto section = config.find("quantization_config");
   if (section == config.end() || section->is_null()) {
     if (stored.empty()) return;
@@ -69,12 +59,6 @@ void check_quantization(const std::string& file, const nlohmann::json& config,
     error("quantization_config.quant_method is not a string");
   }
   const auto forms = io::stored_formats();
-  if (std::none_of(forms.begin(), forms.end(),
-                   [&](const io::StoredFormat* form) { return form->quant_method() == method; })) {
-    return add(io::Severity::warning, "quantization_config.quant_method is " +
-                                          io::in_quotes(method) + ": kvant knows " +
-                                          known_methods() + " only");
-  }
   for (const io::StoredFormat* form : forms) {
     const auto it = stored.find(form);
     const std::set<std::string> layers = it == stored.end() ? std::set<std::string>() : it->second;
@@ -86,12 +70,13 @@ void check_quantization(const std::string& file, const nlohmann::json& config,
             io::in_quotes(*layers.begin()) + "), but quant_method is " + io::in_quotes(method));
     }
   }
+  if (method == "bitsandbytes") verify_modules(file, hints, *section, tensors, findings);
 }
 
 }  // namespace
 
-void verify_config(const std::filesystem::path& folder, const TensorSet& tensors,
-                   VerifyResult& result) {
+void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,
+                   const TensorSet& tensors, bool foreign, VerifyResult& result) {
   std::error_code ignored;
   for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json",
                            "special_tokens_map.json", "tokenizer.json"}) {
@@ -106,8 +91,8 @@ void verify_config(const std::filesystem::path& folder, const TensorSet& tensors
     }
     try {
       const nlohmann::json json = io::read_json_tree(path, kMaxTokenizerBytes);
-      if (config && !tensors.empty()) {
-        check_quantization(path.string(), json, find_quantized(tensors), result.findings);
+      if (config && !tensors.empty() && !foreign) {
+        check_quantization(path.string(), hints, json, tensors, result.findings);
       }
     } catch (const Error& error) {
       const auto* format = dynamic_cast<const io::FormatError*>(&error);

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvant/io/stored_layer.hpp"
 #include "kvant/io/tensor_file.hpp"
 #include "kvant/look/verify.hpp"
 
@@ -31,10 +32,17 @@ void add_finding(VerifyResult& result, io::Severity severity, std::string kind,
                  std::string message);
 
 /// NaN, infinities, scales, codes.
-void verify_tensors(const TensorSet& tensors, VerifyResult& result);
+/// @param foreign somebody else's tool quantized the model: only NaN and infinities are looked for
+void verify_tensors(const TensorSet& tensors, bool foreign, VerifyResult& result);
+
+/// Whether transformers makes 8-bit (or 4-bit) layers of exactly those weights that are stored so.
+/// @param section quantization_config, an object, of bitsandbytes
+void verify_modules(const std::string& file, const io::ModelHints& hints,
+                    const nlohmann::json& section, const TensorSet& tensors,
+                    io::Findings& findings);
 
 /// config.json and the other JSON files of a model folder, against the tensors.
-void verify_config(const std::filesystem::path& folder, const TensorSet& tensors,
-                   VerifyResult& result);
+void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,
+                   const TensorSet& tensors, bool foreign, VerifyResult& result);
 
 }  // namespace kvant::look

@@ -43,7 +43,9 @@ OutlierColumns read_outlier_columns(const std::string& file) {
       list.push_back(column.get<std::int64_t>());
     }
     std::sort(list.begin(), list.end());
-    list.erase(std::unique(list.begin(), list.end()), list.end());
+    if (const auto twice = std::adjacent_find(list.begin(), list.end()); twice != list.end()) {
+      refuse("\"" + layer.substr(0, 80) + "\" holds column " + std::to_string(*twice) + " twice");
+    }
   }
   return result;
 }
@@ -55,8 +57,13 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
   const std::filesystem::path folder(model);
   const models::Config config = models::load_config(folder / "config.json");
   const models::Tokenizer tokenizer(folder / "tokenizer.json");
+  const std::string words = io::read_text_file(text_file);
+  if (words.find_first_not_of(" \t\r\n") == std::string::npos) {
+    throw Error(ErrorCode::invalid_file,
+                text_file + ": holds no text; outlier features show only where a model reads some");
+  }
   std::vector<models::TokenId> ids = {static_cast<models::TokenId>(config.bos_token_id)};
-  const std::vector<models::TokenId> text = tokenizer.encode(io::read_text_file(text_file));
+  const std::vector<models::TokenId> text = tokenizer.encode(words);
   ids.insert(ids.end(), text.begin(), text.end());
   Context context(ContextOptions{.threads = threads});
   const bool terminal = !quiet && ::isatty(STDERR_FILENO) != 0;

@@ -12,7 +12,8 @@ namespace kvant::program {
 /// Module -> ascending input features.
 using OutlierColumns = std::map<std::string, std::vector<std::int64_t>>;
 
-/// A JSON object: {"transformer.h.0.attn.c_attn": [3, 17], ...}; sorted, duplicates removed.
+/// A JSON object: {"transformer.h.0.attn.c_attn": [3, 17], ...}; sorted. A column that is there
+/// twice is an error.
 /// @throws Error io, invalid_file
 OutlierColumns read_outlier_columns(const std::string& file);
 

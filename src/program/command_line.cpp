@@ -21,7 +21,26 @@ bool parse(CLI::App& app, const Arguments& arguments) {
   } catch (const CLI::ParseError& error) {
     throw UsageError(std::string(error.what()) + " (try " + app.get_name() + " --help)");
   }
+  // An empty value is a variable that a script forgot to set, never a wish.
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() == 0 || option->get_type_size() == 0) continue;
+    for (const std::string& value : option->results()) {
+      if (value.empty()) throw UsageError(option->get_name() + ": the value is empty");
+    }
+  }
   return true;
+}
+
+namespace {
+bool written = false;
+}  // namespace
+
+void set_result_written() {
+  written = true;
+}
+
+bool result_is_written() {
+  return written;
 }
 
 std::uint64_t parse_size(const std::string& text, const char* option) {
@@ -49,6 +68,28 @@ std::uint64_t parse_size(const std::string& text, const char* option) {
                      ": not a size like 5GB, 500MB or 2GiB");
   }
   return static_cast<std::uint64_t>(bytes);
+}
+
+std::string shell_word(const std::string& text) {
+  constexpr const char* kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  const std::string word = text.starts_with('-') ? "./" + text : text;
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+float parse_threshold(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const auto threshold = static_cast<float>(value);
+  const bool lost = value != 0 && (threshold == 0 || std::isinf(threshold));
+  if (end == text.c_str() || *end != '\0' || !(value >= 0) || std::isinf(value) || lost) {
+    throw UsageError("--threshold " + text.substr(0, 40) +
+                     ": not 0 (no outlier features) or a number that a float holds, like 6");
+  }
+  return threshold;
 }
 
 std::string size_text(std::uint64_t bytes) {

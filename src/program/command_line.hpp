@@ -22,9 +22,21 @@ class UsageError : public std::runtime_error {
 /// @throws UsageError
 bool parse(CLI::App& app, const Arguments& arguments);
 
+/// Told by a command whose result is a folder that is complete now: from then on a standard output
+/// that cannot be written to is no failure.
+void set_result_written();
+[[nodiscard]] bool result_is_written();
+
 /// "5GB", "500 MB", "2GiB", "1000000"; powers of 1000, or of 1024 with an i.
 /// @throws UsageError, naming the option
 std::uint64_t parse_size(const std::string& text, const char* option);
+
+/// A path or word as it must be typed into a shell: quoted where that is needed, and never taken
+/// for an option.
+std::string shell_word(const std::string& text);
+
+/// The value of --threshold. @throws UsageError
+float parse_threshold(const std::string& text);
 
 /// "1.23 GB"
 std::string size_text(std::uint64_t bytes);

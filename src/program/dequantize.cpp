@@ -49,6 +49,7 @@ int dequantize_command(const Arguments& arguments) {
   const io::CheckpointSummary summary = dequantize_checkpoint(model, output, options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   progress.finish();
+  if (!options.dry_run) set_result_written();
   print_summary(summary, flags, "dequantized", output, seconds.count());
   return 0;
 }

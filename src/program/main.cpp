@@ -2,8 +2,12 @@
 //
 // Exit codes: 0, 1 (a file, the model, the machine, interrupted), 2 (the command line).
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -60,6 +64,20 @@ void print_help() {
             << "line.\n";
 }
 
+/// A standard stream that is closed would lend its number to the next file that is opened, and what
+/// is printed would go into that file.
+/// @return standard output was closed
+bool open_standard_streams() {
+  bool no_output = false;
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
+    no_output = no_output || stream == STDOUT_FILENO;
+    // The lowest free number is this one.
+    static_cast<void>(::open("/dev/null", stream == STDIN_FILENO ? O_RDONLY : O_WRONLY));
+  }
+  return no_output;
+}
+
 /// One line, whatever the message holds.
 int fail(const std::string& message, int code) {
   std::string line = "kvant: " + message;
@@ -93,13 +111,20 @@ int run(const Arguments& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool no_output = open_standard_streams();
   // A file above its size limit, or a closed pipe, is an error to report, not the end.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   try {
     const int code = run(Arguments(argv + std::min(argc, 1), argv + argc));
     std::cout.flush();
-    if (std::fflush(stdout) != 0 || !std::cout) return fail("cannot write to standard output", 1);
+    const bool lost = std::fflush(stdout) != 0 || !std::cout;
+    if (kvant::program::result_is_written()) {
+      // What was asked for is there; nobody needs the summary to believe it.
+      if (lost) std::fprintf(stderr, "kvant: warning: cannot write to standard output\n");
+      return code;
+    }
+    if (lost || no_output) return fail("cannot write to standard output", 1);
     return code;
   } catch (const kvant::program::UsageError& error) {
     return fail(error.what(), 2);

@@ -45,7 +45,9 @@ std::string Progress::status(std::uint64_t done, std::uint64_t total) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
   std::string text = size_text(done) + " of " + size_text(total);
-  if (rate > 0) {
+  // What the first moments are like says nothing about the rest.
+  constexpr double kEnoughToGuess = 3;
+  if (rate > 0 && seconds >= kEnoughToGuess) {
     text += "  " + size_text(static_cast<std::uint64_t>(rate)) + "/s  " +
             time_text(static_cast<double>(total - done) / rate) + " left";
   }

@@ -57,6 +57,7 @@ int quantize_command(const Arguments& arguments) {
   std::string calibrate;
   std::string keep_outliers;
   std::string outliers = "per-call";
+  std::string threshold_text;
   JobFlags flags;
   io::QuantizeCheckpointOptions options;
 
@@ -68,7 +69,7 @@ int quantize_command(const Arguments& arguments) {
                      "; int8 is llm-int8 without outlier features\n"
                      "(default: llm-int8; with --only, the other layers stay as they are)")
       ->type_name("NAME");
-  auto* threshold = app.add_option("--threshold", options.threshold,
+  auto* threshold = app.add_option("--threshold", threshold_text,
                                    "llm-int8: inputs of at least this magnitude are outliers\n"
                                    "(default: 6)")
                         ->type_name("T");
@@ -99,6 +100,7 @@ int quantize_command(const Arguments& arguments) {
   flags.add_to(app);
   if (!parse(app, arguments)) return 0;
 
+  if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (!scheme.empty()) {
     options.scheme = scheme_of(scheme, "--scheme");
@@ -135,6 +137,7 @@ int quantize_command(const Arguments& arguments) {
   const io::CheckpointSummary summary = quantize_checkpoint(model, output, options);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   progress.finish();
+  if (!options.dry_run) set_result_written();
   print_summary(summary, flags, "changed", output, seconds.count());
   return 0;
 }

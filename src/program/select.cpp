@@ -66,8 +66,8 @@ int select_command(const Arguments& arguments) {
   std::cout << (json ? to_json(plan) : to_text(plan));
   const std::string words = to_arguments(plan);
   if (!json && !words.empty()) {
-    std::cout << "\nkvant quantize " << model << " " << (output.empty() ? "OUT" : output) << " "
-              << words << "\n";
+    std::cout << "\nkvant quantize " << shell_word(model) << " "
+              << (output.empty() ? "OUT" : shell_word(output)) << " " << words << "\n";
   }
   if (output.empty()) return 0;
   std::cout.flush();
@@ -75,6 +75,7 @@ int select_command(const Arguments& arguments) {
   flags.apply(quantize.job, progress);
   const io::CheckpointSummary summary = io::quantize_checkpoint(model, output, quantize);
   progress.finish();
+  set_result_written();
   print_warnings(summary);
   return 0;
 }

@@ -183,12 +183,13 @@ TEST_CASE("kvant program: --keep-outliers and --only") {
   const TempFolder folder;
   const std::string out = (folder.path() / "out").string();
   const std::string list =
-      folder.write("list.json", "{\"transformer.h.0.mlp.c_fc\": [9, 3, 9]}").string();
+      folder.write("list.json", "{\"transformer.h.0.mlp.c_fc\": [9, 3]}").string();
   CHECK(kvant_program({"quantize", kFp32, out, "--keep-outliers", list}).exit_code == 0);
   const kvant::io::Checkpoint kept(out);
   CHECK(kept.values<std::int64_t>("transformer.h.0.mlp.c_fc.kvant_keep_columns") ==
         std::vector<std::int64_t>{3, 9});
-  for (const char* bad : {"[]", "{\"x\": 1}", "{\"x\": [-1]}", "{\"x\": [1]", "{\"x\": [1]}"}) {
+  for (const char* bad : {"[]", "{\"x\": 1}", "{\"x\": [-1]}", "{\"x\": [1]", "{\"x\": [1]}",
+                          "{\"transformer.h.0.mlp.c_fc\": [1, 1]}"}) {
     CHECK(kvant_program({"quantize", kFp32, out, "--force", "--keep-outliers",
                          folder.write("bad.json", bad).string()})
               .exit_code != 0);
@@ -285,4 +286,83 @@ TEST_CASE("kvant program: calibration keeps the weights that the outliers meet")
   CHECK(kept > 0);
   CHECK(kvant_program({"quantize", kFp32, out, "--force", "--calibrate", text}).exit_code == 1);
   CHECK(fs::exists(fs::path(out) / "tokenizer.json"));  // the old one: fp32 has no tokenizer
+}
+
+TEST_CASE("kvant program: options whose value is empty, lost, or means nothing") {
+  const TempFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  const auto says = [&](std::vector<std::string> words, const std::string& part) {
+    const ProcessResult result = kvant_program(std::move(words));
+    INFO(result.err);
+    CHECK(result.exit_code == 2);
+    CHECK(result.err.find(part) != std::string::npos);
+    CHECK_FALSE(fs::exists(out));
+  };
+  for (const char* option : {"--threshold", "--scheme", "--skip", "--only", "--keep-outliers",
+                             "--outliers", "--max-shard-size"}) {
+    says({"quantize", kFp32, out, option, ""}, option);
+  }
+  says({"dequantize", kFp32, out, "--dtype", ""}, "--dtype");
+  for (const char* value : {"1e-50", "1e50", "-1", "nan", "inf", "6x"}) {
+    says({"quantize", kFp32, out, "--threshold", value}, value);
+  }
+  says({"quantize", kFp32, out, "--outliers", "calibrated"}, "--calibrate");
+  says({"select", kFp32, "--budget", "-5dB"}, "-5dB");
+  const std::string empty = folder.write("empty.txt", " \n\t").string();
+  const ProcessResult calibrate =
+      kvant_program({"quantize", kTiny / "model", out, "--calibrate", empty});
+  CHECK(calibrate.exit_code == 1);
+  CHECK(calibrate.err.find("holds no text") != std::string::npos);
+  CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("kvant program: --force replaces a checkpoint and nothing else") {
+  const TempFolder folder;
+  const fs::path out = folder.path() / "out";
+  CHECK(kvant_program({"quantize", kFp32, out.string(), "--quiet"}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32, out.string(), "--quiet", "--force"}).exit_code == 0);
+  folder.write("out/notes.txt", "mine");
+  const ProcessResult refused = kvant_program({"quantize", kFp32, out.string(), "--force"});
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("notes.txt") != std::string::npos);
+  CHECK(kvant::test::read_text(out / "notes.txt") == "mine");
+}
+
+TEST_CASE("kvant program: without a standard output the result is complete, and no file is hit") {
+  const TempFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  const auto shell = [&](const std::string& words) {
+    return run_process({"/bin/sh", "-c", kProgram + " " + words});
+  };
+  const Contents wanted = [&] {
+    CHECK(kvant_program({"quantize", kFp32, out, "--quiet"}).exit_code == 0);
+    return contents_of(out);
+  }();
+  for (const char* closed : {">&-", "<&- >&-", "<&- >&- 2>&-", "> /dev/full"}) {
+    INFO(closed);
+    CHECK(shell("quantize " + kFp32 + " " + out + " --force " + closed).exit_code == 0);
+    CHECK(contents_of(out) == wanted);
+    CHECK(shell("inspect " + kFp32 + " " + closed).exit_code == 1);  // its result is the output
+  }
+  CHECK(shell("quantize " + kFp32 + " " + out + " --force > /dev/full")
+            .err.find("warning: cannot write") != std::string::npos);
+}
+
+TEST_CASE("kvant program: select prints a command that a shell takes as it is") {
+  const TempFolder folder;
+  const fs::path odd = folder.path() / "it's a $(model); x";
+  fs::copy(kFp32, odd);
+  const std::string out = (folder.path() / "the result").string();
+  const ProcessResult select =
+      kvant_program({"select", odd.string(), "--budget", "40dB", "--quiet"});
+  REQUIRE(select.exit_code == 0);
+  std::string command = select.out.substr(select.out.rfind("kvant quantize"));
+  command.replace(0, 5, kProgram);
+  const std::size_t at = command.find(" OUT ");
+  REQUIRE(at != std::string::npos);
+  command.replace(at, 5, " '" + out + "' --quiet ");
+  const ProcessResult result = run_process({"/bin/sh", "-c", command});
+  INFO(command << result.err);
+  CHECK(result.exit_code == 0);
+  CHECK(fs::exists(fs::path(out) / "model.safetensors"));
 }

@@ -3,7 +3,8 @@
 #
 #   program                    -> everything
 #   models                     -> io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
-#   look                       -> io (public headers; its JSON, text and layers inside), kvant
+#   look                       -> io (public headers; its JSON, text, layers and table of
+#                                 architectures inside), kvant
 #   io                         -> kvant (public headers)
 #   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, formats, dispatch; never an instruction set
@@ -85,7 +86,7 @@ never "registry.cpp" "cpu/(simd|micro).*|ops/.*|io/.*|$foreign|$intrinsics" src/
 mapfile -t io < <(find src/io -type f)
 never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|(look|models)/.*|kvant/(look|models)/.*|Eigen/.*|fmt/.*|$intrinsics" "${io[@]}"
 mapfile -t look < <(find src/look -type f)
-only "look" "$std|look/.*|io/(json|text|layers)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
+only "look" "$std|look/.*|io/(json|text|layers|checkpoint)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
 never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
 mapfile -t models < <(find src/models -type f)
 only "models" "$std|models/.*|io/(json|text)/.*|kvant/((io|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"

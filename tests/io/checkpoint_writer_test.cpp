@@ -145,20 +145,43 @@ TEST_CASE("CheckpointWriter: what is there is replaced by force only, and only c
   fs::create_directory(out);
   CHECK(code_of([&] { write(false); }) == ErrorCode::io);
   write(true);  // empty
-  std::ofstream(out / "old.txt") << "old";
+  std::ofstream(out / "merges.txt") << "old";
   std::string message;
   CHECK(code_of([&] { write(false); }, &message) == ErrorCode::io);
   CHECK(message.find("--force") != std::string::npos);
-  CHECK(fs::exists(out / "old.txt"));
+  CHECK(fs::exists(out / "merges.txt"));
   {
     CheckpointWriter unfinished(out, kTensors, {.force = true});
     write_all(unfinished);
   }
-  CHECK(fs::exists(out / "old.txt"));
+  CHECK(fs::exists(out / "merges.txt"));
   CHECK(entries_in(folder.path()) == 1);
   write(true);
-  CHECK_FALSE(fs::exists(out / "old.txt"));
+  CHECK_FALSE(fs::exists(out / "merges.txt"));
   CHECK(entries_in(folder.path()) == 1);
+
+  // What is no part of a checkpoint is named, and stays, wherever it is.
+  for (const char* strange : {"notes.txt", ".git/HEAD", "pytorch_model.bin", "runs/a/events"}) {
+    fs::create_directories((out / strange).parent_path());
+    std::ofstream(out / strange) << "mine";
+    CHECK(code_of([&] { write(true); }, &message) == ErrorCode::io);
+    CHECK(message.find(strange) != std::string::npos);
+    CHECK(kvant::test::read_text(out / strange) == "mine");
+    {
+      CheckpointWriter known(out, kTensors, {.force = true, .replaceable = {strange}});
+      write_all(known);
+    }
+    fs::remove_all(out / *fs::path(strange).begin());
+  }
+  // One that comes while the new folder is being written.
+  {
+    CheckpointWriter late(out, kTensors, {.force = true});
+    write_all(late);
+    std::ofstream(out / "notes.txt") << "mine";
+    CHECK(code_of([&] { late.commit(); }, &message) == ErrorCode::io);
+    CHECK(kvant::test::read_text(out / "notes.txt") == "mine");
+  }
+  fs::remove(out / "notes.txt");
 
   fs::remove(out / "model.safetensors");
   std::ofstream(out / "letters.txt") << "mine";
@@ -194,4 +217,23 @@ TEST_CASE("CheckpointWriter: sweeps up what a killed run left, and nothing else"
   first.commit();
   CHECK(fs::exists(out / "model.safetensors"));
   CHECK(entries_in(folder.path()) == 5);
+}
+
+TEST_CASE("CheckpointWriter: further files have names of their own, inside the folder") {
+  const TempFolder folder;
+  folder.write("extra", "text");
+  CheckpointWriter writer(folder.path() / "out", kTensors, {});
+  for (const char* name :
+       {"../x", "a/../../x", "/x", "model.safetensors", "model.safetensors.index.json"}) {
+    INFO(name);
+    CHECK(code_of([&] { writer.copy_file(folder.path() / "extra", name); }) ==
+          ErrorCode::invalid_argument);
+  }
+  CHECK(code_of([&] { writer.add_file("model.safetensors", "x"); }) == ErrorCode::invalid_argument);
+  writer.copy_file(folder.path() / "extra", "a/b/c");
+  writer.copy_file(folder.path() / "extra");
+  write_all(writer);
+  writer.commit();
+  CHECK(kvant::test::read_text(folder.path() / "out/a/b/c") == "text");
+  CHECK(kvant::test::read_text(folder.path() / "out/extra") == "text");
 }

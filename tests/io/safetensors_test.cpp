@@ -71,7 +71,7 @@ TEST_CASE("safetensors: malformed lengths and headers") {
   CHECK(header_kind(std::string("{}\0}", 4)) == "json");
   CHECK(header_kind("\xEF\xBB\xBF{}") == "json");
   CHECK(header_kind(" \t\r\n{} ") == "ok");
-  CHECK(header_kind("{}", 1) == "incomplete");
+  CHECK(header_kind("{}", 1) == "trailing_bytes");
   CHECK(header_kind(std::string(1'000'000, '[')) == "json");
   CHECK(header_kind("{\"a\":" + std::string(1'000'000, '[') + "}") == "structure");
   std::string deep = "{\"a\":{\"x\":";
@@ -96,7 +96,7 @@ TEST_CASE("safetensors: shapes") {
   CHECK(one("f32", "[1]", "[0,4]", 4) == "unsupported");
   CHECK(one("F32", "[1e0]", "[0,4]", 4) == "structure");
   CHECK(one("F32", "[1]", "[0,4]", 3) == "incomplete");
-  CHECK(one("F32", "[1]", "[0,4]", 5) == "incomplete");
+  CHECK(one("F32", "[1]", "[0,4]", 5) == "trailing_bytes");
 }
 
 TEST_CASE("safetensors: many tensors, long names, and the bound on allocations") {
@@ -109,7 +109,7 @@ TEST_CASE("safetensors: many tensors, long names, and the bound on allocations")
   const std::string entry = "{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}";
   const std::string name(1'000'000, 'n');
   CHECK(header_kind("{\"" + name + "\":" + entry + "}", 1) == "ok");
-  CHECK(header_kind("{\"" + name + "\":" + entry + "}", 2) == "incomplete");
+  CHECK(header_kind("{\"" + name + "\":" + entry + "}", 2) == "trailing_bytes");
   std::string ones = "1";
   for (int i = 1; i < 200'000; ++i) ones += ",1";
   CHECK(header_kind("{\"a\":{\"dtype\":\"U8\",\"shape\":[" + ones + "],\"data_offsets\":[0,1]}}",

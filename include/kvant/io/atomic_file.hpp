@@ -37,10 +37,14 @@ class KVANT_API AtomicFile {
   /// Claims disk space for a file of this size where the file system can, so that a full disk shows
   /// now. @throws Error io
   void reserve(std::uint64_t size);
+  /// From now on the file is opened anew for each write_at(): for those who write more files at
+  /// once than a process may have descriptors. No write() after it. @throws Error io
+  void close_between_writes();
   /// @throws Error io; the target is untouched then
   void commit();
 
  private:
+  class Opened;
   [[noreturn]] void fail(const char* what, int code) const;
 
   std::filesystem::path path_;

@@ -31,8 +31,11 @@ struct CheckpointWriterOptions {
   /// A new file begins where the next tensor would make one larger than this; a tensor above it has
   /// a file of its own.
   std::uint64_t max_shard_size = kDefaultShardSize;
-  /// Replace a folder that is there, if it is empty or a checkpoint.
+  /// Replace a folder that is there, if it is empty or a checkpoint: it must hold nothing but files
+  /// of the layout (config.json, safetensors files, tokenizer, ...) and those named below.
   bool force = false;
+  /// Further files, relative to the folder, that may be replaced; copies of these will be added.
+  std::vector<std::filesystem::path> replaceable = {};
   std::map<std::string, std::string> metadata = {{"format", "pt"}};  ///< of every file
   /// The folder that the data comes from, which must not be replaced. Empty: there is none.
   std::filesystem::path source = {};
@@ -67,8 +70,9 @@ class KVANT_API CheckpointWriter {
   void write(std::string_view tensor, std::uint64_t offset, std::span<const std::byte> bytes);
   /// A further file of the folder. @throws Error io
   void add_file(const std::string& name, std::string_view text);
-  /// A copy of a file under its own name. @throws Error io
-  void copy_file(const std::filesystem::path& file);
+  /// A copy of a file under its own name, or another one, which may have folders in it.
+  /// @throws Error io; invalid_argument: a name that leads out of the folder
+  void copy_file(const std::filesystem::path& file, const std::filesystem::path& name = {});
   /// Writes the index, makes everything durable and gives the folder its name.
   /// @throws Error io; invalid_argument where tensors are incomplete
   void commit();

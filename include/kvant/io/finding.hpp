@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "kvant/config.hpp"
+
 namespace kvant::io {
 
 /// What a warning is about.
@@ -18,6 +20,11 @@ enum class WarningKind : std::uint8_t {
   unknown_model,      ///< linear layers were told by names and shapes: the model_type is not known
   nothing_quantized,  ///< no layer becomes what was asked for
   unmatched_tensor,   ///< a tensor of one model that the other does not have
+  odd_names,          ///< tensors whose names transformers does not look for
+  renamed_layers,     ///< layers are kept in float by names that the loaded model may not have
+  experts_stay,       ///< weights of fused experts, a large part of the bytes, stay in float
+  not_copied,         ///< files or folders of the model that the result does not have
+  config,             ///< config.json could not be read, or says something that is not known
 };
 
 /// Odd, but not an error. The library never prints: whoever opened the file may.

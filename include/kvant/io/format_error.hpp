@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
@@ -24,7 +25,8 @@ enum class FormatErrorKind : std::uint8_t {
   overflow,        ///< a size that does not fit 64 bits
   misaligned,      ///< sub-byte elements that do not fill their last byte
   size,            ///< a range whose length is not that of its shape and dtype
-  incomplete,      ///< bytes missing at the end of the file, or too many
+  incomplete,      ///< bytes missing at the end of the file
+  trailing_bytes,  ///< bytes after the last tensor
   path,            ///< a shard name that is not a plain file name
   missing_shard,   ///< a shard that is not there
   missing_tensor,  ///< a tensor that is not where the index says
@@ -49,6 +51,7 @@ enum class FormatErrorKind : std::uint8_t {
     case FormatErrorKind::misaligned: return "misaligned";
     case FormatErrorKind::size: return "size";
     case FormatErrorKind::incomplete: return "incomplete";
+    case FormatErrorKind::trailing_bytes: return "trailing_bytes";
     case FormatErrorKind::path: return "path";
     case FormatErrorKind::missing_shard: return "missing_shard";
     case FormatErrorKind::missing_tensor: return "missing_tensor";

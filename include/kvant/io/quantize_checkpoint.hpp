@@ -96,11 +96,12 @@ struct CheckpointSummary {
   std::vector<Warning> warnings;          ///< the library never prints
 };
 
-/// Which layers: what transformers replaces for the model_type (a table: gpt_bigcode, gpt2, llama,
-/// mistral, qwen2, opt, bloom, gpt_neox, bert, t5), else all two-dimensional weights that are
-/// neither embeddings nor output heads, with a warning. Biases and all other tensors keep their
-/// stored dtype. config.json gets its quantization_config and is otherwise preserved; tokenizer and
-/// generation files are copied.
+/// Which layers: what transformers 5 replaces (known for some 550 model_types), else all
+/// two-dimensional weights that look like no embedding, output head, router or expert, with a
+/// warning that it is a guess. Biases and all other tensors keep their stored dtype. config.json
+/// gets its quantization_config, with a list of the modules that stay in float, and is otherwise
+/// preserved. Everything else of the folder is copied, but weights in other formats and what
+/// describes another quantization, which a warning names.
 /// @param model a folder with config.json and safetensors files; @param output appears whole or not
 ///        at all
 /// @throws FormatError as Checkpoint does; Error unsupported (quantized already, a layer of another
@@ -113,8 +114,8 @@ KVANT_API CheckpointSummary quantize_checkpoint(const std::filesystem::path& mod
 
 /// How dequantize_checkpoint goes about it.
 struct DequantizeCheckpointOptions {
-  /// float32, float16 or bfloat16, of all float tensors; nothing: what config.json names, else
-  /// float32.
+  /// float32, float16 or bfloat16, of all float tensors. Nothing: the quantized layers become what
+  /// config.json names, else float32, and other tensors stay as they are.
   std::optional<DType> dtype = {};
   bool dry_run = false;  ///< plan and check; write nothing
   JobOptions job = {};

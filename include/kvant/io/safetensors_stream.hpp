@@ -44,12 +44,15 @@ class KVANT_API SafeTensorsStream {
   /// is to be written exactly once.
   /// @throws Error invalid_argument (no such tensor), out_of_range (beyond its end), io
   void write(std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes);
+  /// See AtomicFile::close_between_writes.
+  void close_between_writes();
   /// Makes the file durable and gives it its name.
   /// @throws Error invalid_argument: fewer or more bytes were written than the tensors have; io
   void commit();
 
  private:
   struct State;
+  [[nodiscard]] State& state() const;
   std::unique_ptr<State> state_;
 };
 

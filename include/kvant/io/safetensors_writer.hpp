@@ -33,8 +33,8 @@ namespace kvant::io {
 class KVANT_API SafeTensorsWriter {
  public:
   /// @throws Error invalid_argument: the name "__metadata__" (such a file cannot be read), a name
-  ///         that is there already or is not UTF-8; unsupported: a dtype that the format has no name
-  ///         for; shape_mismatch: data of another size than shape and dtype say
+  ///         that is there already or is not UTF-8; unsupported: a dtype that the format has no
+  ///         name for; shape_mismatch: data of another size than shape and dtype say
   void add(std::string name, DType dtype, std::vector<std::uint64_t> shape,
            std::span<const std::byte> data);
 
@@ -51,6 +51,20 @@ class KVANT_API SafeTensorsWriter {
         {static_cast<std::uint64_t>(matrix.rows()), static_cast<std::uint64_t>(matrix.cols())},
         std::as_bytes(std::span(matrix.data(), static_cast<std::size_t>(matrix.size()))));
   }
+
+  /// A list of values, one-dimensional: scales, ids, ...
+  template <class T>
+  void add(std::string name, std::span<const T> values) {
+    add(std::move(name), dtype_of<T>, {static_cast<std::uint64_t>(values.size())},
+        std::as_bytes(values));
+  }
+  /// The same; the vector must live until write() too, so a temporary is not taken.
+  template <class T>
+  void add(std::string name, const std::vector<T>& values) {
+    add(std::move(name), std::span<const T>(values));
+  }
+  template <class T>
+  void add(std::string name, const std::vector<T>&& values) = delete;
 
   /// Sets an entry of "__metadata__", written in the order of the keys.
   /// @throws Error invalid_argument for text that is not UTF-8

@@ -42,10 +42,16 @@ struct StoredLayer {
 struct ModelHints {
   std::string model_type = {};  ///< "gpt_bigcode", ...; empty: not known
   std::optional<std::uint64_t> vocabulary = {};
+  /// How config.json says that the model is quantized: its quant_method, "" where it has a section
+  /// without one; nothing where it has none.
+  std::optional<std::string> quant_method = {};
+  std::string model_class = {};  ///< the first of "architectures": "LlamaForCausalLM", ...
+  /// Why config.json could not be read; empty: it could be, or there is none.
+  std::string problem = {};
 };
 
-/// From the config.json beside a checkpoint; empty where there is none or it cannot be read
-/// (verify_checkpoint says why).
+/// From the config.json beside a checkpoint; empty where there is none, and where it cannot be
+/// read, which `problem` tells then.
 [[nodiscard]] KVANT_API ModelHints model_hints_of(const std::filesystem::path& checkpoint);
 
 /// The linear layers, in the order of their names with numbers as numbers (h.2 before h.10).

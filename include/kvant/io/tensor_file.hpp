@@ -41,6 +41,11 @@ struct TensorMatrix {
 /// come from several threads at once.
 class KVANT_API TensorFile {
  public:
+  // Copies share the file, and a move is a copy: no object is ever without one.
+  TensorFile(const TensorFile&) = default;
+  TensorFile& operator=(const TensorFile&) = default;
+  ~TensorFile() = default;
+
   /// All tensors, in the order of their bytes in the file.
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const noexcept;
   [[nodiscard]] bool contains(std::string_view name) const noexcept {
@@ -50,6 +55,9 @@ class KVANT_API TensorFile {
   [[nodiscard]] const TensorInfo* find(std::string_view name) const noexcept;
   /// What the file says of itself; empty if nothing.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept;
+  /// Closes the descriptor of a mapped file: read() copies from the mapping then. For those who
+  /// have many files open. Not while another thread reads.
+  void close_descriptor() noexcept;
   /// The file's name in messages.
   [[nodiscard]] const std::string& name() const noexcept;
 

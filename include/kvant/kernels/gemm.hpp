@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/kernels/layouts.hpp"
 

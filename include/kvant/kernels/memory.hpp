@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kvant/config.hpp"
+
 namespace kvant {
 
 /// The direction of a copy, and whether it waits.

@@ -1,10 +1,12 @@
 #include "kvant/io/checkpoint.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <set>
 #include <system_error>
 
 #include "io/checkpoint/checkpoint_index.hpp"
+#include "io/file/checkpoint_layout.hpp"
 #include "io/file/file_bytes.hpp"
 #include "io/text/quoting.hpp"
 
@@ -13,8 +15,52 @@ namespace {
 
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
+/// Files beyond that many are mapped only.
+constexpr std::size_t kOpenShards = 32;
 /// The index of a model of 10^5 tensors is about 10 MB.
 constexpr std::uint64_t kMaxIndexBytes = 100'000'000;
+
+/// A size that a JSON file may hold as any number.
+std::string whole_number(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  return text;
+}
+
+/// What a folder without weights holds instead, and what to do.
+std::string what_is_there(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  std::string shard;
+  std::string other;
+  for (std::filesystem::directory_iterator at(folder, ignored), end; !ignored && at != end;
+       at.increment(ignored)) {
+    const std::filesystem::path& file = at->path();
+    const std::string name = file.filename().string();
+    std::error_code status;
+    if (std::filesystem::is_symlink(file, status) && !std::filesystem::exists(file, status)) {
+      if (name == kSingleFile || name == kIndexFile) {
+        return "; " + name + " is a link that leads nowhere: a download may be incomplete";
+      }
+    }
+    if (role_of(name) == FileRole::weights) shard = std::min(shard.empty() ? name : shard, name);
+    if (role_of(name) == FileRole::other_weights && !name.ends_with(".json")) {
+      other = std::min(other.empty() ? name : other, name);
+    }
+  }
+  if (!shard.empty()) {
+    return ", but " + in_quotes(shard) + "; the index says which tensor is in which shard: get " +
+           kIndexFile + " from where the model comes from";
+  }
+  if (std::filesystem::exists(folder / "adapter_model.safetensors", ignored)) {
+    return ", but an adapter (adapter_model.safetensors); merge it into its base model first";
+  }
+  if (!other.empty()) {
+    return ", but " + in_quotes(other) +
+           "; kvant reads safetensors: load the model in transformers and save it with "
+           "save_pretrained";
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -28,7 +74,8 @@ Checkpoint::Checkpoint(const std::filesystem::path& path, const CheckpointOption
     } else if (std::filesystem::exists(path / kIndexFile, ignored)) {
       open_index(path / kIndexFile, options);
     } else {
-      throw Error(ErrorCode::io, name_ + ": holds neither " + kSingleFile + " nor " + kIndexFile);
+      throw Error(ErrorCode::io, name_ + ": holds neither " + kSingleFile + " nor " + kIndexFile +
+                                     what_is_there(path));
     }
   } else if (path.extension() == ".json") {
     open_index(path, options);
@@ -40,6 +87,8 @@ Checkpoint::Checkpoint(const std::filesystem::path& path, const CheckpointOption
 
 void Checkpoint::add_file(const std::filesystem::path& path, LoadMode mode) {
   files_.push_back(open_tensor_file(path, mode));
+  // A checkpoint may have more shards than a process may have descriptors.
+  if (files_.size() > kOpenShards) files_.back().close_descriptor();
   paths_.push_back(path);
   for (const auto& [key, value] : files_.back().metadata()) metadata_.emplace(key, value);
 }
@@ -78,7 +127,10 @@ void Checkpoint::open_index(const std::filesystem::path& path, const CheckpointO
     std::error_code error;
     if (!std::filesystem::exists(file, error)) {
       throw FormatError(FormatErrorKind::missing_shard,
-                        where + ": the shard " + in_quotes(shard) + " is not beside it");
+                        where + ": the shard " + in_quotes(shard) + " is not beside it" +
+                            (std::filesystem::is_symlink(file, error)
+                                 ? ", but a link that leads nowhere; a download may be incomplete"
+                                 : ""));
     }
     add_file(file, options.mode);
   }
@@ -113,9 +165,9 @@ void Checkpoint::open_index(const std::filesystem::path& path, const CheckpointO
     file_bytes += static_cast<double>(std::filesystem::file_size(file, ignored));
   }
   if (index.total_size && *index.total_size != bytes && *index.total_size != file_bytes) {
-    warnings_.push_back({WarningKind::total_size,
-                         where + ": total_size is " + std::to_string(*index.total_size) +
-                             ", but the tensors have " + std::to_string(bytes) + " bytes"});
+    warnings_.push_back(
+        {WarningKind::total_size, where + ": total_size is " + whole_number(*index.total_size) +
+                                      ", but the tensors have " + whole_number(bytes) + " bytes"});
   }
 }
 

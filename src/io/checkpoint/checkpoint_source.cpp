@@ -1,7 +1,5 @@
 #include "io/checkpoint/checkpoint_source.hpp"
 
-#include <algorithm>
-#include <array>
 #include <string>
 #include <system_error>
 
@@ -26,18 +24,6 @@ const fs::path& require_model_folder(const fs::path& folder) {
   return folder;
 }
 
-bool goes_along(const fs::path& file) {
-  const std::string name = file.filename().string();
-  if (name == "config.json" || name.ends_with(".index.json")) return false;
-  for (const char* text : {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"}) {
-    if (name.starts_with(text)) return true;
-  }
-  constexpr std::array<const char*, 8> kKinds = {".json", ".txt",      ".model", ".jinja",
-                                                 ".py",   ".tiktoken", ".md",    ".bpe"};
-  return std::any_of(kKinds.begin(), kKinds.end(),
-                     [&](const char* kind) { return file.extension() == kind; });
-}
-
 }  // namespace
 
 CheckpointSource::CheckpointSource(const fs::path& folder)
@@ -45,16 +31,6 @@ CheckpointSource::CheckpointSource(const fs::path& folder)
   for (const TensorInfo* info : checkpoint_.tensors()) {
     tensors_.push_back({info, &checkpoint_.file_of(info->name)});
   }
-}
-
-std::vector<fs::path> CheckpointSource::other_files() const {
-  std::vector<fs::path> result;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-    std::error_code error;
-    if (entry.is_regular_file(error) && goes_along(entry.path())) result.push_back(entry.path());
-  }
-  std::sort(result.begin(), result.end());
-  return result;
 }
 
 }  // namespace kvant::io

@@ -19,13 +19,10 @@ class CheckpointSource {
 
   [[nodiscard]] const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
   [[nodiscard]] const ConfigFile& config() const noexcept { return config_; }
-  [[nodiscard]] ModelHints hints() const { return {config_.model_type(), config_.vocabulary()}; }
+  [[nodiscard]] ModelHints hints() const { return config_.hints(); }
   [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_; }
   /// All tensors, file by file in the order of their bytes, which disks read fastest.
   [[nodiscard]] const std::vector<SourceTensor>& tensors() const noexcept { return tensors_; }
-  /// Tokenizer, generation settings, code, licence: everything small that is neither weights nor
-  /// index nor config.json. Ascending.
-  [[nodiscard]] std::vector<std::filesystem::path> other_files() const;
 
  private:
   std::filesystem::path folder_;

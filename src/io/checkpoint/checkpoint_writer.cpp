@@ -9,6 +9,7 @@
 #include "io/file/atomic_folder.hpp"
 #include "io/file/checked.hpp"
 #include "io/file/open_file.hpp"
+#include "io/file/os_error.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/atomic_file.hpp"
@@ -16,7 +17,24 @@
 namespace kvant::io {
 namespace {
 
+constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kCopyBytes = 1 << 20;
+/// Files beyond that many are opened for each write.
+constexpr std::size_t kOpenShards = 32;
+
+/// Folders inside the temporary one, durable with their parents.
+void make_folders(const std::filesystem::path& root, const std::filesystem::path& shown,
+                  const std::filesystem::path& folders) {
+  std::filesystem::path at;
+  for (const std::filesystem::path& part : folders) {
+    const std::filesystem::path parent = root / at;
+    at /= part;
+    std::error_code error;
+    const bool made = std::filesystem::create_directory(root / at, error);
+    if (error) throw_os_error((shown / at).string(), "cannot create", error.value());
+    if (made) sync_folder(parent);
+  }
+}
 
 std::string shard_name(std::size_t index, std::size_t count) {
   char text[64];
@@ -57,7 +75,10 @@ ShardPlan plan_shards(std::vector<TensorSpec> tensors, std::uint64_t max_shard_s
 
 struct CheckpointWriter::State {
   State(const std::filesystem::path& path, const CheckpointWriterOptions& options)
-      : folder(path, options.force, options.source), shown(path) {}
+      : folder(
+            path,
+            {.force = options.force, .replaceable = options.replaceable, .source = options.source}),
+        shown(path) {}
 
   AtomicFolder folder;
   std::filesystem::path shown;
@@ -84,6 +105,8 @@ CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder,
     state_->shards.emplace_back(state_->folder.temporary() / plan.names[i],
                                 std::move(plan.tensors[i]), options.metadata,
                                 (folder / plan.names[i]).string());
+    // A checkpoint may have more shards than a process may have descriptors.
+    if (i >= kOpenShards) state_->shards.back().close_between_writes();
   }
 }
 
@@ -99,15 +122,36 @@ void CheckpointWriter::write(std::string_view tensor, std::uint64_t offset,
   state_->shards[shard->second].write(tensor, offset, bytes);
 }
 
+namespace {
+
+/// A further file must not take the name of the tensors' own.
+void check_free(const std::vector<std::string>& shards, const std::string& name) {
+  if (name != kIndexFile && std::find(shards.begin(), shards.end(), name) == shards.end()) {
+    return;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "checkpoint: " + in_quotes(name) + " is the name of a file of tensors");
+}
+
+}  // namespace
+
 void CheckpointWriter::add_file(const std::string& name, std::string_view text) {
+  check_free(state_->names, name);
   AtomicFile file(state_->folder.temporary() / name, (state_->shown / name).string());
   file.write(text);
   file.commit();
 }
 
-void CheckpointWriter::copy_file(const std::filesystem::path& path) {
+void CheckpointWriter::copy_file(const std::filesystem::path& path,
+                                 const std::filesystem::path& as) {
   const OpenFile from(path);
-  const std::filesystem::path name = path.filename();
+  const std::filesystem::path name = as.empty() ? path.filename() : as.lexically_normal();
+  if (name.is_absolute() || name.empty() || *name.begin() == "..") {
+    throw Error(ErrorCode::invalid_argument,
+                "checkpoint: " + in_quotes(as.string()) + " is not a name inside the folder");
+  }
+  check_free(state_->names, name.string());
+  make_folders(state_->folder.temporary(), state_->shown, name.parent_path());
   AtomicFile to(state_->folder.temporary() / name, (state_->shown / name).string());
   std::vector<std::byte> buffer(
       static_cast<std::size_t>(std::min<std::uint64_t>(kCopyBytes, from.size())));
@@ -129,7 +173,9 @@ void CheckpointWriter::commit() {
     for (const auto& [tensor, shard] : state_->shard_of) {
       index["weight_map"][tensor] = state_->names[shard];
     }
-    add_file("model.safetensors.index.json", index.dump(2, ' ', true) + "\n");
+    AtomicFile file(state_->folder.temporary() / kIndexFile, (state_->shown / kIndexFile).string());
+    file.write(index.dump(2, ' ', true) + "\n");
+    file.commit();
   }
   state_->folder.commit();
 }

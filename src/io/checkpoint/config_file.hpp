@@ -10,8 +10,13 @@
 #include <optional>
 #include <string>
 
+#include "kvant/io/stored_layer.hpp"
+
 namespace kvant::io {
 
+/// Models of several parts have a section for each ("text_config", "vision_config", ...), which may
+/// hold sections again. What is asked for is looked up at the top, then in the sections, that of
+/// the language model first.
 class ConfigFile {
  public:
   /// @throws FormatError json, utf8, duplicate, structure; Error io
@@ -23,16 +28,30 @@ class ConfigFile {
 
   /// "" where there is none.
   [[nodiscard]] std::string model_type() const;
+  /// The first of "architectures"; "" where there is none.
+  [[nodiscard]] std::string model_class() const;
+  /// Of the language model, where there are several parts.
   [[nodiscard]] std::optional<std::uint64_t> vocabulary() const;
   /// "dtype", or "torch_dtype" as it was called before; "" where there is none.
   [[nodiscard]] std::string dtype() const;
-  /// quant_method of the quantization_config; nothing where there is none.
+  /// How the model is quantized: quant_method of the quantization_config (or compression_config),
+  /// "mlx" for the section that MLX writes, "" where a section does not say; nothing where there is
+  /// none.
   [[nodiscard]] std::optional<std::string> quant_method() const;
+  /// The section quantization_config; null where there is none.
+  [[nodiscard]] nlohmann::json quantization() const;
+  /// What decides which weights are linear layers.
+  [[nodiscard]] ModelHints hints() const {
+    return {.model_type = model_type(),
+            .vocabulary = vocabulary(),
+            .quant_method = quant_method(),
+            .model_class = model_class()};
+  }
 
   /// @param section the object quantization_config
   void set_quantization(const nlohmann::ordered_json& section);
   void clear_quantization();
-  /// Torch's name, e.g. "float16"; only where the config speaks of a dtype.
+  /// Torch's name, e.g. "float16"; only where the config and its sections speak of a dtype.
   void set_dtype(const std::string& name);
 
   /// As transformers writes it: two blanks of indentation, ASCII, a newline at the end.

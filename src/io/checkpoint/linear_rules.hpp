@@ -2,6 +2,12 @@
 
 // Which weights of a model are linear layers, and which of these transformers keeps in float: a
 // checkpoint whose 8-bit layers are other ones does not load there.
+//
+// transformers replaces the modules whose class is exactly nn.Linear or Conv1D, but the output
+// head. A file does not say of which class a module was; what it does say: an embedding has no
+// bias, a multi-head attention has in_proj_weight, experts and their routers have classes of their
+// own. The rest are names (linear_rules.cpp) and what is known about single models
+// (known_models.cpp).
 
 #include <cstdint>
 #include <optional>
@@ -9,7 +15,10 @@
 #include <string_view>
 #include <vector>
 
+#include "io/checkpoint/known_models.hpp"
+#include "io/layers/values.hpp"
 #include "kvant/io/architecture.hpp"
+#include "kvant/io/stored_layer.hpp"
 #include "kvant/io/tensor.hpp"
 
 namespace kvant::io {
@@ -17,32 +26,42 @@ namespace kvant::io {
 /// What a tensor "LAYER.weight" is.
 enum class WeightKind : std::uint8_t {
   linear,        ///< replaced by a quantized layer
-  float_linear,  ///< a linear layer that stays in float: output heads, T5's wo
+  head,          ///< an output head, which transformers finds by itself and keeps in float
+  float_linear,  ///< what stays in float always: routers, experts, T5's wo
   other,         ///< an embedding, a norm, a bias
 };
 
 class LinearRules {
  public:
-  /// By config.json's model_type; an unknown one gives rules that guess by name and shape.
-  /// @param vocabulary rows of embeddings and output heads, where config.json says
-  LinearRules(const std::string& model_type, std::optional<std::uint64_t> vocabulary)
-      : architecture_(find_architecture(model_type)), vocabulary_(vocabulary) {}
+  explicit LinearRules(const ModelHints& hints);
 
-  /// Whether the model_type is in the table.
-  [[nodiscard]] bool known() const noexcept { return architecture_ != nullptr; }
+  /// Whether the rules were compared with what transformers does for this model_type.
+  [[nodiscard]] bool known() const noexcept { return model_ != nullptr; }
+  /// Whether the loaded model may have other names for its modules than the file.
+  [[nodiscard]] bool renamed() const noexcept { return model_ == nullptr || model_->renamed; }
+  /// Whether no list of modules with the file's names can be relied on.
+  [[nodiscard]] bool renamed_inside() const noexcept {
+    return model_ == nullptr || model_->renamed_inside;
+  }
   /// Judges the tensor "LAYER.weight".
-  [[nodiscard]] WeightKind judge(std::string_view layer, const TensorInfo& weight) const;
-  /// Whether linear weights are stored as [in, out]; their codes are [out, in].
-  [[nodiscard]] bool transposed() const noexcept {
-    return architecture_ != nullptr && architecture_->transposed;
-  }
-  /// The output head, which stays in float even where it is not in the file, being tied.
-  [[nodiscard]] std::string head() const {
-    return std::string(architecture_ == nullptr ? "lm_head" : architecture_->head);
-  }
+  [[nodiscard]] WeightKind judge(std::string_view layer, const TensorInfo& weight,
+                                 const FindTensor& find) const;
+  /// Whether the layer is stored as [in, out] when it is in float; its codes are [out, in].
+  [[nodiscard]] bool transposed(std::string_view layer) const noexcept;
+  /// The output heads, which stay in float even where they are not in the file, being tied.
+  [[nodiscard]] std::vector<std::string> heads() const;
+  /// "HEAD.decoder" where a file has the bias "HEAD.bias" with a row per token and no weight beside
+  /// it: BERT's and its relatives' heads, whose weight is tied to the embedding.
+  [[nodiscard]] std::optional<std::string> tied_head(const TensorInfo& tensor,
+                                                     const FindTensor& find) const;
 
  private:
+  [[nodiscard]] bool is_embedding(std::string_view layer, bool biased) const;
+  [[nodiscard]] bool is_head(std::string_view layer, const TensorInfo& weight, bool biased) const;
+  [[nodiscard]] bool stays_float(std::string_view layer, const FindTensor& find) const;
+
   const Architecture* architecture_;
+  const KnownModel* model_;
   std::optional<std::uint64_t> vocabulary_;
 };
 

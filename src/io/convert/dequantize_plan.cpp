@@ -3,27 +3,19 @@
 #include <set>
 #include <utility>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "io/checkpoint/linear_rules.hpp"
 #include "io/convert/quantize_plan.hpp"
 #include "io/layers/stored_format.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/format_error.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 
 namespace kvant::io {
 namespace {
 
-/// Judges the model and says what its float tensors become.
+/// What the quantized layers become.
 DType target_type(const CheckpointSource& source, const DequantizeCheckpointOptions& options) {
-  if (const auto method = source.config().quant_method(); method && !method->empty()) {
-    const auto forms = stored_formats();
-    const bool known = std::any_of(forms.begin(), forms.end(), [&](const StoredFormat* form) {
-      return form->quant_method() == *method;
-    });
-    if (!known) {
-      throw Error(ErrorCode::unsupported,
-                  "the model's quantization_config (" + *method + ") is not read here");
-    }
-  }
   const std::optional<DType> named = dtype_from_name(source.config().dtype());
   const DType to =
       options.dtype.value_or(named && is_convertible(*named) ? *named : DType::float32);
@@ -47,18 +39,43 @@ std::set<std::string> parts_of(const Checkpoint& checkpoint,
   return names;
 }
 
+/// What config.json says of the quantized layers, as far as reading them depends on it: a group
+/// size that is not the file's would give wrong weights.
+/// @throws FormatError structure
+void check_config(const CheckpointSource& source, const std::vector<StoredLayer>& layers) {
+  const nlohmann::json section = source.config().quantization();
+  if (!section.is_object()) return;  // codes and scales say all that must be known
+  std::map<const StoredFormat*, std::set<std::string>> by_form;
+  for (const StoredLayer& layer : layers) {
+    by_form[&form_of(source.checkpoint(), layer)].insert(layer.name);
+  }
+  for (const auto& [form, names] : by_form) {
+    const auto method = section.find("quant_method");
+    if (method == section.end() || *method != form->quant_method()) continue;
+    form->check_config(section, names, [&](const std::string& wrong) {
+      throw FormatError(FormatErrorKind::structure,
+                        (source.folder() / "config.json").string() + ": " + wrong);
+    });
+  }
+}
+
 }  // namespace
 
 QuantizePlan plan_dequantization(const CheckpointSource& source,
                                  const DequantizeCheckpointOptions& options) {
   const Checkpoint& checkpoint = source.checkpoint();
+  if (const auto method = foreign_quantization(source.hints(), checkpoint.tensors())) {
+    throw Error(ErrorCode::unsupported,
+                "the model is quantized by " + *method + ", which is not read here");
+  }
   const std::vector<StoredLayer> layers = quantized_layers(checkpoint, source.hints());
+  check_config(source, layers);
   const DType to = target_type(source, options);
   if (layers.empty()) {
     throw Error(ErrorCode::unsupported,
                 "the model has no quantized layers: there is nothing to dequantize");
   }
-  const bool transposed = LinearRules(source.config().model_type(), std::nullopt).transposed();
+  const LinearRules rules(source.hints());
   const std::set<std::string> parts = parts_of(checkpoint, layers);
   std::map<std::string, const StoredLayer*> by_weight;
   for (const StoredLayer& layer : layers) {
@@ -86,12 +103,13 @@ QuantizePlan plan_dequantization(const CheckpointSource& source,
           form_of(checkpoint, stored).open(checkpoint, stored)->kept_columns().size());
       std::vector<std::uint64_t> shape = {static_cast<std::uint64_t>(stored.outputs),
                                           static_cast<std::uint64_t>(stored.inputs)};
+      const bool transposed = rules.transposed(stored.name);
       if (transposed) std::swap(shape[0], shape[1]);
       plan.outputs.push_back({info.name, to, std::move(shape)});
       plan.jobs.push_back(dequantize_job(tensor, checkpoint, stored, to, transposed));
       layer.bytes_after = byte_size(plan.outputs.back());
       plan.summary.layers.push_back(std::move(layer));
-    } else if (is_convertible(info.dtype) && info.dtype != to) {
+    } else if (options.dtype && is_convertible(info.dtype) && info.dtype != to) {
       plan.outputs.push_back({info.name, to, info.shape});
       plan.jobs.push_back(convert_job(tensor, to));
     } else {

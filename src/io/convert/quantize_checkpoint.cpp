@@ -1,20 +1,36 @@
 #include "kvant/io/quantize_checkpoint.hpp"
 
+#include <algorithm>
 #include <utility>
 
+#include "io/checkpoint/companions.hpp"
 #include "io/convert/quantize_plan.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
 namespace {
 
+/// "not copied: a (why), b (why), and 3 more"
+std::string left_behind(const std::vector<std::string>& left) {
+  constexpr std::size_t kShown = 8;
+  std::string text = "not copied: ";
+  for (std::size_t i = 0; i < std::min(left.size(), kShown); ++i) {
+    text += (i == 0 ? "" : ", ") + left[i];
+  }
+  if (left.size() > kShown) text += ", and " + std::to_string(left.size() - kShown) + " more";
+  return text;
+}
+
 /// Writes what was planned, unless it is a dry run.
 CheckpointSummary carry_out(const CheckpointSource& source, QuantizePlan plan,
                             const std::filesystem::path& output, const JobOptions& options,
                             bool dry_run) {
-  const std::vector<std::filesystem::path> other_files = source.other_files();
-  for (const auto& file : other_files) {
-    plan.summary.copied_files.push_back(file.filename().string());
+  const Companions companions = find_companions(source.folder(), output);
+  for (const auto& file : companions.files) {
+    plan.summary.copied_files.push_back(file.generic_string());
+  }
+  if (!companions.left.empty()) {
+    plan.summary.warnings.push_back({WarningKind::not_copied, left_behind(companions.left)});
   }
   if (dry_run) {
     plan.summary.shards = plan_shards(std::move(plan.outputs), options.max_shard_size).names;
@@ -24,11 +40,12 @@ CheckpointSummary carry_out(const CheckpointSource& source, QuantizePlan plan,
   writer_options.max_shard_size = options.max_shard_size;
   writer_options.force = options.force;
   writer_options.metadata = std::move(plan.metadata);
+  writer_options.replaceable = companions.files;
   writer_options.source = source.folder();
   CheckpointWriter writer(output, std::move(plan.outputs), writer_options);
   run_jobs(plan.jobs, writer, options);
   writer.add_file("config.json", plan.config);
-  for (const auto& file : other_files) writer.copy_file(file);
+  for (const auto& file : companions.files) writer.copy_file(source.folder() / file, file);
   if (options.cancel != nullptr && options.cancel->load()) {
     throw Error(ErrorCode::cancelled, "stopped; nothing was written");
   }

@@ -1,17 +1,22 @@
 #include "io/convert/quantize_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <utility>
 
+#include "io/checkpoint/foreign_formats.hpp"
 #include "io/checkpoint/linear_rules.hpp"
+#include "io/checkpoint/skip_modules.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/io/tensor.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::io {
 namespace {
@@ -32,7 +37,8 @@ class Planner {
       : source_(source),
         options_(options),
         config_(source.config()),
-        rules_(source.config().model_type(), source.config().vocabulary()) {}
+        find_(find_in(source.checkpoint())),
+        rules_(source.hints()) {}
 
   QuantizePlan make() {
     refuse_quantized();
@@ -44,8 +50,8 @@ class Planner {
     plan_.metadata.emplace("format", "pt");
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
-    linears_.insert(rules_.head());
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
+    warn_of_names();
     check_rules();
     check_keep_outliers();
     finish();
@@ -57,6 +63,10 @@ class Planner {
     const std::string advice =
         " is quantized already; quantize the original, or make a float model of it first (kvant "
         "dequantize)";
+    if (const auto method = foreign_quantization(source_.hints(), source_.checkpoint().tensors())) {
+      refuse(ErrorCode::unsupported, "the model is quantized already, by " + *method +
+                                         ", which is not read here; quantize the original");
+    }
     // What is wrong with the layers comes first.
     const std::vector<StoredLayer> layers = quantized_layers(source_.checkpoint(), source_.hints());
     if (!layers.empty()) {
@@ -82,8 +92,10 @@ class Planner {
     const TensorInfo& info = *tensor.info;
     plan_.summary.bytes_before += info.bytes;
     const auto layer = layer_of_weight(info.name);
-    const WeightKind kind = layer ? rules_.judge(*layer, info) : WeightKind::other;
+    const WeightKind kind = layer ? rules_.judge(*layer, info, find_) : WeightKind::other;
     if (kind == WeightKind::other) {
+      // What is a table by its name only may be a layer.
+      if (layer && info.shape.size() == 2 && !rules_.known()) keep_.insert(std::string(*layer));
       add_float(tensor, options_.scheme);
     } else {
       add_linear(tensor, std::string(*layer), kind);
@@ -113,9 +125,10 @@ class Planner {
     layer.shape = info.shape;
     layer.bytes_before = info.bytes;
     layer.scheme = scheme_of(name);
-    if (layer.scheme.quantizes() && kind == WeightKind::float_linear) {
+    if (layer.scheme.quantizes() && kind != WeightKind::linear) {
       layer.scheme = WeightScheme::keep;
     }
+    if (!layer.scheme.quantizes() && kind == WeightKind::linear) kept_linear_.insert(name);
     const std::size_t first = plan_.outputs.size();
     if (layer.scheme.quantizes()) {
       add_quantized(tensor, layer);
@@ -143,8 +156,14 @@ class Planner {
     }
     schemes_.insert(layer.scheme);
     quantized_.insert(layer.name);
-    const bool transposed = rules_.transposed();
+    const bool transposed = rules_.transposed(layer.name);
     NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
+      refuse(ErrorCode::unsupported,
+             "layer " + in_quotes(layer.name) + " has " + std::to_string(result.inputs) +
+                 " inputs; sums of products of int8 codes fit 32 bits up to " +
+                 std::to_string(kMaxInnerDimension) + " (--skip it)");
+    }
     if (const auto it = options_.keep_outliers.find(layer.name);
         it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
       result.kept_columns = it->second;
@@ -170,11 +189,13 @@ class Planner {
   }
 
   void check_rules() const {
+    const std::vector<std::string> heads = rules_.heads();  // tied ones are not in the file
     for (const LayerRule& rule : options_.rules) {
-      const bool found =
-          std::any_of(linears_.begin(), linears_.end(),
-                      [&](const std::string& layer) { return glob_match(rule.pattern, layer); });
-      if (found) continue;
+      const auto matched = [&](const std::string& layer) {
+        return glob_match(rule.pattern, layer);
+      };
+      if (std::any_of(linears_.begin(), linears_.end(), matched)) continue;
+      if (std::any_of(heads.begin(), heads.end(), matched)) continue;
       refuse(ErrorCode::invalid_argument,
              "the pattern " + in_quotes(rule.pattern) + " matches no linear layer" +
                  (linears_.empty() ? std::string()
@@ -196,10 +217,94 @@ class Planner {
                  std::string(to_string(*schemes_.rbegin())) +
                  " in one model: config.json describes one quantization for all layers");
     }
+    if (options_.outliers == Outliers::calibrated && options_.keep_outliers.empty()) {
+      refuse(
+          ErrorCode::invalid_argument,
+          "outliers are calibrated, but no columns to keep are given: no outlier feature would be "
+          "multiplied in floating point (kvant quantize: --calibrate or --keep-outliers)");
+    }
     if (!options_.keep_outliers.empty() && threshold() == 0) {
       refuse(ErrorCode::invalid_argument,
              "columns to keep are for llm-int8 with a threshold above 0");
     }
+  }
+
+  /// Modules that transformers must keep in float, as llm_int8_skip_modules has them.
+  [[nodiscard]] std::vector<std::string> skip_modules() const {
+    SkipTask task{.keep = keep_, .quantized = quantized_, .renamed = rules_.renamed()};
+    for (const std::string& layer : linears_) {
+      if (!quantized_.contains(layer)) task.keep.insert(as_module(layer));
+    }
+    // Where a head is tied it is not in the file, and still a layer of the loaded model.
+    for (std::string& head : rules_.heads()) task.keep.insert(std::move(head));
+    for (const SourceTensor& tensor : source_.tensors()) {
+      if (auto head = rules_.tied_head(*tensor.info, find_)) task.keep.insert(std::move(*head));
+    }
+    return make_skip_modules(task);
+  }
+
+  /// The module that an entry can name: experts are one module, and torch's MultiheadAttention may
+  /// be taken apart into layers that the file does not have.
+  [[nodiscard]] std::string as_module(const std::string& layer) const {
+    constexpr std::string_view kExperts = ".experts.";
+    if (const std::size_t at = layer.find(kExperts); at != std::string::npos) {
+      return layer.substr(0, at + kExperts.size() - 1);
+    }
+    const std::size_t dot = layer.rfind('.');
+    if (dot != std::string::npos && layer.ends_with(".out_proj") &&
+        find_(layer.substr(0, dot) + ".in_proj_weight").info != nullptr) {
+      return layer.substr(0, dot);
+    }
+    return layer;
+  }
+
+  /// Names that other tools leave in checkpoints, and that a loader does not look for.
+  void warn_of_names() {
+    struct Trace {
+      std::string_view part;
+      const char* what;
+    };
+    constexpr std::array kTraces = {
+        Trace{".lora_A.",
+              "an adapter that is not merged; merge it into the model first "
+              "(merge_and_unload)"},
+        Trace{".base_layer.", "an adapter's base model; merge or unload the adapter first"},
+        Trace{"_orig_mod.", "a model that was saved compiled; save the original module"}};
+    for (const Trace& trace : kTraces) {
+      for (const SourceTensor& tensor : source_.tensors()) {
+        if (tensor.info->name.find(trace.part) == std::string::npos) continue;
+        plan_.summary.warnings.push_back(
+            {WarningKind::odd_names, "tensor " + in_quotes(tensor.info->name) + " is of " +
+                                         trace.what + ", or transformers will not find it"});
+        break;
+      }
+    }
+  }
+
+  /// The weights of experts, which a reader may expect to become smaller.
+  void warn_of_experts() {
+    std::uint64_t experts = 0;
+    std::uint64_t all = 0;
+    std::string example;
+    for (const SourceTensor& tensor : source_.tensors()) {
+      const TensorInfo& info = *tensor.info;
+      all += info.bytes;
+      const auto layer = layer_of_weight(info.name);
+      if (info.name.find("experts") == std::string::npos || info.shape.size() < 2) continue;
+      if (layer && quantized_.contains(std::string(*layer))) continue;
+      experts += info.bytes;
+      if (example.empty()) example = info.name;
+    }
+    if (experts == 0) return;
+    char share[32];
+    std::snprintf(share, sizeof share, "%.0f%%",
+                  100.0 * static_cast<double>(experts) / static_cast<double>(all));
+    plan_.summary.warnings.push_back(
+        {WarningKind::experts_stay,
+         "weights of experts (" + in_quotes(example) +
+             ", ...) stay as they are: " + std::to_string(experts) + " bytes, " + share +
+             " of the model; transformers has all experts of a block in one module, which "
+             "bitsandbytes does not quantize"});
   }
 
   /// Only LLM.int8() has one.
@@ -216,19 +321,31 @@ class Planner {
       summary.warnings.push_back(
           {WarningKind::unknown_model,
            "model_type " + in_quotes(summary.model_type) +
-               " is not known here: all two-dimensional weights that look like no embedding and no "
-               "output head are taken for linear layers; check the list (--dry-run), and exclude "
-               "with "
-               "--skip what transformers does not replace"});
+               " is not known here: all two-dimensional weights that look like no embedding, "
+               "output "
+               "head, router or expert are taken for linear layers, which is a guess; check the "
+               "list "
+               "(--dry-run), and exclude with --skip what transformers does not replace"});
     }
+    if (options_.scheme.quantizes() || !schemes_.empty()) warn_of_experts();
     if (schemes_.empty()) {
       if (options_.scheme.quantizes()) {
         summary.warnings.push_back({WarningKind::nothing_quantized,
                                     "no layer becomes " + std::string(to_string(options_.scheme))});
       }
     } else {
-      for (const std::string& layer : linears_) {
-        if (!quantized_.contains(layer)) summary.skip_modules.push_back(layer);
+      summary.skip_modules = skip_modules();
+      if (rules_.known() && rules_.renamed_inside() && !kept_linear_.empty()) {
+        summary.warnings.push_back(
+            {WarningKind::renamed_layers,
+             "layer " + in_quotes(*kept_linear_.begin()) + " (and " +
+                 std::to_string(kept_linear_.size() - 1) +
+                 " more) stay in float, but transformers has other names for the layers of "
+                 "model_type " +
+                 in_quotes(summary.model_type) +
+                 " and would make 8-bit layers of them: correct llm_int8_skip_modules in "
+                 "config.json "
+                 "by the names of the loaded model, or quantize all layers"});
       }
       const StoredFormat& form = *form_writing(*schemes_.begin()->format);
       config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
@@ -245,9 +362,12 @@ class Planner {
   const CheckpointSource& source_;
   const QuantizeCheckpointOptions& options_;
   ConfigFile config_;
+  FindTensor find_;
   LinearRules rules_;
   QuantizePlan plan_;
-  std::set<std::string> linears_;
+  std::set<std::string> linears_;      ///< those in the file
+  std::set<std::string> kept_linear_;  ///< that transformers would quantize, but for the list
+  std::set<std::string> keep_;         ///< further modules that must stay in float
   std::set<std::string> quantized_;
   std::set<WeightScheme> schemes_;
 };

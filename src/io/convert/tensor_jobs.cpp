@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdio>
 #include <mutex>
 #include <utility>
 
@@ -60,6 +61,30 @@ class CopyJob final : public TensorJob {
   }
 };
 
+/// An infinity that was not one before would break the model in silence.
+/// @param first the number of the first element, for the message
+/// @throws Error not_finite
+void check_overflow(const Worker& worker, const std::string& what, std::uint64_t first,
+                    std::span<const std::byte> in, DType from, std::span<const std::byte> result,
+                    DType to) {
+  if (to == DType::float32) return;
+  const unsigned infinity = to == DType::float16 ? 0x7C00u : 0x7F80u;
+  const auto* bits = reinterpret_cast<const std::uint16_t*>(result.data());
+  const std::uint64_t count = result.size() / sizeof(std::uint16_t);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if ((bits[i] & 0x7FFFu) != infinity) continue;
+    float value = 0;
+    convert(worker, in.data() + i * bytes_of(from), from, &value, DType::float32, 1);
+    if (std::isinf(value)) continue;
+    char number[32];
+    std::snprintf(number, sizeof number, "%.9g", static_cast<double>(value));
+    throw Error(
+        ErrorCode::not_finite,
+        what + ": element " + std::to_string(first + i) + " is " + number + ", beyond " +
+            (to == DType::float16 ? "fp16's 65504; use bf16 or fp32" : "bf16's 3.39e38; use fp32"));
+  }
+}
+
 class ConvertJob final : public TensorJob {
  public:
   ConvertJob(SourceTensor source, DType to) : TensorJob(source), to_(to) {}
@@ -76,29 +101,12 @@ class ConvertJob final : public TensorJob {
     const std::span<std::byte> result = grow(worker.out, count * bytes_of(to_));
     source().read(begin * bytes_of(from), in);
     convert(worker, in.data(), from, result.data(), to_, count);
-    if (to_ == DType::float16) check_overflow(worker, in, result, begin);
+    check_overflow(worker, "tensor " + in_quotes(source().info->name), begin, in, from, result,
+                   to_);
     out.write(source().info->name, begin * bytes_of(to_), result);
   }
 
  private:
-  /// An infinity that was not one before would break the model in silence.
-  void check_overflow(const Worker& worker, std::span<const std::byte> in,
-                      std::span<const std::byte> result, std::uint64_t begin) const {
-    const auto* bits = reinterpret_cast<const std::uint16_t*>(result.data());
-    const std::uint64_t count = result.size() / sizeof(std::uint16_t);
-    for (std::uint64_t i = 0; i < count; ++i) {
-      if ((bits[i] & 0x7FFFu) != 0x7C00u) continue;
-      float value = 0;
-      const DType from = source().info->dtype;
-      convert(worker, in.data() + i * bytes_of(from), from, &value, DType::float32, 1);
-      if (std::isinf(value)) continue;
-      throw Error(ErrorCode::not_finite, "tensor " + in_quotes(source().info->name) + ": element " +
-                                             std::to_string(begin + i) + " is " +
-                                             std::to_string(value) +
-                                             ", beyond fp16's 65504; use bf16 or fp32");
-    }
-  }
-
   DType to_;
 };
 
@@ -180,6 +188,7 @@ class DequantizeJob final : public TensorJob {
       outputs_of(begin, end, worker, floats);
     }
     if ((done_ += end - begin) == units()) rows_.reset();  // nobody else is left
+    check_finite(floats, begin * unit_size());
     const std::uint64_t at = begin * unit_size() * bytes_of(to_);
     if (to_ == DType::float32) {
       out.write(source().info->name, at, std::as_bytes(floats));
@@ -187,10 +196,23 @@ class DequantizeJob final : public TensorJob {
     }
     const std::span<std::byte> narrow = grow(worker.out, count * bytes_of(to_));
     convert(worker, floats.data(), DType::float32, narrow.data(), to_, count);
+    check_overflow(worker, "layer " + in_quotes(layer_.name), begin * unit_size(),
+                   std::as_bytes(floats), DType::float32, narrow, to_);
     out.write(source().info->name, at, narrow);
   }
 
  private:
+  /// Scales are finite; their products with codes may not be.
+  void check_finite(std::span<const float> floats, std::uint64_t first) const {
+    const auto odd = std::find_if(floats.begin(), floats.end(),
+                                  [](float value) { return !std::isfinite(value); });
+    if (odd == floats.end()) return;
+    throw Error(ErrorCode::not_finite,
+                "layer " + in_quotes(layer_.name) + ": element " +
+                    std::to_string(first + static_cast<std::uint64_t>(odd - floats.begin())) +
+                    " is not finite when dequantized; its scale is too large");
+  }
+
   /// Elements of a unit.
   [[nodiscard]] std::uint64_t unit_size() const { return transposed_ ? outputs_ : inputs_; }
 

@@ -58,11 +58,38 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
+void AtomicFile::close_between_writes() {
+  if (temporary_.empty() || file_ < 0) return;  // not a regular file: it stays open
+  if (::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
+}
+
+/// The file, opened for this call alone where it is closed between writes.
+class AtomicFile::Opened {
+ public:
+  explicit Opened(const AtomicFile& owner) : file_(owner.file_) {
+    if (file_ >= 0) return;
+    file_ = own_ = ::open(owner.temporary_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file_ < 0) owner.fail("cannot write", errno);
+  }
+  ~Opened() {
+    if (own_ >= 0) ::close(own_);
+  }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  [[nodiscard]] int descriptor() const noexcept { return file_; }
+
+ private:
+  int file_;
+  int own_ = -1;
+};
+
 void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const Opened opened(*this);
   const std::uint64_t begin = offset;
   const std::uint64_t size = bytes.size();
   while (!bytes.empty()) {
-    const ssize_t count = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const ssize_t count =
+        ::pwrite(opened.descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("cannot write", errno);
     offset += static_cast<std::uint64_t>(count);
@@ -71,7 +98,7 @@ void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
 #ifdef __linux__
   constexpr std::uint64_t kWorthStarting = 256 << 10;
   if (size >= kWorthStarting) {  // a hint: errors show at commit
-    ::sync_file_range(file_, static_cast<off_t>(begin), static_cast<off_t>(size),
+    ::sync_file_range(opened.descriptor(), static_cast<off_t>(begin), static_cast<off_t>(size),
                       SYNC_FILE_RANGE_WRITE);
   }
 #else
@@ -94,12 +121,16 @@ void AtomicFile::reserve(std::uint64_t size) {
 }
 
 void AtomicFile::commit() {
-  if (!temporary_.empty() && ::fsync(file_) != 0) fail("cannot write", errno);
-  if (::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
+  {
+    const Opened opened(*this);
+    if (!temporary_.empty() && ::fsync(opened.descriptor()) != 0) fail("cannot write", errno);
+  }
+  if (file_ >= 0 && ::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace", errno);
   temporary_.clear();
-  // The new name itself is durable once its folder is; a folder that cannot be synced is not an error.
+  // The new name itself is durable once its folder is; a folder that cannot be synced is not an
+  // error.
   const std::filesystem::path parent = path_.has_parent_path() ? path_.parent_path() : ".";
   const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder >= 0) {

@@ -13,20 +13,15 @@
 #include <utility>
 #include <vector>
 
+#include "io/file/checkpoint_layout.hpp"
 #include "io/file/os_error.hpp"
+#include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-void sync_folder(const fs::path& path) noexcept {
-  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return;  // a folder that cannot be synced is not an error
-  ::fsync(folder);
-  ::close(folder);
-}
 
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -44,15 +39,6 @@ fs::path resolve(const fs::path& path) {
 bool is_inside(const fs::path& inner, const fs::path& outer) {
   const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
   return o == outer.end();
-}
-
-/// Empty, or a checkpoint: what --force may remove.
-bool may_be_replaced(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return false;
-  if (fs::is_empty(path, error)) return !error;
-  return fs::exists(path / "model.safetensors", error) ||
-         fs::exists(path / "model.safetensors.index.json", error);
 }
 
 struct FolderLock {
@@ -128,14 +114,40 @@ Exchange exchange(const fs::path& a, const fs::path& b) {
 
 }  // namespace
 
-AtomicFolder::AtomicFolder(const fs::path& target, bool force, const fs::path& source)
-    : target_(resolve(target)), force_(force) {
-  if (!source.empty()) {
-    const fs::path from = resolve(source);
+void sync_folder(const fs::path& path) noexcept {
+  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return;
+  ::fsync(folder);
+  ::close(folder);
+}
+
+/// What --force may remove: an empty folder, or a checkpoint and nothing else.
+void AtomicFolder::check_replaceable(const fs::path& shown) const {
+  std::error_code error;
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorCode::io, shown.string() + ": is not replaced, because " + why +
+                                   "; remove it yourself, or give another folder");
+  };
+  if (!fs::is_directory(target_, error) || fs::is_symlink(fs::symlink_status(target_, error))) {
+    refuse("it is not a folder");
+  }
+  if (fs::is_empty(target_, error) && !error) return;
+  if (!holds_checkpoint(target_)) {
+    refuse("it is neither an empty folder nor one with a model.safetensors");
+  }
+  if (const auto strange = find_strange_file(target_, replaceable_)) {
+    refuse("it holds " + in_quotes(strange->string()) + ", which is no part of a checkpoint");
+  }
+}
+
+AtomicFolder::AtomicFolder(const fs::path& target, const Options& options)
+    : target_(resolve(target)), force_(options.force), replaceable_(options.replaceable) {
+  if (!options.source.empty()) {
+    const fs::path from = resolve(options.source);
     if (from == target_ || is_inside(from, target_)) {
-      throw Error(ErrorCode::invalid_argument, target.string() +
-                                                   ": the output would replace the input " +
-                                                   source.string() + "; give another folder");
+      throw Error(ErrorCode::invalid_argument,
+                  target.string() + ": the output would replace the input " +
+                      options.source.string() + "; give another folder");
     }
   }
   std::error_code error;
@@ -145,16 +157,12 @@ AtomicFolder::AtomicFolder(const fs::path& target, bool force, const fs::path& s
                 target.string() + ": there is no folder " + parent.string() + "; create it first");
   }
   if (fs::exists(fs::symlink_status(target_, error))) {
-    if (!force) {
+    if (!force_) {
       throw Error(ErrorCode::io, target.string() +
                                      ": exists already; give another name, or force (--force) "
                                      "to replace it");
     }
-    if (!may_be_replaced(target_)) {
-      throw Error(ErrorCode::io, target.string() +
-                                     ": is not replaced, because it is neither an empty folder nor "
-                                     "one with a model.safetensors; remove it yourself");
-    }
+    check_replaceable(target);
   }
   remove_abandoned(target_);
   for (int attempt = 0;; ++attempt) {
@@ -187,6 +195,7 @@ void AtomicFolder::commit() {
     if (!force_) {
       throw Error(ErrorCode::io, target_.string() + ": was created by somebody else meanwhile");
     }
+    check_replaceable(target_);  // somebody may have put something there meanwhile
     replace_target();
   } else {
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) {

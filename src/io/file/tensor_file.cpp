@@ -103,6 +103,10 @@ TensorFile::TensorFile(const std::filesystem::path& path, LoadMode mode, Parse p
 TensorFile::TensorFile(std::span<const std::byte> bytes, std::string name, Parse parse)
     : state_(std::make_shared<State>(std::nullopt, FileBytes(), bytes, std::move(name), parse)) {}
 
+void TensorFile::close_descriptor() noexcept {
+  state_->opened.reset();
+}
+
 const std::string& TensorFile::name() const noexcept {
   return state_->name;
 }
@@ -197,6 +201,8 @@ void TensorFile::read(const TensorInfo& tensor, std::uint64_t begin,
   const std::span<const std::byte> from =
       state_->bytes_of(tensor).subspan(static_cast<std::size_t>(begin), into.size());
   std::copy(from.begin(), from.end(), into.begin());
+  // As the file is mapped only, what was read would stay resident.
+  state_->memory.release(static_cast<std::size_t>(tensor.file_offset + begin), into.size());
 }
 
 }  // namespace kvant::io

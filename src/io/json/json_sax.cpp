@@ -117,6 +117,15 @@ void parse_json_object(std::span<const std::byte> bytes, JsonHandler& handler) {
   std::size_t end = text.size();
   while (begin < end && is_json_space(text[begin])) ++begin;
   while (end > begin && is_json_space(text[end - 1])) --end;
+  if (text.starts_with("\xEF\xBB\xBF")) {
+    throw FormatError(FormatErrorKind::json,
+                      handler.where() +
+                          ": begins with a byte-order mark, which JSON must not; save "
+                          "it as UTF-8 without one");
+  }
+  if (const std::string_view pointer = git_lfs_pointer(text); !pointer.empty()) {
+    throw FormatError(FormatErrorKind::json, handler.where() + ": " + std::string(pointer));
+  }
   if (begin == end || text[begin] != '{' || text[end - 1] != '}') {
     throw FormatError(FormatErrorKind::json, handler.where() + ": not a JSON object");
   }

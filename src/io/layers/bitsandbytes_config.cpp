@@ -30,14 +30,6 @@ void check_bitsandbytes_layers(int bits, const nlohmann::json& section,
           " stored in " + form + " form (" + in_quotes(*layers.begin()) + "), but " + key +
           " is not true");
   }
-  const auto it = section.find("llm_int8_skip_modules");
-  if (it == section.end() || !it->is_array()) return;
-  for (const nlohmann::json& entry : *it) {
-    if (entry.is_string() && layers.contains(entry.get<std::string>())) {
-      error("llm_int8_skip_modules keeps " + in_quotes(entry.get<std::string>()) +
-            " in float, but it is stored quantized");
-    }
-  }
 }
 
 }  // namespace kvant::io

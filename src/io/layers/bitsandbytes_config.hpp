@@ -14,8 +14,7 @@ namespace kvant::io {
 /// @param error is told of values that are neither true nor false
 [[nodiscard]] bool loads_in(int bits, const nlohmann::json& section, const ConfigErrors& error);
 
-/// The flag against the layers that are stored so, and the layers that transformers keeps in float,
-/// none of which may be quantized.
+/// The flag against the layers that are stored so.
 void check_bitsandbytes_layers(int bits, const nlohmann::json& section,
                                const std::set<std::string>& layers, const ConfigErrors& error);
 

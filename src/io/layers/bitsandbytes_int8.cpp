@@ -19,6 +19,7 @@
 #include "kvant/error.hpp"
 #include "kvant/io/tensor.hpp"
 #include "kvant/kernel_table.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::io {
 namespace {
@@ -133,6 +134,11 @@ class BitsandbytesInt8 final : public StoredFormat {
           named(info) + " is " + describe_info(info) +
               "; int8 codes of a linear layer have two dimensions");
     }
+    if (info.shape.size() == 2 && info.shape[1] > static_cast<std::uint64_t>(kMaxInnerDimension)) {
+      add(Severity::warning, "codes",
+          named(info) + " has " + std::to_string(info.shape[1]) + " inputs; kvant's layers take " +
+              std::to_string(kMaxInnerDimension) + " at most");
+    }
     const TensorView scales = find(name + int8_names::kScales);
     if (scales.info == nullptr) {
       add(Severity::error, "scale",
@@ -159,8 +165,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     }
   }
 
-  bool verify_part(const FindTensor& find, const TensorView& part,
-                   Findings& findings) const override {
+  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
     const TensorInfo& info = *part.info;
     const auto error = [&](const char* kind, std::string text) {
       findings.push_back({Severity::error, kind, std::move(text)});
@@ -177,16 +182,6 @@ class BitsandbytesInt8 final : public StoredFormat {
       return false;
     }
     if (!info.name.ends_with(int8_names::kScales)) return false;
-    const std::string weight_name =
-        info.name.substr(0, info.name.size() - std::string_view(int8_names::kScales).size()) +
-        std::string(kWeightSuffix);
-    const TensorView weight = find(weight_name);
-    if (weight.info == nullptr) {
-      error("scale", named(info) + " has scales, but there is no tensor " + in_quotes(weight_name));
-    } else if (weight.info->dtype != DType::int8) {
-      error("scale", named(info) + " has scales, but " + in_quotes(weight_name) + " is " +
-                         describe_info(*weight.info) + ", not int8");
-    }
     if (info.dtype != DType::float32) {
       error("scale", named(info) + " is " + describe_info(info) + "; scales are F32");
     }

@@ -62,15 +62,16 @@ class FloatWeights final : public StoredFormat {
     return describe(weight.dtype).kind == DTypeKind::floating;
   }
 
-  [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor&, const TensorInfo& weight,
+  [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
+                                                     const TensorInfo& weight,
                                                      const LinearRules& rules) const override {
     if (!is_weight_matrix(weight)) return std::nullopt;
     StoredLayer layer = start_layer(weight, weight_format_of(weight.dtype));
-    const WeightKind kind = rules.judge(layer.name, weight);
+    const WeightKind kind = rules.judge(layer.name, weight, find);
     if (kind == WeightKind::other) return std::nullopt;
-    layer.stays_float = kind == WeightKind::float_linear;
+    layer.stays_float = kind != WeightKind::linear;
     // GPT-2's Conv1D multiplies from the other side; output heads do not.
-    layer.transposed = rules.transposed() && !layer.stays_float;
+    layer.transposed = !layer.stays_float && rules.transposed(layer.name);
     layer.outputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 1 : 0]);
     layer.inputs = static_cast<std::int64_t>(weight.shape[layer.transposed ? 0 : 1]);
     return layer;

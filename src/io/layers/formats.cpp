@@ -91,7 +91,7 @@ FindTensor find_in(const Checkpoint& checkpoint) {
 
 std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
   const FindTensor find = find_in(checkpoint);
-  const LinearRules rules(hints.model_type, hints.vocabulary);
+  const LinearRules rules(hints);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
     if (const auto part = part_of_layer(info->name)) {

@@ -1,6 +1,7 @@
 // int8-group: NAME.weight I8 [outputs, inputs], NAME.weight_scale F16 [outputs, groups]: a scale
 // for 128 neighbours of an output, the last group of an output may be short.
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -120,16 +121,8 @@ class Int8Group final : public StoredFormat {
     findings.push_back({Severity::error, info.shape.size() != 2 ? "codes" : "scale", wrong});
   }
 
-  bool verify_part(const FindTensor& find, const TensorView& part,
-                   Findings& findings) const override {
+  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
     const TensorInfo& info = *part.info;
-    const std::string weight = info.name.substr(0, info.name.size() - std::string(kScales).size()) +
-                               std::string(kWeightSuffix);
-    if (find(weight).info == nullptr) {
-      findings.push_back({Severity::error, "scale",
-                          "tensor " + in_quotes(info.name) +
-                              " has scales, but there is no tensor " + in_quotes(weight)});
-    }
     const OddValues odd = count_odd(part);
     if (!odd.finite() || odd.negative > 0) {
       findings.push_back({Severity::error, "scale",
@@ -149,6 +142,12 @@ class Int8Group final : public StoredFormat {
     };
     if (value("format") != "\"int8-group\"") {
       error("format is " + value("format") + "; quant_method kvant has \"int8-group\"");
+    }
+    if (const auto ignore = section.find("ignore"); ignore != section.end() && !ignore->is_null()) {
+      const bool names = ignore->is_array() &&
+                         std::all_of(ignore->begin(), ignore->end(),
+                                     [](const nlohmann::json& name) { return name.is_string(); });
+      if (!names) error("ignore is " + value("ignore") + ", not a list of names");
     }
     if (value("group_size") != std::to_string(kGroup)) {
       error("group_size is " + value("group_size") + ", not " + std::to_string(kGroup));

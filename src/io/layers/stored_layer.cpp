@@ -41,7 +41,7 @@ bool natural_less(std::string_view a, std::string_view b) noexcept {
 }
 
 std::vector<StoredLayer> find_linear_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
-  const LinearRules rules(hints.model_type, hints.vocabulary);
+  const LinearRules rules(hints);
   const FindTensor find = find_in(checkpoint);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
@@ -62,9 +62,9 @@ ModelHints model_hints_of(const std::filesystem::path& checkpoint) {
   if (!std::filesystem::exists(file, ignored)) return {};
   try {
     const ConfigFile config(file);
-    return {config.model_type(), config.vocabulary()};
-  } catch (const Error&) {
-    return {};
+    return config.hints();
+  } catch (const Error& error) {
+    return {.problem = error.what()};
   }
 }
 

@@ -211,7 +211,7 @@ void check_layout(SafeTensorsHeader& header, std::size_t file_size, const std::s
   const std::uint64_t available = file_size - header.data_begin;
   if (expected != available) {
     throw FormatError(
-        FormatErrorKind::incomplete,
+        expected > available ? FormatErrorKind::incomplete : FormatErrorKind::trailing_bytes,
         file + ": the tensors" +
             (header.tensors.empty()
                  ? std::string()
@@ -228,6 +228,11 @@ SafeTensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
     throw FormatError(FormatErrorKind::too_small,
                       name + ": " + std::to_string(file.size()) +
                           " bytes; a safetensors file begins with an 8-byte header length");
+  }
+  const std::string_view text(reinterpret_cast<const char*>(file.data()),
+                              std::min<std::size_t>(file.size(), 256));
+  if (const std::string_view pointer = git_lfs_pointer(text); !pointer.empty()) {
+    throw FormatError(FormatErrorKind::too_large, name + ": " + std::string(pointer));
   }
   const std::uint64_t length = read_le64(file);
   if (length > kMaxSafeTensorsHeader) {

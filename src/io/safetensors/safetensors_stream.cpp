@@ -44,8 +44,16 @@ SafeTensorsStream::~SafeTensorsStream() = default;
 SafeTensorsStream::SafeTensorsStream(SafeTensorsStream&&) noexcept = default;
 SafeTensorsStream& SafeTensorsStream::operator=(SafeTensorsStream&&) noexcept = default;
 
+SafeTensorsStream::State& SafeTensorsStream::state() const {
+  if (state_ == nullptr) {
+    throw Error(ErrorCode::invalid_argument, "SafeTensorsStream: it was moved away from");
+  }
+  return *state_;
+}
+
 void SafeTensorsStream::write(std::string_view name, std::uint64_t offset,
                               std::span<const std::byte> bytes) {
+  static_cast<void>(state());
   const auto place = state_->places.find(name);
   if (place == state_->places.end()) {
     throw Error(ErrorCode::invalid_argument,
@@ -62,7 +70,12 @@ void SafeTensorsStream::write(std::string_view name, std::uint64_t offset,
   state_->written += bytes.size();
 }
 
+void SafeTensorsStream::close_between_writes() {
+  state().file.close_between_writes();
+}
+
 void SafeTensorsStream::commit() {
+  static_cast<void>(state());
   if (state_->written != state_->expected) {
     throw Error(ErrorCode::invalid_argument, state_->name + ": " + std::to_string(state_->written) +
                                                  " bytes were written, the tensors have " +

@@ -66,4 +66,9 @@ std::size_t find_invalid_utf8(std::string_view text) noexcept {
   return size;
 }
 
+std::string_view git_lfs_pointer(std::string_view text) noexcept {
+  if (!text.starts_with("version https://git-lfs.github.com/spec/")) return {};
+  return "is a Git LFS pointer, not the file itself; fetch that with git lfs pull";
+}
+
 }  // namespace kvant::io

@@ -8,6 +8,7 @@
 #include "ops/linear/parallel_tiles.hpp"
 #include "ops/linear/row_blocks.hpp"
 #include "ops/support/border.hpp"
+#include "ops/support/context_use.hpp"
 #include "ops/support/elements.hpp"
 #include "ops/support/validate.hpp"
 
@@ -93,6 +94,7 @@ PackedMatrix pack_codes(Context& context, MatrixView<const std::int8_t> codes) {
 
 void int8_matmul(Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
                  MatrixView<std::int32_t> y) {
+  const ContextUse use(kWho, context);
   check_operands(context, a, w, y);
   if (y.empty()) return;
   Epilogue epilogue{};
@@ -105,6 +107,7 @@ void int8_matmul(Context& context, MatrixView<const std::int8_t> a, const Packed
 void int8_matmul(Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
                  std::span<const float> row_scale, std::span<const float> col_scale, AnyMatrix y,
                  ConstAnyMatrix bias) {
+  const ContextUse use(kWho, context);
   check_float(kWho, "y", y);
   check_operands(context, a, w, y);
   if (static_cast<std::int64_t>(row_scale.size()) != a.rows() ||

@@ -1,6 +1,8 @@
 #include "kvant/linear.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -8,6 +10,7 @@
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
+#include "ops/support/context_use.hpp"
 #include "ops/support/elements.hpp"
 #include "ops/support/validate.hpp"
 
@@ -77,11 +80,24 @@ bool multiplied_as_integers(const PackedWeights& w, Arithmetic arithmetic) noexc
 }
 
 void check_weights_finite(const char* who, const PackedWeights& w) {
+  const auto check = [who](std::int64_t n, std::span<const float> values) {
+    if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return;
+    fail(ErrorCode::not_finite,
+         std::string(who) + ": the weights of output " + std::to_string(n) + " have NaN or Inf");
+  };
   const std::vector<float> absmax = w.absmax_values();
   for (std::size_t n = 0; n < absmax.size(); ++n) {
-    if (!std::isfinite(absmax[n])) {
-      fail(ErrorCode::not_finite,
-           std::string(who) + ": the weights of output " + std::to_string(n) + " have NaN or Inf");
+    check(static_cast<std::int64_t>(n), std::span(absmax).subspan(n, 1));
+  }
+  if (!absmax.empty() || w.format() == WeightFormat::int8_row) return;
+  // Formats without an absmax of each output: the weights themselves, some at a time.
+  constexpr std::int64_t kRows = 64;
+  Matrix<float> values(std::min(kRows, w.n()), w.k());
+  for (std::int64_t first = 0; first < w.n(); first += kRows) {
+    const std::int64_t rows = std::min(kRows, w.n() - first);
+    w.dequantize(MatrixView<float>(values.data(), rows, w.k()), first);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      check(first + r, {values.data() + r * w.k(), static_cast<std::size_t>(w.k())});
     }
   }
 }
@@ -176,6 +192,12 @@ Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix wei
   return at_border(who, [&] {
     check_float(who, "weights", weights);
     const auto rules = ActivationRules::of(who, options, weights.cols);
+    if (options.outliers == Outliers::calibrated && rules->kept() == 0 && options.threshold > 0) {
+      fail(ErrorCode::invalid_argument,
+           std::string(who) +
+               ": calibrated outliers without keep_columns: no column would be multiplied in "
+               "floating point; give the columns (OutlierFinder), or threshold 0 if that is meant");
+    }
     check_bias(who, bias, weights.rows);
     // The weights of the kept columns, side by side.
     std::vector<float> kept;
@@ -227,6 +249,7 @@ void Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
 
 void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const {
   at_border(who, [&] {
+    const ContextUse use(who, context);
     check_float(who, "x", x);
     check_float(who, "y", y);
     check_columns(who, x, in_features());
@@ -259,6 +282,7 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
                                   QuantizedActivations& into) const {
   constexpr const char* kWho = "Linear::quantize_activations";
   at_border(kWho, [&] {
+    const ContextUse use(kWho, context);
     check_float(kWho, "x", x);
     check_columns(kWho, x, in_features());
     check_reachable(kWho, "x", x, context);
@@ -276,6 +300,7 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
 void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix y) const {
   constexpr const char* kWho = "Linear::forward";
   at_border(kWho, [&] {
+    const ContextUse use(kWho, context);
     if (x.cols() != in_features()) {
       fail(ErrorCode::shape_mismatch, std::string(kWho) + ": the activations have " +
                                           std::to_string(x.cols()) + " columns, the layer takes " +

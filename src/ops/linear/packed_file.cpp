@@ -18,6 +18,7 @@
 #include "ops/support/validate.hpp"
 
 #if defined(__unix__)
+#include <fcntl.h>
 #include <unistd.h>
 #endif
 
@@ -86,6 +87,21 @@ std::string temporary_name(const std::string& place) {
   name += std::to_string(::getpid());
 #endif
   return name + "." + std::to_string(count++);
+}
+
+/// Makes a file's bytes durable before it gets its name: a crash must not leave an empty file in
+/// the place of a good one. @throws Error io
+void sync_file(const char* who, const std::string& file) {
+#if defined(__unix__)
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool done = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!done) fail(ErrorCode::io, std::string(who) + ": " + file + ": " + std::strerror(error));
+#else
+  static_cast<void>(who);
+  static_cast<void>(file);
+#endif
 }
 
 /// A file being read: its name for messages, and its rules.
@@ -229,6 +245,10 @@ class Reader {
 }  // namespace
 
 void PackedWeights::save(const std::string& file) const {
+  at_border("PackedWeights::save", [&] { save_as(file); });
+}
+
+void PackedWeights::save_as(const std::string& file) const {
   constexpr const char* kWho = "PackedWeights::save";
   if (n() == 0) {
     fail(ErrorCode::invalid_argument, std::string(kWho) + ": there are no weights to save");
@@ -295,6 +315,12 @@ void PackedWeights::save(const std::string& file) const {
       fail(ErrorCode::io, std::string(kWho) + ": " + temporary + ": " +
                               (error != 0 ? std::strerror(error) : "cannot be written"));
     }
+  }
+  try {
+    sync_file(kWho, temporary);
+  } catch (const Error&) {
+    std::filesystem::remove(temporary, ignored);
+    throw;
   }
   std::error_code error;
   std::filesystem::rename(temporary, place, error);

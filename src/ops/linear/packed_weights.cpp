@@ -12,6 +12,7 @@
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/arena.hpp"
 #include "ops/support/border.hpp"
+#include "ops/support/context_use.hpp"
 #include "ops/support/number_text.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
@@ -98,6 +99,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
                                       const PackOptions& options) {
   constexpr const char* kWho = "PackedWeights::quantize";
   return at_border(kWho, [&] {
+    const ContextUse use(kWho, context);
     check_float(kWho, "weights", weights);
     const FormatRules* rules = rules_of(format);
     if (rules == nullptr) {

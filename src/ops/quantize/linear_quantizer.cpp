@@ -184,6 +184,32 @@ std::vector<std::int32_t> QuantizedMatrix::unpack() const {
   return codes;
 }
 
+void QuantizedMatrix::unpack_to(AnyMatrix codes) const {
+  constexpr const char* kWho = "QuantizedMatrix::unpack_to";
+  const bool is_int8 = is_signed(params_);
+  const DType wanted = is_int8 ? DType::int8 : DType::uint8;
+  if (codes.dtype != wanted) {
+    detail::fail(ErrorCode::unsupported, std::string(kWho) + ": " +
+                                             std::string(to_string(params_.scheme.dtype)) +
+                                             " codes unpack to " + std::string(to_string(wanted)) +
+                                             ", not to " + std::string(to_string(codes.dtype)));
+  }
+  detail::check_writable(kWho, "codes", codes);
+  detail::check_result_shape(kWho, codes, rows_, cols_);
+  const int bits = code_bits(params_);
+  for (std::int64_t r = 0; r < rows_; ++r) {
+    const std::uint8_t* from = bytes_.data() + r * row_bytes();
+    auto* to = reinterpret_cast<std::uint8_t*>(element(codes, r, 0));
+    if (bits == 8) {
+      std::copy(from, from + cols_, to);
+      continue;
+    }
+    for (std::int64_t c = 0; c < cols_; ++c) {
+      to[c] = static_cast<std::uint8_t>(packed_get(from, c, bits, is_int8));
+    }
+  }
+}
+
 QuantParams choose_params(Context& context, ConstAnyMatrix x, const QuantScheme& scheme,
                           BlockShape block, NonFinite non_finite) {
   const detail::ScopedFloatEnvironment environment;
