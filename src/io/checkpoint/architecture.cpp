@@ -69,7 +69,6 @@ constexpr std::array kTable{
                              .down = "mlp.c_proj"},
                  .head = "lm_head",
                  .tokens = "embed_tokens"},
-    // Transformers holds the experts as three-dimensional parameters, which it does not quantize.
     Architecture{.model_type = "mixtral",
                  .prefix = "model.",
                  .blocks = "layers",
@@ -81,9 +80,7 @@ constexpr std::array kTable{
                              .up = "w3",
                              .down = "w2"},
                  .head = "lm_head",
-                 .float_linears = "gate w1 w2 w3",
                  .tokens = "embed_tokens"},
-    // Its linear layers are of a class of their own, which transformers does not quantize.
     Architecture{.model_type = "falcon",
                  .prefix = "transformer.",
                  .blocks = "h",
@@ -92,7 +89,6 @@ constexpr std::array kTable{
                              .up = "mlp.dense_h_to_4h",
                              .down = "mlp.dense_4h_to_h"},
                  .head = "lm_head",
-                 .float_linears = "query_key_value dense dense_h_to_4h dense_4h_to_h",
                  .tokens = "word_embeddings"},
     Architecture{.model_type = "opt",
                  .prefix = "model.",
