@@ -55,10 +55,11 @@ std::vector<models::TokenId> parse_ids(const std::string& text) {
 
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
-  std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids, perplexity, logits,
-      json;
+  std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
+      perplexity, logits, json;
   float threshold = 0;
   std::int64_t window = 0;
+  std::int64_t group = 0;
 };
 
 void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
@@ -75,6 +76,10 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
                  "schemes of 4 bits: int8 (default), or exact: activations stay in float")
       ->type_name("NAME")
       ->check(CLI::IsMember({"exact", "int8"}));
+  app.add_option("--group", words.group,
+                 "schemes with groups: weights that share a scale, a multiple of 32\n"
+                 "(default: 64; int8-group 128)")
+      ->type_name("N");
   app.add_option("--threshold", words.threshold,
                  "llm-int8: inputs of at least this magnitude are outliers\n"
                  "(default: 6, or what the folder says; 0: none)")
@@ -166,6 +171,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     options.request.mode = words.mode == "default" ? Arithmetic::kvant : Arithmetic::bitsandbytes;
   }
   if (given("--arithmetic")) options.request.exact = words.arithmetic == "exact";
+  if (given("--group")) options.request.group = words.group;
   if (given("--threshold")) {
     if (!(words.threshold >= 0)) {
       throw UsageError("--threshold " + std::to_string(words.threshold) +

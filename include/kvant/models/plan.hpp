@@ -67,8 +67,10 @@ struct Request {
   std::optional<Scheme> scheme = {};
   std::optional<Arithmetic> mode = {};
   std::optional<float> threshold = {};
-  bool calibration_text = false;  ///< ids to calibrate with are given
+  bool calibration_text = false;   ///< ids to calibrate with are given
   std::optional<bool> exact = {};  ///< 4-bit weights: multiply the values they stand for, in float
+  /// Weights that share a scale, in formats that let choose; a multiple of 32.
+  std::optional<std::int64_t> group = {};
 };
 
 /// What will be done.
@@ -79,6 +81,7 @@ struct Plan {
   bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
   bool exact = false;        ///< 4-bit weights: activations stay in float
+  std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
 
   /// Weights of 4 bits whose activations are quantized.
   [[nodiscard]] bool four_bits() const {

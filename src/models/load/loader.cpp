@@ -11,22 +11,15 @@
 #include "kvant/io/architecture.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
-#include "kvant/io/int8_checkpoint.hpp"
-#include "kvant/linear_quantizer.hpp"
 #include "kvant/models/calibration.hpp"
 #include "models/load/block_layout.hpp"
+#include "models/load/layer_maker.hpp"
 #include "models/load/tensors.hpp"
 
 namespace kvant::models {
 namespace {
 
 constexpr std::int64_t kCalibrationTokens = 128;
-
-/// A linear layer's parameters in float, as stored.
-struct FloatParameters {
-  WeightMatrix weights;
-  std::vector<float> bias;
-};
 
 class Loader {
  public:
@@ -35,15 +28,12 @@ class Loader {
       : context_(context),
         config_(config),
         options_(options),
-        source_(open_weights(folder, config)) {
-    // Base models are saved without the prefix.
-    const bool base = source_->contains(std::string(names_.tokens) + ".weight");
-    prefix_ = base ? "" : names_.prefix;
+        source_(open_weights(folder, config)),
+        // Base models are saved without the prefix.
+        prefix_(source_->contains(std::string(names_.tokens) + ".weight") ? "" : names_.prefix),
+        maker_(context, options, *source_, prefix_, std::string(names_.prefix)) {
     check_shapes();
     check_skip_patterns();
-    if (options.plan.stored_int8 && options.plan.mode == Arithmetic::kvant) {
-      outliers_ = io::stored_outliers(*source_->checkpoint());
-    }
   }
 
   Model load() {
@@ -53,7 +43,7 @@ class Loader {
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
                                  (!plan().four_bits() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
-                                  outliers_ != Outliers::per_call);
+                                  maker_.outliers() != Outliers::per_call);
     load_embeddings(model);
     std::vector<float> h;
     if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
@@ -87,7 +77,7 @@ class Loader {
   };
 
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
-  [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
+  [[nodiscard]] bool bf16() const { return maker_.bf16(); }
 
   /// What float tensors are held as: as stored, unless the scheme says otherwise.
   [[nodiscard]] std::optional<DType> held_dtype() const {
@@ -106,7 +96,7 @@ class Loader {
     for (std::int64_t n = 0; n < config_.n_layer; ++n) {
       for (const LinearSpec& spec : specs) {
         const std::string layer = layer_name(n, spec.name);
-        if (holds_codes(layer)) continue;  // whose reader checks them
+        if (maker_.holds_codes(layer)) continue;  // whose reader checks them
         require_tensor(*source_, prefix_ + layer + ".weight", shape(spec.outputs, spec.inputs));
       }
     }
@@ -127,13 +117,6 @@ class Loader {
     return std::string(names_.prefix) + layer;
   }
   [[nodiscard]] std::string head_tensor() const { return std::string(names_.head) + ".weight"; }
-
-  /// Patterns are matched against the full name, whether the file has the prefix or not.
-  [[nodiscard]] bool skipped(const std::string& layer) const {
-    return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
-      return io::glob_match(pattern, full_name(layer));
-    });
-  }
 
   void check_skip_patterns() const {
     Block block = empty_block(config_, names_.linears);
@@ -183,7 +166,7 @@ class Loader {
                                                              std::int64_t outputs,
                                                              std::int64_t inputs) const {
     if (name.empty()) return nullptr;
-    return stay_float(
+    return maker_.stay_float(
         load_float({std::string(name), outputs, inputs, false, nullptr}, std::string(name)));
   }
 
@@ -319,97 +302,19 @@ class Loader {
     if (h.empty()) {
       for (const LinearSpec& spec : specs) {
         const std::string layer = layer_name(n, spec.name);
-        *spec.slot = holds_codes(layer) ? from_stored_codes(layer, spec)
-                                        : quantize(layer, load_float(spec, layer), {});
+        *spec.slot = maker_.holds_codes(layer)
+                         ? maker_.from_stored_codes(layer, spec, load_bias(layer, spec))
+                         : maker_.quantize(layer, load_float(spec, layer), {});
       }
       return block;
     }
     // What the linears see in float decides which columns keep their weights.
     ObservedBlock observed = observe_block(n, h);
     for (std::size_t i = 0; i < specs.size(); ++i) {
-      *specs[i].slot = quantize(layer_name(n, specs[i].name), std::move(observed.parameters[i]),
-                                observed.columns[i]);
+      *specs[i].slot = maker_.quantize(layer_name(n, specs[i].name),
+                                       std::move(observed.parameters[i]), observed.columns[i]);
     }
     return block;
-  }
-
-  [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(FloatParameters parameters) const {
-    return std::make_unique<FloatLinear>(std::move(parameters.weights), std::move(parameters.bias),
-                                         bf16());
-  }
-
-  /// Takes the parameters: their memory is gone when the layer is there.
-  std::unique_ptr<LinearLayer> quantize(const std::string& layer, FloatParameters parameters,
-                                        const std::vector<std::int64_t>& keep_columns) {
-    // What a quantized folder holds in float is meant to stay so.
-    const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
-    if (stays || skipped(layer)) {
-      return stay_float(std::move(parameters));
-    }
-    const ConstAnyMatrix weights = parameters.weights.view();
-    const ConstAnyMatrix bias = bias_view(parameters.bias);
-    if (plan().scheme.kind == Scheme::Kind::packed) {
-      ActivationOptions options;
-      if (plan().exact) options.arithmetic = Arithmetic::exact;
-      return std::make_unique<QuantizedLinear>(
-          Linear::quantize(context_, weights, plan().scheme.format, bias, options));
-    }
-    if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
-      const QuantizedMatrix codes =
-          kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
-      return std::make_unique<QuantizedLinear>(
-          Int8Linear::from(context_, codes, bias,
-                           {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
-    }
-    Int8Options options;
-    options.threshold = plan().threshold;
-    options.arithmetic = plan().mode;
-    options.keep_columns = keep_columns;
-    return std::make_unique<QuantizedLinear>(
-        Int8Linear::quantize(context_, weights, bias, options));
-  }
-
-  static ConstAnyMatrix bias_view(const std::vector<float>& bias) {
-    if (bias.empty()) return {};
-    return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
-  }
-
-  [[nodiscard]] bool holds_codes(const std::string& layer) const {
-    return plan().stored_int8 && source_->checkpoint() != nullptr &&
-           io::is_int8_layer(*source_->checkpoint(), prefix_ + layer);
-  }
-
-  /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
-  std::unique_ptr<LinearLayer> from_stored_codes(const std::string& layer,
-                                                 const LinearSpec& linear) {
-    const std::string base = prefix_ + layer;
-    if (skipped(layer)) {
-      throw RequestError(
-          "layer " + base +
-          " is to stay in float, but is stored in 8 bits: its float weights are gone");
-    }
-    const io::Int8Layer stored = io::read_int8_layer(*source_->checkpoint(), base);
-    if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
-      throw Error(ErrorCode::shape_mismatch,
-                  "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) +
-                      ", " + std::to_string(stored.codes.cols()) + "], config.json makes it [" +
-                      std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
-    }
-    const std::vector<float> bias = load_bias(layer, linear);
-    Int8Options options;
-    options.threshold = plan().threshold;
-    options.arithmetic = plan().mode;
-    options.outliers = outliers_;
-    ConstAnyMatrix kept;
-    // bitsandbytes knows the codes only; without a threshold nothing takes the float path.
-    if (plan().mode == Arithmetic::kvant && plan().threshold > 0) {
-      options.keep_columns = stored.kept_columns;
-      kept = stored.kept_weights;
-    }
-    auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
-        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
-    source_->release(base + ".weight");
-    return result;
   }
 
   Context& context_;
@@ -418,7 +323,7 @@ class Loader {
   std::unique_ptr<WeightSource> source_;
   const io::Architecture& names_ = *io::find_architecture(config_.model_type);
   std::string prefix_;
-  Outliers outliers_ = Outliers::per_call;
+  LayerMaker maker_;
 };
 
 }  // namespace

@@ -101,6 +101,21 @@ Plan make_plan(const Config& config, const Request& request) {
                        scheme);
   }
   plan.exact = request.exact.value_or(false);
+  if (request.group) {
+    const bool has_groups =
+        plan.scheme.kind == Scheme::Kind::packed && describe(plan.scheme.format).block != 0;
+    if (!has_groups) {
+      throw RequestError(
+          "groups of weights can be chosen for schemes that have them (int8-group, "
+          "int4, nf4, fp4), not for " +
+          scheme);
+    }
+    if (*request.group < 32 || *request.group % 32 != 0 || *request.group > (1 << 20)) {
+      throw RequestError("groups of " + std::to_string(*request.group) +
+                         " weights; multiples of 32 are possible");
+    }
+    plan.group = *request.group;
+  }
   plan.mode = request.mode.value_or(Arithmetic::kvant);
   if (plan.scheme == Scheme::llm_int8) {
     const float own = plan.stored_int8 ? config.int8->threshold : kDefaultThreshold;
