@@ -74,7 +74,7 @@ class Session {
   /// As texts begin for this model: what its tokenizer puts first, or GPTBigCode's bos.
   [[nodiscard]] std::vector<TokenId> ids_of_text(const std::string& text) const {
     std::vector<TokenId> ids = tokenizer_->prefix();
-    if (config().texts_begin_with_bos) ids = {static_cast<TokenId>(config().bos_token_id)};
+    if (config().texts_begin_with_bos) ids = {static_cast<TokenId>(config().bos())};
     const std::vector<TokenId> encoded = tokenizer_->encode(text);
     ids.insert(ids.end(), encoded.begin(), encoded.end());
     return ids;
@@ -91,11 +91,7 @@ class Session {
     if (options_.chat) ids = ids_of_chat();
     // An empty prompt is the beginning of a text.
     if (ids.empty() && options_.generates()) {
-      if (config().bos_token_id < 0) {
-        throw Error(ErrorCode::invalid_argument,
-                    "an empty prompt, and the model has no bos token to begin with");
-      }
-      ids = {static_cast<TokenId>(config().bos_token_id)};
+      ids = {static_cast<TokenId>(config().bos())};
     }
     return ids;
   }

@@ -137,3 +137,19 @@ TEST_CASE("config: end tokens are one id, a list, or none") {
   CHECK(ends(-1).empty());
   CHECK(parsed({{"model_type", "llama"}}).eos_token_ids == std::vector<std::int64_t>{2});
 }
+
+TEST_CASE("config: a text begins with bos; where there is none, it is said what is missing") {
+  CHECK(parsed({{"model_type", "gpt_bigcode"}, {"vocab_size", 99}, {"bos_token_id", 98}}).bos() ==
+        98);
+  for (const json& missing : {json({{"vocab_size", 99}}),  // the family's default is not in there
+                              json({{"vocab_size", 99}, {"bos_token_id", nullptr}}),
+                              json({{"vocab_size", 99}, {"bos_token_id", 99}})}) {
+    json config = missing;
+    config["model_type"] = "gpt_bigcode";
+    const std::string message =
+        kvant::test::message_of([&] { (void)parsed(config).bos(); }, ErrorCode::invalid_file);
+    INFO(message);
+    CHECK(message.find("bos_token_id") != std::string::npos);
+    CHECK(message.find("0 to 98") != std::string::npos);
+  }
+}

@@ -159,6 +159,9 @@ struct Config {
     }
     return false;
   }
+  /// The token that a text begins with.
+  /// @throws Error invalid_file: config.json names none, or none that the vocabulary has
+  [[nodiscard]] KVANT_API std::int64_t bos() const;
   /// The longest sequence that can be computed: rotary and ALiBi positions go on beyond
   /// n_positions, though not well.
   [[nodiscard]] std::int64_t position_limit() const {

@@ -87,4 +87,15 @@ Config load_config(const std::filesystem::path& path) {
   return parse_config(io::read_text_file(path, kMaxConfigBytes), path.string());
 }
 
+std::int64_t Config::bos() const {
+  if (bos_token_id >= 0 && bos_token_id < vocab_size) return bos_token_id;
+  const std::string what = bos_token_id < 0 ? std::string("none")
+                                            : std::to_string(bos_token_id) +
+                                                  ", the family's default where it says nothing";
+  throw Error(ErrorCode::invalid_file,
+              "a text is to begin with the token bos_token_id of config.json, which is " + what +
+                  "; the vocabulary has the ids 0 to " + std::to_string(vocab_size - 1) +
+                  ": add it there");
+}
+
 }  // namespace kvant::models
