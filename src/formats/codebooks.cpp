@@ -4,7 +4,6 @@
 // absmax NaN. w = value * absmax.
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
 #include "formats/block_range.hpp"
@@ -18,8 +17,8 @@ namespace {
 /// The entries in the order of their values, and the midpoints between them. (fp4 has two zeros;
 /// the negative one is never chosen.)
 struct Sorted {
-  std::array<std::uint8_t, 16> code = {};
-  std::array<float, 15> midpoint = {};
+  std::uint8_t code[16] = {};
+  float midpoint[15] = {};
   int count = 0;
 
   constexpr explicit Sorted(const CodebookTable& table) noexcept {
