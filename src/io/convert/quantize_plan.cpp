@@ -157,7 +157,14 @@ class Planner {
     schemes_.insert(layer.scheme);
     quantized_.insert(layer.name);
     const bool transposed = rules_.transposed(layer.name);
-    NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    NewLayer result{.name = layer.name,
+                    .outputs = info.shape[transposed ? 1 : 0],
+                    .inputs = info.shape[transposed ? 0 : 1],
+                    .format = *layer.scheme.format,
+                    .dtype = info.dtype,
+                    .block = options_.block,
+                    .nested = options_.nested};
+    form->check_new(result);
     if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       refuse(ErrorCode::unsupported,
              "layer " + in_quotes(layer.name) + " has " + std::to_string(result.inputs) +
@@ -307,6 +314,12 @@ class Planner {
              "bitsandbytes does not quantize"});
   }
 
+  /// As config.json names it.
+  [[nodiscard]] DType model_dtype() const {
+    const std::optional<DType> named = dtype_from_name(source_.config().dtype());
+    return named && is_convertible(*named) ? *named : DType::float32;
+  }
+
   /// Only LLM.int8() has one.
   [[nodiscard]] float threshold() const {
     return schemes_.contains(WeightScheme::llm_int8) ? options_.threshold : 0.0f;
@@ -343,12 +356,16 @@ class Planner {
                  " more) stay in float, but transformers has other names for the layers of "
                  "model_type " +
                  in_quotes(summary.model_type) +
-                 " and would make 8-bit layers of them: correct llm_int8_skip_modules in "
+                 " and would quantize them: correct llm_int8_skip_modules in "
                  "config.json "
                  "by the names of the loaded model, or quantize all layers"});
       }
       const StoredFormat& form = *form_writing(*schemes_.begin()->format);
-      config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
+      config_.set_quantization(form.quantization_config({.threshold = threshold(),
+                                                         .float_layers = summary.skip_modules,
+                                                         .format = *schemes_.begin()->format,
+                                                         .dtype = model_dtype(),
+                                                         .nested = options_.nested}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }
