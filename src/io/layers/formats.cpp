@@ -18,6 +18,8 @@ namespace kvant::io {
   form(bitsandbytes_4bit)          \
   form(int8_group)                 \
   form(bitsandbytes_int8)          \
+  form(gptq)                       \
+  form(awq)                        \
   form(float_weights)
 // clang-format on
 
