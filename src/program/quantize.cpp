@@ -18,9 +18,12 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --scheme llm-int8 --skip 'transformer.h.0.*'\n"
     "  kvant quantize MODEL OUT --only '*.mlp.*=llm-int8' --dry-run\n"
     "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n"
-    "  kvant quantize MODEL OUT --scheme nf4 --block 128\n\n"
+    "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
+    "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
-    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models. OUT appears whole "
+    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as "
+    "GPTQ or\n"
+    "AWQ models, rounded to nearest (nothing is calibrated). OUT appears whole "
     "or\n"
     "not at all; memory does not grow with the model.\n";
 
@@ -42,14 +45,22 @@ io::LayerRule parse_only(const std::string& text) {
   return {text.substr(0, equals), scheme_of(text.substr(equals + 1), "--only")};
 }
 
-/// Whether a layer may become a format whose scales are quantized too.
-bool quantizes_scales(const io::QuantizeCheckpointOptions& options) {
-  const auto nested = [](io::WeightScheme scheme) {
-    return scheme.format && describe(*scheme.format).nested;
-  };
-  return nested(options.scheme) ||
+/// Whether a layer may become what is asked for.
+template <class Asked>
+bool any_scheme(const io::QuantizeCheckpointOptions& options, Asked asked) {
+  return asked(options.scheme) ||
          std::any_of(options.rules.begin(), options.rules.end(),
-                     [&](const io::LayerRule& rule) { return nested(rule.scheme); });
+                     [&](const io::LayerRule& rule) { return asked(rule.scheme); });
+}
+
+bool quantizes_scales(const io::QuantizeCheckpointOptions& options) {
+  return any_scheme(options, [](io::WeightScheme scheme) {
+    return scheme.format && describe(*scheme.format).nested;
+  });
+}
+
+bool may_become(const io::QuantizeCheckpointOptions& options, WeightFormat format) {
+  return any_scheme(options, [&](io::WeightScheme scheme) { return scheme.format == format; });
 }
 
 Outliers parse_outliers(const std::string& name) {
@@ -74,6 +85,7 @@ int quantize_command(const Arguments& arguments) {
   std::string threshold_text;
   std::int64_t block = 0;
   bool no_double = false;
+  bool symmetric = false;
   JobFlags flags;
   io::QuantizeCheckpointOptions options;
 
@@ -89,12 +101,19 @@ int quantize_command(const Arguments& arguments) {
                                    "llm-int8: inputs of at least this magnitude are outliers\n"
                                    "(default: 6)")
                         ->type_name("T");
-  app.add_option("--block", block,
-                 "nf4, fp4: weights that share a scale, 32, 64, 128, ..., 4096 (default: 64)")
+  app.add_option("--block,--group", block,
+                 "nf4, fp4: weights that share a scale, 32, 64, 128, ..., 4096; int4: inputs that\n"
+                 "do, a multiple of 32 (default: 64)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   auto* plain = app.add_flag("--no-double", no_double,
                              "nf4, fp4: scales stay fp32 instead of being quantized too");
+  auto* centred = app.add_flag("--symmetric", symmetric,
+                               "int4: no zero points beside the scales (they are all 8)");
+  auto* as = app.add_option("--as", options.quant_method,
+                            "int4: the form of gptq (version 2, the default) or awq (gemm)")
+                 ->type_name("NAME")
+                 ->check(CLI::IsMember({"gptq", "awq"}));
   app.add_option("--skip", skip,
                  "keep layers as they are whose full name matches, e.g. '*.h.0.*';\n"
                  "may be repeated")
@@ -140,6 +159,10 @@ int quantize_command(const Arguments& arguments) {
   if (plain->count() > 0 && !quantizes_scales(options)) {
     throw UsageError("--no-double is for nf4 and fp4");
   }
+  if (centred->count() + as->count() > 0 && !may_become(options, WeightFormat::int4_group)) {
+    throw UsageError("--symmetric and --as are for int4");
+  }
+  options.zero_points = !symmetric;
   options.block = block;
   options.nested = !no_double;
   options.outliers = parse_outliers(outliers);

@@ -3,7 +3,9 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -365,4 +367,69 @@ TEST_CASE("AWQ's gemv form: codes along the inputs, scales padded") {
     }
   }
   check_layer(builder, dq);
+}
+
+TEST_CASE("int4 rounded to nearest is written as GPTQ v2 and AWQ: the same weights in both") {
+  const fs::path model = data_path("checkpoints/fp32");
+  const TempFolder folder;
+  for (const bool zero_points : {true, false}) {
+    std::vector<std::vector<float>> first;
+    for (const std::string method : {"gptq", "awq"}) {
+      INFO(method << (zero_points ? "" : " symmetric"));
+      const fs::path out = folder.path() / (method + (zero_points ? "" : "-symmetric"));
+      kvant::io::quantize_checkpoint(model, out,
+                                     {.scheme = kvant::WeightFormat::int4_group,
+                                      .block = 32,
+                                      .zero_points = zero_points,
+                                      .quant_method = method});
+      const auto verdict = kvant::look::verify_checkpoint(out);
+      INFO(to_text(verdict));
+      CHECK(verdict.findings.empty());
+      const Checkpoint file(out);
+      const auto layers = layers_of(out, file);
+      REQUIRE(layers.size() == 8);
+      std::vector<std::vector<float>> weights;
+      for (const auto& layer : layers) {
+        CHECK(layer.scheme() == "int4");
+        weights.push_back(weights_of(file, layer));
+      }
+      if (first.empty()) first = weights;
+      CHECK(weights == first);
+      CHECK(kvant::look::report_checkpoint(model, out).total.sqnr_db > 18);
+      std::ifstream config(out / "config.json");
+      const auto section = nlohmann::json::parse(config).at("quantization_config");
+      CHECK(section.at("quant_method") == method);
+      CHECK(section.at("group_size") == 32);
+      CHECK(section.at("bits") == 4);
+      if (method == "gptq") {
+        CHECK(section.at("checkpoint_format") == "gptq_v2");
+        CHECK(section.at("sym") == !zero_points);
+      } else {
+        CHECK(section.at("version") == "gemm");
+        CHECK(section.at("zero_point") == zero_points);
+        CHECK(section.at("modules_to_not_convert") == nlohmann::json{"lm_head"});
+      }
+    }
+  }
+}
+
+TEST_CASE("int4: shapes and groups that the forms do not have are refused") {
+  const TempFolder folder;
+  const auto refused_write = [&](const kvant::io::QuantizeCheckpointOptions& options) {
+    std::string message;
+    CHECK(kvant::test::code_of(
+              [&] {
+                kvant::io::quantize_checkpoint(data_path("checkpoints/fp32"), folder.path() / "out",
+                                               options);
+              },
+              &message) != ErrorCode::ok);
+    CHECK_FALSE(fs::exists(folder.path() / "out"));
+    return message;
+  };
+  const auto int4 = kvant::WeightFormat::int4_group;
+  has(refused_write({.scheme = int4, .block = 48}), "int4: groups of 48 inputs");
+  has(refused_write({.scheme = int4, .block = 64, .quant_method = "awq"}),
+      "has 160 inputs, AWQ's form needs a multiple of 64; keep it in float (--skip)");
+  has(refused_write({.scheme = int4, .quant_method = "exl2"}),
+      "int4 has no form of quant_method \"exl2\"");
 }

@@ -65,8 +65,12 @@ struct QuantizeCheckpointOptions {
   /// linear layer is an error.
   std::vector<LayerRule> rules = {};
   float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
-  /// Weights that share a scale in nf4 and fp4 (32, 64, 128, ..., 4096); 0: 64.
+  /// Weights that share a scale in nf4 and fp4 (32, 64, 128, ..., 4096) and in int4 (a multiple of
+  /// 32 inputs); 0: 64.
   std::int64_t block = 0;
+  bool zero_points = true;  ///< int4: a zero point beside each scale (affine); false: symmetric
+  /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq.
+  std::string quant_method = {};
   /// nf4 and fp4: scales are quantized too ("double quantization"): 4.13 instead of 4.5 bits.
   bool nested = true;
   /// Layer -> ascending input features whose weights are kept in half precision beside the codes.

@@ -80,6 +80,14 @@ class Planner {
     }
   }
 
+  [[nodiscard]] const StoredFormat* form_of_scheme(WeightScheme scheme) const {
+    return form_writing(*scheme.format, options_.quant_method);
+  }
+
+  [[nodiscard]] std::int64_t block_of(WeightScheme scheme) const {
+    return options_.block != 0 ? options_.block : describe(*scheme.format).block;
+  }
+
   [[nodiscard]] WeightScheme scheme_of(const std::string& layer) const {
     WeightScheme result = options_.scheme;
     for (const LayerRule& rule : options_.rules) {
@@ -148,7 +156,12 @@ class Planner {
                                          describe_tensor(info.dtype, info.shape) +
                                          "; only F32, F16 and BF16 can be quantized (--skip it)");
     }
-    const StoredFormat* form = form_writing(*layer.scheme.format);
+    const StoredFormat* form = form_of_scheme(layer.scheme);
+    if (form == nullptr && form_writing(*layer.scheme.format) != nullptr) {
+      refuse(ErrorCode::unsupported, std::string(to_string(layer.scheme)) +
+                                         " has no form of quant_method " +
+                                         in_quotes(options_.quant_method));
+    }
     if (form == nullptr) {
       refuse(ErrorCode::unsupported, "checkpoints are not written in " +
                                          std::string(to_string(layer.scheme)) + ", but in " +
@@ -163,7 +176,8 @@ class Planner {
                     .format = *layer.scheme.format,
                     .dtype = info.dtype,
                     .block = options_.block,
-                    .nested = options_.nested};
+                    .nested = options_.nested,
+                    .zero_points = options_.zero_points};
     form->check_new(result);
     if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       refuse(ErrorCode::unsupported,
@@ -360,12 +374,14 @@ class Planner {
                  "config.json "
                  "by the names of the loaded model, or quantize all layers"});
       }
-      const StoredFormat& form = *form_writing(*schemes_.begin()->format);
+      const StoredFormat& form = *form_of_scheme(*schemes_.begin());
       config_.set_quantization(form.quantization_config({.threshold = threshold(),
                                                          .float_layers = summary.skip_modules,
                                                          .format = *schemes_.begin()->format,
                                                          .dtype = model_dtype(),
-                                                         .nested = options_.nested}));
+                                                         .block = block_of(*schemes_.begin()),
+                                                         .nested = options_.nested,
+                                                         .zero_points = options_.zero_points}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }

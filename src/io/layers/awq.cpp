@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "io/layers/packed_groups.hpp"
+#include "io/layers/packed_groups_writer.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/format_error.hpp"
@@ -112,6 +113,45 @@ class Awq final : public StoredFormat {
     if (const auto it = section.find("version"); it != section.end() && !is_read(*it)) {
       error("version is " + it->dump(-1, ' ', true).substr(0, 60) + "; gemm and gemv are read");
     }
+  }
+
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int4_group;
+  }
+
+  void check_new(const NewLayer& layer) const override {
+    check_new_groups(layer, GroupPacking::awq_gemm);
+  }
+
+  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float>,
+                  const TensorSink& out) const override {
+    write_group_rows(kernels, layer, GroupPacking::awq_gemm, first, rows, out);
+  }
+
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
+                  MatrixView<const float> rows, std::span<const float>,
+                  MatrixView<float> out) const override {
+    round_trip_groups(kernels, layer, rows, out);
+  }
+
+  /// Words hold 8 outputs; a line of a few words is written at once.
+  [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 64; }
+
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    return group_specs(layer, GroupPacking::awq_gemm);
+  }
+
+  [[nodiscard]] nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const override {
+    nlohmann::ordered_json config;
+    config["bits"] = 4;
+    config["group_size"] = facts.block;
+    config["modules_to_not_convert"] = facts.float_layers;
+    config["quant_method"] = "awq";
+    config["version"] = "gemm";
+    config["zero_point"] = facts.zero_points;
+    return config;
   }
 
  private:

@@ -65,9 +65,10 @@ const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& lay
   return *form;
 }
 
-const StoredFormat* form_writing(WeightFormat format) noexcept {
+const StoredFormat* form_writing(WeightFormat format, std::string_view quant_method) noexcept {
   for (const StoredFormat* form : list()) {
-    if (form->writes(format)) return form;
+    const bool meant = quant_method.empty() || form->quant_method() == quant_method;
+    if (meant && form->writes(format)) return form;
   }
   return nullptr;
 }

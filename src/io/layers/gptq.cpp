@@ -8,9 +8,11 @@
 #include <utility>
 
 #include "io/layers/packed_groups.hpp"
+#include "io/layers/packed_groups_writer.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/format_error.hpp"
+#include "kvant/version.hpp"
 
 namespace kvant::io {
 namespace {
@@ -215,6 +217,75 @@ class Gptq final : public StoredFormat {
     if (const std::string version = version_of(section); !is_known_version(version)) {
       error("checkpoint_format is " + in_quotes(version) + "; gptq and gptq_v2 are read");
     }
+  }
+
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int4_group;
+  }
+
+  void check_new(const NewLayer& layer) const override {
+    check_new_groups(layer, GroupPacking::gptq);
+  }
+
+  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float>,
+                  const TensorSink& out) const override {
+    write_group_rows(kernels, layer, GroupPacking::gptq, first, rows, out);
+  }
+
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
+                  MatrixView<const float> rows, std::span<const float>,
+                  MatrixView<float> out) const override {
+    round_trip_groups(kernels, layer, rows, out);
+  }
+
+  /// Words of zero points hold 8 outputs.
+  [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 8; }
+
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    std::vector<TensorSpec> specs = group_specs(layer, GroupPacking::gptq);
+    specs.push_back({layer.name + kGroupIndex, DType::int32, {layer.inputs}});
+    return specs;
+  }
+
+  void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
+    std::vector<std::int32_t> groups(static_cast<std::size_t>(layer.inputs));
+    for (std::size_t k = 0; k < groups.size(); ++k) {
+      groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / group_size_of(layer));
+    }
+    out(layer.name + kGroupIndex, 0, std::as_bytes(std::span(groups)));
+  }
+
+  [[nodiscard]] nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const override {
+    nlohmann::ordered_json config;
+    config["bits"] = 4;
+    config["checkpoint_format"] = "gptq_v2";
+    config["desc_act"] = false;
+    if (const auto kept = exceptions(facts.float_layers); !kept.empty()) config["dynamic"] = kept;
+    config["group_size"] = facts.block;
+    config["lm_head"] = false;
+    config["meta"]["quantizer"] = "kvant:" KVANT_VERSION_STRING;
+    config["pack_dtype"] = "int32";
+    config["quant_method"] = "gptq";
+    config["sym"] = !facts.zero_points;
+    return config;
+  }
+
+ private:
+  /// GPTQModel's way to say that modules stay as they are: expressions after "-:".
+  static nlohmann::ordered_json exceptions(const std::vector<std::string>& layers) {
+    nlohmann::ordered_json dynamic;
+    for (const std::string& layer : layers) {
+      if (layer == "lm_head") continue;  // has a word of its own
+      std::string expression = "-:.*";
+      for (const char c : layer) {
+        if (c == '.') expression += '\\';
+        expression += c;
+      }
+      dynamic[expression] = nlohmann::ordered_json::object();
+    }
+    return dynamic;
   }
 };
 

@@ -79,8 +79,9 @@ struct NewLayer {
   std::uint64_t inputs = 0;
   WeightFormat format = WeightFormat::int8_row;  ///< of those that the form writes
   DType dtype = DType::float32;                  ///< of the weights that are quantized
-  std::int64_t block = 0;  ///< weights that share a scale; 0: as many as the form's own
-  bool nested = true;      ///< scales are quantized too, in forms that may have them so
+  std::int64_t block = 0;   ///< weights that share a scale; 0: as many as the form's own
+  bool nested = true;       ///< scales are quantized too, in forms that may have them so
+  bool zero_points = true;  ///< beside scales, in forms that may have them
   /// Input features whose weights are kept beside the codes, ascending; most forms have none.
   std::vector<std::int64_t> kept_columns = {};
 };
@@ -94,7 +95,9 @@ struct QuantizationFacts {
   std::vector<std::string> float_layers;  ///< linear layers that are not quantized
   WeightFormat format = WeightFormat::int8_row;
   DType dtype = DType::float32;  ///< of the model
+  std::int64_t block = 0;        ///< weights that share a scale
   bool nested = true;            ///< as NewLayer
+  bool zero_points = true;       ///< as NewLayer
 };
 
 /// Takes one sentence about what is wrong in config.json.
@@ -189,7 +192,9 @@ class KVANT_API StoredFormat {
 [[nodiscard]] KVANT_API const StoredFormat& form_of(const Checkpoint& checkpoint,
                                                     const StoredLayer& layer);
 /// The form that writes a quantized format; null: none does.
-[[nodiscard]] KVANT_API const StoredFormat* form_writing(WeightFormat format) noexcept;
+/// @param quant_method of the form, where several write it; empty: the first of them
+[[nodiscard]] KVANT_API const StoredFormat* form_writing(
+    WeightFormat format, std::string_view quant_method = {}) noexcept;
 
 /// A part of some form by the end of its name, and the layer before it. Where several forms have
 /// such a part, that of the form that claims the layer.
