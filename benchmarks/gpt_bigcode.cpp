@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 
 #include "harness/entries.hpp"
@@ -28,11 +29,12 @@ double linear_seconds = 0;
 class TimedLinear final : public kvant::models::LinearLayer {
  public:
   explicit TimedLinear(std::unique_ptr<LinearLayer> layer) : layer_(std::move(layer)) {}
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
+  void forward(Context& context, kvant::models::LayerInput& x, MatrixView<float> y) const override {
     const auto start = Clock::now();
     layer_->forward(context, x, y);
     linear_seconds += seconds_since(start);
   }
+  [[nodiscard]] std::int64_t out_features() const override { return layer_->out_features(); }
   [[nodiscard]] std::size_t weight_bytes() const override { return layer_->weight_bytes(); }
 
  private:
@@ -43,9 +45,10 @@ class TimedLinear final : public kvant::models::LinearLayer {
 class HalfLinear final : public kvant::models::LinearLayer {
  public:
   HalfLinear(Context& context, MatrixView<const float> w) : layer_(Bf16Linear::pack(context, w)) {}
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
-    layer_.forward(context, x, y);
+  void forward(Context& context, kvant::models::LayerInput& x, MatrixView<float> y) const override {
+    x.forward(context, layer_, y);
   }
+  [[nodiscard]] std::int64_t out_features() const override { return layer_.out_features(); }
   [[nodiscard]] std::size_t weight_bytes() const override { return layer_.memory_footprint(); }
 
  private:
@@ -95,8 +98,14 @@ Speed measure(Context& context, const kvant::models::Model& model, bool quick) {
 
 void time_linears(kvant::models::Model& model) {
   for (kvant::models::Block& block : model.blocks) {
-    for (auto* layer : {&block.c_attn, &block.attn_c_proj, &block.c_fc, &block.mlp_c_proj}) {
-      *layer = std::make_unique<TimedLinear>(std::move(*layer));
+    const auto time = [](std::unique_ptr<kvant::models::LinearLayer>& layer) {
+      layer = std::make_unique<TimedLinear>(std::move(layer));
+    };
+    for (auto& layer : block.qkv.parts) time(layer);
+    time(block.attention_output);
+    for (kvant::models::Mlp& mlp : block.mlps) {
+      for (auto& layer : mlp.up.parts) time(layer);
+      time(mlp.down);
     }
   }
 }
@@ -107,7 +116,12 @@ kvant::models::Model random_model(Context& context, std::int64_t layers, std::in
   kvant::models::Model model;
   model.config.n_layer = layers;
   model.config.n_embd = width;
+  model.config.embedding_size = width;
   model.config.n_head = width / 128;
+  model.config.n_kv_head = 1;
+  model.config.head_dim = 128;
+  model.config.qkv_by_head = true;
+  model.config.attention_scale = 1.0f / std::sqrt(128.0f);
   model.config.n_inner = 4 * width;
   model.config.n_positions = 2048;
   model.config.vocab_size = 49280;
@@ -119,9 +133,9 @@ kvant::models::Model random_model(Context& context, std::int64_t layers, std::in
   };
   model.wte = matrix(model.config.vocab_size, width, DType::float16);
   model.wpe = matrix(model.config.n_positions, width, DType::float16);
-  const kvant::models::LayerNorm norm{std::vector<float>(static_cast<std::size_t>(width), 1.0f),
-                                      std::vector<float>(static_cast<std::size_t>(width), 0.0f)};
-  model.ln_f = norm;
+  const kvant::models::Norm norm{std::vector<float>(static_cast<std::size_t>(width), 1.0f),
+                                 std::vector<float>(static_cast<std::size_t>(width), 0.0f)};
+  model.final_norm = norm;
   const std::vector<float> w = normal_floats(4 * width * width, 6, 0.02f);
   const auto linear = [&](std::int64_t out,
                           std::int64_t in) -> std::unique_ptr<kvant::models::LinearLayer> {
@@ -137,12 +151,14 @@ kvant::models::Model random_model(Context& context, std::int64_t layers, std::in
   };
   for (std::int64_t i = 0; i < layers; ++i) {
     kvant::models::Block block;
-    block.ln_1 = norm;
-    block.ln_2 = norm;
-    block.c_attn = linear(width + 256, width);
-    block.attn_c_proj = linear(width, width);
-    block.c_fc = linear(4 * width, width);
-    block.mlp_c_proj = linear(width, 4 * width);
+    block.attention_norm = norm;
+    block.mlp_norm = norm;
+    block.qkv.parts.push_back(linear(width + 256, width));
+    block.attention_output = linear(width, width);
+    kvant::models::Mlp mlp;
+    mlp.up.parts.push_back(linear(4 * width, width));
+    mlp.down = linear(width, 4 * width);
+    block.mlps.push_back(std::move(mlp));
     model.blocks.push_back(std::move(block));
   }
   return model;

@@ -62,7 +62,7 @@ Row measure(kvant::Context& context, const Config& config, const Tokenizer& toke
   Row row;
   row.scheme = scheme;
   row.megabytes = static_cast<double>(model.weight_bytes()) / 1e6;
-  std::vector<TokenId> ids = {static_cast<TokenId>(config.bos_token_id)};
+  std::vector<TokenId> ids = {static_cast<TokenId>(config.bos())};
   const std::vector<TokenId> encoded = tokenizer.encode(task.text);
   ids.insert(ids.end(), encoded.begin(), encoded.end());
   const double read = seconds_of(

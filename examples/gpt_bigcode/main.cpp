@@ -72,7 +72,7 @@ class Session {
   }
 
  private:
-  [[nodiscard]] TokenId bos() const { return static_cast<TokenId>(config_.bos_token_id); }
+  [[nodiscard]] TokenId bos() const { return static_cast<TokenId>(config_.bos()); }
 
   [[nodiscard]] std::vector<TokenId> ids_of_file(const std::filesystem::path& path) const {
     std::vector<TokenId> ids = {bos()};

@@ -50,6 +50,8 @@ std::optional<Options> parse_options(int argc, char** argv) {
   std::string model;
   std::string scheme;
   std::string mode;
+  std::string arithmetic;
+  std::int64_t group = 0;
   std::string calibrate;
   std::string ids;
   std::string perplexity;
@@ -63,13 +65,22 @@ std::optional<Options> parse_options(int argc, char** argv) {
   app.add_option("MODEL_DIR", model, "config.json, safetensors file(s), tokenizer.json")
       ->required();
   app.add_option("--scheme", scheme,
-                 "linear layers in fp32, bf16, int8-tensor, int8, llm-int8 or int8-group\n"
-                 "(default: fp32, or llm-int8 for a folder of 8-bit weights)")
+                 "linear layers in " + scheme_names() +
+                     "\n(default: fp32, or llm-int8 for a folder of 8-bit weights)")
       ->type_name("NAME");
   auto* mode_option =
       app.add_option("--mode", mode,
                      "default, or bitsandbytes: that library's arithmetic, bit for bit")
           ->type_name("NAME");
+  auto* arithmetic_option =
+      app.add_option("--arithmetic", arithmetic,
+                     "schemes of 4 bits: int8 (default), or exact: activations stay in float")
+          ->type_name("NAME");
+  auto* group_option =
+      app.add_option("--group", group,
+                     "schemes with groups: weights that share a scale, a multiple of 32\n"
+                     "(default: 64; int8-group 128)")
+          ->type_name("N");
   auto* threshold_option =
       app.add_option("--threshold", threshold,
                      "inputs of at least this magnitude are outliers (default: 6, or\n"
@@ -123,8 +134,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
   if (!scheme.empty()) {
     options.request.scheme = scheme_from_name(scheme);
     if (!options.request.scheme) {
-      throw UsageError("--scheme " + scheme.substr(0, 60) +
-                       " is not one of fp32, bf16, int8-tensor, int8, llm-int8, int8-group");
+      throw UsageError("--scheme " + scheme.substr(0, 60) + " is not one of " + scheme_names());
     }
   }
   if (mode_option->count() > 0) {
@@ -134,6 +144,13 @@ std::optional<Options> parse_options(int argc, char** argv) {
     options.request.mode =
         mode == "default" ? kvant::Arithmetic::kvant : kvant::Arithmetic::bitsandbytes;
   }
+  if (arithmetic_option->count() > 0) {
+    if (arithmetic != "exact" && arithmetic != "int8") {
+      throw UsageError("--arithmetic " + arithmetic.substr(0, 60) + " is not exact or int8");
+    }
+    options.request.exact = arithmetic == "exact";
+  }
+  if (group_option->count() > 0) options.request.group = group;
   if (threshold_option->count() > 0) {
     if (!(threshold >= 0)) {
       throw UsageError("--threshold " + std::to_string(threshold) + " is not a number from 0 up");

@@ -73,7 +73,7 @@ if(KVANT_IO)
 endif()
 if(KVANT_MODELS)
   kvant_pkg_config(kvant-models "kvant: language models on its layers"
-                   "kvant-io = ${PROJECT_VERSION}, libpcre2-8" "-L\${libdir} -lkvant_models")
+                   "kvant-io = ${PROJECT_VERSION}, libpcre2-8, libutf8proc" "-L\${libdir} -lkvant_models")
 endif()
 if(KVANT_EIGEN)
   kvant_pkg_config(kvant-eigen "kvant: views of Eigen matrices" "kvant = ${PROJECT_VERSION}, eigen3"

@@ -20,4 +20,4 @@ require_packages() {
 }
 
 kvant_build_packages=(cmake ninja-build g++ pkg-config libeigen3-dev libfmt-dev nlohmann-json3-dev
-                      libcli11-dev libpcre2-dev)
+                      libcli11-dev libpcre2-dev libutf8proc-dev)

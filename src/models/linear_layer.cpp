@@ -54,9 +54,22 @@ void multiply_float(Context& context, MatrixView<const float> x, const WeightMat
   });
 }
 
-void FloatLinear::forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const {
-  multiply_float(context, x, weights_, bias_, y);
-  if (round_to_bf16_) round_to_bfloat16(y.data(), y.size());
+void LayerInput::forward(Context& context, const Linear& layer, AnyMatrix y) {
+  if (shared_ == nullptr) {
+    layer.forward(context, x_, y);
+    return;
+  }
+  if (made_for_ == nullptr || !layer.shares_activations_with(*made_for_)) {
+    layer.quantize_activations(context, x_, *shared_);
+    made_for_ = &layer;
+  }
+  layer.forward(context, *shared_, y);
+}
+
+void FloatLinear::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
+  multiply_float(context, x.x(), weights_, bias_, y);
+  if (!round_to_bf16_) return;
+  for (std::int64_t r = 0; r < y.rows(); ++r) round_to_bfloat16(y.row_data(r), y.cols());
 }
 
 std::size_t FloatLinear::weight_bytes() const {
@@ -71,8 +84,8 @@ ObservingLinear::ObservingLinear(const WeightMatrix& weights, const std::vector<
       threshold_(threshold),
       seen_(static_cast<std::size_t>(weights.cols())) {}
 
-void ObservingLinear::forward(Context& context, MatrixView<const float> x,
-                              MatrixView<float> y) const {
+void ObservingLinear::forward(Context& context, LayerInput& input, MatrixView<float> y) const {
+  const MatrixView<const float> x = input.x();
   for (std::int64_t r = 0; r < x.rows(); ++r) {
     for (std::int64_t c = 0; c < x.cols(); ++c) {
       if (std::fabs(x(r, c)) >= threshold_) seen_[static_cast<std::size_t>(c)] = true;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
@@ -23,7 +24,16 @@ namespace kvant::program {
 OutlierColumns read_outlier_columns(const std::string& file) {
   std::ifstream stream(file, std::ios::binary);
   if (!stream) throw Error(ErrorCode::io, file + ": cannot be read");
-  const nlohmann::json json = nlohmann::json::parse(stream, nullptr, false);
+  std::set<std::string> names;
+  std::string twice_named;
+  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+    if (depth == 1 && event == nlohmann::json::parse_event_t::key &&
+        !names.insert(value.get<std::string>()).second) {
+      twice_named = value.get<std::string>();
+    }
+    return true;
+  };
+  const nlohmann::json json = nlohmann::json::parse(stream, watch, false);
   const auto refuse = [&](const std::string& what) {
     throw Error(ErrorCode::invalid_file,
                 file + ": " + what +
@@ -31,6 +41,7 @@ OutlierColumns read_outlier_columns(const std::string& file) {
                     "{\"transformer.h.0.attn.c_attn\": [3, 17]}");
   };
   if (!json.is_object()) refuse("not a JSON object");
+  if (!twice_named.empty()) refuse("\"" + twice_named.substr(0, 80) + "\" is there twice");
   OutlierColumns result;
   for (const auto& [layer, columns] : json.items()) {
     if (!columns.is_array()) refuse("the value of \"" + layer.substr(0, 80) + "\" is not a list");
@@ -62,7 +73,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
     throw Error(ErrorCode::invalid_file,
                 text_file + ": holds no text; outlier features show only where a model reads some");
   }
-  std::vector<models::TokenId> ids = {static_cast<models::TokenId>(config.bos_token_id)};
+  std::vector<models::TokenId> ids = {static_cast<models::TokenId>(config.bos())};
   const std::vector<models::TokenId> text = tokenizer.encode(words);
   ids.insert(ids.end(), text.begin(), text.end());
   Context context(ContextOptions{.threads = threads});

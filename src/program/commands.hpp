@@ -13,6 +13,7 @@ using Arguments = std::vector<std::string>;
 /// Each returns an exit code: 0, or 1 for a job that failed in a way that was reported already. For
 /// everything else it throws: UsageError (exit code 2) or any other exception (exit code 1), whose
 /// message main() prints.
+int run_command(const Arguments& arguments);
 int quantize_command(const Arguments& arguments);
 int dequantize_command(const Arguments& arguments);
 int inspect_command(const Arguments& arguments);

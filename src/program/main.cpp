@@ -31,6 +31,8 @@ struct Command {
 };
 
 constexpr std::array kCommands = {
+    Command{"run", "run a language model: chat, continue a text, measure perplexity",
+            kvant::program::run_command},
     Command{"quantize", "write a smaller checkpoint (8-bit, fp16, bf16)",
             kvant::program::quantize_command},
     Command{"dequantize", "write a float checkpoint from an 8-bit one",
@@ -46,6 +48,7 @@ constexpr std::array kCommands = {
 
 void print_help() {
   std::cout << "Examples:\n"
+               "  kvant run MODEL --scheme llm-int8 --chat 'What is a cache line?'\n"
                "  kvant quantize MODEL OUT --scheme llm-int8\n"
                "  kvant report MODEL OUT --html report.html\n"
                "  kvant dequantize OUT BACK --dtype fp16\n\n"

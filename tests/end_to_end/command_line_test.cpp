@@ -89,7 +89,6 @@ TEST_CASE("command line: missing files and wrong data are one line and 1") {
   failure({kFp32, "--ids", "99"}, 1);
   failure({kTiny, "--perplexity", folder.write("empty", "")}, 1);
   failure({kTiny, "--perplexity", kTiny + "/config.json", "--window", "257"}, 1);
-  failure({std::string(KVANT_TEST_DATA) + "/checkpoints/bnb_fp4", "--ids", "1"}, 1);
   failure({kFp32, "--ids", "1", "--logits", (folder.path() / "no/such/folder").string()}, 1);
   std::filesystem::create_directory(folder.path() / "broken");
   folder.write("broken/config.json", "{\"n_head\": \"many\nlines\"}");

@@ -188,8 +188,10 @@ TEST_CASE("kvant program: --keep-outliers and --only") {
   const kvant::io::Checkpoint kept(out);
   CHECK(kept.values<std::int64_t>("transformer.h.0.mlp.c_fc.kvant_keep_columns") ==
         std::vector<std::int64_t>{3, 9});
-  for (const char* bad : {"[]", "{\"x\": 1}", "{\"x\": [-1]}", "{\"x\": [1]", "{\"x\": [1]}",
-                          "{\"transformer.h.0.mlp.c_fc\": [1, 1]}"}) {
+  for (const char* bad :
+       {"[]", "{\"x\": 1}", "{\"x\": [-1]}", "{\"x\": [1]", "{\"x\": [1]}",
+        "{\"transformer.h.0.mlp.c_fc\": [1, 1]}",
+        "{\"transformer.h.0.mlp.c_fc\": [1], \"transformer.h.0.mlp.c_fc\": [2]}"}) {
     CHECK(kvant_program({"quantize", kFp32, out, "--force", "--keep-outliers",
                          folder.write("bad.json", bad).string()})
               .exit_code != 0);

@@ -45,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   change_and_read_back(file.path());
   try {
     const auto config = kvant::models::load_config(file.path());
-    if (config.head_dim() < 1 || config.kv_dim() < 1 || config.n_embd % config.n_head != 0) {
+    if (config.head_dim < 1 || config.kv_dim() < 1 || config.n_head % config.n_kv_head != 0) {
       std::abort();
     }
   } catch (const kvant::Error&) {

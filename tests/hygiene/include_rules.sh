@@ -2,7 +2,7 @@
 # include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
 #
 #   program                    -> everything
-#   models                     -> io (public headers; its JSON inside), kvant, Eigen and PCRE2 inside
+#   models                     -> io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
 #   io                         -> kvant (public headers)
@@ -89,7 +89,7 @@ mapfile -t look < <(find src/look -type f)
 only "look" "$std|look/.*|io/(json|text|layers|checkpoint)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
 never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
 mapfile -t models < <(find src/models -type f)
-only "models" "$std|models/.*|io/(json|text)/.*|kvant/((io|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h" "${models[@]}"
+only "models" "$std|models/.*|io/(json|text)/.*|kvant/((io|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
 never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
 mapfile -t program < <(find src/program -name '*.?pp')
 never "the program kvant" "(cpu|ops|dispatch|io|look|models)/.*|.*examples/.*" "${program[@]}"

@@ -254,7 +254,7 @@ TEST_CASE("model: wrong configs and tensors are clean errors") {
   CHECK(config("layer_norm_epsilon", -1) == ErrorCode::invalid_file);
   CHECK(config("activation_function", "mish") == ErrorCode::unsupported);
   CHECK(config("activation_function", 3) == ErrorCode::invalid_file);
-  CHECK(config("model_type", "gpt2") == ErrorCode::unsupported);
+  CHECK(config("model_type", "gpt3") == ErrorCode::unsupported);
   CHECK(config("add_cross_attention", true) == ErrorCode::unsupported);
   CHECK(config("quantization_config", {{"quant_method", "gptq"}}) == ErrorCode::unsupported);
   CHECK(config("n_inner", nullptr) == ErrorCode::shape_mismatch);  // 4 H, and the file has 37

@@ -107,6 +107,8 @@ class KVANT_API TensorFile {
   TensorFile(const std::filesystem::path& path, LoadMode mode, Parse parse);
   /// Bytes in memory, which must outlive the object; nothing is copied.
   TensorFile(std::span<const std::byte> bytes, std::string name, Parse parse);
+  /// All bytes of the file.
+  [[nodiscard]] std::span<const std::byte> file_bytes() const noexcept;
 
  private:
   struct State;

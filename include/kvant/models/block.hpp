@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// One transformer block of GPTBigCode, and the float functions between its linear layers.
+/// One transformer block of any family, and the float functions between its linear layers.
 
 #include <cstdint>
 #include <memory>
@@ -14,23 +14,44 @@
 
 namespace kvant::models {
 
-/// Gain and shift of a layer norm, [n_embd] each.
-struct LayerNorm {
+/// Gain and shift of a norm; no weight: there is no such norm; no bias: nothing is added.
+struct Norm {
   std::vector<float> weight;
   std::vector<float> bias;
+
+  [[nodiscard]] bool empty() const { return weight.empty(); }
 };
 
-/// One block of the model: two norms, four linear layers.
+/// Layers that read the same input; their outputs lie side by side in a row.
+struct KVANT_API Projection {
+  std::vector<std::unique_ptr<LinearLayer>> parts;
+
+  /// y [M, sum of the parts' outputs]; x is quantized once where the parts can share that.
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const;
+  [[nodiscard]] std::size_t weight_bytes() const;
+};
+
+/// An MLP, or one expert of a mixture.
+struct Mlp {
+  Projection up;  ///< gate and up, or up alone
+  std::unique_ptr<LinearLayer> down;
+};
+
+/// One block. Config says which norms there are and where they act.
 struct Block {
-  LayerNorm ln_1;
-  LayerNorm ln_2;
-  std::unique_ptr<LinearLayer> c_attn;
-  std::unique_ptr<LinearLayer> attn_c_proj;
-  std::unique_ptr<LinearLayer> c_fc;
-  std::unique_ptr<LinearLayer> mlp_c_proj;
+  Norm attention_norm;
+  Norm attention_output_norm;
+  Norm mlp_norm;
+  Norm mlp_output_norm;
+  Norm q_norm;
+  Norm k_norm;
+  Projection qkv;  ///< one fused layer, or three
+  std::unique_ptr<LinearLayer> attention_output;
+  std::unique_ptr<LinearLayer> router;  ///< of a mixture of experts
+  std::vector<Mlp> mlps;                ///< one, or the experts
 };
 
-/// Keys and values of one layer, [tokens, kv_dim] each.
+/// Keys and values of one layer, [tokens, kv_dim] each; rotated already.
 struct LayerCache {
   std::vector<float> keys;
   std::vector<float> values;
@@ -39,23 +60,49 @@ struct LayerCache {
 /// What the values between layers are rounded to, after each operation as torch does.
 enum class Stream : std::uint8_t { fp32, bf16 };
 
-/// out = (x - mean) / sqrt(variance + epsilon) * weight + bias, row by row; statistics in fp32.
-KVANT_API void layer_norm(Context& context, MatrixView<const float> x, const LayerNorm& norm,
-                          float epsilon, Stream stream, MatrixView<float> out);
+/// What the blocks of one call share: positions, and memory.
+struct KVANT_API Pass {
+  /// @param first position of the call's first token
+  Pass(const Config& config, Stream stream, std::int64_t first, std::int64_t tokens);
+
+  Stream stream;
+  std::int64_t first;
+  std::int64_t tokens;
+  std::vector<float> cosines;  ///< rotary: [tokens, dims / 2], times the attention factor
+  std::vector<float> sines;
+  std::vector<float> slopes;  ///< ALiBi: by query head
+
+  // Scratch, which every block fills again.
+  std::vector<float> normed, qkv, attended, added, inner, product, routed;
+  QuantizedActivations activations;
+};
+
+/// Row by row: out = norm(x), statistics in fp32. x and out may be the same.
+KVANT_API void normalize(Context& context, const Config& config, MatrixView<const float> x,
+                         const Norm& norm, Stream stream, MatrixView<float> out);
 
 /// Applies the activation function to every element of x, in place.
 KVANT_API void apply_activation(Context& context, Activation activation, Stream stream,
                                 MatrixView<float> x);
 
-/// Causal attention of the last `qkv.rows()` tokens over all tokens in the cache.
-/// @param qkv   output of c_attn: [T, H + 2 kv_dim], or per head (q, k, v) with multi_query = false
-/// @param cache holds P earlier tokens; the new ones are appended
-/// @param out   [T, H]
-KVANT_API void attention(Context& context, const Config& config, MatrixView<const float> qkv,
-                         LayerCache& cache, Stream stream, MatrixView<float> out);
+/// out [M, I] = activation(first half of each row of x [M, 2 I]) * second half.
+KVANT_API void apply_gate(Context& context, Activation activation, Stream stream,
+                          MatrixView<float> x, MatrixView<float> out);
 
-/// h [T, H] = block(h), in place.
-KVANT_API void run_block(Context& context, const Config& config, const Block& block, Stream stream,
-                         MatrixView<float> h, LayerCache& cache);
+/// Causal attention of the call's tokens over all tokens in the cache, which they join. Queries and
+/// keys are normalized and rotated in place first, where the family does so.
+/// @param qkv [T, q_dim + 2 kv_dim]
+/// @param out [T, q_dim]
+KVANT_API void attention(Context& context, const Config& config, const Block& block,
+                         std::int64_t layer, const Pass& pass, MatrixView<float> qkv,
+                         LayerCache& cache, MatrixView<float> out);
+
+/// out [T, n_embd] = the MLP of x, or the weighted sum of the experts that its router chooses.
+KVANT_API void run_mlp(Context& context, const Config& config, const Block& block, Pass& pass,
+                       LayerInput& x, MatrixView<float> out);
+
+/// h [T, n_embd] = block number `layer` of h, in place.
+KVANT_API void run_block(Context& context, const Config& config, const Block& block,
+                         std::int64_t layer, Pass& pass, MatrixView<float> h, LayerCache& cache);
 
 }  // namespace kvant::models

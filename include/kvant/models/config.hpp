@@ -1,13 +1,16 @@
 #pragma once
 
 /// @file
-/// config.json of a GPTBigCode model.
+/// Config: what a decoder-only language model is made of, one description for all families. It is
+/// filled from config.json by the table of families (src/models/load/families.cpp); the one decoder
+/// (block.hpp, model.hpp) and the loader read nothing else.
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kvant/config.hpp"
 
@@ -22,38 +25,158 @@ enum class Activation : std::uint8_t {
   relu,
 };
 
+/// How a row is normalized.
+enum class NormKind : std::uint8_t {
+  layer,  ///< (x - mean) / sqrt(variance + epsilon)
+  rms,    ///< x / sqrt(mean of squares + epsilon)
+};
+
+/// How a token's position enters.
+enum class Positions : std::uint8_t {
+  learned,  ///< a table, added to the embeddings
+  rotary,   ///< queries and keys are rotated
+  alibi,    ///< scores get a bias that grows with the key's position (arXiv 2108.12409)
+};
+
+/// How rotary frequencies are stretched for sequences longer than those of the training.
+enum class RotaryScaling : std::uint8_t { none, linear, dynamic, llama3, yarn };
+
+/// What is added to the residual stream, and when.
+enum class Residual : std::uint8_t {
+  serial,     ///< h += attention(norm(h)); h += mlp(norm(h))
+  parallel,   ///< h += attention(norm(h)) + mlp(norm(h)), both from the same h
+  post_norm,  ///< h = norm(h + attention(h)); h = norm(h + mlp(h))
+};
+
+/// Rotary positions: pairs (i, i + dims / 2) of the first `dims` elements of a head turn by
+/// position * frequency[i].
+struct Rotary {
+  std::int64_t dims = 0;
+  float theta = 10000.0f;
+  RotaryScaling scaling = RotaryScaling::none;
+  float factor = 1.0f;
+  std::int64_t original_length = 0;    ///< of the training: dynamic, llama3, yarn
+  float low_frequency_factor = 1.0f;   ///< llama3
+  float high_frequency_factor = 4.0f;  ///< llama3
+  float beta_fast = 32.0f;             ///< yarn
+  float beta_slow = 1.0f;              ///< yarn
+  bool truncate = true;                ///< yarn: the ramp's ends are whole numbers
+  float attention_factor = 1.0f;       ///< sine and cosine are multiplied by it (yarn)
+  std::vector<float> divisors = {};    ///< of the frequencies, [dims / 2] (GGUF's rope_freqs)
+};
+
+/// Names of the parts of a block that are no linear layers, from the block on ("ln_1"), and of the
+/// parts outside of the blocks, after the prefix. Empty: the family has no such part.
+struct PartNames {
+  std::string_view attention_norm = {};
+  std::string_view attention_output_norm = {};  ///< of what attention adds to the stream
+  std::string_view mlp_norm = {};  ///< empty in a parallel block: it reads attention's input
+  std::string_view mlp_output_norm = {};
+  std::string_view q_norm = {};
+  std::string_view k_norm = {};
+  std::string_view router = {};   ///< a linear layer: the weights of a mixture's experts
+  std::string_view experts = {};  ///< expert e's layers are EXPERTS.e.NAME
+  std::string_view embedding_norm = {};
+  std::string_view final_norm = {};
+  std::string_view project_in = {};  ///< a linear layer behind the embeddings, without bias
+  std::string_view project_out = {};
+};
+
 /// What config.json says of a model quantized by bitsandbytes.
 struct QuantizationConfig {
   float threshold = 6.0f;  ///< llm_int8_threshold
 };
 
-/// Missing keys have Hugging Face's defaults; unknown keys are ignored.
+/// A model. The defaults are GPTBigCode's; every number has been checked.
 struct Config {
-  std::int64_t vocab_size = 50257;
-  std::int64_t n_positions = 1024;  ///< longest sequence
-  std::int64_t n_embd = 768;
-  std::int64_t n_layer = 12;
-  std::int64_t n_head = 12;
-  std::int64_t n_inner = 3072;
-  Activation activation = Activation::gelu_tanh;
-  float layer_norm_epsilon = 1e-5f;
-  bool scale_attn_weights = true;
-  bool multi_query = true;  ///< one K/V head for all query heads
-  bool tie_word_embeddings = true;
-  std::int64_t bos_token_id = 50256;
-  std::int64_t eos_token_id = 50256;  ///< -1: none
-  std::optional<QuantizationConfig> int8;
+  std::string_view model_type = "gpt_bigcode";  ///< one of families()
+  PartNames names = {};
 
-  [[nodiscard]] std::int64_t head_dim() const { return n_embd / n_head; }
-  [[nodiscard]] std::int64_t kv_heads() const { return multi_query ? 1 : n_head; }
+  std::int64_t vocab_size = 50257;
+  std::int64_t n_positions = 1024;  ///< longest sequence of the training
+  std::int64_t n_embd = 768;        ///< width of the residual stream
+  std::int64_t n_layer = 12;
+  std::int64_t n_head = 12;     ///< query heads
+  std::int64_t n_kv_head = 12;  ///< key and value heads; divides n_head
+  std::int64_t head_dim = 64;
+  std::int64_t n_inner = 3072;  ///< width inside the MLP
+
+  std::int64_t embedding_size = 768;  ///< n_embd, or what project_in makes n_embd of
+  float embedding_multiplier = 1.0f;
+  bool tie_word_embeddings = true;
+  float logit_divisor = 1.0f;
+  float logit_softcap = 0.0f;  ///< logits become cap * tanh(logit / cap); 0: they stay
+
+  NormKind norm = NormKind::layer;
+  float norm_epsilon = 1e-5f;
+  float norm_offset = 0.0f;  ///< what is added to a norm's stored weight
+  bool norm_bias = true;
+
+  Residual residual = Residual::serial;
+  float residual_multiplier = 1.0f;
+
+  Positions positions = Positions::learned;
+  std::int64_t position_offset = 0;  ///< learned: position 0 is this row of the table
+  Rotary rotary = {};
+  bool alibi_bf16 = false;  ///< Falcon: the bias is rounded to bf16, and scaled as scores are
+
+  /// Fused q, k and v: true: for each key head its query heads, then its key, then its value;
+  /// false: all queries, all keys, all values, which is also what separate layers make.
+  bool qkv_by_head = false;
+  bool qkv_bias = true;
+  bool attention_output_bias = true;
+  bool qk_norm_per_head = true;  ///< where there are q and k norms; false: over all heads at once
+  float attention_scale = 0.0f;  ///< scores are multiplied by it
+  bool scale_by_layer = false;   ///< and divided by the layer's number, from 1 on
+  float attention_softcap = 0.0f;
+  std::vector<std::int64_t> windows = {};  ///< by layer: keys that a query sees; empty, 0: all
+
+  Activation activation = Activation::gelu_tanh;
+  bool gated_mlp = false;      ///< down(activation(gate(x)) * up(x))
+  bool fused_gate_up = false;  ///< one layer makes gate and up, one after the other
+  bool mlp_bias = true;
+  std::int64_t n_expert = 0;  ///< of a mixture; 0: one MLP
+  std::int64_t n_expert_used = 0;
+
+  /// A text to evaluate or to calibrate with begins with bos, whatever the tokenizer says.
+  bool texts_begin_with_bos = false;
+  std::int64_t bos_token_id = 50256;                  ///< -1: none
+  std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
+  std::optional<QuantizationConfig> int8;  ///< layers hold the 8-bit codes of bitsandbytes
+  bool stored_quantized = false;  ///< layers are stored in another form, and expanded to floats
+
+  [[nodiscard]] std::int64_t q_dim() const { return n_head * head_dim; }
   /// Columns of K, and of V, per token.
-  [[nodiscard]] std::int64_t kv_dim() const { return kv_heads() * head_dim(); }
+  [[nodiscard]] std::int64_t kv_dim() const { return n_kv_head * head_dim; }
+  [[nodiscard]] std::int64_t qkv_dim() const { return q_dim() + 2 * kv_dim(); }
+  /// Keys that a query of a layer sees; 0: all.
+  [[nodiscard]] std::int64_t window(std::int64_t layer) const {
+    return windows.empty() ? 0 : windows[static_cast<std::size_t>(layer)];
+  }
+  [[nodiscard]] bool is_eos(std::int64_t id) const {
+    for (const std::int64_t each : eos_token_ids) {
+      if (each == id) return true;
+    }
+    return false;
+  }
+  /// The token that a text begins with.
+  /// @throws Error invalid_file: config.json names none, or none that the vocabulary has
+  [[nodiscard]] KVANT_API std::int64_t bos() const;
+  /// The longest sequence that can be computed: rotary and ALiBi positions go on beyond
+  /// n_positions, though not well.
+  [[nodiscard]] std::int64_t position_limit() const {
+    return positions == Positions::learned ? n_positions : std::int64_t{1} << 28;
+  }
 };
 
+/// The families that can be run, by config.json's model_type, in alphabetical order.
+[[nodiscard]] KVANT_API std::vector<std::string_view> families();
+
+/// Missing keys have Hugging Face's defaults for the family, keys that no family knows are ignored.
 /// @param json config.json as text; @param name of the file, for messages
-/// @throws Error invalid_file (not JSON, wrong type, a size that is not positive, n_embd not
-///         divisible by n_head), unsupported (other model_type, activation, cross attention,
-///         quantization)
+/// @throws Error invalid_file (not JSON, wrong type, a size that is not positive or does not fit
+///         another), unsupported (other model_type, and every value that would change the results
+///         in a way that is not built: activations, rope types, cross attention, quantization)
 [[nodiscard]] KVANT_API Config parse_config(std::string_view json, const std::string& name);
 /// The same from a file. @throws Error as parse_config, io
 [[nodiscard]] KVANT_API Config load_config(const std::filesystem::path& path);

@@ -3,8 +3,10 @@
 /// @file
 /// What one does with a model: continue a text, and measure how well it predicts one.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -14,12 +16,48 @@
 
 namespace kvant::models {
 
-/// Greedy decoding: after `prompt`, at most `tokens` ids, each the one with the largest logit (the
-/// lowest on ties). Ends early after eos_token_id, which is part of the result, and where the
-/// model has no position left for the id that would have to be fed next.
-/// @param on_token called with each new id as soon as it is known
-/// @throws Error out_of_range for a prompt longer than n_positions; invalid_argument for an
-///         empty one
+/// How the next id is chosen from its logits.
+struct Sampling {
+  float temperature = 0.0f;  ///< 0: the largest logit (the lowest id on ties), nothing is drawn
+  std::int64_t top_k = 0;    ///< only the k largest; 0: all
+  float top_p = 1.0f;        ///< only the largest whose probabilities first reach this sum
+  std::uint64_t seed = 0;
+};
+
+/// Draws ids. The same seed and the same logits give the same ids.
+class KVANT_API Sampler {
+ public:
+  /// @throws Error invalid_argument: a temperature or top_k below 0, top_p outside (0, 1]
+  explicit Sampler(const Sampling& sampling);
+  [[nodiscard]] TokenId choose(std::span<const float> logits);
+
+ private:
+  Sampling sampling_;
+  std::mt19937_64 random_;
+  std::vector<TokenId> order_;
+  std::vector<double> weights_;
+};
+
+/// How generate goes about it.
+struct GenerateOptions {
+  std::int64_t tokens = 64;  ///< at most
+  Sampling sampling = {};
+  bool ignore_eos = false;                      ///< go on after an end token
+  std::vector<std::int64_t> more_end_ids = {};  ///< beside the config's
+  const std::atomic<bool>* cancel = nullptr;    ///< set: what there is so far is the result
+  std::function<void(TokenId)> on_token = {};   ///< each new id as soon as it is known
+};
+
+/// Continues `prompt`. Ends after an end token, which is part of the result, and where the model
+/// has no position left for the id that would have to be fed next. Keys and values are allocated
+/// once.
+/// @throws Error out_of_range for a prompt longer than position_limit(); invalid_argument for an
+///         empty one, and as Sampler
+KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
+                                        std::span<const TokenId> prompt,
+                                        const GenerateOptions& options);
+
+/// Greedy decoding of at most `tokens` ids.
 KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt, std::int64_t tokens,
                                         const std::function<void(TokenId)>& on_token = {});
@@ -31,10 +69,16 @@ struct Perplexity {
   double perplexity = 0;    ///< exp(nll)
 };
 
+/// What evaluate tells while it runs.
+struct EvaluateOptions {
+  std::function<void(std::int64_t done, std::int64_t of)> progress = {};  ///< ids, after a window
+  const std::atomic<bool>* cancel = nullptr;  ///< set: Error cancelled after the window
+};
+
 /// Consecutive windows of `window` ids, each one call of the model; every id but the first of a
 /// window is predicted; the mean is over all predictions.
-/// @throws Error invalid_argument (nothing to predict), out_of_range (window)
+/// @throws Error invalid_argument (nothing to predict), out_of_range (window), cancelled
 KVANT_API Perplexity evaluate(Context& context, const Model& model, std::span<const TokenId> ids,
-                              std::int64_t window);
+                              std::int64_t window, const EvaluateOptions& options = {});
 
 }  // namespace kvant::models

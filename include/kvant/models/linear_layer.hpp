@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "kvant/activations.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/linear.hpp"
@@ -16,12 +17,34 @@
 
 namespace kvant::models {
 
+/// What one layer reads, or several: they share one quantization of it where they can.
+class KVANT_API LayerInput {
+ public:
+  /// @param x contiguous; must outlive the object
+  /// @param shared memory for its quantized form, which later inputs may use again; null: each
+  /// layer
+  ///        quantizes x for itself, which is the shorter way for a single one
+  explicit LayerInput(MatrixView<const float> x, QuantizedActivations* shared = nullptr)
+      : x_(x), shared_(shared) {}
+
+  [[nodiscard]] MatrixView<const float> x() const noexcept { return x_; }
+  /// y = layer(x). x is quantized only where no layer before has done it in the way that this one
+  /// takes it.
+  void forward(Context& context, const Linear& layer, AnyMatrix y);
+
+ private:
+  MatrixView<const float> x_;
+  QuantizedActivations* shared_;
+  const Linear* made_for_ = nullptr;
+};
+
 /// A layer as the blocks of a model see it.
 class KVANT_API LinearLayer {
  public:
   virtual ~LinearLayer() = default;
-  /// x [M, in], y [M, out], contiguous.
-  virtual void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const = 0;
+  /// x [M, in]; y [M, out], of any stride.
+  virtual void forward(Context& context, LayerInput& x, MatrixView<float> y) const = 0;
+  [[nodiscard]] virtual std::int64_t out_features() const = 0;
   /// Bytes of weights, scales and bias.
   [[nodiscard]] virtual std::size_t weight_bytes() const = 0;
 };
@@ -32,7 +55,8 @@ class KVANT_API FloatLinear final : public LinearLayer {
  public:
   FloatLinear(WeightMatrix weights, std::vector<float> bias, bool round_to_bf16 = false)
       : weights_(std::move(weights)), bias_(std::move(bias)), round_to_bf16_(round_to_bf16) {}
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override;
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
+  [[nodiscard]] std::int64_t out_features() const override { return weights_.rows(); }
   [[nodiscard]] std::size_t weight_bytes() const override;
 
  private:
@@ -45,9 +69,11 @@ class KVANT_API FloatLinear final : public LinearLayer {
 class KVANT_API QuantizedLinear final : public LinearLayer {
  public:
   explicit QuantizedLinear(Linear layer) : layer_(std::move(layer)) {}
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override {
-    layer_.forward(context, x, y);
+  [[nodiscard]] const Linear& linear() const noexcept { return layer_; }
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const override {
+    x.forward(context, layer_, y);
   }
+  [[nodiscard]] std::int64_t out_features() const override { return layer_.out_features(); }
   [[nodiscard]] std::size_t weight_bytes() const override { return layer_.weight_bytes(); }
 
  private:
@@ -59,7 +85,8 @@ class KVANT_API QuantizedLinear final : public LinearLayer {
 class KVANT_API ObservingLinear final : public LinearLayer {
  public:
   ObservingLinear(const WeightMatrix& weights, const std::vector<float>& bias, float threshold);
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const override;
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
+  [[nodiscard]] std::int64_t out_features() const override { return weights_.rows(); }
   [[nodiscard]] std::size_t weight_bytes() const override { return 0; }
   /// Ascending.
   [[nodiscard]] std::vector<std::int64_t> outlier_columns() const;

@@ -1,9 +1,10 @@
 #pragma once
 
 /// @file
-/// The whole GPTBigCode model: ids in, logits out.
+/// A whole decoder-only language model of any family: ids in, logits out.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -17,9 +18,13 @@
 namespace kvant::models {
 
 /// Keys and values of the tokens seen so far.
-struct Cache {
+struct KVANT_API Cache {
   std::vector<LayerCache> layers;
   std::int64_t length = 0;
+
+  /// Memory for `tokens` tokens in all, at once; up to so many no call allocates any more.
+  /// @throws Error out_of_memory
+  void reserve(const Config& config, std::int64_t tokens);
 };
 
 /// Parameters are public: the loader builds them, forward() only reads them.
@@ -29,10 +34,13 @@ struct KVANT_API Model {
   /// Whether a row's result is the same whatever other rows are in the call; only then may a
   /// prompt be cut into several calls.
   bool rows_are_independent = true;
-  WeightMatrix wte;
-  WeightMatrix wpe;
+  WeightMatrix wte;  ///< of tokens, [vocab_size, embedding_size]
+  WeightMatrix wpe;  ///< of learned positions, [position_offset + n_positions, n_embd]
+  Norm embedding_norm;
+  std::unique_ptr<LinearLayer> project_in;  ///< embedding_size -> n_embd; null where they are equal
   std::vector<Block> blocks;
-  LayerNorm ln_f;
+  Norm final_norm;
+  std::unique_ptr<LinearLayer> project_out;
   WeightMatrix own_lm_head;  ///< empty: tied to wte
 
   [[nodiscard]] const WeightMatrix& lm_head() const {
@@ -42,13 +50,13 @@ struct KVANT_API Model {
   [[nodiscard]] std::size_t weight_bytes() const;
 };
 
-/// h [T, H] = wte[ids] + wpe[first position ...].
-/// @throws Error out_of_range: an id outside the vocabulary, or beyond n_positions
+/// h [T, n_embd]: what the first block reads of ids at the positions from `first_position` on.
+/// @throws Error out_of_range: an id outside the vocabulary, or a position beyond position_limit()
 KVANT_API std::vector<float> embed(Context& context, const Model& model,
                                    std::span<const TokenId> ids, std::int64_t first_position);
 
 /// Runs ids through the model as one call, after the tokens in the cache, which they join.
-/// @return the last layer norm's output [T, H]
+/// @return the last norm's output [T, n_embd]
 /// @throws Error out_of_range as embed(); the cache is untouched then
 KVANT_API std::vector<float> forward(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache);

@@ -3,6 +3,7 @@
 /// @file
 /// What will be done with a model's weights when it is loaded: wishes and folder in, plan out.
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,32 +18,59 @@
 
 namespace kvant::models {
 
-/// How the linear layers of a model are held and multiplied.
-enum class Scheme : std::uint8_t {
-  fp32,
-  bf16,
-  int8_tensor,  ///< absmax of the whole tensor, weights and activations
-  int8,         ///< vector-wise, no outliers
-  llm_int8,     ///< vector-wise, outlier features in floating point
-  int8_group,   ///< weights of format int8-group, activations in float
+/// How the linear layers of a model are held and multiplied. What has a name of its own below goes
+/// through the model's own arithmetic or LLM.int8(); every other weight format of the library is a
+/// scheme too, by the format's name.
+struct Scheme {
+  enum class Kind : std::uint8_t {
+    fp32,
+    bf16,         ///< every value between layers is rounded too, as torch does
+    int8_tensor,  ///< absmax of the whole tensor, weights and activations
+    int8,         ///< vector-wise, no outliers
+    llm_int8,     ///< vector-wise, outlier features in floating point
+    packed,       ///< weights in `format`, multiplied as Linear does
+  };
+  Kind kind = Kind::fp32;
+  WeightFormat format = WeightFormat::float32;  ///< of packed weights
+
+  constexpr Scheme() = default;
+  constexpr Scheme(Kind k) : kind(k) {}  // NOLINT: implicit on purpose
+  constexpr explicit Scheme(WeightFormat f) : kind(Kind::packed), format(f) {}
+  constexpr auto operator<=>(const Scheme&) const = default;
+
+  static const Scheme fp32;
+  static const Scheme bf16;
+  static const Scheme int8_tensor;
+  static const Scheme int8;
+  static const Scheme llm_int8;
+  static const Scheme int8_group;
 };
 
-/// The format that a scheme packs weights in by Linear alone; nothing for the others.
-[[nodiscard]] KVANT_API std::optional<WeightFormat> packed_format(Scheme scheme) noexcept;
+inline constexpr Scheme Scheme::fp32{Kind::fp32};
+inline constexpr Scheme Scheme::bf16{Kind::bf16};
+inline constexpr Scheme Scheme::int8_tensor{Kind::int8_tensor};
+inline constexpr Scheme Scheme::int8{Kind::int8};
+inline constexpr Scheme Scheme::llm_int8{Kind::llm_int8};
+inline constexpr Scheme Scheme::int8_group{WeightFormat::int8_group};
 
-/// The name on the command line, e.g. "llm-int8".
+/// The name on the command line, e.g. "llm-int8", or the format's.
 [[nodiscard]] KVANT_API std::string_view to_string(Scheme scheme) noexcept;
 /// The scheme of a name; nothing for others.
-[[nodiscard]] KVANT_API std::optional<Scheme> scheme_from_name(std::string_view name) noexcept;
-/// All of them, from exact to small.
+[[nodiscard]] KVANT_API std::optional<Scheme> scheme_from_name(std::string_view name);
+/// All of them: those with names of their own, then every other format that the library packs.
 [[nodiscard]] KVANT_API const std::vector<Scheme>& all_schemes();
+/// "fp32, bf16, ...", for messages.
+[[nodiscard]] KVANT_API std::string scheme_names();
 
 /// What the user asked for; what is not set follows from the folder.
 struct Request {
   std::optional<Scheme> scheme = {};
   std::optional<Arithmetic> mode = {};
   std::optional<float> threshold = {};
-  bool calibration_text = false;  ///< ids to calibrate with are given
+  bool calibration_text = false;   ///< ids to calibrate with are given
+  std::optional<bool> exact = {};  ///< 4-bit weights: multiply the values they stand for, in float
+  /// Weights that share a scale, in formats that let choose; a multiple of 32.
+  std::optional<std::int64_t> group = {};
 };
 
 /// What will be done.
@@ -52,6 +80,13 @@ struct Plan {
   float threshold = 0;
   bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
+  bool exact = false;        ///< 4-bit weights: activations stay in float
+  std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
+
+  /// Weights of 4 bits whose activations are quantized.
+  [[nodiscard]] bool four_bits() const {
+    return scheme.kind == Scheme::Kind::packed && describe(scheme.format).bits == 4;
+  }
 };
 
 /// A combination of wishes that makes no sense: the caller's mistake, not the folder's.

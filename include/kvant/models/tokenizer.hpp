@@ -1,12 +1,14 @@
 #pragma once
 
 /// @file
-/// Byte-level BPE from a tokenizer.json.
+/// Byte-pair encoding from a tokenizer.json: byte-level (GPT-2, StarCoder, Llama 3, Qwen, SmolLM)
+/// and SentencePiece's (Llama 2, Mistral).
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,8 +23,9 @@ using TokenId = std::int32_t;
 /// Text <-> token ids. Copies share their tables and a match buffer: one thread at a time.
 class KVANT_API Tokenizer {
  public:
-  /// @throws Error io, invalid_file; unsupported for what this tokenizer does not do: a
-  ///         normalizer, a model other than BPE, dropout, unknown-token or affix settings
+  /// @throws Error io, invalid_file; unsupported for what this tokenizer does not do: a model other
+  ///         than BPE, dropout, affixes, and kinds of normalizers and pre-tokenizers that are not
+  ///         known (the message lists those that are)
   explicit Tokenizer(const std::filesystem::path& path);
   /// @param json tokenizer.json as text; @param name of the file, for messages
   Tokenizer(std::string_view json, const std::string& name);
@@ -39,6 +42,12 @@ class KVANT_API Tokenizer {
   /// The text of ids, with U+FFFD for what is not UTF-8. While generating, feed token_bytes to a
   /// Utf8Stream instead.
   [[nodiscard]] std::string decode(const std::vector<TokenId>& ids, bool skip_special = true) const;
+
+  /// What the file's post_processor puts before and after a text (a bos, for instance).
+  [[nodiscard]] const std::vector<TokenId>& prefix() const noexcept;
+  [[nodiscard]] const std::vector<TokenId>& suffix() const noexcept;
+  /// The id of an added token, or of a token as the vocabulary spells it.
+  [[nodiscard]] std::optional<TokenId> find(std::string_view token) const;
 
   /// Highest id with a token, plus 1.
   [[nodiscard]] std::size_t size() const noexcept;

@@ -9,6 +9,7 @@
 #include "cpu/micro/gemm_nibbles.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
+#include "cpu/micro/sum_codes.hpp"
 #include "cpu/tables.hpp"
 
 namespace kvant {

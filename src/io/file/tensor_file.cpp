@@ -111,6 +111,10 @@ const std::string& TensorFile::name() const noexcept {
   return state_->name;
 }
 
+std::span<const std::byte> TensorFile::file_bytes() const noexcept {
+  return state_->bytes;
+}
+
 const std::vector<TensorInfo>& TensorFile::tensors() const noexcept {
   return state_->contents.tensors;
 }

@@ -11,9 +11,9 @@
 #include "kvant/io/architecture.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
-#include "kvant/io/int8_checkpoint.hpp"
-#include "kvant/linear_quantizer.hpp"
 #include "kvant/models/calibration.hpp"
+#include "models/load/block_layout.hpp"
+#include "models/load/layer_maker.hpp"
 #include "models/load/tensors.hpp"
 
 namespace kvant::models {
@@ -21,32 +21,19 @@ namespace {
 
 constexpr std::int64_t kCalibrationTokens = 128;
 
-/// A linear layer's parameters in float, as stored.
-struct FloatParameters {
-  WeightMatrix weights;
-  std::vector<float> bias;
-};
-
-/// Name (from the block on) and shape of one linear layer of a block.
-struct LinearName {
-  std::string_view name;
-  std::int64_t outputs;
-  std::int64_t inputs;
-  std::unique_ptr<LinearLayer> Block::*member;
-};
-
 class Loader {
  public:
   Loader(Context& context, const std::filesystem::path& folder, const Config& config,
          const LoadOptions& options)
-      : context_(context), config_(config), options_(options), checkpoint_(folder, kAllowTied) {
-    // Base models are saved without the prefix.
-    const bool base = checkpoint_.contains(std::string(names_.tokens) + ".weight");
-    prefix_ = base ? "" : names_.prefix;
+      : context_(context),
+        config_(config),
+        options_(options),
+        source_(open_weights(folder, config)),
+        // Base models are saved without the prefix.
+        prefix_(source_->contains(std::string(names_.tokens) + ".weight") ? "" : names_.prefix),
+        maker_(context, options, *source_, prefix_, std::string(names_.prefix)) {
+    check_shapes();
     check_skip_patterns();
-    if (options.plan.stored_int8 && options.plan.mode == Arithmetic::kvant) {
-      outliers_ = io::stored_outliers(checkpoint_);
-    }
   }
 
   Model load() {
@@ -54,8 +41,9 @@ class Loader {
     model.config = config_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 (!plan().four_bits() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
-                                  outliers_ != Outliers::per_call);
+                                  maker_.outliers() != Outliers::per_call);
     load_embeddings(model);
     std::vector<float> h;
     if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
@@ -63,18 +51,19 @@ class Loader {
       if (options_.progress) options_.progress(n, config_.n_layer);
       model.blocks.push_back(load_block(n, h));
     }
-    model.ln_f = load_norm("ln_f");
     return model;
   }
 
   OutlierColumns observe() {
     std::vector<float> h = embed_window();
+    Block names = empty_block(config_, names_.linears);
+    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, names);
     OutlierColumns result;
     for (std::int64_t n = 0; n < config_.n_layer; ++n) {
       if (options_.progress) options_.progress(n, config_.n_layer);
       ObservedBlock observed = observe_block(n, h);
       for (std::size_t i = 0; i < observed.columns.size(); ++i) {
-        result[prefix_ + layer_name(n, linears()[i].name)] = std::move(observed.columns[i]);
+        result[prefix_ + layer_name(n, specs[i].name)] = std::move(observed.columns[i]);
       }
     }
     return result;
@@ -87,10 +76,8 @@ class Loader {
     std::vector<std::vector<std::int64_t>> columns;
   };
 
-  static constexpr io::CheckpointOptions kAllowTied{.allow_missing = true};
-
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
-  [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
+  [[nodiscard]] bool bf16() const { return maker_.bf16(); }
 
   /// What float tensors are held as: as stored, unless the scheme says otherwise.
   [[nodiscard]] std::optional<DType> held_dtype() const {
@@ -99,13 +86,27 @@ class Loader {
     return std::nullopt;
   }
 
-  [[nodiscard]] std::vector<LinearName> linears() const {
-    const std::int64_t width = config_.n_embd;
-    const io::BlockLinears& linears = names_.linears;
-    return {{linears.qkv, width + 2 * config_.kv_dim(), width, &Block::c_attn},
-            {linears.attention_output, width, width, &Block::attn_c_proj},
-            {linears.up, config_.n_inner, width, &Block::c_fc},
-            {linears.down, width, config_.n_inner, &Block::mlp_c_proj}};
+  /// config.json's sizes against the tensors, before any memory is taken for them.
+  void check_shapes() const {
+    require_tensor(*source_, token_table(),
+                   {static_cast<std::uint64_t>(config_.vocab_size),
+                    static_cast<std::uint64_t>(config_.embedding_size)});
+    Block block = empty_block(config_, names_.linears);
+    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
+    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
+      for (const LinearSpec& spec : specs) {
+        const std::string layer = layer_name(n, spec.name);
+        if (maker_.holds_codes(layer)) continue;  // whose reader checks them
+        require_tensor(*source_, prefix_ + layer + ".weight", shape(spec.outputs, spec.inputs));
+      }
+    }
+  }
+
+  /// Of a float weight in the file.
+  [[nodiscard]] std::vector<std::uint64_t> shape(std::int64_t outputs, std::int64_t inputs) const {
+    const auto rows = static_cast<std::uint64_t>(outputs);
+    const auto cols = static_cast<std::uint64_t>(inputs);
+    return names_.transposed ? std::vector{cols, rows} : std::vector{rows, cols};
   }
 
   /// Without the prefix.
@@ -117,46 +118,69 @@ class Loader {
   }
   [[nodiscard]] std::string head_tensor() const { return std::string(names_.head) + ".weight"; }
 
-  /// Patterns are matched against the full name, whether the file has the prefix or not.
-  [[nodiscard]] bool skipped(const std::string& layer) const {
-    return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
-      return io::glob_match(pattern, full_name(layer));
-    });
-  }
-
   void check_skip_patterns() const {
+    Block block = empty_block(config_, names_.linears);
+    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
     for (const std::string& pattern : options_.skip) {
       bool found = io::glob_match(pattern, names_.head);  // always kept; naming it is not a mistake
       for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
-        for (const LinearName& linear : linears()) {
-          found = found || io::glob_match(pattern, full_name(layer_name(n, linear.name)));
+        for (const LinearSpec& spec : specs) {
+          found = found || io::glob_match(pattern, full_name(layer_name(n, spec.name)));
         }
       }
       if (!found) {
         throw RequestError("the pattern \"" + pattern.substr(0, 80) +
                            "\" matches no linear layer (they are named like " +
-                           full_name(layer_name(0, linears()[0].name)) + ")");
+                           full_name(layer_name(0, specs[0].name)) + ")");
       }
     }
   }
 
+  /// Everything outside of the blocks.
   void load_embeddings(Model& model) const {
     const std::int64_t vocabulary = config_.vocab_size;
-    const std::int64_t width = config_.n_embd;
-    model.wte = load_weights(context_, checkpoint_, token_table(), vocabulary, width, held_dtype());
-    model.wpe =
-        load_weights(context_, checkpoint_, prefix_ + std::string(names_.positions) + ".weight",
-                     config_.n_positions, width, held_dtype());
+    const std::int64_t width = config_.embedding_size;
+    model.wte = load_weights(context_, *source_, token_table(), vocabulary, width, held_dtype());
+    if (config_.positions == Positions::learned) {
+      model.wpe = load_weights(context_, *source_, position_table(), positions(), config_.n_embd,
+                               held_dtype());
+    }
     if (!config_.tie_word_embeddings) {
       model.own_lm_head =
-          load_weights(context_, checkpoint_, head_tensor(), vocabulary, width, held_dtype());
+          load_weights(context_, *source_, head_tensor(), vocabulary, width, held_dtype());
     }
+    load_around_blocks(model);
+    model.final_norm = load_norm(config_.names.final_norm, config_.n_embd);
+    model.project_out = load_projection(config_.names.project_out, width, config_.n_embd);
+  }
+
+  /// What stands between the tables and the first block.
+  void load_around_blocks(Model& model) const {
+    model.embedding_norm = load_norm(config_.names.embedding_norm, config_.n_embd);
+    model.project_in =
+        load_projection(config_.names.project_in, config_.n_embd, config_.embedding_size);
+  }
+
+  /// A layer outside of the blocks stays in float; no name: there is none.
+  [[nodiscard]] std::unique_ptr<LinearLayer> load_projection(std::string_view name,
+                                                             std::int64_t outputs,
+                                                             std::int64_t inputs) const {
+    if (name.empty()) return nullptr;
+    return maker_.stay_float(
+        load_float({std::string(name), outputs, inputs, false, nullptr}, std::string(name)));
+  }
+
+  [[nodiscard]] std::string position_table() const {
+    return prefix_ + std::string(names_.positions) + ".weight";
+  }
+  [[nodiscard]] std::int64_t positions() const {
+    return config_.position_offset + config_.n_positions;
   }
 
   /// A tied pair may be saved under either name.
   [[nodiscard]] std::string token_table() const {
     const std::string table = prefix_ + std::string(names_.tokens) + ".weight";
-    return config_.tie_word_embeddings && !checkpoint_.contains(table) ? head_tensor() : table;
+    return config_.tie_word_embeddings && !source_->contains(table) ? head_tensor() : table;
   }
 
   /// The calibration window's embeddings, from the rows of the tables that it needs: the tables may
@@ -168,27 +192,45 @@ class Loader {
     Model window;
     window.config = config_;
     window.config.vocab_size = static_cast<std::int64_t>(ids.size());
-    window.wte = load_rows(checkpoint_, token_table(), config_.vocab_size, config_.n_embd,
+    window.config.position_offset = 0;
+    window.wte = load_rows(*source_, token_table(), config_.vocab_size, config_.embedding_size,
                            {ids.begin(), ids.end()});
-    window.wpe = load_rows(checkpoint_, prefix_ + std::string(names_.positions) + ".weight",
-                           config_.n_positions, config_.n_embd, {places.begin(), places.end()});
+    if (config_.positions == Positions::learned) {
+      std::vector<std::int64_t> rows(ids.size());
+      std::iota(rows.begin(), rows.end(), config_.position_offset);
+      window.wpe = load_rows(*source_, position_table(), positions(), config_.n_embd, rows);
+    }
+    load_around_blocks(window);
     return embed(context_, window, places, 0);
   }
 
-  [[nodiscard]] LayerNorm load_norm(const std::string& name) const {
-    return {load_vector(context_, checkpoint_, prefix_ + name + ".weight", config_.n_embd, bf16()),
-            load_vector(context_, checkpoint_, prefix_ + name + ".bias", config_.n_embd, bf16())};
+  /// No name: there is no such norm.
+  [[nodiscard]] Norm load_norm(std::string_view name, std::int64_t size) const {
+    if (name.empty()) return {};
+    const std::string base = prefix_ + std::string(name);
+    Norm norm;
+    norm.weight = load_vector(context_, *source_, base + ".weight", size, bf16());
+    for (float& value : norm.weight) value += config_.norm_offset;
+    if (config_.norm_bias) {
+      norm.bias = load_vector(context_, *source_, base + ".bias", size, bf16());
+    }
+    return norm;
   }
 
-  [[nodiscard]] std::vector<float> load_bias(const std::string& layer, std::int64_t size) const {
-    return load_vector(context_, checkpoint_, prefix_ + layer + ".bias", size, bf16());
+  [[nodiscard]] std::vector<float> load_bias(const std::string& layer,
+                                             const LinearSpec& linear) const {
+    if (!linear.bias) return {};
+    return load_vector(context_, *source_, prefix_ + layer + ".bias", linear.outputs, bf16());
   }
 
-  [[nodiscard]] FloatParameters load_float(const std::string& layer,
-                                           const LinearName& linear) const {
-    return {load_weights(context_, checkpoint_, prefix_ + layer + ".weight", linear.outputs,
-                         linear.inputs, held_dtype()),
-            load_bias(layer, linear.outputs)};
+  [[nodiscard]] FloatParameters load_float(const LinearSpec& linear,
+                                           const std::string& layer) const {
+    const std::string name = prefix_ + layer + ".weight";
+    return {
+        names_.transposed
+            ? load_transposed(context_, *source_, name, linear.outputs, linear.inputs, held_dtype())
+            : load_weights(context_, *source_, name, linear.outputs, linear.inputs, held_dtype()),
+        load_bias(layer, linear)};
   }
 
   [[nodiscard]] std::vector<TokenId> calibration_ids() const {
@@ -208,133 +250,80 @@ class Loader {
 
   /// Runs the calibration window h through a block in float; h becomes the next block's input.
   ObservedBlock observe_block(std::int64_t n, std::vector<float>& h) {
-    Block block = load_norms(n);
+    Block block = load_float_parts(n);
+    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
     ObservedBlock observed;
-    for (const LinearName& linear : linears()) {
-      observed.parameters.push_back(load_float(layer_name(n, linear.name), linear));
+    for (const LinearSpec& spec : specs) {
+      observed.parameters.push_back(load_float(spec, layer_name(n, spec.name)));
     }
     std::vector<const ObservingLinear*> observers;
-    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
+    for (std::size_t i = 0; i < specs.size(); ++i) {
       auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
                                                      observed.parameters[i].bias, plan().threshold);
       observers.push_back(layer.get());
-      block.*linears()[i].member = std::move(layer);
+      *specs[i].slot = std::move(layer);
     }
     LayerCache cache;
     const MatrixView<float> window(h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd,
                                    config_.n_embd);
-    run_block(context_, config_, block, Stream::fp32, window, cache);
+    Pass pass(config_, Stream::fp32, 0, window.rows());
+    run_block(context_, config_, block, n, pass, window, cache);
     for (const ObservingLinear* observer : observers) {
       observed.columns.push_back(observer->outlier_columns());
     }
     return observed;
   }
 
-  [[nodiscard]] Block load_norms(std::int64_t n) const {
-    Block block;
-    block.ln_1 = load_norm(layer_name(n, "ln_1"));
-    block.ln_2 = load_norm(layer_name(n, "ln_2"));
+  /// A block with its norms and its router.
+  [[nodiscard]] Block load_float_parts(std::int64_t n) const {
+    const PartNames& names = config_.names;
+    Block block = empty_block(config_, names_.linears);
+    const auto norm = [&](std::string_view name, std::int64_t size) {
+      return name.empty() ? Norm{} : load_norm(layer_name(n, name), size);
+    };
+    block.attention_norm = norm(names.attention_norm, config_.n_embd);
+    block.attention_output_norm = norm(names.attention_output_norm, config_.n_embd);
+    block.mlp_norm = norm(names.mlp_norm, config_.n_embd);
+    block.mlp_output_norm = norm(names.mlp_output_norm, config_.n_embd);
+    const bool by_head = config_.qk_norm_per_head;
+    block.q_norm = norm(names.q_norm, by_head ? config_.head_dim : config_.q_dim());
+    block.k_norm = norm(names.k_norm, by_head ? config_.head_dim : config_.kv_dim());
+    if (config_.n_expert > 0) {
+      const std::string router = layer_name(n, names.router);
+      block.router = load_projection(router, config_.n_expert, config_.n_embd);
+    }
     return block;
   }
 
   /// @param h the calibration window's activations, moved on by this block; empty: no calibration
   Block load_block(std::int64_t n, std::vector<float>& h) {
-    Block block = load_norms(n);
+    Block block = load_float_parts(n);
+    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
     if (h.empty()) {
-      for (const LinearName& linear : linears()) {
-        const std::string layer = layer_name(n, linear.name);
-        block.*linear.member = holds_codes(layer) ? from_stored_codes(layer, linear)
-                                                  : quantize(layer, load_float(layer, linear), {});
+      for (const LinearSpec& spec : specs) {
+        const std::string layer = layer_name(n, spec.name);
+        *spec.slot = maker_.holds_codes(layer)
+                         ? maker_.from_stored_codes(layer, spec, load_bias(layer, spec))
+                         : maker_.quantize(layer, load_float(spec, layer), {});
       }
       return block;
     }
     // What the linears see in float decides which columns keep their weights.
     ObservedBlock observed = observe_block(n, h);
-    for (std::size_t i = 0; i < observed.parameters.size(); ++i) {
-      const LinearName linear = linears()[i];
-      block.*linear.member = quantize(layer_name(n, linear.name), std::move(observed.parameters[i]),
-                                      observed.columns[i]);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      *specs[i].slot = maker_.quantize(layer_name(n, specs[i].name),
+                                       std::move(observed.parameters[i]), observed.columns[i]);
     }
     return block;
-  }
-
-  /// Takes the parameters: their memory is gone when the layer is there.
-  std::unique_ptr<LinearLayer> quantize(const std::string& layer, FloatParameters parameters,
-                                        const std::vector<std::int64_t>& keep_columns) {
-    // What a quantized folder holds in float is meant to stay so.
-    const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
-    if (stays || skipped(layer)) {
-      return std::make_unique<FloatLinear>(std::move(parameters.weights),
-                                           std::move(parameters.bias), bf16());
-    }
-    const ConstAnyMatrix weights = parameters.weights.view();
-    const ConstAnyMatrix bias = bias_view(parameters.bias);
-    if (const auto format = packed_format(plan().scheme)) {
-      return std::make_unique<QuantizedLinear>(Linear::quantize(context_, weights, *format, bias));
-    }
-    if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
-      const QuantizedMatrix codes =
-          kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
-      return std::make_unique<QuantizedLinear>(
-          Int8Linear::from(context_, codes, bias,
-                           {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
-    }
-    Int8Options options;
-    options.threshold = plan().threshold;
-    options.arithmetic = plan().mode;
-    options.keep_columns = keep_columns;
-    return std::make_unique<QuantizedLinear>(
-        Int8Linear::quantize(context_, weights, bias, options));
-  }
-
-  static ConstAnyMatrix bias_view(const std::vector<float>& bias) {
-    return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
-  }
-
-  [[nodiscard]] bool holds_codes(const std::string& layer) const {
-    return plan().stored_int8 && io::is_int8_layer(checkpoint_, prefix_ + layer);
-  }
-
-  /// bitsandbytes' 8-bit form, with the columns that kvant kept beside the codes.
-  std::unique_ptr<LinearLayer> from_stored_codes(const std::string& layer,
-                                                 const LinearName& linear) {
-    const std::string base = prefix_ + layer;
-    if (skipped(layer)) {
-      throw RequestError(
-          "layer " + base +
-          " is to stay in float, but is stored in 8 bits: its float weights are gone");
-    }
-    const io::Int8Layer stored = io::read_int8_layer(checkpoint_, base);
-    if (stored.codes.rows() != linear.outputs || stored.codes.cols() != linear.inputs) {
-      throw Error(ErrorCode::shape_mismatch,
-                  "tensor \"" + base + ".weight\" is [" + std::to_string(stored.codes.rows()) +
-                      ", " + std::to_string(stored.codes.cols()) + "], config.json makes it [" +
-                      std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
-    }
-    const std::vector<float> bias = load_bias(layer, linear.outputs);
-    Int8Options options;
-    options.threshold = plan().threshold;
-    options.arithmetic = plan().mode;
-    options.outliers = outliers_;
-    ConstAnyMatrix kept;
-    // bitsandbytes knows the codes only; without a threshold nothing takes the float path.
-    if (plan().mode == Arithmetic::kvant && plan().threshold > 0) {
-      options.keep_columns = stored.kept_columns;
-      kept = stored.kept_weights;
-    }
-    auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
-        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
-    checkpoint_.release(base + ".weight");
-    return result;
   }
 
   Context& context_;
   const Config& config_;
   const LoadOptions& options_;
-  io::Checkpoint checkpoint_;
-  const io::Architecture& names_ = *io::find_architecture("gpt_bigcode");
+  std::unique_ptr<WeightSource> source_;
+  const io::Architecture& names_ = *io::find_architecture(config_.model_type);
   std::string prefix_;
-  Outliers outliers_ = Outliers::per_call;
+  LayerMaker maker_;
 };
 
 }  // namespace

@@ -1,49 +1,59 @@
 // From wishes and folder to what will be done; and names.
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
 
 #include "kvant/models/plan.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::models {
 namespace {
 
-struct SchemeInfo {
+struct NamedScheme {
   Scheme scheme;
   std::string_view name;
-  std::optional<WeightFormat> packed = {};
 };
-constexpr std::array<SchemeInfo, 6> kSchemes = {{
+constexpr std::array<NamedScheme, 5> kNamed = {{
     {Scheme::fp32, "fp32"},
     {Scheme::bf16, "bf16"},
     {Scheme::int8_tensor, "int8-tensor"},
     {Scheme::int8, "int8"},
     {Scheme::llm_int8, "llm-int8"},
-    {Scheme::int8_group, "int8-group", WeightFormat::int8_group},
 }};
 
 constexpr float kDefaultThreshold = 6.0f;
 
+/// Whether the library makes layers of a format (some are only read from files).
+bool is_packed(WeightFormat format) {
+  const std::vector<float> row(64, 0.0f);
+  try {
+    (void)PackedWeights::quantize(MatrixView<const float>(row.data(), 1, 64), format);
+    return true;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::unsupported) return false;
+    throw;
+  }
+}
+
+bool has_own_name(WeightFormat format) {
+  return std::any_of(kNamed.begin(), kNamed.end(),
+                     [&](const NamedScheme& named) { return named.name == to_string(format); });
+}
+
 }  // namespace
 
 std::string_view to_string(Scheme scheme) noexcept {
-  for (const SchemeInfo& info : kSchemes) {
-    if (info.scheme == scheme) return info.name;
+  for (const NamedScheme& named : kNamed) {
+    if (named.scheme.kind == scheme.kind) return named.name;
   }
-  return "unknown";
+  return to_string(scheme.format);
 }
 
-std::optional<WeightFormat> packed_format(Scheme scheme) noexcept {
-  for (const SchemeInfo& info : kSchemes) {
-    if (info.scheme == scheme) return info.packed;
-  }
-  return std::nullopt;
-}
-
-std::optional<Scheme> scheme_from_name(std::string_view name) noexcept {
-  for (const SchemeInfo& info : kSchemes) {
-    if (info.name == name) return info.scheme;
+std::optional<Scheme> scheme_from_name(std::string_view name) {
+  for (const Scheme scheme : all_schemes()) {
+    if (to_string(scheme) == name) return scheme;
   }
   return std::nullopt;
 }
@@ -51,10 +61,21 @@ std::optional<Scheme> scheme_from_name(std::string_view name) noexcept {
 const std::vector<Scheme>& all_schemes() {
   static const std::vector<Scheme> schemes = [] {
     std::vector<Scheme> result;
-    for (const SchemeInfo& info : kSchemes) result.push_back(info.scheme);
+    for (const NamedScheme& named : kNamed) result.push_back(named.scheme);
+    for (const WeightFormatInfo& info : weight_format_table()) {
+      if (!has_own_name(info.format) && is_packed(info.format)) result.emplace_back(info.format);
+    }
     return result;
   }();
   return schemes;
+}
+
+std::string scheme_names() {
+  std::string names;
+  for (const Scheme scheme : all_schemes()) {
+    names.append(names.empty() ? "" : ", ").append(to_string(scheme));
+  }
+  return names;
 }
 
 Plan make_plan(const Config& config, const Request& request) {
@@ -74,6 +95,26 @@ Plan make_plan(const Config& config, const Request& request) {
   }
   if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
     throw RequestError("a threshold above 0 is for the scheme llm-int8, not for " + scheme);
+  }
+  if (request.exact && !plan.four_bits()) {
+    throw RequestError("exact or int8 arithmetic can be chosen for schemes of 4 bits, not for " +
+                       scheme);
+  }
+  plan.exact = request.exact.value_or(false);
+  if (request.group) {
+    const bool has_groups =
+        plan.scheme.kind == Scheme::Kind::packed && describe(plan.scheme.format).block != 0;
+    if (!has_groups) {
+      throw RequestError(
+          "groups of weights can be chosen for schemes that have them (int8-group, "
+          "int4, nf4, fp4), not for " +
+          scheme);
+    }
+    if (*request.group < 32 || *request.group % 32 != 0 || *request.group > (1 << 20)) {
+      throw RequestError("groups of " + std::to_string(*request.group) +
+                         " weights; multiples of 32 are possible");
+    }
+    plan.group = *request.group;
   }
   plan.mode = request.mode.value_or(Arithmetic::kvant);
   if (plan.scheme == Scheme::llm_int8) {

@@ -8,29 +8,34 @@
 #include <vector>
 
 #include "kvant/context.hpp"
-#include "kvant/io/checkpoint.hpp"
 #include "kvant/models/weight_matrix.hpp"
+#include "models/load/weight_source.hpp"
 
 namespace kvant::models {
 
-/// Copies a tensor of F32, F16 or BF16 and this very shape out of a checkpoint; as `dtype`, or as
+/// Copies a tensor of F32, F16 or BF16 and this very shape out of its source; as `dtype`, or as
 /// it is stored. Pages of the file are given back slice by slice, so that they never add up.
 /// @throws Error invalid_argument (missing), shape_mismatch, unsupported (dtype)
-WeightMatrix load_weights(Context& context, const io::Checkpoint& checkpoint,
-                          const std::string& name, std::int64_t rows, std::int64_t cols,
+WeightMatrix load_weights(Context& context, const WeightSource& source, const std::string& name,
+                          std::int64_t rows, std::int64_t cols,
                           std::optional<DType> dtype = std::nullopt);
+
+/// The same of a tensor [cols, rows], transposed into [rows, cols].
+WeightMatrix load_transposed(Context& context, const WeightSource& source, const std::string& name,
+                             std::int64_t rows, std::int64_t cols,
+                             std::optional<DType> dtype = std::nullopt);
 
 /// Some rows of such a tensor, in the order given, as they are stored.
 /// @throws Error as load_weights, out_of_range (no such row)
-WeightMatrix load_rows(const io::Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
+WeightMatrix load_rows(const WeightSource& source, const std::string& name, std::int64_t rows,
                        std::int64_t cols, const std::vector<std::int64_t>& wanted);
 
 /// A one-dimensional tensor as floats; rounded to bf16 on the way if so asked.
-std::vector<float> load_vector(Context& context, const io::Checkpoint& checkpoint,
+std::vector<float> load_vector(Context& context, const WeightSource& source,
                                const std::string& name, std::int64_t size, bool round_to_bf16);
 
-/// Throws unless the tensor is there with this shape ([size] or [rows, cols]) and float values.
-void require_tensor(const io::Checkpoint& checkpoint, const std::string& name,
-                    const std::vector<std::uint64_t>& shape);
+/// The tensor, which must be there with this shape ([size] or [rows, cols]) and float values.
+SourceTensor require_tensor(const WeightSource& source, const std::string& name,
+                            const std::vector<std::uint64_t>& shape);
 
 }  // namespace kvant::models

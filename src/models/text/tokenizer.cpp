@@ -2,90 +2,29 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <nlohmann/json.hpp>
-#include <queue>
 #include <span>
-#include <unordered_map>
 #include <utility>
 
 #include "io/json/json_tree.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/text_file.hpp"
 #include "kvant/models/utf8.hpp"
+#include "models/text/bpe.hpp"
+#include "models/text/byte_alphabet.hpp"
+#include "models/text/normalizer.hpp"
 #include "models/text/pre_tokenizer.hpp"
 
 namespace kvant::models {
 namespace {
 
-/// Ids beyond any vocabulary: tokens_ is sized by the largest one.
-constexpr TokenId kMaxId = 1 << 24;
-
 [[noreturn]] void fail(ErrorCode code, const std::string& file, const std::string& what) {
   throw Error(code, file + ": " + what);
 }
 
-std::string shorten(std::string_view text) {
-  return "\"" + std::string(text.substr(0, 60)) + (text.size() > 60 ? "...\"" : "\"");
-}
-
-/// The byte alphabet of byte-level BPE: printable bytes are themselves, the other 68 become
-/// U+0100, U+0101, ... in increasing order.
-const std::array<char32_t, 256>& byte_alphabet() {
-  static const std::array<char32_t, 256> table = [] {
-    std::array<char32_t, 256> result{};
-    char32_t next = 0x100;
-    for (unsigned b = 0; b < 256; ++b) {
-      const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
-      result[b] = printable ? static_cast<char32_t>(b) : next++;
-    }
-    return result;
-  }();
-  return table;
-}
-
-std::string to_alphabet(std::string_view bytes) {
-  std::string result;
-  for (const char c : bytes) result += encode_utf8(byte_alphabet()[static_cast<unsigned char>(c)]);
-  return result;
-}
-
-/// Bytes of a token spelled in the alphabet; a token with any other character stands for itself.
-std::string from_alphabet(const std::string& token) {
-  static const std::unordered_map<char32_t, char> bytes = [] {
-    std::unordered_map<char32_t, char> result;
-    for (unsigned b = 0; b < 256; ++b) {
-      result[byte_alphabet()[b]] = static_cast<char>(static_cast<unsigned char>(b));
-    }
-    return result;
-  }();
-  std::string result;
-  for (std::size_t i = 0; i < token.size();) {
-    const Utf8Step step = decode_utf8(token, i);
-    const auto it = bytes.find(step.code);
-    if (!step.valid || it == bytes.end()) return token;
-    result += it->second;
-    i += step.length;
-  }
-  return result;
-}
-
-constexpr std::uint64_t pair_key(TokenId left, TokenId right) {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) |
-         static_cast<std::uint32_t>(right);
-}
-
-/// A member that must be absent, null, false or empty for this tokenizer to be exact.
-void require_unset(const nlohmann::json& model, const char* key, const std::string& file) {
-  const auto it = model.find(key);
-  if (it == model.end() || it->is_null()) return;
-  const bool unset = (it->is_boolean() && !it->get<bool>()) ||
-                     (it->is_string() && it->get_ref<const std::string&>().empty()) ||
-                     (it->is_number() && it->get<double>() == 0.0);
-  if (!unset) {
-    fail(ErrorCode::unsupported, file,
-         std::string("model.") + key + " is " + it->dump().substr(0, 60) + ", not supported here");
-  }
-}
+/// SentencePiece's sign for a space.
+constexpr std::string_view kMetaspace = "\u2581";
 
 const nlohmann::json& null_json() {
   static const nlohmann::json null;
@@ -115,113 +54,107 @@ struct Tokenizer::State {
     std::string bytes;
     bool special = false;
   };
-  struct Merge {
-    std::int32_t rank;
-    TokenId merged;
-  };
 
-  void read_vocabulary(const nlohmann::json& model, const std::string& file);
-  void read_merges(const nlohmann::json& model, const std::string& file);
-  void read_added_tokens(const nlohmann::json& json, const std::string& file);
   void set_token(TokenId id, std::string bytes, bool special, const std::string& file);
+  [[nodiscard]] std::string bytes_of(const std::string& spelling) const;
+  void read_added_tokens(const nlohmann::json& json, const std::string& file);
+  void read_post_processor(const nlohmann::json& json, const std::string& file);
+  void read_decoder(const nlohmann::json& json);
   [[nodiscard]] const AddedToken* added_token_at(std::string_view text, std::size_t at) const;
-  void encode_stretch(std::string_view text, std::vector<TokenId>& out) const;
-  void encode_piece(std::string_view piece, std::vector<TokenId>& out) const;
+  void encode_stretch(std::string_view text, bool beginning, std::vector<TokenId>& out) const;
 
+  Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
+  Bpe bpe_;
   Regex word_;
   Regex space_;
-  std::unordered_map<std::string, TokenId> vocabulary_;  // spelled in the byte alphabet
-  std::unordered_map<std::uint64_t, Merge> merges_;      // by (left id, right id)
-  std::array<TokenId, 256> byte_ids_{};                  // -1: not in the vocabulary
-  std::array<std::vector<AddedToken>, 256> added_;       // by first byte, longest first
+  std::array<std::vector<AddedToken>, 256> added_;  // by first byte, longest first
   std::vector<Token> tokens_;
-  bool ignore_merges_ = false;
+  std::vector<TokenId> prefix_;
+  std::vector<TokenId> suffix_;
+  bool strips_space_ = false;  // decoding leaves out a space at the beginning
 };
 
-Tokenizer::State::State(const nlohmann::json& json, const std::string& file)
-    : pre_tokenizer_(member(json, "pre_tokenizer"), file), word_("\\w"), space_("\\s") {
-  try {
-    if (!member(json, "normalizer").is_null()) {
-      fail(ErrorCode::unsupported, file, "a normalizer is set; none is supported here");
-    }
-    const nlohmann::json& model = member(json, "model");
-    if (!model.is_object() || model.value("type", "BPE") != "BPE") {
-      fail(ErrorCode::unsupported, file, "the model is not of type \"BPE\"");
-    }
-    for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix",
-                            "end_of_word_suffix", "byte_fallback"}) {
-      require_unset(model, key, file);
-    }
-    ignore_merges_ = model.value("ignore_merges", false);
-    read_vocabulary(model, file);
-    read_merges(model, file);
-    read_added_tokens(json, file);
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::invalid_file, file, error.what());
-  }
+Tokenizer::State::State(const nlohmann::json& json, const std::string& file) try
+    : normalizer_(member(json, "normalizer"), file),
+      pre_tokenizer_(member(json, "pre_tokenizer"), file),
+      bpe_(member(json, "model"), pre_tokenizer_.byte_level(), file),
+      word_("\\w"),
+      space_("\\s") {
+  for (const auto& [token, id] : bpe_.vocabulary()) set_token(id, bytes_of(token), false, file);
+  read_added_tokens(json, file);
+  read_post_processor(member(json, "post_processor"), file);
+  read_decoder(member(json, "decoder"));
+} catch (const nlohmann::json::exception& error) {
+  fail(ErrorCode::invalid_file, file, error.what());
 }
 
 void Tokenizer::State::set_token(TokenId id, std::string bytes, bool special,
                                  const std::string& file) {
-  if (id < 0 || id > kMaxId) {
+  if (id < 0 || id > kMaxTokenId) {
     fail(ErrorCode::invalid_file, file,
-         "the id " + std::to_string(id) + " is not between 0 and " + std::to_string(kMaxId));
+         "the id " + std::to_string(id) + " is not between 0 and " + std::to_string(kMaxTokenId));
   }
   const auto index = static_cast<std::size_t>(id);
   if (index >= tokens_.size()) tokens_.resize(index + 1);
   tokens_[index] = {std::move(bytes), special};
 }
 
-void Tokenizer::State::read_vocabulary(const nlohmann::json& model, const std::string& file) {
-  const nlohmann::json& vocabulary = member(model, "vocab");
-  if (!vocabulary.is_object()) {
-    fail(ErrorCode::invalid_file, file, "model.vocab is not an object");
+/// What a token of the vocabulary stands for.
+std::string Tokenizer::State::bytes_of(const std::string& spelling) const {
+  if (pre_tokenizer_.byte_level()) return from_alphabet(spelling);
+  unsigned byte = 0;
+  if (spelling.size() == 6 && spelling.starts_with("<0x") && spelling.back() == '>' &&
+      std::from_chars(spelling.data() + 3, spelling.data() + 5, byte, 16).ptr ==
+          spelling.data() + 5) {
+    return {static_cast<char>(static_cast<unsigned char>(byte))};
   }
-  for (const auto& [token, id] : vocabulary.items()) {
-    const std::int64_t number = id.is_number_integer() ? id.get<std::int64_t>() : -1;
-    if (number < 0 || number > kMaxId) {
-      fail(ErrorCode::invalid_file, file,
-           "model.vocab: the id of " + shorten(token) + " is " + id.dump().substr(0, 40));
+  std::string result = spelling;
+  for (std::size_t at = 0; (at = result.find(kMetaspace, at)) != std::string::npos; ++at) {
+    result.replace(at, kMetaspace.size(), " ");
+  }
+  return result;
+}
+
+/// What a template puts around a single text: {"SpecialToken": {"id": ...}} before and after
+/// {"Sequence": {"id": "A"}}.
+void Tokenizer::State::read_post_processor(const nlohmann::json& json, const std::string& file) {
+  if (!json.is_object()) return;
+  const std::string type = json.value("type", "");
+  if (type == "Sequence") {
+    for (const nlohmann::json& step : member(json, "processors")) {
+      if (step.value("type", "") != "Sequence") read_post_processor(step, file);
     }
-    const auto value = static_cast<TokenId>(number);
-    set_token(value, from_alphabet(token), false, file);
-    vocabulary_.emplace(token, value);
   }
-  for (unsigned b = 0; b < 256; ++b) {
-    const auto it = vocabulary_.find(encode_utf8(byte_alphabet()[b]));
-    byte_ids_[b] = it == vocabulary_.end() ? -1 : it->second;
+  if (type != "TemplateProcessing") return;
+  std::vector<TokenId>* side = &prefix_;
+  for (const nlohmann::json& part : member(json, "single")) {
+    if (part.contains("Sequence")) side = &suffix_;
+    if (!part.contains("SpecialToken")) continue;
+    const auto& token = member(json, "special_tokens").at(part.at("SpecialToken").at("id"));
+    for (const nlohmann::json& id : token.at("ids")) {
+      const auto value = id.get<std::int64_t>();
+      if (value < 0 || value > kMaxTokenId) {
+        fail(ErrorCode::invalid_file, file, "post_processor: the id " + std::to_string(value));
+      }
+      side->push_back(static_cast<TokenId>(value));
+    }
   }
 }
 
-void Tokenizer::State::read_merges(const nlohmann::json& model, const std::string& file) {
-  const nlohmann::json& merges = member(model, "merges");
-  if (!merges.is_array()) {
-    fail(ErrorCode::invalid_file, file, "model.merges is not an array");
-  }
-  std::int32_t rank = 0;
-  for (const nlohmann::json& merge : merges) {
-    std::string left;
-    std::string right;
-    if (merge.is_string()) {  // the older form, "left right"
-      const auto& text = merge.get_ref<const std::string&>();
-      const std::size_t space = text.find(' ');
-      left = text.substr(0, space);
-      if (space != std::string::npos) right = text.substr(space + 1);
-    } else if (merge.is_array() && merge.size() == 2) {
-      left = merge[0].get<std::string>();
-      right = merge[1].get<std::string>();
+void Tokenizer::State::read_decoder(const nlohmann::json& json) {
+  if (!json.is_object()) return;
+  const std::string type = json.value("type", "");
+  if (type == "Sequence") {
+    for (const nlohmann::json& step : member(json, "decoders")) {
+      if (step.value("type", "") != "Sequence") read_decoder(step);
     }
-    const auto a = vocabulary_.find(left);
-    const auto b = vocabulary_.find(right);
-    const auto merged = vocabulary_.find(left + right);
-    if (a == vocabulary_.end() || b == vocabulary_.end() || merged == vocabulary_.end()) {
-      fail(ErrorCode::invalid_file, file,
-           "model.merges[" + std::to_string(rank) + "]: " + merge.dump().substr(0, 80) +
-               " does not join two tokens of the vocabulary to a third");
-    }
-    merges_.try_emplace(pair_key(a->second, b->second), Merge{rank, merged->second});
-    ++rank;
+  } else if (type == "Strip") {
+    strips_space_ =
+        strips_space_ || (json.value("content", "") == " " && json.value("start", 0) > 0);
+  } else if (type == "Metaspace") {
+    strips_space_ =
+        json.value("prepend_scheme", "always") != "never" && json.value("add_prefix_space", true);
   }
 }
 
@@ -284,81 +217,22 @@ std::vector<TokenId> Tokenizer::State::encode(std::string_view raw) const {
     while (token->rstrip && end < text.size() && space_.matches_at(text, end)) {
       end += decode_utf8(text, end).length;
     }
-    encode_stretch(std::string_view(text).substr(done, begin - done), ids);
+    encode_stretch(std::string_view(text).substr(done, begin - done), done == 0, ids);
     ids.push_back(token->id);
     done = end;
     at = end - 1;
   }
-  encode_stretch(std::string_view(text).substr(done), ids);
+  encode_stretch(std::string_view(text).substr(done), done == 0, ids);
   return ids;
 }
 
-void Tokenizer::State::encode_stretch(std::string_view text, std::vector<TokenId>& out) const {
-  for (const std::string& piece : pre_tokenizer_.split(text)) encode_piece(piece, out);
-}
-
-// Merges by a heap of candidate pairs, lowest rank first and leftmost on ties. Entries whose
-// symbols have changed since are recognised by their ids and skipped. n log n, so a megabyte of one
-// character is fine.
-void Tokenizer::State::encode_piece(std::string_view piece, std::vector<TokenId>& out) const {
-  if (ignore_merges_) {
-    if (const auto it = vocabulary_.find(to_alphabet(piece)); it != vocabulary_.end()) {
-      out.push_back(it->second);
-      return;
-    }
+void Tokenizer::State::encode_stretch(std::string_view text, bool beginning,
+                                      std::vector<TokenId>& out) const {
+  if (text.empty()) return;
+  const std::string normalized = normalizer_.apply(std::string(text));
+  for (const std::string& piece : pre_tokenizer_.split(normalized, beginning)) {
+    bpe_.encode(piece, out);
   }
-  struct Symbol {
-    TokenId id;
-    std::ptrdiff_t previous;
-    std::ptrdiff_t next;
-  };
-  struct Candidate {
-    std::int32_t rank;
-    std::ptrdiff_t left;
-    TokenId left_id;
-    TokenId right_id;
-    TokenId merged;
-    bool operator>(const Candidate& other) const {
-      return std::pair(rank, left) > std::pair(other.rank, other.left);
-    }
-  };
-  std::vector<Symbol> symbols;
-  symbols.reserve(piece.size());
-  for (const char c : piece) {
-    const TokenId id = byte_ids_[static_cast<unsigned char>(c)];
-    if (id < 0) continue;
-    const auto index = static_cast<std::ptrdiff_t>(symbols.size());
-    symbols.push_back({id, index - 1, index + 1});
-  }
-  if (symbols.empty()) return;
-  symbols.back().next = -1;
-  const auto at = [&symbols](std::ptrdiff_t i) -> Symbol& {
-    return symbols[static_cast<std::size_t>(i)];
-  };
-
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap;
-  const auto consider = [&](std::ptrdiff_t left) {
-    if (left < 0 || at(left).next < 0) return;
-    const TokenId a = at(left).id;
-    const TokenId b = at(at(left).next).id;
-    const auto it = merges_.find(pair_key(a, b));
-    if (it != merges_.end()) heap.push({it->second.rank, left, a, b, it->second.merged});
-  };
-  for (const Symbol& symbol : symbols) consider(symbol.next < 0 ? -1 : symbol.next - 1);
-  while (!heap.empty()) {
-    const Candidate best = heap.top();
-    heap.pop();
-    Symbol& left = at(best.left);
-    if (left.id != best.left_id || left.next < 0 || at(left.next).id != best.right_id) continue;
-    Symbol& right = at(left.next);
-    left.id = best.merged;
-    right.id = -1;  // dead: no candidate that names it is valid any more
-    left.next = right.next;
-    if (left.next >= 0) at(left.next).previous = best.left;
-    consider(left.previous);
-    consider(best.left);
-  }
-  for (std::ptrdiff_t i = 0; i >= 0; i = at(i).next) out.push_back(at(i).id);
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& path)
@@ -385,7 +259,26 @@ std::string Tokenizer::token_bytes(TokenId id, bool skip_special) const {
 std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool skip_special) const {
   std::string bytes;
   for (const TokenId id : ids) bytes += token_bytes(id, skip_special);
+  if (state_->strips_space_ && bytes.starts_with(' ')) bytes.erase(0, 1);
   return repair_utf8(bytes);
+}
+
+std::optional<TokenId> Tokenizer::find(std::string_view token) const {
+  if (token.empty()) return std::nullopt;
+  for (const State::AddedToken& added : state_->added_[static_cast<unsigned char>(token[0])]) {
+    if (added.content == token) return added.id;
+  }
+  const auto it = state_->bpe_.vocabulary().find(std::string(token));
+  if (it == state_->bpe_.vocabulary().end()) return std::nullopt;
+  return it->second;
+}
+
+const std::vector<TokenId>& Tokenizer::prefix() const noexcept {
+  return state_->prefix_;
+}
+
+const std::vector<TokenId>& Tokenizer::suffix() const noexcept {
+  return state_->suffix_;
 }
 
 }  // namespace kvant::models

@@ -24,36 +24,54 @@ double negative_log_likelihood(std::span<const float> logits, TokenId target) {
 }  // namespace
 
 std::vector<TokenId> generate(Context& context, const Model& model, std::span<const TokenId> prompt,
-                              std::int64_t tokens, const std::function<void(TokenId)>& on_token) {
+                              const GenerateOptions& options) {
   if (prompt.empty()) {
     throw Error(ErrorCode::invalid_argument, "the prompt has no ids");
   }
   const Config& config = model.config;
+  Sampler sampler(options.sampling);
   Cache cache;
+  const auto length = static_cast<std::int64_t>(prompt.size());
+  // Beyond the training's length memory grows as it is needed.
+  const std::int64_t room = std::max<std::int64_t>(0, config.n_positions - length);
+  cache.reserve(config, length + std::min(options.tokens, room));
   std::vector<float> hidden = prefill(context, model, prompt, cache);
   std::vector<float> logits(static_cast<std::size_t>(config.vocab_size));
+  const auto ends = [&](TokenId id) {
+    if (options.ignore_eos) return false;
+    return config.is_eos(id) || std::find(options.more_end_ids.begin(), options.more_end_ids.end(),
+                                          id) != options.more_end_ids.end();
+  };
   std::vector<TokenId> result;
-  while (static_cast<std::int64_t>(result.size()) < tokens) {
+  while (static_cast<std::int64_t>(result.size()) < options.tokens) {
+    if (options.cancel != nullptr && *options.cancel) break;
     compute_logits(context, model, {hidden.data(), 1, config.n_embd},
                    {logits.data(), 1, config.vocab_size});
-    const auto best = std::max_element(logits.begin(), logits.end());
-    const auto next = static_cast<TokenId>(std::distance(logits.begin(), best));
+    const TokenId next = sampler.choose(logits);
     result.push_back(next);
-    if (on_token) on_token(next);
-    if (next == config.eos_token_id || cache.length == config.n_positions) break;
-    if (static_cast<std::int64_t>(result.size()) == tokens) break;
+    if (options.on_token) options.on_token(next);
+    if (ends(next) || cache.length == config.position_limit()) break;
+    if (static_cast<std::int64_t>(result.size()) == options.tokens) break;
     hidden = forward(context, model, {&next, 1}, cache);
   }
   return result;
 }
 
+std::vector<TokenId> generate(Context& context, const Model& model, std::span<const TokenId> prompt,
+                              std::int64_t tokens, const std::function<void(TokenId)>& on_token) {
+  GenerateOptions options;
+  options.tokens = tokens;
+  options.on_token = on_token;
+  return generate(context, model, prompt, options);
+}
+
 Perplexity evaluate(Context& context, const Model& model, std::span<const TokenId> ids,
-                    std::int64_t window) {
+                    std::int64_t window, const EvaluateOptions& options) {
   const Config& config = model.config;
-  if (window < 2 || window > config.n_positions) {
-    throw Error(ErrorCode::out_of_range, "a window of " + std::to_string(window) +
-                                             " ids is not between 2 and " +
-                                             std::to_string(config.n_positions) + " (n_positions)");
+  if (window < 2 || window > config.position_limit()) {
+    throw Error(ErrorCode::out_of_range,
+                "a window of " + std::to_string(window) + " ids is not between 2 and " +
+                    std::to_string(config.position_limit()) + " (n_positions)");
   }
   Perplexity result;
   double total = 0;
@@ -76,6 +94,14 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
       }
     }
     result.tokens += predicted;
+    if (options.progress) {
+      options.progress(static_cast<std::int64_t>(begin + part.size()),
+                       static_cast<std::int64_t>(ids.size()));
+    }
+    if (options.cancel != nullptr && *options.cancel) {
+      throw Error(ErrorCode::cancelled,
+                  "interrupted after " + std::to_string(result.tokens) + " predictions");
+    }
   }
   if (result.tokens == 0) {
     throw Error(ErrorCode::invalid_argument,

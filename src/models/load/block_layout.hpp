@@ -1,0 +1,31 @@
+#pragma once
+
+// The linear layers of a block: which there are, what they are called, and their shapes.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kvant/io/architecture.hpp"
+#include "kvant/models/block.hpp"
+
+namespace kvant::models {
+
+/// One linear layer of a block: name (from the block on), shape, and where it goes.
+struct LinearSpec {
+  std::string name;
+  std::int64_t outputs;
+  std::int64_t inputs;
+  bool bias;
+  std::unique_ptr<LinearLayer>* slot;
+};
+
+/// A block with a place for each of its layers.
+[[nodiscard]] Block empty_block(const Config& config, const io::BlockLinears& names);
+
+/// The layers of a block that are quantized, in the order in which they run.
+[[nodiscard]] std::vector<LinearSpec> linears_of(const Config& config,
+                                                 const io::BlockLinears& names, Block& block);
+
+}  // namespace kvant::models

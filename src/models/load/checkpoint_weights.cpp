@@ -1,0 +1,88 @@
+// Weights of a folder. Float tensors are read as they are; layers that are stored quantized, in any
+// form that kvant::io reads, are expanded to float32.
+
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "kvant/error.hpp"
+#include "kvant/io/layer_reader.hpp"
+#include "models/load/gguf_model.hpp"
+#include "models/load/weight_source.hpp"
+
+namespace kvant::models {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+class CheckpointWeights final : public WeightSource {
+ public:
+  CheckpointWeights(const std::filesystem::path& path, const Config& config)
+      : checkpoint_(path, {.allow_missing = true}) {
+    if (!config.stored_quantized) return;
+    const io::ModelHints hints{std::string(config.model_type),
+                               static_cast<std::uint64_t>(config.vocab_size)};
+    for (io::StoredLayer& layer : io::find_linear_layers(checkpoint_, hints)) {
+      if (layer.quantized()) quantized_.emplace(layer.name + std::string(kWeight), layer);
+    }
+  }
+
+  [[nodiscard]] bool contains(const std::string& name) const override {
+    return quantized_.contains(name) || checkpoint_.contains(name);
+  }
+
+  [[nodiscard]] SourceTensor describe(const std::string& name) const override {
+    if (const auto it = quantized_.find(name); it != quantized_.end()) {
+      return {{static_cast<std::uint64_t>(it->second.outputs),
+               static_cast<std::uint64_t>(it->second.inputs)},
+              DType::float32};
+    }
+    const io::TensorInfo& info = *checkpoint_.tensor(name).info;  // throws if it is missing
+    if (info.dtype != DType::float32 && info.dtype != DType::float16 &&
+        info.dtype != DType::bfloat16) {
+      throw Error(ErrorCode::unsupported, "tensor \"" + name + "\" is " +
+                                              std::string(to_string(info.dtype)) +
+                                              ", not float32, float16 or bfloat16");
+    }
+    return {info.shape, info.dtype};
+  }
+
+  void read(const std::string& name, std::int64_t first, std::int64_t count,
+            void* out) const override {
+    if (const auto it = quantized_.find(name); it != quantized_.end()) {
+      if (reading_ != name) {
+        reader_.emplace(checkpoint_, it->second);
+        reading_ = name;
+      }
+      reader_->read(first, count, static_cast<float*>(out));
+      return;
+    }
+    const io::TensorView tensor = checkpoint_.tensor(name);
+    const std::vector<std::uint64_t>& shape = tensor.info->shape;
+    const std::uint64_t rows = shape.size() == 2 ? shape[0] : 1;
+    const std::uint64_t row_bytes = rows == 0 ? 0 : tensor.info->bytes / rows;
+    std::memcpy(out, tensor.data.data() + static_cast<std::uint64_t>(first) * row_bytes,
+                static_cast<std::size_t>(static_cast<std::uint64_t>(count) * row_bytes));
+  }
+
+  void release(const std::string& name) const override {
+    if (checkpoint_.contains(name)) checkpoint_.release(name);
+  }
+  [[nodiscard]] const io::Checkpoint* checkpoint() const override { return &checkpoint_; }
+
+ private:
+  io::Checkpoint checkpoint_;
+  std::map<std::string, io::StoredLayer> quantized_;
+  mutable std::optional<io::LayerReader> reader_;  // of the layer that was read last
+  mutable std::string reading_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,
+                                           const Config& config) {
+  if (is_gguf(path)) return open_gguf_weights(path, config);
+  return std::make_unique<CheckpointWeights>(path, config);
+}
+
+}  // namespace kvant::models

@@ -1,0 +1,60 @@
+#pragma once
+
+// From the parameters of a linear layer, in float or as codes, to the layer that a plan asks for.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kvant/context.hpp"
+#include "kvant/models/load.hpp"
+#include "models/load/block_layout.hpp"
+#include "models/load/weight_source.hpp"
+
+namespace kvant::models {
+
+/// A linear layer's parameters in float, as stored.
+struct FloatParameters {
+  WeightMatrix weights;
+  std::vector<float> bias;
+};
+
+class LayerMaker {
+ public:
+  /// @param prefix     of layers in the file
+  /// @param full_name  of layers in the model, which patterns are matched against
+  LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source,
+             std::string prefix, std::string full_prefix);
+
+  /// A layer in float; what it takes is gone from memory when the layer is there, here and below.
+  [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(FloatParameters parameters) const;
+  /// A layer as the plan has it.
+  [[nodiscard]] std::unique_ptr<LinearLayer> quantize(
+      const std::string& layer, FloatParameters parameters,
+      const std::vector<std::int64_t>& keep_columns) const;
+
+  /// The file has the layer in bitsandbytes' 8-bit form.
+  [[nodiscard]] bool holds_codes(const std::string& layer) const;
+  /// From that form, with the columns that kvant kept beside the codes.
+  /// @throws RequestError, Error shape_mismatch
+  [[nodiscard]] std::unique_ptr<LinearLayer> from_stored_codes(
+      const std::string& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
+
+  [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
+  /// How stored 8-bit layers choose outliers.
+  [[nodiscard]] Outliers outliers() const noexcept { return outliers_; }
+
+ private:
+  [[nodiscard]] const Plan& plan() const { return options_.plan; }
+  [[nodiscard]] bool skipped(const std::string& layer) const;
+
+  Context& context_;
+  const LoadOptions& options_;
+  const WeightSource& source_;
+  std::string prefix_;
+  std::string full_prefix_;
+  Outliers outliers_ = Outliers::per_call;
+};
+
+}  // namespace kvant::models

@@ -1,0 +1,43 @@
+#pragma once
+
+// WeightSource: where a model's tensors come from, by the names of Hugging Face's checkpoints, as
+// floats: a folder, whose linear layers may be quantized, or a GGUF file.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kvant/context.hpp"
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/models/config.hpp"
+
+namespace kvant::models {
+
+/// A tensor as it is read.
+struct SourceTensor {
+  std::vector<std::uint64_t> shape;
+  DType dtype;  ///< float32, float16 or bfloat16
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  [[nodiscard]] virtual bool contains(const std::string& name) const = 0;
+  /// @throws Error invalid_argument (missing), unsupported (no floats, and no form that is known)
+  [[nodiscard]] virtual SourceTensor describe(const std::string& name) const = 0;
+  /// Rows [first, first + count) in describe()'s dtype; a vector is one row.
+  virtual void read(const std::string& name, std::int64_t first, std::int64_t count,
+                    void* out) const = 0;
+  /// Gives back pages of the file.
+  virtual void release(const std::string& name) const = 0;
+  /// The checkpoint behind it; null: a GGUF file.
+  [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
+};
+
+/// @param path a folder or a .gguf file. @throws Error as Checkpoint and Gguf
+[[nodiscard]] std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,
+                                                         const Config& config);
+
+}  // namespace kvant::models

@@ -1,0 +1,260 @@
+// kvant run: a language model of any family, its linear layers in any weight format.
+
+#include "commands.hpp"
+#include "kvant/error.hpp"
+#if KVANT_PROGRAM_MODELS
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "interrupt.hpp"
+#include "kvant/context.hpp"
+#include "kvant/io/atomic_file.hpp"
+#include "kvant/io/safetensors_writer.hpp"
+#include "kvant/io/text_file.hpp"
+#include "kvant/models/load.hpp"
+#include "kvant/models/model_files.hpp"
+#include "kvant/models/utf8.hpp"
+#include "run_options.hpp"
+#endif
+
+namespace kvant::program {
+
+#if KVANT_PROGRAM_MODELS
+namespace {
+
+using models::TokenId;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// One run: the model and what is needed around it.
+class Session {
+ public:
+  explicit Session(const RunOptions& options)
+      : options_(options),
+        files_(options.model),
+        plan_(make_plan(files_.config(), options.request)),
+        context_(ContextOptions{.threads = options.threads}) {
+    if (options.prompt || options.chat || options.perplexity || options.calibrate) {
+      tokenizer_.emplace(files_.tokenizer());
+    }
+    prompt_ids_ = ids_of_prompt();
+    if (options.perplexity) evaluation_ids_ = ids_of_text(io::read_text_file(*options.perplexity));
+    load();
+    report_["scheme"] = to_string(plan_.scheme);
+    report_["mode"] = plan_.mode == Arithmetic::bitsandbytes ? "bitsandbytes" : "default";
+    report_["threshold"] = plan_.threshold;
+    report_["isa"] = context_.isa();
+    report_["threads"] = context_.executor().concurrency();
+    report_["weight_bytes"] = model_.weight_bytes();
+  }
+
+  void run() {
+    if (options_.perplexity) run_perplexity();
+    if (options_.logits) run_logits();
+    if (options_.generates()) run_generation();
+    if (options_.json) {
+      io::AtomicFile file(*options_.json);
+      file.write(report_.dump(1) + "\n");
+      file.commit();
+    }
+    if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
+  }
+
+ private:
+  [[nodiscard]] const models::Config& config() const { return files_.config(); }
+
+  /// As texts begin for this model: what its tokenizer puts first, or GPTBigCode's bos.
+  [[nodiscard]] std::vector<TokenId> ids_of_text(const std::string& text) const {
+    std::vector<TokenId> ids = tokenizer_->prefix();
+    if (config().texts_begin_with_bos) ids = {static_cast<TokenId>(config().bos())};
+    const std::vector<TokenId> encoded = tokenizer_->encode(text);
+    ids.insert(ids.end(), encoded.begin(), encoded.end());
+    return ids;
+  }
+
+  [[nodiscard]] std::vector<TokenId> ids_of_prompt() {
+    std::vector<TokenId> ids;
+    if (options_.ids) ids = *options_.ids;
+    if (options_.prompt) {
+      ids = tokenizer_->prefix();
+      const std::vector<TokenId> text = tokenizer_->encode(*options_.prompt);
+      ids.insert(ids.end(), text.begin(), text.end());
+    }
+    if (options_.chat) ids = ids_of_chat();
+    // An empty prompt is the beginning of a text.
+    if (ids.empty() && options_.generates()) {
+      ids = {static_cast<TokenId>(config().bos())};
+    }
+    return ids;
+  }
+
+  [[nodiscard]] std::vector<TokenId> ids_of_chat() {
+    std::optional<models::ChatTemplate> form =
+        models::recognize_chat_template(files_.chat_template());
+    if (options_.form && (!form || form->form != *options_.form)) {
+      form = models::ChatTemplate{*options_.form, !tokenizer_->prefix().empty(), {}};
+    }
+    if (!form) {
+      throw Error(ErrorCode::unsupported,
+                  files_.path().string() +
+                      (files_.chat_template().empty() ? " has no chat template"
+                                                      : ": its chat template is of no known form") +
+                      "; say which one it is with --template (" + models::chat_form_names() + ")");
+    }
+    std::vector<models::ChatMessage> messages;
+    if (options_.system) messages.push_back({"system", *options_.system});
+    messages.push_back({"user", *options_.chat});
+    std::vector<TokenId> ids;
+    if (form->begins_with_bos) {
+      ids = tokenizer_->prefix();
+      if (ids.empty() && config().bos_token_id >= 0) {
+        ids = {static_cast<TokenId>(config().bos_token_id)};
+      }
+    }
+    const std::vector<TokenId> text = tokenizer_->encode(apply_chat_template(*form, messages));
+    ids.insert(ids.end(), text.begin(), text.end());
+    for (const std::string_view end : models::chat_end_tokens(form->form)) {
+      if (const auto id = tokenizer_->find(end)) end_ids_.push_back(*id);
+    }
+    return ids;
+  }
+
+  void show_progress(const char* what, std::int64_t done, std::int64_t of) const {
+    if (options_.quiet || ::isatty(STDERR_FILENO) == 0) return;
+    std::fprintf(stderr, "\r\033[K");
+    if (done < of) {
+      std::fprintf(stderr, "%s %lld of %lld", what, static_cast<long long>(done + 1),
+                   static_cast<long long>(of));
+    }
+  }
+
+  void load() {
+    models::LoadOptions load_options;
+    load_options.plan = plan_;
+    load_options.skip = options_.skip;
+    if (options_.calibrate) {
+      load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
+    } else if (plan_.calibrate) {
+      load_options.calibration_ids = prompt_ids_;
+    }
+    load_options.progress = [this](std::int64_t block, std::int64_t count) {
+      if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted while loading");
+      show_progress("loading block", block, count);
+    };
+    model_ = load_model(context_, files_.path(), config(), load_options);
+    show_progress("", 1, 1);
+  }
+
+  void run_perplexity() {
+    const auto start = Clock::now();
+    models::EvaluateOptions evaluation;
+    evaluation.cancel = &interrupted();
+    evaluation.progress = [this](std::int64_t done, std::int64_t of) {
+      show_progress("evaluated", done, of);
+    };
+    const models::Perplexity result =
+        evaluate(context_, model_, evaluation_ids_, options_.window.value_or(config().n_positions),
+                 evaluation);
+    show_progress("", 1, 1);
+    report_["tokens_per_second"] =
+        static_cast<double>(evaluation_ids_.size()) / seconds_since(start);
+    report_["tokens"] = result.tokens;
+    report_["nll"] = result.nll;
+    report_["perplexity"] = result.perplexity;
+    std::printf("tokens      %lld\nnll         %.6f\nperplexity  %.6f\n",
+                static_cast<long long>(result.tokens), result.nll, result.perplexity);
+  }
+
+  void run_logits() {
+    models::Cache cache;
+    const std::vector<float> hidden = forward(context_, model_, prompt_ids_, cache);
+    const auto rows = static_cast<std::int64_t>(prompt_ids_.size());
+    std::vector<float> logits(prompt_ids_.size() * static_cast<std::size_t>(config().vocab_size));
+    const MatrixView<float> view(logits.data(), rows, config().vocab_size);
+    compute_logits(context_, model_, {hidden.data(), rows, config().n_embd}, view);
+    io::SafeTensorsWriter writer;
+    writer.add("logits", MatrixView<const float>(view));
+    writer.write(*options_.logits);
+    report_["prompt_ids"] = prompt_ids_;
+  }
+
+  /// Text is streamed as it comes; a run from --ids streams ids, because it has no tokenizer.
+  void run_generation() {
+    const bool as_text = options_.prompt.has_value() || options_.chat.has_value();
+    models::Utf8Stream stream;
+    std::string text;
+    const auto show = [&](const std::string& part) {
+      text += part;
+      std::fwrite(part.data(), 1, part.size(), stdout);
+      std::fflush(stdout);
+    };
+    bool first = true;
+    models::GenerateOptions generation;
+    generation.tokens = options_.tokens;
+    generation.sampling = options_.sampling;
+    generation.ignore_eos = options_.ignore_eos;
+    generation.more_end_ids = end_ids_;
+    generation.cancel = &interrupted();
+    generation.on_token = [&](TokenId id) {
+      show(as_text ? stream.push(tokenizer_->token_bytes(id))
+                   : (first ? "" : ",") + std::to_string(id));
+      first = false;
+    };
+    const auto start = Clock::now();
+    const std::vector<TokenId> generated = generate(context_, model_, prompt_ids_, generation);
+    const double seconds = seconds_since(start);
+    if (as_text) show(stream.finish());
+    std::printf("\n");
+    report_["tokens_per_second"] = static_cast<double>(generated.size()) / seconds;
+    report_["prompt_ids"] = prompt_ids_;
+    report_["generated_ids"] = generated;
+    if (as_text) report_["text"] = text;
+    if (!options_.quiet && ::isatty(STDERR_FILENO) != 0) {
+      std::fprintf(stderr, "[%s, %s, %.2f MB of weights, %.1f tokens/s]\n",
+                   std::string(to_string(plan_.scheme)).c_str(),
+                   std::string(context_.isa()).c_str(),
+                   static_cast<double>(model_.weight_bytes()) / 1e6,
+                   static_cast<double>(generated.size()) / seconds);
+    }
+  }
+
+  const RunOptions& options_;
+  models::ModelFiles files_;
+  models::Plan plan_;
+  Context context_;
+  std::optional<models::Tokenizer> tokenizer_;
+  std::vector<TokenId> prompt_ids_;
+  std::vector<TokenId> evaluation_ids_;
+  std::vector<std::int64_t> end_ids_;
+  models::Model model_;
+  nlohmann::ordered_json report_;
+};
+
+}  // namespace
+
+int run_command(const Arguments& arguments) {
+  const std::optional<RunOptions> options = parse_run_options(arguments);
+  if (!options) return 0;
+  (void)interrupted();  // from here on, Ctrl-C ends in order
+  Session(*options).run();
+  return 0;
+}
+
+#else
+
+int run_command(const Arguments&) {
+  throw Error(ErrorCode::unsupported,
+              "kvant run needs kvant::models, which this program was built without");
+}
+
+#endif
+
+}  // namespace kvant::program

@@ -1,0 +1,208 @@
+// Part of the program where kvant::models is.
+#if KVANT_PROGRAM_MODELS
+#include "run_options.hpp"
+
+#include <charconv>
+
+#include "command_line.hpp"
+
+namespace kvant::program {
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant run MODEL --chat 'What is a cache line?'\n"
+    "  kvant run MODEL --scheme llm-int8 --prompt 'Once upon a time' --tokens 100\n"
+    "  kvant run MODEL --scheme int8-group --perplexity text.txt --window 512 --json "
+    "figures.json\n\n"
+    "Runs a language model from a folder in Hugging Face form or a GGUF file, with its linear "
+    "layers\n"
+    "in any weight format. Families: ";
+
+constexpr std::int64_t kMaxTokens = 1'000'000'000;
+
+std::string description() {
+  std::string text = kDescription;
+  std::size_t column = 26;
+  for (const std::string_view family : models::families()) {
+    if (column + family.size() > 86) {
+      text += "\n";
+      column = 0;
+    }
+    text.append(family).append(" ");
+    column += family.size() + 1;
+  }
+  return text + "\n";
+}
+
+std::vector<models::TokenId> parse_ids(const std::string& text) {
+  std::vector<models::TokenId> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    models::TokenId id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || id < 0 || (next != end && *next != ',')) {
+      throw UsageError("--ids " + text.substr(0, 60) +
+                       ": not a list of ids like 1,7,42 (at character " +
+                       std::to_string(at - text.data()) + ")");
+    }
+    ids.push_back(id);
+    if (next == end) return ids;
+    at = next + 1;
+  }
+}
+
+/// The words as they were given; what they mean is checked behind them.
+struct Words {
+  std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
+      perplexity, logits, json;
+  float threshold = 0;
+  std::int64_t window = 0;
+  std::int64_t group = 0;
+};
+
+void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
+  app.add_option("MODEL", words.model, "a folder, or a .gguf file")->required();
+  app.add_option("--scheme", words.scheme,
+                 "linear layers in " + models::scheme_names() +
+                     "\n(default: fp32, or llm-int8 for a folder of 8-bit weights)")
+      ->type_name("NAME");
+  app.add_option("--mode", words.mode,
+                 "default, or bitsandbytes: that library's arithmetic, bit for bit")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"default", "bitsandbytes"}));
+  app.add_option("--arithmetic", words.arithmetic,
+                 "schemes of 4 bits: int8 (default), or exact: activations stay in float")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"exact", "int8"}));
+  app.add_option("--group", words.group,
+                 "schemes with groups: weights that share a scale, a multiple of 32\n"
+                 "(default: 64; int8-group 128)")
+      ->type_name("N");
+  app.add_option("--threshold", words.threshold,
+                 "llm-int8: inputs of at least this magnitude are outliers\n"
+                 "(default: 6, or what the folder says; 0: none)")
+      ->type_name("T");
+  app.add_option("--calibrate", words.calibrate,
+                 "llm-int8: text that shows the outlier features while loading\n"
+                 "(default: the prompt, else random ids)")
+      ->type_name("FILE");
+  app.add_option("--skip", options.skip,
+                 "keep linear layers in float whose full name matches, e.g. '*.layers.0.*';\n"
+                 "may be repeated")
+      ->type_name("PATTERN")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--threads", options.threads, "threads (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+}
+
+void add_text_options(CLI::App& app, Words& words, RunOptions& options) {
+  auto* prompt = app.add_option("--prompt", words.prompt, "continue this text")->type_name("TEXT");
+  auto* chat = app.add_option("--chat", words.chat, "answer this, by the model's chat template")
+                   ->type_name("TEXT");
+  auto* ids =
+      app.add_option("--ids", words.ids, "ids like 1,7,42 in place of a prompt; needs no tokenizer")
+          ->type_name("LIST");
+  app.add_option("--system", words.system, "the system message of --chat")
+      ->type_name("TEXT")
+      ->needs(chat);
+  app.add_option("--template", words.form,
+                 "the form of --chat: " + models::chat_form_names() +
+                     "\n(default: as the model's template has it)")
+      ->type_name("NAME")
+      ->needs(chat);
+  app.add_option("--tokens", options.tokens, "ids to generate at most (default: 64)")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{0}, kMaxTokens));
+  app.add_option("--temperature", options.sampling.temperature,
+                 "above 0: draw, the flatter the higher (default: 0, the most likely id)")
+      ->type_name("T");
+  app.add_option("--top-k", options.sampling.top_k, "draw among the k most likely (default: all)")
+      ->type_name("K");
+  app.add_option("--top-p", options.sampling.top_p,
+                 "draw among the most likely, up to this sum of probabilities (default: 1)")
+      ->type_name("P");
+  app.add_option("--seed", options.sampling.seed, "of the draws (default: 0)")->type_name("N");
+  app.add_flag("--ignore-eos", options.ignore_eos, "go on after an end token");
+  prompt->excludes(ids)->excludes(chat);
+  chat->excludes(ids);
+  auto* perplexity =
+      app.add_option("--perplexity", words.perplexity, "measure how well a text is predicted")
+          ->type_name("FILE");
+  app.add_option("--window", words.window,
+                 "ids per call there (default: the longest of the training)")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{2}, kMaxTokens))
+      ->needs(perplexity);
+  app.add_option("--logits", words.logits, "write the logits of --ids as tensor \"logits\"")
+      ->type_name("OUT")
+      ->needs(ids);
+  app.add_option("--json", words.json, "write everything that was found as one object")
+      ->type_name("FILE");
+  app.add_flag("--quiet", options.quiet, "no progress");
+}
+
+}  // namespace
+
+std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
+  RunOptions options;
+  Words words;
+  CLI::App app(description(), "kvant run");
+  add_model_options(app, words, options);
+  add_text_options(app, words, options);
+  if (!parse(app, arguments)) return std::nullopt;
+
+  const auto given = [&](const char* name) { return app.get_option(name)->count() > 0; };
+  const auto text = [&](const char* name, const std::string& value) {
+    return given(name) ? std::optional(value) : std::nullopt;
+  };
+  options.model = words.model;
+  if (given("--scheme")) {
+    options.request.scheme = models::scheme_from_name(words.scheme);
+    if (!options.request.scheme) {
+      throw UsageError("--scheme " + words.scheme.substr(0, 60) + " is not one of " +
+                       models::scheme_names());
+    }
+  }
+  if (given("--mode")) {
+    options.request.mode = words.mode == "default" ? Arithmetic::kvant : Arithmetic::bitsandbytes;
+  }
+  if (given("--arithmetic")) options.request.exact = words.arithmetic == "exact";
+  if (given("--group")) options.request.group = words.group;
+  if (given("--threshold")) {
+    if (!(words.threshold >= 0)) {
+      throw UsageError("--threshold " + std::to_string(words.threshold) +
+                       " is not a number from 0 up");
+    }
+    options.request.threshold = words.threshold;
+  }
+  options.calibrate = text("--calibrate", words.calibrate);
+  options.request.calibration_text = options.calibrate.has_value();
+  options.prompt = text("--prompt", words.prompt);
+  options.chat = text("--chat", words.chat);
+  options.system = text("--system", words.system);
+  if (given("--template")) {
+    options.form = models::chat_form_from_name(words.form);
+    if (!options.form) {
+      throw UsageError("--template " + words.form.substr(0, 60) + " is not one of " +
+                       models::chat_form_names());
+    }
+  }
+  if (given("--ids")) options.ids = parse_ids(words.ids);
+  options.tokens_given = given("--tokens");
+  (void)models::Sampler(options.sampling);  // checks it
+  options.perplexity = text("--perplexity", words.perplexity);
+  if (given("--window")) options.window = words.window;
+  options.logits = text("--logits", words.logits);
+  options.json = text("--json", words.json);
+  if (!options.prompt && !options.chat && !options.ids && !options.perplexity) {
+    throw UsageError("nothing to do: give --prompt, --chat, --ids or --perplexity");
+  }
+  return options;
+}
+
+}  // namespace kvant::program
+#endif

@@ -1,0 +1,176 @@
+// kvant run: what it prints and writes, exit codes, Ctrl-C.
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <kvant/io/safetensors.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/child_process.hpp"
+#include "support/temp_folder.hpp"
+
+namespace {
+
+using kvant::test::ProcessResult;
+using kvant::test::TempFolder;
+using nlohmann::json;
+
+const std::string kTiny = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
+const std::string kFamilies = std::string(KVANT_TEST_DATA) + "/families/";
+
+ProcessResult run(std::vector<std::string> words) {
+  words.insert(words.begin(), {std::string(KVANT_PROGRAM_DIR) + "/kvant", "run"});
+  return kvant::test::run_process(words);
+}
+
+std::string failure(const std::vector<std::string>& words, int code) {
+  const ProcessResult result = run(words);
+  INFO(result.err);
+  CHECK(result.exit_code == code);
+  CHECK(result.out.empty());
+  CHECK(result.err.find("kvant: ") == 0);
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  return result.err;
+}
+
+}  // namespace
+
+TEST_CASE("kvant run: as gpt_bigcode, the same ids and fields") {
+  const TempFolder folder;
+  const auto both = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), kTiny);
+    words.insert(words.end(), {"--json", (folder.path() / "json").string()});
+    REQUIRE(run(words).exit_code == 0);
+    json mine = json::parse(kvant::test::read_text(folder.path() / "json"));
+    words.insert(words.begin(), std::string(KVANT_PROGRAM_DIR) + "/gpt_bigcode");
+    REQUIRE(kvant::test::run_process(words).exit_code == 0);
+    json theirs = json::parse(kvant::test::read_text(folder.path() / "json"));
+    for (json* each : {&mine, &theirs}) each->at("tokens_per_second") = 0;
+    CHECK(mine == theirs);
+  };
+  both({"--ids", "1,2,3", "--tokens", "8", "--scheme", "llm-int8"});
+  both({"--prompt", "int main", "--tokens", "8", "--scheme", "int8"});
+  const std::string text = folder.write("text", "int main() { return 0; }\n").string();
+  both({"--perplexity", text, "--window", "8", "--scheme", "llm-int8", "--mode", "bitsandbytes"});
+}
+
+TEST_CASE("kvant run: every family, and the logits that it writes") {
+  const TempFolder folder;
+  const std::string out = (folder.path() / "logits").string();
+  const ProcessResult result = run({kFamilies + "qwen3", "--ids", "5,6,7", "--logits", out,
+                                    "--tokens", "4", "--ignore-eos", "--scheme", "int8-group"});
+  INFO(result.err);
+  CHECK(result.exit_code == 0);
+  CHECK(std::count(result.out.begin(), result.out.end(), ',') == 3);
+  const kvant::io::SafeTensors logits(out);
+  CHECK(logits.tensor("logits").info->shape == std::vector<std::uint64_t>{3, 100});
+}
+
+TEST_CASE("kvant run: sampling is told by its seed") {
+  const auto drawn = [](const char* seed) {
+    return run({kTiny, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5", "--top-k",
+                "50", "--top-p", "0.95", "--seed", seed})
+        .out;
+  };
+  CHECK(drawn("1") == drawn("1"));
+  CHECK(drawn("1") != drawn("2"));
+}
+
+TEST_CASE("kvant run: a conversation") {
+  using Catch::Matchers::Contains;
+  CHECK_THAT(failure({kTiny, "--chat", "hi"}, 1), Contains("has no chat template"));
+  CHECK(run({kTiny, "--chat", "hi", "--template", "chatml", "--tokens", "2"}).exit_code == 0);
+  // A template beside the model is recognized.
+  const TempFolder folder;
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
+    std::filesystem::create_symlink(std::filesystem::path(kTiny) / name, folder.path() / name);
+  }
+  const auto ids_with = [&](const char* name, const std::string& contents) {
+    folder.write(name, contents);
+    const std::string out = (folder.path() / "json").string();
+    CHECK(run({folder.path().string(), "--chat", "hi", "--tokens", "1", "--json", out}).exit_code ==
+          0);
+    return json::parse(kvant::test::read_text(out)).at("prompt_ids");
+  };
+  const json gemma =
+      ids_with("tokenizer_config.json", json({{"chat_template", "<start_of_turn>"}}).dump());
+  const json chatml = ids_with("chat_template.jinja", "<|im_start|>");
+  CHECK(gemma != chatml);
+  folder.write("chat_template.jinja", "{{ messages }}");
+  CHECK_THAT(failure({folder.path().string(), "--chat", "hi"}, 1), Contains("no known form"));
+}
+
+TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line and 1") {
+  using Catch::Matchers::Contains;
+  failure({}, 2);
+  failure({kTiny}, 2);
+  CHECK_THAT(failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2), Contains("int8-group"));
+  failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
+  failure({kTiny, "--ids", "1;2"}, 2);
+  failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
+  failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
+  failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
+  failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
+  failure({kTiny, "--prompt", "x", "--system", "y"}, 2);
+  failure({kTiny, "--chat", "x", "--template", "y"}, 2);
+  failure({kTiny, "--prompt", "x", "--temperature", "-1"}, 2);
+  failure({kTiny, "--prompt", "x", "--top-p", "0"}, 2);
+  failure({kTiny, "--prompt", "x", "--top-k", "-1"}, 2);
+  failure({"/nonexistent", "--ids", "1"}, 1);
+  failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
+  failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json
+  failure({kFamilies + "qwen3", "--ids", "100"}, 1);   // outside the vocabulary
+  const TempFolder folder;
+  folder.write("config.json", R"({"model_type": "mamba"})");
+  CHECK_THAT(failure({folder.path().string(), "--ids", "1"}, 1),
+             Contains("\"mamba\" is not one of") && Contains("starcoder2"));
+}
+
+TEST_CASE("kvant run: Ctrl-C ends the text, and the report is written") {
+  const TempFolder folder;
+  const std::string report = (folder.path() / "json").string();
+  const std::string out = (folder.path() / "out").string();
+  std::vector<std::string> words = {std::string(KVANT_PROGRAM_DIR) + "/kvant",
+                                    "run",
+                                    kFamilies + "llama_rope3",
+                                    "--ids",
+                                    "5,6,7",
+                                    "--tokens",
+                                    "1000000000",
+                                    "--ignore-eos",
+                                    "--json",
+                                    report};
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (std::freopen(out.c_str(), "w", stdout) == nullptr ||
+        std::freopen((folder.path() / "err").c_str(), "w", stderr) == nullptr) {
+      ::_exit(126);
+    }
+    ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  for (int i = 0; i < 1000; ++i) {  // until it generates
+    std::error_code ignored;
+    if (std::filesystem::exists(out) && std::filesystem::file_size(out, ignored) > 20) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ::kill(child, SIGINT);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 1);
+  CHECK(kvant::test::read_text(folder.path() / "err") == "kvant: interrupted\n");
+  const json written = json::parse(kvant::test::read_text(report));
+  CHECK(written.at("generated_ids").size() > 5);
+}
