@@ -101,7 +101,7 @@ TEST_CASE("GPTQ and AWQ: whole models, one layer of each bit for bit") {
         Model{"gptq_4bit_g32_asym_act", "int4"}, Model{"gptq_4bit_g32_sym", "int4"},
         Model{"gptq_8bit_g-1_sym_v2", "int8-group"}, Model{"awq_4bit_g32", "int4"}}) {
     INFO(m.name);
-    const fs::path model = data_path(std::string("families/") + m.name);
+    const fs::path model = data_path(std::string("gptq_awq/") + m.name);
     const Checkpoint file(model);
     const auto layers = layers_of(model, file);
     REQUIRE(layers.size() == 14);
@@ -342,7 +342,7 @@ TEST_CASE("GPTQ and AWQ: what is broken is refused, with the tensor and the rule
   has(refused(broken), "for group 1 of output 1, not a finite number above 0");
   broken = awq;
   broken.config = R"({"quantization_config": {"quant_method": "awq", "version": "marlin"}})";
-  has(refused(broken), "version is \"marlin\"; gemm and gemv are read");
+  has(refused(broken), "version \"marlin\" of AWQ is not read; gemm and gemv are");
   broken.config = R"({"quantization_config": {"quant_method": "awq", "group_size": 4}})";
   has(refused(broken, false), "groups of 2 inputs; config.json says 4");
 }

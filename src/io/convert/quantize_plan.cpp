@@ -1,7 +1,6 @@
 #include "io/convert/quantize_plan.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -10,6 +9,7 @@
 #include "io/checkpoint/foreign_formats.hpp"
 #include "io/checkpoint/linear_rules.hpp"
 #include "io/checkpoint/skip_modules.hpp"
+#include "io/convert/odd_names.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -51,7 +51,7 @@ class Planner {
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
-    warn_of_names();
+    warn_of_names(source_, plan_.summary.warnings);
     check_rules();
     check_keep_outliers();
     finish();
@@ -277,29 +277,6 @@ class Planner {
       return layer.substr(0, dot);
     }
     return layer;
-  }
-
-  /// Names that other tools leave in checkpoints, and that a loader does not look for.
-  void warn_of_names() {
-    struct Trace {
-      std::string_view part;
-      const char* what;
-    };
-    constexpr std::array kTraces = {
-        Trace{".lora_A.",
-              "an adapter that is not merged; merge it into the model first "
-              "(merge_and_unload)"},
-        Trace{".base_layer.", "an adapter's base model; merge or unload the adapter first"},
-        Trace{"_orig_mod.", "a model that was saved compiled; save the original module"}};
-    for (const Trace& trace : kTraces) {
-      for (const SourceTensor& tensor : source_.tensors()) {
-        if (tensor.info->name.find(trace.part) == std::string::npos) continue;
-        plan_.summary.warnings.push_back(
-            {WarningKind::odd_names, "tensor " + in_quotes(tensor.info->name) + " is of " +
-                                         trace.what + ", or transformers will not find it"});
-        break;
-      }
-    }
   }
 
   /// The weights of experts, which a reader may expect to become smaller.

@@ -55,7 +55,13 @@ class Awq final : public StoredFormat {
     const FindTensor find = find_in(checkpoint);
     const TensorInfo& weight = *find(layer.tensor).info;
     PackedGroups shape = shape_of(find, weight);
-    const std::int64_t said = group_size_of(group_config(checkpoint));
+    const nlohmann::json section = group_config(checkpoint);
+    if (section.is_object() && section.contains("version") && !is_read(section["version"])) {
+      throw FormatError(FormatErrorKind::unsupported,
+                        "version " + section["version"].dump(-1, ' ', true).substr(0, 60) +
+                            " of AWQ is not read; gemm and gemv are");
+    }
+    const std::int64_t said = group_size_of(section);
     if (shape.packing == GroupPacking::awq_gemv) {
       // Scales are padded, so that the tensors do not say how many groups there are.
       if (said == 0) {
