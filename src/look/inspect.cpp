@@ -43,7 +43,7 @@ std::map<std::string, Group> group_layers(const std::vector<io::StoredLayer>& la
 std::uint64_t count_elements(const std::vector<io::ModelTensor>& tensors,
                              const std::vector<io::StoredLayer>& layers) {
   std::set<std::string> linear;
-  for (const io::StoredLayer& layer : layers) linear.insert(layer.name + ".weight");
+  for (const io::StoredLayer& layer : layers) linear.insert(layer.tensor);
   std::uint64_t count = 0;
   for (const io::ModelTensor& tensor : tensors) {
     if (tensor.role != io::TensorRole::parameter || linear.contains(tensor.name)) continue;
@@ -110,18 +110,15 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
 
 std::string to_text(const CheckpointContents& contents) {
   std::map<std::string_view, const io::StoredLayer*> linear;
-  for (const io::StoredLayer& layer : contents.layers) linear.emplace(layer.name, &layer);
+  for (const io::StoredLayer& layer : contents.layers) linear.emplace(layer.tensor, &layer);
   TextTable table({{"tensor"}, {"dtype"}, {"shape"}, {"bytes", Align::right}, {"linear layer"}});
   for (const io::TensorInfo& tensor : contents.tensors) {
     const std::string_view name = tensor.name;
     std::string scheme;
-    if (name.ends_with(".weight")) {
-      const auto it = linear.find(name.substr(0, name.size() - 7));
-      if (it != linear.end()) {
-        scheme = std::string(it->second->scheme());
-        if (it->second->transposed) scheme += ", transposed";
-        if (it->second->stays_float) scheme += ", never quantized";
-      }
+    if (const auto it = linear.find(name); it != linear.end()) {
+      scheme = std::string(it->second->scheme());
+      if (it->second->transposed) scheme += ", transposed";
+      if (it->second->stays_float) scheme += ", never quantized";
     }
     table.add({shown_name(name), std::string(describe(tensor.dtype).safetensors),
                shape_text(tensor.shape), bytes_text(tensor.bytes), scheme});

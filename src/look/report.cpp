@@ -20,9 +20,10 @@ std::uint64_t tensor_bytes(const io::Checkpoint& checkpoint) {
 }
 
 /// The layer whose weight a tensor is; "" for others.
-std::string weight_layer(const std::string& tensor) {
-  if (!tensor.ends_with(io::kWeightSuffix)) return {};
-  return tensor.substr(0, tensor.size() - io::kWeightSuffix.size());
+std::string weight_layer(const io::FindTensor& find, const io::TensorInfo& tensor) {
+  const io::StoredFormat* form = io::form_of(find, tensor);
+  if (form == nullptr) return {};
+  return tensor.name.substr(0, tensor.name.size() - form->codes().size());
 }
 
 std::string shape_of(const io::StoredLayer& layer) {
@@ -46,8 +47,8 @@ ErrorAccumulator compare_layer(const io::Checkpoint& model, const io::Checkpoint
               MatrixView<const float>(b.data(), count, cols));
   }
   layer.outlier_columns = after.kept_columns();
-  model.release(layer.before.name + ".weight");
-  quantized.release(layer.after.name + ".weight");
+  model.release(layer.before.tensor);
+  quantized.release(layer.after.tensor);
   layer.error = error.metrics();
   layer.signal = error.signal();
   layer.squared_error = error.squared_error();
@@ -93,9 +94,10 @@ void compare_others(const io::Checkpoint& model, const io::Checkpoint& quantized
                     CheckpointReport& report) {
   std::set<std::string> linear;
   for (const LayerReport& layer : report.layers) linear.insert(layer.before.name);
+  const io::FindTensor find = io::find_in(model);
   for (const io::TensorInfo* info : model.tensors()) {
-    const auto part = io::part_of_layer(info->name);
-    if (linear.contains(part ? part->layer : weight_layer(info->name))) continue;
+    const auto part = io::part_of_layer(find, info->name);
+    if (linear.contains(part ? part->layer : weight_layer(find, *info))) continue;
     ++report.other_tensors;
     const io::TensorInfo* other = quantized.find(info->name);
     if (other == nullptr) {

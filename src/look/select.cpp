@@ -24,17 +24,25 @@ void round_through(const std::vector<float>& from, std::vector<float>& to) {
 /// A layer's squared errors in the forms that are smaller than the stored one, block by block.
 class Trial {
  public:
-  Trial(const io::Checkpoint& model, const io::StoredLayer& layer, const io::StoredFormat& form)
-      : layer_(layer), form_(form), reader_(model, layer) {}
+  Trial(const io::Checkpoint& model, const io::StoredLayer& layer, const io::StoredFormat& form,
+        WeightFormat format)
+      : layer_(layer),
+        form_(form),
+        new_{.name = layer.name,
+             .outputs = static_cast<std::uint64_t>(layer.outputs),
+             .inputs = static_cast<std::uint64_t>(layer.inputs),
+             .format = format,
+             .dtype = layer.dtype},
+        reader_(model, layer) {}
 
   void run() {
-    const std::int64_t block = std::min(io::rows_per_block(layer_), layer_.outputs);
-    for (std::int64_t row = 0; row < layer_.outputs; row += block) {
-      const std::int64_t count = std::min(block, layer_.outputs - row);
-      weights_.resize(static_cast<std::size_t>(count * layer_.inputs));
-      rounded_.resize(weights_.size());
-      reader_.read(row, count, weights_.data());
-      try_quantized(count);
+    form_.check_new(new_);
+    const auto together = static_cast<std::int64_t>(form_.rows_together(new_));
+    block_ = (io::rows_per_block(layer_) + together - 1) / together * together;
+    collect();
+    for (std::int64_t row = 0; row < layer_.outputs; row += block_) {
+      const std::int64_t count = read(row);
+      try_quantized(row, count);
       if (layer_.dtype == DType::float32) {
         round_through<float16>(weights_, rounded_);
         add(fp16_);
@@ -49,15 +57,13 @@ class Trial {
     LayerPlan result;
     result.layer = layer_;
     result.signal = quantized_.signal();
-    const auto outputs = static_cast<std::uint64_t>(layer_.outputs);
-    const auto inputs = static_cast<std::uint64_t>(layer_.inputs);
+    const std::uint64_t elements = new_.outputs * new_.inputs;
     std::vector<SchemeChoice> all = {
-        {scheme, io::stored_bytes(form_, {layer_.name, outputs, inputs}),
-         quantized_.squared_error()},
+        {scheme, io::stored_bytes(form_, new_), quantized_.squared_error()},
         {*layer_.format, layer_.bytes, 0.0}};
     if (layer_.dtype == DType::float32) {
-      all.push_back({io::WeightScheme::fp16, outputs * inputs * 2, fp16_.squared_error()});
-      all.push_back({io::WeightScheme::bf16, outputs * inputs * 2, bf16_.squared_error()});
+      all.push_back({io::WeightScheme::fp16, elements * 2, fp16_.squared_error()});
+      all.push_back({io::WeightScheme::bf16, elements * 2, bf16_.squared_error()});
     }
     result.choices = undominated(std::move(all));
     return result;
@@ -70,16 +76,47 @@ class Trial {
               MatrixView<const float>(rounded_.data(), 1, size));
   }
 
-  void try_quantized(std::int64_t rows) {
-    form_.round_trip(default_context().kernels(),
-                     MatrixView<const float>(weights_.data(), rows, layer_.inputs),
+  std::int64_t read(std::int64_t row) {
+    const std::int64_t count = std::min(block_, layer_.outputs - row);
+    weights_.resize(static_cast<std::size_t>(count * layer_.inputs));
+    rounded_.resize(weights_.size());
+    reader_.read(row, count, weights_.data());
+    return count;
+  }
+
+  /// A pass over the weights in forms whose rows depend on each other.
+  void collect() {
+    settled_.resize(static_cast<std::size_t>(form_.collects(new_)));
+    if (settled_.empty()) return;
+    const io::TensorSink nowhere = [](std::string_view, std::uint64_t, std::span<const std::byte>) {
+    };
+    try {
+      for (std::int64_t row = 0; row < layer_.outputs; row += block_) {
+        const std::int64_t count = read(row);
+        form_.write_rows(default_context().kernels(), new_, row,
+                         {weights_.data(), DType::float32, count, layer_.inputs, layer_.inputs},
+                         settled_, nowhere);
+      }
+      form_.settle(new_, settled_);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::not_finite) throw;
+      std::fill(settled_.begin(), settled_.end(), std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+
+  void try_quantized(std::int64_t row, std::int64_t rows) {
+    form_.round_trip(default_context().kernels(), new_, row,
+                     MatrixView<const float>(weights_.data(), rows, layer_.inputs), settled_,
                      MatrixView<float>(rounded_.data(), rows, layer_.inputs));
     add(quantized_);
   }
 
   const io::StoredLayer& layer_;
   const io::StoredFormat& form_;
+  io::NewLayer new_;
   io::LayerReader reader_;
+  std::int64_t block_ = 1;      ///< rows that are tried at once
+  std::vector<float> settled_;  ///< what rows need to know of others
   std::vector<float> weights_;
   std::vector<float> rounded_;
   ErrorAccumulator quantized_;
@@ -147,10 +184,10 @@ SchemePlan select_schemes(const std::filesystem::path& model, const Budget& budg
   for_each_layer(
       layers.size(), options.threads,
       [&](std::size_t i) {
-        Trial trial(checkpoint, layers[i], *form);
+        Trial trial(checkpoint, layers[i], *form, *options.quantized.format);
         trial.run();
         plan.layers[i] = trial.plan(options.quantized);
-        checkpoint.release(layers[i].name + ".weight");
+        checkpoint.release(layers[i].tensor);
       },
       [&](std::size_t i) {
         done_bytes += layers[i].bytes;

@@ -27,7 +27,7 @@ QuantizedLayers find_quantized(const TensorSet& tensors) {
     for (const io::TensorInfo& info : file.tensors()) {
       const io::StoredFormat* form = io::form_of(find, info);
       if (form == nullptr || form->quant_method().empty()) continue;
-      found[form].insert(info.name.substr(0, info.name.size() - io::kWeightSuffix.size()));
+      found[form].insert(info.name.substr(0, info.name.size() - form->codes().size()));
     }
   }
   return found;

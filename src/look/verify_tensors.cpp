@@ -9,7 +9,7 @@ namespace {
 /// A scale, table or the like belongs to a weight in its own form.
 void verify_owner(const io::FindTensor& find, const io::TensorInfo& info,
                   const io::PartOfLayer& part, io::Findings& findings) {
-  const std::string name = part.layer + std::string(io::kWeightSuffix);
+  const std::string name = part.layer + std::string(part.form->codes());
   const io::TensorView weight = find(name);
   std::string wrong;
   if (weight.info == nullptr) {
@@ -33,7 +33,7 @@ void verify_tensor(const io::FindTensor& find, const io::TensorView& view, bool 
     // Another tool's form: its scales and codes are not known here.
   } else if (const io::StoredFormat* form = io::form_of(find, *view.info)) {
     form->verify_weight(find, view, findings);
-  } else if (const auto part = io::part_of_layer(name)) {
+  } else if (const auto part = io::part_of_layer(find, name)) {
     verify_owner(find, *view.info, *part, findings);
     if (part->form->verify_part(find, view, findings)) return;  // has said all about its values
     scale = part->part->scale;

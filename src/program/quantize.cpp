@@ -1,6 +1,8 @@
 // kvant quantize: a float checkpoint to a smaller one.
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "calibrate.hpp"
@@ -15,9 +17,14 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT\n"
     "  kvant quantize MODEL OUT --scheme llm-int8 --skip 'transformer.h.0.*'\n"
     "  kvant quantize MODEL OUT --only '*.mlp.*=llm-int8' --dry-run\n"
-    "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n\n"
-    "Writes the folder OUT from the folder MODEL (config.json, safetensors files). 8-bit results\n"
-    "load in transformers as bitsandbytes models, and in kvant's programs. OUT appears whole or\n"
+    "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n"
+    "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
+    "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n\n"
+    "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
+    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as "
+    "GPTQ or\n"
+    "AWQ models, rounded to nearest (nothing is calibrated). OUT appears whole "
+    "or\n"
     "not at all; memory does not grow with the model.\n";
 
 io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
@@ -36,6 +43,24 @@ io::LayerRule parse_only(const std::string& text) {
                      ": not PATTERN=SCHEME, like 'transformer.h.*.mlp.*=int8'");
   }
   return {text.substr(0, equals), scheme_of(text.substr(equals + 1), "--only")};
+}
+
+/// Whether a layer may become what is asked for.
+template <class Asked>
+bool any_scheme(const io::QuantizeCheckpointOptions& options, Asked asked) {
+  return asked(options.scheme) ||
+         std::any_of(options.rules.begin(), options.rules.end(),
+                     [&](const io::LayerRule& rule) { return asked(rule.scheme); });
+}
+
+bool quantizes_scales(const io::QuantizeCheckpointOptions& options) {
+  return any_scheme(options, [](io::WeightScheme scheme) {
+    return scheme.format && describe(*scheme.format).nested;
+  });
+}
+
+bool may_become(const io::QuantizeCheckpointOptions& options, WeightFormat format) {
+  return any_scheme(options, [&](io::WeightScheme scheme) { return scheme.format == format; });
 }
 
 Outliers parse_outliers(const std::string& name) {
@@ -58,6 +83,9 @@ int quantize_command(const Arguments& arguments) {
   std::string keep_outliers;
   std::string outliers = "per-call";
   std::string threshold_text;
+  std::int64_t block = 0;
+  bool no_double = false;
+  bool symmetric = false;
   JobFlags flags;
   io::QuantizeCheckpointOptions options;
 
@@ -73,6 +101,19 @@ int quantize_command(const Arguments& arguments) {
                                    "llm-int8: inputs of at least this magnitude are outliers\n"
                                    "(default: 6)")
                         ->type_name("T");
+  app.add_option("--block,--group", block,
+                 "nf4, fp4: weights that share a scale, 32, 64, 128, ..., 4096; int4: inputs that\n"
+                 "do, a multiple of 32 (default: 64)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  auto* plain = app.add_flag("--no-double", no_double,
+                             "nf4, fp4: scales stay fp32 instead of being quantized too");
+  auto* centred = app.add_flag("--symmetric", symmetric,
+                               "int4: no zero points beside the scales (they are all 8)");
+  auto* as = app.add_option("--as", options.quant_method,
+                            "int4: the form of gptq (version 2, the default) or awq (gemm)")
+                 ->type_name("NAME")
+                 ->check(CLI::IsMember({"gptq", "awq"}));
   app.add_option("--skip", skip,
                  "keep layers as they are whose full name matches, e.g. '*.h.0.*';\n"
                  "may be repeated")
@@ -115,6 +156,15 @@ int quantize_command(const Arguments& arguments) {
       options.threshold > 0) {
     throw UsageError("--threshold is for llm-int8; " + scheme + " has none");
   }
+  if (plain->count() > 0 && !quantizes_scales(options)) {
+    throw UsageError("--no-double is for nf4 and fp4");
+  }
+  if (centred->count() + as->count() > 0 && !may_become(options, WeightFormat::int4_group)) {
+    throw UsageError("--symmetric and --as are for int4");
+  }
+  options.zero_points = !symmetric;
+  options.block = block;
+  options.nested = !no_double;
   options.outliers = parse_outliers(outliers);
   Progress progress(flags.quiet);
   flags.apply(options.job, progress);

@@ -29,7 +29,9 @@ void change_and_read_back(const std::filesystem::path& path) {
   (void)config->vocabulary();
   (void)config->quant_method();
   config->clear_quantization();
-  config->set_quantization(kvant::io::form_writing(kvant::WeightFormat::int8_row)->quantization_config({6.0f, {"lm_head"}}));
+  config->set_quantization(
+      kvant::io::form_writing(kvant::WeightFormat::int8_row)
+          ->quantization_config({.threshold = 6.0f, .float_layers = {"lm_head"}}));
   config->set_dtype("float16");
   const std::string text = config->text();
   const MemoryFile file(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());

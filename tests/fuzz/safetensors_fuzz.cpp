@@ -1,14 +1,20 @@
 // Any bytes give an error or a fully consistent view of the file, and a file that can be opened can
-// be listed and verified as a checkpoint.
+// be listed, verified and decoded as a checkpoint.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <span>
+#include <vector>
 
 #include "fuzz/memory_file.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/safetensors.hpp"
+#include "kvant/io/stored_layer.hpp"
 #include "kvant/look/inspect.hpp"
 #include "kvant/look/verify.hpp"
 
@@ -30,6 +36,17 @@ std::size_t touch_everything(const kvant::io::SafeTensors& file) {
   return total;
 }
 
+/// The first rows of every linear layer, in whatever form it is stored.
+void read_layers(const std::filesystem::path& path) {
+  const kvant::io::Checkpoint checkpoint(path);
+  for (const auto& layer : kvant::io::find_linear_layers(checkpoint)) {
+    const std::int64_t rows = std::min<std::int64_t>(layer.outputs, 2);
+    if (layer.inputs > (1 << 20)) continue;
+    std::vector<float> values(static_cast<std::size_t>(rows * layer.inputs));
+    kvant::io::LayerReader(checkpoint, layer).read(layer.outputs - rows, rows, values.data());
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -46,6 +63,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!good || to_text(contents).empty() || to_json(contents).empty()) std::abort();
   } catch (const kvant::Error&) {
     // A file by itself may be good and its 4-bit descriptions not.
+  }
+  try {
+    read_layers(path.path());
+  } catch (const kvant::Error&) {
+    // Layers whose parts are missing or do not fit.
   }
   const auto result = kvant::look::verify_checkpoint(path.path());
   if (!good && result.ok()) std::abort();

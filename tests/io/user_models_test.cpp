@@ -252,10 +252,9 @@ TEST_CASE("user models: quantized already, by whom it is said") {
   CHECK(has(refused(R"({"quantization": {"bits": 4, "group_size": 64}})", plain), "mlx"));
   CHECK(has(refused("{}",
                     [](CheckpointBuilder& b) {
-                      b.add<std::int32_t>("a.q_proj.qweight", {1, 2}, {1, 2});
-                      b.add<std::int32_t>("a.q_proj.g_idx", {2}, {0, 0});
+                      b.add<std::int16_t>("a.q_proj.qweight", {1, 2}, {1, 2});
                     }),
-            "gptq"));
+            "awq (gemv_fast)"));
   CHECK(has(refused("{}",
                     [](CheckpointBuilder& b) {
                       b.add<std::int8_t>("a.q_proj.weight", {2, 2}, {1, 2, 3, 4});

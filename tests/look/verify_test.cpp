@@ -133,7 +133,7 @@ TEST_CASE("verify compares config.json with the tensors") {
   CHECK(with(R"("load_in_8bit": true, "llm_int8_threshold": -1)") == "error config");
   CHECK(with(R"("load_in_8bit": true, "llm_int8_skip_modules": ["q_proj"])") == "error config");
   CHECK(with(R"("load_in_8bit": true, "llm_int8_skip_modules": "lm_head")") == "error config");
-  CHECK(only({.config = R"({"quantization_config": {"quant_method": "gptq"}})"}) ==
+  CHECK(only({.config = R"({"quantization_config": {"quant_method": "exl3"}})"}) ==
         "warning config");
   CHECK(verify({.config = R"({"a": 1, "a": 2})"}).findings.front().kind == "duplicate");
   // Both at once: that is one thing, and that there are no 4-bit layers another.

@@ -95,6 +95,29 @@ TEST_CASE("families: logits and greedy ids of transformers, all at once and step
   CHECK(seen == std::set<std::string_view>(all.begin(), all.end()));
 }
 
+TEST_CASE("GPTQ and AWQ folders run as they are: logits and greedy ids of transformers") {
+  kvant::Context context;
+  int folders = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(KVANT_TEST_DATA) / "gptq_awq")) {
+    INFO(entry.path().filename().string());
+    ++folders;
+    const kvant::io::SafeTensors expected(entry.path() / "expected.safetensors");
+    const kvant::models::Model model = load(context, entry.path());
+    const std::vector<float> logits = logits_of(context, model, ids_in(expected, "input_ids"));
+    CHECK(largest_difference(logits, expected.values<float>("logits")) <= 1e-5);
+    const Ids wanted = ids_in(expected, "greedy");
+    kvant::models::GenerateOptions options;
+    options.tokens = 16;
+    options.ignore_eos = true;
+    Ids greedy(wanted.begin(), wanted.begin() + 8);
+    const Ids more = kvant::models::generate(context, model, greedy, options);
+    greedy.insert(greedy.end(), more.begin(), more.end());
+    CHECK(greedy == wanted);
+  }
+  CHECK(folders == 6);
+}
+
 TEST_CASE("families: every scheme runs every family, near its floats") {
   kvant::Context context;
   for (const auto& folder : folders()) {

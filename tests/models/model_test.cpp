@@ -256,7 +256,7 @@ TEST_CASE("model: wrong configs and tensors are clean errors") {
   CHECK(config("activation_function", 3) == ErrorCode::invalid_file);
   CHECK(config("model_type", "gpt3") == ErrorCode::unsupported);
   CHECK(config("add_cross_attention", true) == ErrorCode::unsupported);
-  CHECK(config("quantization_config", {{"quant_method", "gptq"}}) == ErrorCode::unsupported);
+  CHECK(config("quantization_config", {{"quant_method", "exl2"}}) == ErrorCode::unsupported);
   CHECK(config("n_inner", nullptr) == ErrorCode::shape_mismatch);  // 4 H, and the file has 37
   CHECK(config("n_positions", 41) == ErrorCode::shape_mismatch);
   CHECK(config("vocab_size", 1 << 28) == ErrorCode::shape_mismatch);

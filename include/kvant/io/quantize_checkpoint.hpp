@@ -11,8 +11,8 @@
 ///         .rules = {{"*.h.0.*", kvant::io::WeightScheme::fp16}},
 ///         .job = {.force = true}});
 ///
-/// The result loads in transformers as a bitsandbytes 8-bit model: codes and scales are that
-/// library's own, byte for byte. int8_checkpoint.hpp describes the tensors.
+/// The result loads in transformers as a bitsandbytes 8-bit or 4-bit model: codes and scales are
+/// that library's own, byte for byte. int8_checkpoint.hpp describes the tensors of 8 bits.
 
 #include <atomic>
 #include <cstdint>
@@ -65,6 +65,14 @@ struct QuantizeCheckpointOptions {
   /// linear layer is an error.
   std::vector<LayerRule> rules = {};
   float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
+  /// Weights that share a scale in nf4 and fp4 (32, 64, 128, ..., 4096) and in int4 (a multiple of
+  /// 32 inputs); 0: 64.
+  std::int64_t block = 0;
+  bool zero_points = true;  ///< int4: a zero point beside each scale (affine); false: symmetric
+  /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq.
+  std::string quant_method = {};
+  /// nf4 and fp4: scales are quantized too ("double quantization"): 4.13 instead of 4.5 bits.
+  bool nested = true;
   /// Layer -> ascending input features whose weights are kept in half precision beside the codes.
   std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
   /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.

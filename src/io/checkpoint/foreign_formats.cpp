@@ -27,9 +27,8 @@ std::string_view method_of(const TensorInfo& info, const std::set<std::string_vi
     return names.contains(std::string(layer) + std::string(suffix));
   };
   const std::string_view name = info.name;
-  if (const auto layer = before(name, ".qweight"); !layer.empty()) {
-    return has(layer, ".g_idx") ? "gptq" : "awq or gptq";
-  }
+  // Words of 32 bits are GPTQ's or AWQ's, of which kvant has forms.
+  if (!before(name, ".qweight").empty() && info.dtype == DType::int16) return "awq (gemv_fast)";
   if (name.ends_with(".weight_packed")) return "compressed-tensors";
   if (const auto layer = before(name, "_blocks"); !layer.empty() && info.dtype == DType::uint8) {
     if (has(layer, "_scales")) return "mxfp4";

@@ -79,7 +79,7 @@ QuantizePlan plan_dequantization(const CheckpointSource& source,
   const std::set<std::string> parts = parts_of(checkpoint, layers);
   std::map<std::string, const StoredLayer*> by_weight;
   for (const StoredLayer& layer : layers) {
-    by_weight.emplace(layer.name + std::string(kWeightSuffix), &layer);
+    by_weight.emplace(layer.tensor, &layer);
   }
 
   QuantizePlan plan;
@@ -105,7 +105,7 @@ QuantizePlan plan_dequantization(const CheckpointSource& source,
                                           static_cast<std::uint64_t>(stored.inputs)};
       const bool transposed = rules.transposed(stored.name);
       if (transposed) std::swap(shape[0], shape[1]);
-      plan.outputs.push_back({info.name, to, std::move(shape)});
+      plan.outputs.push_back({stored.name + std::string(kWeightSuffix), to, std::move(shape)});
       plan.jobs.push_back(dequantize_job(tensor, checkpoint, stored, to, transposed));
       layer.bytes_after = byte_size(plan.outputs.back());
       plan.summary.layers.push_back(std::move(layer));

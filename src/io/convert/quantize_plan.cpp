@@ -1,7 +1,6 @@
 #include "io/convert/quantize_plan.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -10,6 +9,7 @@
 #include "io/checkpoint/foreign_formats.hpp"
 #include "io/checkpoint/linear_rules.hpp"
 #include "io/checkpoint/skip_modules.hpp"
+#include "io/convert/odd_names.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -51,7 +51,7 @@ class Planner {
     plan_.summary.model_type = source_.config().model_type();
     plan_.summary.warnings = source_.checkpoint().warnings();
     for (const SourceTensor& tensor : source_.tensors()) add(tensor);
-    warn_of_names();
+    warn_of_names(source_, plan_.summary.warnings);
     check_rules();
     check_keep_outliers();
     finish();
@@ -78,6 +78,14 @@ class Planner {
              "the model (quantization_config in config.json, quant_method " + in_quotes(*method) +
                  ")" + advice);
     }
+  }
+
+  [[nodiscard]] const StoredFormat* form_of_scheme(WeightScheme scheme) const {
+    return form_writing(*scheme.format, options_.quant_method);
+  }
+
+  [[nodiscard]] std::int64_t block_of(WeightScheme scheme) const {
+    return options_.block != 0 ? options_.block : describe(*scheme.format).block;
   }
 
   [[nodiscard]] WeightScheme scheme_of(const std::string& layer) const {
@@ -148,7 +156,12 @@ class Planner {
                                          describe_tensor(info.dtype, info.shape) +
                                          "; only F32, F16 and BF16 can be quantized (--skip it)");
     }
-    const StoredFormat* form = form_writing(*layer.scheme.format);
+    const StoredFormat* form = form_of_scheme(layer.scheme);
+    if (form == nullptr && form_writing(*layer.scheme.format) != nullptr) {
+      refuse(ErrorCode::unsupported, std::string(to_string(layer.scheme)) +
+                                         " has no form of quant_method " +
+                                         in_quotes(options_.quant_method));
+    }
     if (form == nullptr) {
       refuse(ErrorCode::unsupported, "checkpoints are not written in " +
                                          std::string(to_string(layer.scheme)) + ", but in " +
@@ -157,7 +170,15 @@ class Planner {
     schemes_.insert(layer.scheme);
     quantized_.insert(layer.name);
     const bool transposed = rules_.transposed(layer.name);
-    NewLayer result{layer.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1]};
+    NewLayer result{.name = layer.name,
+                    .outputs = info.shape[transposed ? 1 : 0],
+                    .inputs = info.shape[transposed ? 0 : 1],
+                    .format = *layer.scheme.format,
+                    .dtype = info.dtype,
+                    .block = options_.block,
+                    .nested = options_.nested,
+                    .zero_points = options_.zero_points};
+    form->check_new(result);
     if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       refuse(ErrorCode::unsupported,
              "layer " + in_quotes(layer.name) + " has " + std::to_string(result.inputs) +
@@ -258,29 +279,6 @@ class Planner {
     return layer;
   }
 
-  /// Names that other tools leave in checkpoints, and that a loader does not look for.
-  void warn_of_names() {
-    struct Trace {
-      std::string_view part;
-      const char* what;
-    };
-    constexpr std::array kTraces = {
-        Trace{".lora_A.",
-              "an adapter that is not merged; merge it into the model first "
-              "(merge_and_unload)"},
-        Trace{".base_layer.", "an adapter's base model; merge or unload the adapter first"},
-        Trace{"_orig_mod.", "a model that was saved compiled; save the original module"}};
-    for (const Trace& trace : kTraces) {
-      for (const SourceTensor& tensor : source_.tensors()) {
-        if (tensor.info->name.find(trace.part) == std::string::npos) continue;
-        plan_.summary.warnings.push_back(
-            {WarningKind::odd_names, "tensor " + in_quotes(tensor.info->name) + " is of " +
-                                         trace.what + ", or transformers will not find it"});
-        break;
-      }
-    }
-  }
-
   /// The weights of experts, which a reader may expect to become smaller.
   void warn_of_experts() {
     std::uint64_t experts = 0;
@@ -305,6 +303,12 @@ class Planner {
              ", ...) stay as they are: " + std::to_string(experts) + " bytes, " + share +
              " of the model; transformers has all experts of a block in one module, which "
              "bitsandbytes does not quantize"});
+  }
+
+  /// As config.json names it.
+  [[nodiscard]] DType model_dtype() const {
+    const std::optional<DType> named = dtype_from_name(source_.config().dtype());
+    return named && is_convertible(*named) ? *named : DType::float32;
   }
 
   /// Only LLM.int8() has one.
@@ -343,12 +347,18 @@ class Planner {
                  " more) stay in float, but transformers has other names for the layers of "
                  "model_type " +
                  in_quotes(summary.model_type) +
-                 " and would make 8-bit layers of them: correct llm_int8_skip_modules in "
+                 " and would quantize them: correct llm_int8_skip_modules in "
                  "config.json "
                  "by the names of the loaded model, or quantize all layers"});
       }
-      const StoredFormat& form = *form_writing(*schemes_.begin()->format);
-      config_.set_quantization(form.quantization_config({threshold(), summary.skip_modules}));
+      const StoredFormat& form = *form_of_scheme(*schemes_.begin());
+      config_.set_quantization(form.quantization_config({.threshold = threshold(),
+                                                         .float_layers = summary.skip_modules,
+                                                         .format = *schemes_.begin()->format,
+                                                         .dtype = model_dtype(),
+                                                         .block = block_of(*schemes_.begin()),
+                                                         .nested = options_.nested,
+                                                         .zero_points = options_.zero_points}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }

@@ -116,37 +116,54 @@ TensorSink sink_of(CheckpointWriter& out) {
   };
 }
 
+/// A unit is as many rows as the form wants together.
 class QuantizeJob final : public TensorJob {
  public:
   QuantizeJob(SourceTensor source, const StoredFormat& form, NewLayer layer, bool transposed)
-      : TensorJob(source), form_(form), layer_(std::move(layer)), transposed_(transposed) {}
+      : TensorJob(source),
+        form_(form),
+        layer_(std::move(layer)),
+        transposed_(transposed),
+        together_(form.rows_together(layer_)) {}
 
   [[nodiscard]] std::uint64_t units() const override {
-    return std::max<std::uint64_t>(1, layer_.outputs);
+    return std::max<std::uint64_t>(1, (layer_.outputs + together_ - 1) / together_);
   }
-  [[nodiscard]] std::uint64_t unit_bytes() const override { return layer_.inputs * element(); }
+  [[nodiscard]] std::uint64_t unit_bytes() const override {
+    return std::min(together_, layer_.outputs) * row_bytes();
+  }
   [[nodiscard]] bool staged() const override { return transposed_; }
 
   void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    std::call_once(begun_,
+                   [this] { collected_.resize(static_cast<std::size_t>(form_.collects(layer_))); });
     const TensorSink sink = sink_of(out);
     if (begin == 0) form_.write_fixed(layer_, sink);
-    if (layer_.outputs == 0) return;
-    const std::span<std::byte> in = grow(worker.in, (end - begin) * unit_bytes());
-    gather(begin, end, in);
-    const auto inputs = static_cast<std::int64_t>(layer_.inputs);
-    form_.write_rows(
-        *worker.kernels, layer_, static_cast<std::int64_t>(begin),
-        {in.data(), source().info->dtype, static_cast<std::int64_t>(end - begin), inputs, inputs},
-        sink);
+    const std::uint64_t first = begin * together_;
+    const std::uint64_t last = std::min(end * together_, layer_.outputs);
+    if (last > first) {
+      const std::span<std::byte> in = grow(worker.in, (last - first) * row_bytes());
+      gather(first, last, in);
+      const auto inputs = static_cast<std::int64_t>(layer_.inputs);
+      form_.write_rows(*worker.kernels, layer_, static_cast<std::int64_t>(first),
+                       {in.data(), source().info->dtype, static_cast<std::int64_t>(last - first),
+                        inputs, inputs},
+                       collected_, sink);
+    }
+    if ((done_ += end - begin) == units()) {  // nobody else is left
+      form_.write_end(layer_, collected_, sink);
+      collected_ = {};
+    }
   }
 
  private:
   [[nodiscard]] std::uint64_t element() const { return bytes_of(source().info->dtype); }
+  [[nodiscard]] std::uint64_t row_bytes() const { return layer_.inputs * element(); }
 
   /// Rows [begin, end) of the weight as [out, in].
   void gather(std::uint64_t begin, std::uint64_t end, std::span<std::byte> to) const {
     if (!transposed_) {
-      source().read(begin * unit_bytes(), to);
+      source().read(begin * row_bytes(), to);
     } else if (element() == 4) {
       transpose(reinterpret_cast<const std::uint32_t*>(staged_bytes()) + begin, layer_.inputs,
                 end - begin, layer_.outputs, reinterpret_cast<std::uint32_t*>(to.data()));
@@ -159,6 +176,10 @@ class QuantizeJob final : public TensorJob {
   const StoredFormat& form_;
   NewLayer layer_;
   bool transposed_;
+  std::uint64_t together_;
+  std::once_flag begun_;
+  std::vector<float> collected_;
+  std::atomic<std::uint64_t> done_ = 0;
 };
 
 class DequantizeJob final : public TensorJob {
@@ -171,11 +192,13 @@ class DequantizeJob final : public TensorJob {
         outputs_(static_cast<std::uint64_t>(layer.outputs)),
         inputs_(static_cast<std::uint64_t>(layer.inputs)),
         to_(to),
-        transposed_(transposed) {}
+        transposed_(transposed),
+        name_(layer.name + std::string(kWeightSuffix)),
+        by_rows_(form_of(checkpoint, layer).by_rows()) {}
 
   [[nodiscard]] std::uint64_t units() const override { return transposed_ ? inputs_ : outputs_; }
   [[nodiscard]] std::uint64_t unit_bytes() const override { return unit_size() * sizeof(float); }
-  [[nodiscard]] bool staged() const override { return transposed_; }
+  [[nodiscard]] bool staged() const override { return transposed_ || !by_rows_; }
 
   void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
     std::call_once(opened_,
@@ -191,14 +214,14 @@ class DequantizeJob final : public TensorJob {
     check_finite(floats, begin * unit_size());
     const std::uint64_t at = begin * unit_size() * bytes_of(to_);
     if (to_ == DType::float32) {
-      out.write(source().info->name, at, std::as_bytes(floats));
+      out.write(name_, at, std::as_bytes(floats));
       return;
     }
     const std::span<std::byte> narrow = grow(worker.out, count * bytes_of(to_));
     convert(worker, floats.data(), DType::float32, narrow.data(), to_, count);
     check_overflow(worker, "layer " + in_quotes(layer_.name), begin * unit_size(),
                    std::as_bytes(floats), DType::float32, narrow, to_);
-    out.write(source().info->name, at, narrow);
+    out.write(name_, at, narrow);
   }
 
  private:
@@ -222,6 +245,12 @@ class DequantizeJob final : public TensorJob {
     const auto first = static_cast<std::int64_t>(begin);
     const auto rows = static_cast<std::int64_t>(end - begin);
     const RowDecoder::Range range = rows_->bytes_of(first, rows);
+    if (!by_rows_) {
+      rows_->decode({first, rows, 0, static_cast<std::int64_t>(inputs_)},
+                    {staged_bytes() + range.begin, static_cast<std::size_t>(range.size)},
+                    floats.data());
+      return;
+    }
     const std::span<std::byte> codes = grow(worker.in, range.size);
     source().read(range.begin, codes);
     rows_->decode({first, rows, 0, static_cast<std::int64_t>(inputs_)}, codes, floats.data());
@@ -249,6 +278,8 @@ class DequantizeJob final : public TensorJob {
   std::atomic<std::uint64_t> done_ = 0;
   DType to_;
   bool transposed_;
+  std::string name_;
+  bool by_rows_;
 };
 
 }  // namespace

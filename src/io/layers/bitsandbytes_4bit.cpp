@@ -2,15 +2,20 @@
 // a JSON text that describes it in the U8 tensor NAME.weight.quant_state.bitsandbytes__nf4 (or
 // __fp4). With double quantization the absmax are 8-bit codes themselves.
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
-#include "io/json/json_tree.hpp"
 #include "io/layers/bitsandbytes_config.hpp"
+#include "io/layers/quant_state.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
+#include "kvant/bitsandbytes.hpp"
+#include "kvant/codebook.hpp"
+#include "kvant/error.hpp"
 #include "kvant/float16.hpp"
 #include "kvant/io/format_error.hpp"
 
@@ -23,112 +28,12 @@ constexpr const char* kNestedAbsmax = ".weight.nested_absmax";
 constexpr const char* kNestedTable = ".weight.nested_quant_map";
 constexpr std::array kStates{".weight.quant_state.bitsandbytes__nf4",
                              ".weight.quant_state.bitsandbytes__fp4"};
+constexpr std::int64_t kNestedBlock = 256;
 constexpr std::array kParts{LayerPart{kAbsmax, true},       LayerPart{kTable, true},
                             LayerPart{kNestedAbsmax, true}, LayerPart{kNestedTable, true},
                             LayerPart{kStates[0]},          LayerPart{kStates[1]}};
 constexpr std::uint64_t kTableSize = 16;
 constexpr std::uint64_t kNestedTableSize = 256;
-constexpr std::int64_t kMaxDimension = std::int64_t{1} << 31;  // products of two fit 63 bits
-
-struct QuantState {
-  WeightFormat format = WeightFormat::nf4;
-  std::int64_t blocksize = 64;   ///< consecutive elements of the flattened weight per absmax
-  DType dtype = DType::float32;  ///< of the weight before it was quantized
-  std::int64_t outputs = 0;
-  std::int64_t inputs = 0;
-  bool nested = false;  ///< absmax are 8-bit codes themselves, in blocks of nested_blocksize
-  std::int64_t nested_blocksize = 256;
-  float nested_offset = 0;
-
-  [[nodiscard]] std::uint64_t elements() const noexcept {
-    return static_cast<std::uint64_t>(outputs) * static_cast<std::uint64_t>(inputs);
-  }
-  [[nodiscard]] std::uint64_t packed_bytes() const noexcept { return (elements() + 1) / 2; }
-  [[nodiscard]] std::uint64_t blocks() const noexcept {
-    const auto size = static_cast<std::uint64_t>(blocksize);
-    return (elements() + size - 1) / size;
-  }
-  [[nodiscard]] std::uint64_t nested_blocks() const noexcept {
-    const auto size = static_cast<std::uint64_t>(nested_blocksize);
-    return (blocks() + size - 1) / size;
-  }
-};
-
-class Fields {
- public:
-  Fields(const nlohmann::json& json, const std::string& where) : json_(json), where_(where) {}
-
-  [[noreturn]] void fail(const std::string& what) const {
-    throw FormatError(FormatErrorKind::structure, where_ + ": " + what);
-  }
-
-  [[nodiscard]] bool has(const char* key) const { return json_.contains(key); }
-
-  [[nodiscard]] std::string text(const char* key) const {
-    const auto it = json_.find(key);
-    if (it == json_.end() || !it->is_string()) fail(std::string(key) + " is not a string");
-    return it->get<std::string>();
-  }
-
-  [[nodiscard]] std::int64_t size(const char* key) const {
-    return size(json_.value(key, none_), key);
-  }
-
-  [[nodiscard]] std::int64_t size(const nlohmann::json& value, const char* key) const {
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() == 0 ||
-        value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxDimension)) {
-      fail(std::string(key) + " is not a whole number from 1 to " + std::to_string(kMaxDimension));
-    }
-    return value.get<std::int64_t>();
-  }
-
-  [[nodiscard]] float finite(const char* key) const {
-    const auto it = json_.find(key);
-    if (it == json_.end() || !it->is_number() || !std::isfinite(it->get<float>())) {
-      fail(std::string(key) + " is not a finite number");
-    }
-    return it->get<float>();
-  }
-
-  [[nodiscard]] const nlohmann::json& array(const char* key, std::size_t count) const {
-    const auto it = json_.find(key);
-    if (it == json_.end() || !it->is_array() || it->size() != count) {
-      fail(std::string(key) + " is not a list of " + std::to_string(count) + " numbers");
-    }
-    return *it;
-  }
-
- private:
-  const nlohmann::json& json_;
-  const std::string& where_;
-  nlohmann::json none_;
-};
-
-QuantState parse_state(std::span<const std::byte> text, const std::string& where) {
-  const nlohmann::json json = parse_json_tree(text, where);
-  const Fields fields(json, where);
-  QuantState state;
-  const std::string type = fields.text("quant_type");
-  if (type != "nf4" && type != "fp4") fields.fail("quant_type is " + in_quotes(type));
-  state.format = type == "nf4" ? WeightFormat::nf4 : WeightFormat::fp4;
-  state.blocksize = fields.size("blocksize");
-  const std::string dtype = fields.text("dtype");
-  const auto known = dtype_from_name(dtype);
-  if (!known || describe(*known).kind != DTypeKind::floating) {
-    fields.fail("dtype is " + in_quotes(dtype));
-  }
-  state.dtype = *known;
-  const nlohmann::json& shape = fields.array("shape", 2);
-  state.outputs = fields.size(shape[0], "shape");
-  state.inputs = fields.size(shape[1], "shape");
-  state.nested = fields.has("nested_blocksize");
-  if (state.nested) {
-    state.nested_blocksize = fields.size("nested_blocksize");
-    state.nested_offset = fields.finite("nested_offset");
-  }
-  return state;
-}
-
 std::string layer_of(const TensorInfo& weight) {
   return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
 }
@@ -176,6 +81,17 @@ class FourBitRows final : public RowDecoder {
     for (std::size_t i = 0; i < codes.size(); ++i) {
       scales_[i] = map[codes[i]] * absmax[i / block] + state_.nested_offset;
     }
+  }
+
+  FourBitRows(const QuantState& state, std::vector<float> scales)
+      : state_(state), scales_(std::move(scales)), table_(table_of(state.format)) {}
+
+  static std::vector<float> table_of(WeightFormat format) {
+    std::vector<float> values;
+    for (const float value : kvant::table_of(describe(format).codebook)->value) {
+      values.push_back(value + 0.0f);  // bitsandbytes has no -0
+    }
+    return values;
   }
 
   [[nodiscard]] Range bytes_of(std::int64_t first_row, std::int64_t rows) const override {
@@ -301,6 +217,159 @@ class Bitsandbytes4bit final : public StoredFormat {
   void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
                     const ConfigErrors& error) const override {
     check_bitsandbytes_layers(4, section, layers, error);
+  }
+
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::nf4 || format == WeightFormat::fp4;
+  }
+
+  void check_new(const NewLayer& layer) const override {
+    const std::int64_t block = block_of(layer);
+    if (block < 32 || block > 4096 || (block & (block - 1)) != 0) {
+      throw Error(ErrorCode::invalid_argument,
+                  "blocks of " + std::to_string(block) +
+                      " weights: bitsandbytes has blocks of 32, 64, 128, 256, 512, 1024, 2048 and "
+                      "4096");
+    }
+    if (layer.outputs == 0 || layer.inputs == 0) {
+      throw Error(ErrorCode::unsupported,
+                  "layer " + in_quotes(layer.name) + " has no weights; keep it in float (--skip)");
+    }
+  }
+
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    const QuantState state = state_of(layer);
+    std::vector<TensorSpec> specs = {
+        {layer.name + std::string(kWeightSuffix), DType::uint8, {state.packed_bytes(), 1}},
+        {layer.name + kAbsmax, state.nested ? DType::uint8 : DType::float32, {state.blocks()}},
+        {layer.name + kTable, DType::float32, {kTableSize}}};
+    if (state.nested) {
+      specs.push_back({layer.name + kNestedAbsmax, DType::float32, {state.nested_blocks()}});
+      specs.push_back({layer.name + kNestedTable, DType::float32, {kNestedTableSize}});
+    }
+    specs.push_back({layer.name + state_suffix(layer), DType::uint8, {longest_state_text(state)}});
+    return specs;
+  }
+
+  /// Blocks may cross rows: pieces begin where a block does, which is where a byte does too.
+  [[nodiscard]] std::uint64_t rows_together(const NewLayer& layer) const override {
+    const auto block = static_cast<std::uint64_t>(block_of(layer));
+    return block / std::gcd(block, std::max<std::uint64_t>(1, layer.inputs));
+  }
+
+  /// The absmax of all blocks: their mean is needed before the first can be quantized.
+  [[nodiscard]] std::uint64_t collects(const NewLayer& layer) const override {
+    return layer.nested ? state_of(layer).blocks() : 0;
+  }
+
+  void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
+    const std::vector<float> table = FourBitRows::table_of(layer.format);
+    out(layer.name + kTable, 0, std::as_bytes(std::span(table)));
+    if (!layer.nested) write_state(layer, 0.0f, out);
+  }
+
+  void write_rows(const KernelTable&, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float> collected,
+                  const TensorSink& out) const override {
+    const auto quantized = bitsandbytes::quantize_4bit(rows, layer.format, block_of(layer));
+    const std::uint64_t element = static_cast<std::uint64_t>(first) * layer.inputs;
+    const std::uint64_t block = element / static_cast<std::uint64_t>(block_of(layer));
+    for (std::size_t i = 0; i < quantized.absmax.size(); ++i) {
+      if (std::isfinite(quantized.absmax[i])) continue;
+      const std::uint64_t at = (block + i) * static_cast<std::uint64_t>(block_of(layer));
+      throw Error(ErrorCode::not_finite,
+                  "layer " + in_quotes(layer.name) + ": output " +
+                      std::to_string(at / layer.inputs) +
+                      " or one after it has a weight that is NaN or infinite; keep the layer in "
+                      "float (--skip)");
+    }
+    out(layer.name + std::string(kWeightSuffix), element / 2,
+        std::as_bytes(std::span(quantized.codes)));
+    if (layer.nested) {
+      std::copy(quantized.absmax.begin(), quantized.absmax.end(),
+                collected.begin() + static_cast<std::ptrdiff_t>(block));
+    } else {
+      out(layer.name + kAbsmax, block * sizeof(float), std::as_bytes(std::span(quantized.absmax)));
+    }
+  }
+
+  void write_end(const NewLayer& layer, std::span<const float> collected,
+                 const TensorSink& out) const override {
+    if (!layer.nested) return;
+    const bitsandbytes::NestedAbsmax nested = bitsandbytes::nest_absmax(collected);
+    out(layer.name + kAbsmax, 0, std::as_bytes(std::span(nested.codes)));
+    out(layer.name + kNestedAbsmax, 0, std::as_bytes(std::span(nested.absmax)));
+    out(layer.name + kNestedTable, 0, std::as_bytes(bitsandbytes::dynamic_map()));
+    write_state(layer, nested.offset, out);
+  }
+
+  void settle(const NewLayer&, std::span<float> collected) const override {
+    const auto values = bitsandbytes::unnest_absmax(bitsandbytes::nest_absmax(collected));
+    std::copy(values.begin(), values.end(), collected.begin());
+  }
+
+  void round_trip(const KernelTable&, const NewLayer& layer, std::int64_t first,
+                  MatrixView<const float> rows, std::span<const float> settled,
+                  MatrixView<float> out) const override {
+    auto quantized = bitsandbytes::quantize_4bit(rows, layer.format, block_of(layer));
+    if (layer.nested) {
+      const auto block = static_cast<std::size_t>(first * rows.cols() / block_of(layer));
+      const auto own = settled.subspan(block, quantized.absmax.size());
+      quantized.absmax.assign(own.begin(), own.end());
+    }
+    QuantState state = state_of(layer);
+    state.outputs = rows.rows();
+    FourBitRows(state, std::move(quantized.absmax))
+        .decode({0, rows.rows(), 0, rows.cols()}, std::as_bytes(std::span(quantized.codes)),
+                out.data());
+  }
+
+  [[nodiscard]] nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const override {
+    nlohmann::ordered_json config;
+    config["_load_in_4bit"] = true;
+    config["_load_in_8bit"] = false;
+    config["bnb_4bit_compute_dtype"] = kvant::to_string(facts.dtype);
+    config["bnb_4bit_quant_storage"] = "uint8";
+    config["bnb_4bit_quant_type"] = to_string(facts.format);
+    config["bnb_4bit_use_double_quant"] = facts.nested;
+    config["llm_int8_enable_fp32_cpu_offload"] = false;
+    config["llm_int8_has_fp16_weight"] = false;
+    config["llm_int8_skip_modules"] = facts.float_layers;
+    config["llm_int8_threshold"] = 6.0;
+    config["load_in_4bit"] = true;
+    config["load_in_8bit"] = false;
+    config["quant_method"] = "bitsandbytes";
+    return config;
+  }
+
+ private:
+  static std::int64_t block_of(const NewLayer& layer) {
+    return layer.block != 0 ? layer.block : describe(layer.format).block;
+  }
+
+  static const char* state_suffix(const NewLayer& layer) {
+    return kStates[layer.format == WeightFormat::nf4 ? 0 : 1];
+  }
+
+  static QuantState state_of(const NewLayer& layer) {
+    return {.format = layer.format,
+            .blocksize = block_of(layer),
+            .dtype = layer.dtype,
+            .outputs = static_cast<std::int64_t>(layer.outputs),
+            .inputs = static_cast<std::int64_t>(layer.inputs),
+            .nested = layer.nested,
+            .nested_blocksize = kNestedBlock};
+  }
+
+  /// The sizes of tensors are known before their contents: spaces stand for the digits that the
+  /// offset does not have.
+  static void write_state(const NewLayer& layer, float offset, const TensorSink& out) {
+    QuantState state = state_of(layer);
+    state.nested_offset = offset;
+    std::string text = state_text(state);
+    text.resize(longest_state_text(state), ' ');
+    out(layer.name + state_suffix(layer), 0, std::as_bytes(std::span(text)));
   }
 };
 

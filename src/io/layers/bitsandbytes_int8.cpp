@@ -218,8 +218,8 @@ class BitsandbytesInt8 final : public StoredFormat {
     }
   }
 
-  [[nodiscard]] std::optional<WeightFormat> writes() const override {
-    return WeightFormat::int8_row;
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int8_row;
   }
   [[nodiscard]] bool keeps_columns() const override { return true; }
 
@@ -245,7 +245,8 @@ class BitsandbytesInt8 final : public StoredFormat {
   }
 
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
-                  const ConstAnyMatrix& rows, const TensorSink& out) const override {
+                  const ConstAnyMatrix& rows, std::span<float>,
+                  const TensorSink& out) const override {
     const auto result = bitsandbytes::vectorwise_quant(rows);
     for (std::size_t i = 0; i < result.row_stats.size(); ++i) {
       if (std::isfinite(result.row_stats[i])) continue;
@@ -263,8 +264,8 @@ class BitsandbytesInt8 final : public StoredFormat {
     if (!layer.kept_columns.empty()) write_kept(kernels, layer, at, rows, out);
   }
 
-  void round_trip(const KernelTable& /*kernels*/, MatrixView<const float> rows,
-                  MatrixView<float> out) const override {
+  void round_trip(const KernelTable&, const NewLayer&, std::int64_t, MatrixView<const float> rows,
+                  std::span<const float>, MatrixView<float> out) const override {
     const auto quantized = bitsandbytes::vectorwise_quant(rows);
     bitsandbytes::vectorwise_dequant({quantized.codes.data(), rows.rows(), rows.cols()},
                                      quantized.row_stats, out);

@@ -58,9 +58,14 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
       case TensorRole::buffer: add(result.buffers, bytes(), tensor.name); break;
       case TensorRole::linear_weight:
         if (floating && form != nullptr && tensor.shape.size() == 2) {
-          for (const TensorSpec& spec : form->specs({"", tensor.shape[tensor.transposed ? 1 : 0],
-                                                     tensor.shape[tensor.transposed ? 0 : 1]})) {
-            add(spec.name == kWeightSuffix ? result.parameters : result.scales,
+          const std::vector<TensorSpec> specs =
+              form->specs({.name = {},
+                           .outputs = tensor.shape[tensor.transposed ? 1 : 0],
+                           .inputs = tensor.shape[tensor.transposed ? 0 : 1],
+                           .format = *rule.weights,
+                           .dtype = tensor.dtype});
+          for (const TensorSpec& spec : specs) {  // that of the codes comes first
+            add(&spec == specs.data() ? result.parameters : result.scales,
                 tensor_bytes(spec.shape, spec.dtype, tensor.name), tensor.name);
           }
           break;
@@ -87,11 +92,12 @@ Footprint footprint(std::span<const ModelTensor> tensors, const FootprintRule& r
 std::vector<ModelTensor> model_tensors(const Checkpoint& checkpoint, const ModelHints& hints) {
   std::map<std::string, const StoredLayer*> weights;  // tensor name -> its layer
   const std::vector<StoredLayer> layers = find_linear_layers(checkpoint, hints);
-  for (const StoredLayer& layer : layers) weights.emplace(layer.name + ".weight", &layer);
+  for (const StoredLayer& layer : layers) weights.emplace(layer.tensor, &layer);
+  const FindTensor find = find_in(checkpoint);
   const auto is_scale = [&](const std::string& name) {
-    const auto part = part_of_layer(name);
+    const auto part = part_of_layer(find, name);
     if (!part) return false;
-    const auto it = weights.find(part->layer + std::string(kWeightSuffix));
+    const auto it = weights.find(part->layer + std::string(part->form->codes()));
     return it != weights.end() && it->second->quantized() &&
            &form_of(checkpoint, *it->second) == part->form;
   };

@@ -18,6 +18,8 @@ namespace kvant::io {
   form(bitsandbytes_4bit)          \
   form(int8_group)                 \
   form(bitsandbytes_int8)          \
+  form(gptq)                       \
+  form(awq)                        \
   form(float_weights)
 // clang-format on
 
@@ -46,41 +48,44 @@ std::span<const StoredFormat* const> stored_formats() noexcept {
 }
 
 const StoredFormat* form_of(const FindTensor& find, const TensorInfo& weight) {
-  if (!weight.name.ends_with(kWeightSuffix) || weight.name.size() == kWeightSuffix.size()) {
-    return nullptr;
-  }
   for (const StoredFormat* form : list()) {
+    const std::string_view suffix = form->codes();
+    if (!weight.name.ends_with(suffix) || weight.name.size() == suffix.size()) continue;
     if (form->claims(find, weight)) return form;
   }
   return nullptr;
 }
 
 const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
-  const std::string name = layer.name + std::string(kWeightSuffix);
-  const StoredFormat* form = form_of(find_in(checkpoint), *checkpoint.tensor(name).info);
+  const StoredFormat* form = form_of(find_in(checkpoint), *checkpoint.tensor(layer.tensor).info);
   if (form == nullptr) {
     throw Error(ErrorCode::invalid_argument,
-                "tensor " + in_quotes(name) + " is not a linear layer");
+                "tensor " + in_quotes(layer.tensor) + " is not a linear layer");
   }
   return *form;
 }
 
-const StoredFormat* form_writing(WeightFormat format) noexcept {
+const StoredFormat* form_writing(WeightFormat format, std::string_view quant_method) noexcept {
   for (const StoredFormat* form : list()) {
-    if (form->writes() == format) return form;
+    const bool meant = quant_method.empty() || form->quant_method() == quant_method;
+    if (meant && form->writes(format)) return form;
   }
   return nullptr;
 }
 
-std::optional<PartOfLayer> part_of_layer(std::string_view tensor) {
+std::optional<PartOfLayer> part_of_layer(const FindTensor& find, std::string_view tensor) {
+  std::optional<PartOfLayer> result;
   for (const StoredFormat* form : list()) {
     for (const LayerPart& part : form->parts()) {
       if (!tensor.ends_with(part.suffix) || tensor.size() == part.suffix.size()) continue;
-      return PartOfLayer{form, &part,
-                         std::string(tensor.substr(0, tensor.size() - part.suffix.size()))};
+      PartOfLayer found{form, &part,
+                        std::string(tensor.substr(0, tensor.size() - part.suffix.size()))};
+      const TensorView weight = find(found.layer + std::string(form->codes()));
+      if (weight.info != nullptr && form_of(find, *weight.info) == form) return found;
+      if (!result && !part.common) result = std::move(found);
     }
   }
-  return std::nullopt;
+  return result;
 }
 
 FindTensor find_in(const Checkpoint& checkpoint) {
@@ -94,8 +99,8 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
   const LinearRules rules(hints);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
-    if (const auto part = part_of_layer(info->name)) {
-      const TensorView weight = find(part->layer + std::string(kWeightSuffix));
+    if (const auto part = part_of_layer(find, info->name)) {
+      const TensorView weight = find(part->layer + std::string(part->form->codes()));
       if (weight.info == nullptr || form_of(find, *weight.info) != part->form) {
         throw FormatError(FormatErrorKind::missing_scales,
                           "layer " + in_quotes(part->layer) + ": there is " +
@@ -106,7 +111,8 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
     const StoredFormat* form = form_of(find, *info);
     if (form == nullptr || form->quant_method().empty()) continue;
     StoredLayer layer;
-    layer.name = info->name.substr(0, info->name.size() - kWeightSuffix.size());
+    layer.name = info->name.substr(0, info->name.size() - form->codes().size());
+    layer.tensor = info->name;
     // What cannot be recognised cannot be opened either, and then it is said why.
     if (auto known = form->recognise(find, *info, rules)) layer = std::move(*known);
     static_cast<void>(form->open(checkpoint, layer));
@@ -134,6 +140,17 @@ bool StoredFormat::verify_part(const FindTensor&, const TensorView&, Findings&) 
 void StoredFormat::check_config(const nlohmann::json&, const std::set<std::string>&,
                                 const ConfigErrors&) const {}
 
+bool StoredFormat::writes(WeightFormat) const {
+  return false;
+}
+
+void StoredFormat::check_new(const NewLayer& layer) const {
+  if (layer.block == 0) return;
+  throw Error(ErrorCode::invalid_argument, std::string(to_string(layer.format)) +
+                                               " has no choice of a block size (" +
+                                               std::to_string(layer.block) + " is asked for)");
+}
+
 std::vector<TensorSpec> StoredFormat::specs(const NewLayer&) const {
   not_written();
 }
@@ -141,11 +158,16 @@ std::vector<TensorSpec> StoredFormat::specs(const NewLayer&) const {
 void StoredFormat::write_fixed(const NewLayer&, const TensorSink&) const {}
 
 void StoredFormat::write_rows(const KernelTable&, const NewLayer&, std::int64_t,
-                              const ConstAnyMatrix&, const TensorSink&) const {
+                              const ConstAnyMatrix&, std::span<float>, const TensorSink&) const {
   not_written();
 }
 
-void StoredFormat::round_trip(const KernelTable&, MatrixView<const float>,
+void StoredFormat::write_end(const NewLayer&, std::span<const float>, const TensorSink&) const {}
+
+void StoredFormat::settle(const NewLayer&, std::span<float>) const {}
+
+void StoredFormat::round_trip(const KernelTable&, const NewLayer&, std::int64_t,
+                              MatrixView<const float>, std::span<const float>,
                               MatrixView<float>) const {
   not_written();
 }

@@ -154,8 +154,8 @@ class Int8Group final : public StoredFormat {
     }
   }
 
-  [[nodiscard]] std::optional<WeightFormat> writes() const override {
-    return WeightFormat::int8_group;
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int8_group;
   }
 
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
@@ -164,7 +164,8 @@ class Int8Group final : public StoredFormat {
   }
 
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
-                  const ConstAnyMatrix& rows, const TensorSink& out) const override {
+                  const ConstAnyMatrix& rows, std::span<float>,
+                  const TensorSink& out) const override {
     const PackedWeights packed = quantized(kernels, rows);
     const std::uint64_t groups = groups_of(layer.inputs);
     const auto count = static_cast<std::size_t>(rows.rows) * static_cast<std::size_t>(groups);
@@ -186,7 +187,8 @@ class Int8Group final : public StoredFormat {
     out(layer.name + kScales, at * groups * sizeof(float16), std::as_bytes(std::span(scales)));
   }
 
-  void round_trip(const KernelTable& kernels, MatrixView<const float> rows,
+  void round_trip(const KernelTable& kernels, const NewLayer&, std::int64_t,
+                  MatrixView<const float> rows, std::span<const float>,
                   MatrixView<float> out) const override {
     quantized(kernels, rows).dequantize(out);
   }

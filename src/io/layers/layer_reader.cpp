@@ -23,7 +23,7 @@ struct LayerReader::State {
 
 LayerReader::LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer)
     : state_(std::make_unique<State>()) {
-  state_->data = checkpoint.tensor(layer.name + std::string(kWeightSuffix)).data;
+  state_->data = checkpoint.tensor(layer.tensor).data;
   state_->rows = form_of(checkpoint, layer).open(checkpoint, layer);
   state_->inputs = layer.inputs;
 }

@@ -12,9 +12,11 @@ bool is_weight_matrix(const TensorInfo& weight) noexcept {
          weight.shape[0] <= kMaxDimension && weight.shape[1] <= kMaxDimension;
 }
 
-StoredLayer start_layer(const TensorInfo& weight, std::optional<WeightFormat> format) {
+StoredLayer start_layer(const TensorInfo& weight, std::optional<WeightFormat> format,
+                        std::string_view suffix) {
   StoredLayer layer;
-  layer.name = weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
+  layer.name = weight.name.substr(0, weight.name.size() - suffix.size());
+  layer.tensor = weight.name;
   layer.format = format;
   layer.dtype = weight.dtype;
   layer.bytes = weight.bytes;

@@ -39,7 +39,11 @@ class LinearRules;
 struct LayerPart {
   std::string_view suffix;
   bool scale = false;
+  bool common = false;  ///< a name that other tensors may have too: no layer need belong to it
 };
+
+/// "transformer.h.0.mlp.c_fc" of "transformer.h.0.mlp.c_fc.weight".
+inline constexpr std::string_view kWeightSuffix = ".weight";
 
 /// Part of a weight [outputs, inputs].
 struct WeightBlock {
@@ -73,6 +77,11 @@ struct NewLayer {
   std::string name;
   std::uint64_t outputs = 0;
   std::uint64_t inputs = 0;
+  WeightFormat format = WeightFormat::int8_row;  ///< of those that the form writes
+  DType dtype = DType::float32;                  ///< of the weights that are quantized
+  std::int64_t block = 0;   ///< weights that share a scale; 0: as many as the form's own
+  bool nested = true;       ///< scales are quantized too, in forms that may have them so
+  bool zero_points = true;  ///< beside scales, in forms that may have them
   /// Input features whose weights are kept beside the codes, ascending; most forms have none.
   std::vector<std::int64_t> kept_columns = {};
 };
@@ -84,6 +93,11 @@ using TensorSink = std::function<void(std::string_view, std::uint64_t, std::span
 struct QuantizationFacts {
   float threshold = 0;                    ///< of outlier features; 0: there are none
   std::vector<std::string> float_layers;  ///< linear layers that are not quantized
+  WeightFormat format = WeightFormat::int8_row;
+  DType dtype = DType::float32;  ///< of the model
+  std::int64_t block = 0;        ///< weights that share a scale
+  bool nested = true;            ///< as NewLayer
+  bool zero_points = true;       ///< as NewLayer
 };
 
 /// Takes one sentence about what is wrong in config.json.
@@ -95,6 +109,10 @@ class KVANT_API StoredFormat {
 
   // Reading.
 
+  /// How the name of the tensor of codes ends after NAME; what is called NAME.weight here.
+  [[nodiscard]] virtual std::string_view codes() const { return kWeightSuffix; }
+  /// Whether an output's codes lie together. Else all codes are read for any row.
+  [[nodiscard]] virtual bool by_rows() const { return true; }
   /// The tensors beside NAME.weight.
   [[nodiscard]] virtual std::span<const LayerPart> parts() const { return {}; }
   /// Whether NAME.weight is meant to be of this form, right or wrong. The first form in the list
@@ -128,21 +146,37 @@ class KVANT_API StoredFormat {
 
   // Writing, for forms that kvant writes.
 
-  /// The format that this form writes; nothing: it is only read.
-  [[nodiscard]] virtual std::optional<WeightFormat> writes() const { return std::nullopt; }
+  /// Whether this form is how a format is written.
+  [[nodiscard]] virtual bool writes(WeightFormat format) const;
   /// Whether the weights of some input features can be kept beside the codes.
   [[nodiscard]] virtual bool keeps_columns() const { return false; }
-  /// The tensors of a layer, NAME.weight first.
+  /// @throws Error invalid_argument, unsupported: a layer that cannot be written so
+  virtual void check_new(const NewLayer& layer) const;
+  /// The tensors of a layer, that of the codes first.
   [[nodiscard]] virtual std::vector<TensorSpec> specs(const NewLayer& layer) const;
+  /// Pieces of a layer must begin at a multiple of so many rows.
+  [[nodiscard]] virtual std::uint64_t rows_together(const NewLayer&) const { return 1; }
+  /// How many numbers write_rows() leaves for write_end(): 0 where rows do not depend on others.
+  [[nodiscard]] virtual std::uint64_t collects(const NewLayer&) const { return 0; }
   /// What does not depend on the weights.
   virtual void write_fixed(const NewLayer& layer, const TensorSink& out) const;
   /// Quantizes rows [first, first + rows.rows) of the layer's weights (F32, F16 or BF16,
   /// contiguous) and writes what belongs to them.
+  /// @param collected the layer's collects() numbers, of which each piece sets its own
   /// @throws Error not_finite
   virtual void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
-                          const ConstAnyMatrix& rows, const TensorSink& out) const;
-  /// What reading back gives for such rows, without a file. NaN where a weight cannot be stored.
-  virtual void round_trip(const KernelTable& kernels, MatrixView<const float> rows,
+                          const ConstAnyMatrix& rows, std::span<float> collected,
+                          const TensorSink& out) const;
+  /// What depends on all rows, once they are written.
+  virtual void write_end(const NewLayer& layer, std::span<const float> collected,
+                         const TensorSink& out) const;
+  /// From what all rows left to what reading the layer gives instead.
+  virtual void settle(const NewLayer&, std::span<float> collected) const;
+  /// What reading back gives for rows [first, first + rows.rows), without a file. NaN where a
+  /// weight cannot be stored.
+  /// @param settled the layer's collects() numbers after settle()
+  virtual void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                          MatrixView<const float> rows, std::span<const float> settled,
                           MatrixView<float> out) const;
   /// The quantization_config of a model with layers in this form.
   [[nodiscard]] virtual nlohmann::ordered_json quantization_config(
@@ -158,15 +192,19 @@ class KVANT_API StoredFormat {
 [[nodiscard]] KVANT_API const StoredFormat& form_of(const Checkpoint& checkpoint,
                                                     const StoredLayer& layer);
 /// The form that writes a quantized format; null: none does.
-[[nodiscard]] KVANT_API const StoredFormat* form_writing(WeightFormat format) noexcept;
+/// @param quant_method of the form, where several write it; empty: the first of them
+[[nodiscard]] KVANT_API const StoredFormat* form_writing(
+    WeightFormat format, std::string_view quant_method = {}) noexcept;
 
-/// A part of some form by the end of its name, and the layer before it.
+/// A part of some form by the end of its name, and the layer before it. Where several forms have
+/// such a part, that of the form that claims the layer.
 struct PartOfLayer {
   const StoredFormat* form = nullptr;
   const LayerPart* part = nullptr;
   std::string layer;
 };
-[[nodiscard]] KVANT_API std::optional<PartOfLayer> part_of_layer(std::string_view tensor);
+[[nodiscard]] KVANT_API std::optional<PartOfLayer> part_of_layer(const FindTensor& find,
+                                                                 std::string_view tensor);
 
 [[nodiscard]] KVANT_API FindTensor find_in(const Checkpoint& checkpoint);
 
@@ -177,8 +215,5 @@ struct PartOfLayer {
 
 /// Bytes of a new layer in this form, with scales and kept columns.
 [[nodiscard]] KVANT_API std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer);
-
-/// "transformer.h.0.mlp.c_fc" of "transformer.h.0.mlp.c_fc.weight".
-inline constexpr std::string_view kWeightSuffix = ".weight";
 
 }  // namespace kvant::io

@@ -66,7 +66,9 @@ class CheckpointWeights final : public WeightSource {
   }
 
   void release(const std::string& name) const override {
-    if (checkpoint_.contains(name)) checkpoint_.release(name);
+    const auto it = quantized_.find(name);
+    const std::string& tensor = it == quantized_.end() ? name : it->second.tensor;
+    if (checkpoint_.contains(tensor)) checkpoint_.release(tensor);
   }
   [[nodiscard]] const io::Checkpoint* checkpoint() const override { return &checkpoint_; }
 

@@ -2,6 +2,7 @@
 
 #include "formats/rules.hpp"
 #include "kvant/bitsandbytes.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/isa.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/validate.hpp"
@@ -42,7 +43,13 @@ Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format, std::in
                                 .zeros = nullptr,
                                 .absmax = nullptr});
       for (std::int64_t c = 0; c < k; ++c, ++at) {
-        const auto code = std::to_integer<unsigned>(row[static_cast<std::size_t>(c)]);
+        auto code = std::to_integer<unsigned>(row[static_cast<std::size_t>(c)]);
+        if (format == WeightFormat::fp4 && code == 0) {
+          // Of its two zeros bitsandbytes gives the second to what is above 0.
+          const float scale = scales[static_cast<std::size_t>(at / blocksize - r * k / blocksize)];
+          const float value = load_element(weights.data, weights.dtype, r * weights.stride + c);
+          if (scale > 0.0f && value * (1.0f / scale) > 0.0f) code = 8;
+        }
         std::uint8_t& byte = result.codes[static_cast<std::size_t>(at / 2)];
         byte = static_cast<std::uint8_t>(at % 2 == 0 ? code << 4 : byte | code);
         if (at % blocksize == 0 || c == 0) {

@@ -1,0 +1,299 @@
+// GPTQ's form (AutoGPTQ, GPTQModel): see packed_groups.hpp for the tensors. Files of version 1
+// store zero points less one, those of version 2 ("checkpoint_format": "gptq_v2") as they are.
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "io/layers/packed_groups.hpp"
+#include "io/layers/packed_groups_writer.hpp"
+#include "io/layers/start_layer.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/io/format_error.hpp"
+#include "kvant/version.hpp"
+
+namespace kvant::io {
+namespace {
+
+constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true},
+                            LayerPart{kGroupIndex}};
+
+std::string layer_of(const TensorInfo& weight) {
+  return weight.name.substr(0, weight.name.size() - kPackedCodes.size());
+}
+
+/// checkpoint_format, or what older files have for it; "" where it is not said.
+std::string version_of(const nlohmann::json& section) {
+  if (!section.is_object()) return {};
+  for (const char* key : {"checkpoint_format", "format"}) {
+    const auto it = section.find(key);
+    if (it != section.end() && it->is_string()) return it->get<std::string>();
+  }
+  return {};
+}
+
+bool is_known_version(const std::string& version) {
+  return version.empty() || version == "gptq" || version == "gptq_v2";
+}
+
+/// Whether GPTQModel wrote it, which takes one off whole words.
+bool by_gptqmodel(const nlohmann::json& section) {
+  if (!section.is_object()) return false;
+  const auto meta = section.find("meta");
+  if (meta == section.end() || !meta->is_object()) return false;
+  const auto it = meta->find("quantizer");
+  if (it == meta->end()) return false;
+  const auto starts = [](const nlohmann::json& name) {
+    return name.is_string() && name.get<std::string>().starts_with("gptqmodel");
+  };
+  return starts(*it) || (it->is_array() && std::any_of(it->begin(), it->end(), starts));
+}
+
+/// The zero points of a file of version 1, where `stored` has them less one. Symmetric ones that
+/// were stored as they are, by writers that say "gptq" all the same, are left alone. A field of all
+/// ones came from a zero point of 0 and is read as AutoGPTQ reads it, one more than the largest
+/// code; from GPTQModel, whose subtraction borrows from the next field, it is added back the same
+/// way.
+void add_one(const TensorView& zeros, const PackedGroups& shape, bool borrowed,
+             std::vector<std::uint16_t>& stored) {
+  const unsigned middle = 1u << (shape.bits - 1);
+  const unsigned largest = (1u << shape.bits) - 1;
+  if (std::all_of(stored.begin(), stored.end(), [&](auto z) { return z == middle; })) return;
+  const bool full = std::find(stored.begin(), stored.end(), largest) != stored.end();
+  if (!full || !borrowed || shape.bits == 3) {
+    for (std::uint16_t& zero : stored) zero = static_cast<std::uint16_t>(zero + 1);
+    return;
+  }
+  const std::uint32_t ones = 0xFFFFFFFFu / largest;  // a one in each field
+  const auto fields = static_cast<std::size_t>(32 / shape.bits);
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, zeros.data.data() + i / fields * 4, 4);
+    stored[i] = static_cast<std::uint16_t>(
+        (word + ones) >> (i % fields * static_cast<std::size_t>(shape.bits)) & largest);
+  }
+}
+
+[[noreturn]] void refuse_index(const TensorInfo& index, const std::string& what) {
+  throw FormatError(FormatErrorKind::bad_scales, "tensor " + in_quotes(index.name) + what);
+}
+
+/// The group of each input, from g_idx.
+std::vector<std::int32_t> read_index(const TensorView& index, const PackedGroups& shape) {
+  const TensorInfo& info = *index.info;
+  if (info.dtype != DType::int32 ||
+      info.shape != std::vector<std::uint64_t>{static_cast<std::uint64_t>(shape.inputs)}) {
+    refuse_index(info, " is " + describe_tensor(info.dtype, info.shape) + ", not I32 [" +
+                           std::to_string(shape.inputs) + "]: the group of each input");
+  }
+  std::vector<std::int32_t> groups = values_of<std::int32_t>(index);
+  std::vector<bool> used(static_cast<std::size_t>(shape.groups));
+  for (std::size_t k = 0; k < groups.size(); ++k) {
+    if (groups[k] < 0 || groups[k] >= shape.groups) {
+      refuse_index(info, " says that input " + std::to_string(k) + " is in group " +
+                             std::to_string(groups[k]) + " of " + std::to_string(shape.groups));
+    }
+    used[static_cast<std::size_t>(groups[k])] = true;
+  }
+  if (const auto unused = std::find(used.begin(), used.end(), false); unused != used.end()) {
+    refuse_index(info, " has no input in group " + std::to_string(unused - used.begin()) + " of " +
+                           std::to_string(shape.groups));
+  }
+  return groups;
+}
+
+/// The group of each input.
+/// @param group_size of config.json, 0 where it is not known
+std::vector<std::int32_t> groups_of_inputs(const FindTensor& find, const std::string& layer,
+                                           const PackedGroups& shape, std::int64_t group_size) {
+  if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
+    return read_index(index, shape);
+  }
+  const auto fits = [&](std::int64_t size) {
+    return size > 0 && (shape.inputs + size - 1) / size == shape.groups;
+  };
+  std::int64_t size = shape.groups == 1 ? shape.inputs : group_size;
+  if (!fits(size)) {
+    const std::string said = group_size > 0 ? ", group_size is " + std::to_string(group_size) : "";
+    if (shape.inputs % shape.groups != 0 || group_size > 0) {
+      throw FormatError(FormatErrorKind::bad_scales,
+                        "layer " + in_quotes(layer) + ": " + std::to_string(shape.groups) +
+                            " groups of scales do not divide " + std::to_string(shape.inputs) +
+                            " inputs" + said + ", and the tensor " +
+                            in_quotes(layer + kGroupIndex) + " is missing");
+    }
+    size = shape.inputs / shape.groups;
+  }
+  std::vector<std::int32_t> groups(static_cast<std::size_t>(shape.inputs));
+  for (std::size_t k = 0; k < groups.size(); ++k) {
+    groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / size);
+  }
+  return groups;
+}
+
+class Gptq final : public StoredFormat {
+ public:
+  [[nodiscard]] std::string_view codes() const override { return kPackedCodes; }
+  [[nodiscard]] bool by_rows() const override { return false; }
+  [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
+
+  [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
+    return weight.dtype == DType::int32 &&
+           group_packing_of(find, weight, layer_of(weight)) == GroupPacking::gptq;
+  }
+
+  [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
+                                                     const TensorInfo& weight,
+                                                     const LinearRules&) const override {
+    try {
+      StoredLayer layer = packed_groups_layer(
+          packed_groups_of(find, weight, layer_of(weight), GroupPacking::gptq), weight);
+      add_parts(layer, find, kParts);
+      return layer;
+    } catch (const FormatError&) {
+      return std::nullopt;
+    }
+  }
+
+  [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
+                                                 const StoredLayer& layer) const override {
+    const FindTensor find = find_in(checkpoint);
+    const PackedGroups shape =
+        packed_groups_of(find, *find(layer.tensor).info, layer.name, GroupPacking::gptq);
+    const nlohmann::json section = group_config(checkpoint);
+    const std::string version = version_of(section);
+    if (!is_known_version(version)) {
+      throw FormatError(
+          FormatErrorKind::unsupported,
+          "checkpoint_format " + in_quotes(version) + " of GPTQ is not read; gptq and gptq_v2 are");
+    }
+    GroupValues values = read_group_values(find, layer.name, shape);
+    if (version != "gptq_v2") {
+      add_one(find(layer.name + kPackedZeros), shape, by_gptqmodel(section), values.zeros);
+    }
+    auto groups = groups_of_inputs(find, layer.name, shape, group_size_of(section));
+    return std::make_unique<PackedGroupRows>(shape, std::move(values), std::move(groups));
+  }
+
+  void verify_weight(const FindTensor& find, const TensorView& weight,
+                     Findings& findings) const override {
+    const std::string layer = layer_of(*weight.info);
+    try {
+      const PackedGroups shape = packed_groups_of(find, *weight.info, layer, GroupPacking::gptq);
+      static_cast<void>(read_group_values(find, layer, shape));
+      if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
+        static_cast<void>(read_index(index, shape));
+      }
+    } catch (const FormatError& error) {
+      findings.push_back({Severity::error, "scale", error.what()});
+    }
+  }
+
+  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
+    if (part.info->name.ends_with(kGroupScales)) {
+      verify_group_scales(part, findings);
+      return true;
+    }
+    if (!part.info->name.ends_with(kPackedZeros) || part.info->dtype != DType::int32) return false;
+    const std::vector<std::uint32_t> words = values_of<std::uint32_t>(part);
+    const auto full = std::count(words.begin(), words.end(), 0xFFFFFFFFu);
+    if (full > 0) {
+      findings.push_back({Severity::warning, "scale",
+                          "tensor " + in_quotes(part.info->name) + " holds " +
+                              std::to_string(full) +
+                              " words of ones only: AutoGPTQ writes a zero point of 0 so, over the "
+                              "others of the word, which are lost"});
+    }
+    return true;
+  }
+
+  [[nodiscard]] std::string_view quant_method() const override { return "gptq"; }
+
+  void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
+                    const ConfigErrors& error) const override {
+    check_group_config(section, quant_method(), layers, error);
+    if (const std::string version = version_of(section); !is_known_version(version)) {
+      error("checkpoint_format is " + in_quotes(version) + "; gptq and gptq_v2 are read");
+    }
+  }
+
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int4_group;
+  }
+
+  void check_new(const NewLayer& layer) const override {
+    check_new_groups(layer, GroupPacking::gptq);
+  }
+
+  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float>,
+                  const TensorSink& out) const override {
+    write_group_rows(kernels, layer, GroupPacking::gptq, first, rows, out);
+  }
+
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
+                  MatrixView<const float> rows, std::span<const float>,
+                  MatrixView<float> out) const override {
+    round_trip_groups(kernels, layer, rows, out);
+  }
+
+  /// Words of zero points hold 8 outputs.
+  [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 8; }
+
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    std::vector<TensorSpec> specs = group_specs(layer, GroupPacking::gptq);
+    specs.push_back({layer.name + kGroupIndex, DType::int32, {layer.inputs}});
+    return specs;
+  }
+
+  void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
+    std::vector<std::int32_t> groups(static_cast<std::size_t>(layer.inputs));
+    for (std::size_t k = 0; k < groups.size(); ++k) {
+      groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / group_size_of(layer));
+    }
+    out(layer.name + kGroupIndex, 0, std::as_bytes(std::span(groups)));
+  }
+
+  [[nodiscard]] nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const override {
+    nlohmann::ordered_json config;
+    config["bits"] = 4;
+    config["checkpoint_format"] = "gptq_v2";
+    config["desc_act"] = false;
+    if (const auto kept = exceptions(facts.float_layers); !kept.empty()) config["dynamic"] = kept;
+    config["group_size"] = facts.block;
+    config["lm_head"] = false;
+    config["meta"]["quantizer"] = "kvant:" KVANT_VERSION_STRING;
+    config["pack_dtype"] = "int32";
+    config["quant_method"] = "gptq";
+    config["sym"] = !facts.zero_points;
+    return config;
+  }
+
+ private:
+  /// GPTQModel's way to say that modules stay as they are: expressions after "-:".
+  static nlohmann::ordered_json exceptions(const std::vector<std::string>& layers) {
+    nlohmann::ordered_json dynamic;
+    for (const std::string& layer : layers) {
+      if (layer == "lm_head") continue;  // has a word of its own
+      std::string expression = "-:.*";
+      for (const char c : layer) {
+        if (c == '.') expression += '\\';
+        expression += c;
+      }
+      dynamic[expression] = nlohmann::ordered_json::object();
+    }
+    return dynamic;
+  }
+};
+
+}  // namespace
+
+const StoredFormat& gptq() {
+  static const Gptq form;
+  return form;
+}
+
+}  // namespace kvant::io

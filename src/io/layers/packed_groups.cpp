@@ -1,0 +1,331 @@
+#include "io/layers/packed_groups.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <system_error>
+
+#include "io/json/json_tree.hpp"
+#include "io/layers/start_layer.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/dtype.hpp"
+#include "kvant/io/format_error.hpp"
+
+namespace kvant::io {
+namespace {
+
+std::string described(const TensorInfo& info) {
+  return "tensor " + in_quotes(info.name) + " is " + describe_tensor(info.dtype, info.shape);
+}
+
+[[noreturn]] void refuse(FormatErrorKind kind, const std::string& what) {
+  throw FormatError(kind, what);
+}
+
+bool is_matrix(const TensorInfo& info) {
+  return is_weight_matrix(info);
+}
+
+const TensorInfo& need(const FindTensor& find, const std::string& layer, const char* suffix) {
+  const TensorView view = find(layer + suffix);
+  if (view.info == nullptr) {
+    refuse(FormatErrorKind::missing_scales,
+           "layer " + in_quotes(layer) + " has " + std::string(kPackedCodes.substr(1)) +
+               ", but the tensor " + in_quotes(layer + suffix) + " is missing");
+  }
+  return *view.info;
+}
+
+std::string shape_text(std::int64_t rows, std::int64_t cols) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+}
+
+/// Word `index` of a tensor at any alignment.
+std::uint32_t word(std::span<const std::byte> bytes, std::int64_t index) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, bytes.data() + index * 4, 4);
+  return value;
+}
+
+/// Field `index` of a stream of fields, words `step` apart, the first of which is at `first`.
+unsigned field(std::span<const std::byte> bytes, std::int64_t first, std::int64_t step,
+               std::int64_t index, int bits) {
+  const std::int64_t bit = index * bits;
+  const auto shift = static_cast<unsigned>(bit % 32);
+  std::uint64_t window = word(bytes, first + bit / 32 * step);
+  if (shift + static_cast<unsigned>(bits) > 32) {
+    window |= static_cast<std::uint64_t>(word(bytes, first + (bit / 32 + 1) * step)) << 32;
+  }
+  return static_cast<unsigned>(window >> shift) & ((1u << bits) - 1);
+}
+
+PackedGroups gptq_shape(const TensorInfo& weight, const TensorInfo& zeros,
+                        const TensorInfo& scales) {
+  PackedGroups shape{.packing = GroupPacking::gptq};
+  shape.groups = static_cast<std::int64_t>(scales.shape[0]);
+  shape.outputs = static_cast<std::int64_t>(scales.shape[1]);
+  const auto words = static_cast<std::int64_t>(weight.shape[0]);
+  const auto zero_words = static_cast<std::int64_t>(zeros.shape[1]);
+  if (static_cast<std::int64_t>(weight.shape[1]) != shape.outputs) {
+    refuse(FormatErrorKind::size, described(weight) + "; the scales " + in_quotes(scales.name) +
+                                      " are of " + std::to_string(shape.outputs) + " outputs");
+  }
+  const std::int64_t zero_bits = zero_words * 32;
+  shape.bits = zero_bits % shape.outputs == 0 && zero_bits / shape.outputs <= 8
+                   ? static_cast<int>(zero_bits / shape.outputs)
+                   : 0;
+  if (shape.bits != 2 && shape.bits != 3 && shape.bits != 4 && shape.bits != 8) {
+    refuse(FormatErrorKind::size, described(zeros) + ": " + std::to_string(zero_words) +
+                                      " words do not hold " + std::to_string(shape.outputs) +
+                                      " zero points of 2, 3, 4 or 8 bits");
+  }
+  if (words % (shape.bits == 3 ? 3 : 1) != 0) {
+    refuse(FormatErrorKind::size, described(weight) + ": codes of 3 bits come in 3 words for 32");
+  }
+  shape.inputs = words * 32 / shape.bits;
+  if (static_cast<std::int64_t>(zeros.shape[0]) != shape.groups) {
+    refuse(FormatErrorKind::size, described(zeros) + "; the scales " + in_quotes(scales.name) +
+                                      " are of " + std::to_string(shape.groups) + " groups");
+  }
+  return shape;
+}
+
+PackedGroups gemm_shape(const TensorInfo& weight, const TensorInfo& zeros,
+                        const TensorInfo& scales) {
+  PackedGroups shape{.packing = GroupPacking::awq_gemm};
+  shape.inputs = static_cast<std::int64_t>(weight.shape[0]);
+  shape.outputs = static_cast<std::int64_t>(weight.shape[1]) * 8;
+  shape.groups = static_cast<std::int64_t>(scales.shape[0]);
+  if (static_cast<std::int64_t>(scales.shape[1]) != shape.outputs) {
+    refuse(FormatErrorKind::size, described(scales) + "; " + in_quotes(weight.name) + " is of " +
+                                      std::to_string(shape.outputs) + " outputs");
+  }
+  if (static_cast<std::int64_t>(zeros.shape[0]) != shape.groups ||
+      static_cast<std::int64_t>(zeros.shape[1]) != shape.outputs / 8) {
+    refuse(FormatErrorKind::size, described(zeros) + ", not " +
+                                      shape_text(shape.groups, shape.outputs / 8) +
+                                      ": 8 zero points a word");
+  }
+  return shape;
+}
+
+PackedGroups gemv_shape(const TensorInfo& weight, const TensorInfo& zeros, const TensorInfo& scales,
+                        std::int64_t groups) {
+  PackedGroups shape{.packing = GroupPacking::awq_gemv};
+  shape.outputs = static_cast<std::int64_t>(weight.shape[0]);
+  shape.inputs = static_cast<std::int64_t>(weight.shape[1]) * 8;
+  const auto room = static_cast<std::int64_t>(scales.shape[1]);
+  shape.groups = groups != 0 ? groups : room;
+  const bool fits = static_cast<std::int64_t>(scales.shape[0]) == shape.outputs &&
+                    static_cast<std::int64_t>(zeros.shape[0]) == shape.outputs &&
+                    static_cast<std::int64_t>(zeros.shape[1]) * 8 == room;
+  if (!fits || shape.groups > room) {
+    refuse(FormatErrorKind::size, described(scales) + " and " + described(zeros) + "; " +
+                                      in_quotes(weight.name) + " is of " +
+                                      std::to_string(shape.outputs) + " outputs in " +
+                                      std::to_string(shape.groups) + " groups");
+  }
+  return shape;
+}
+
+}  // namespace
+
+GroupPacking group_packing_of(const FindTensor& find, const TensorInfo& weight,
+                              const std::string& layer) {
+  const TensorView scales = find(layer + kGroupScales);
+  if (find(layer + kGroupIndex).info != nullptr || scales.info == nullptr ||
+      !is_matrix(*scales.info) || !is_matrix(weight)) {
+    return GroupPacking::gptq;
+  }
+  // gptq's and gemm's have a row for each group, and fewer groups than rows of words.
+  if (weight.shape[0] == scales.info->shape[0]) return GroupPacking::awq_gemv;
+  return weight.shape[1] * 8 == scales.info->shape[1] ? GroupPacking::awq_gemm : GroupPacking::gptq;
+}
+
+PackedGroups packed_groups_of(const FindTensor& find, const TensorInfo& weight,
+                              const std::string& layer, GroupPacking packing, std::int64_t groups) {
+  const TensorInfo& zeros = need(find, layer, kPackedZeros);
+  const TensorInfo& scales = need(find, layer, kGroupScales);
+  for (const TensorInfo* info : {&weight, &zeros}) {
+    if (info->dtype != DType::int32 || !is_matrix(*info)) {
+      refuse(FormatErrorKind::size, described(*info) + ", not a matrix of I32 words");
+    }
+  }
+  const bool known = scales.dtype == DType::float16 || scales.dtype == DType::bfloat16 ||
+                     scales.dtype == DType::float32;
+  if (!known || !is_matrix(scales)) {
+    refuse(FormatErrorKind::bad_scales, described(scales) + ", not a matrix of F16, BF16 or F32");
+  }
+  switch (packing) {
+    case GroupPacking::awq_gemm: return gemm_shape(weight, zeros, scales);
+    case GroupPacking::awq_gemv: return gemv_shape(weight, zeros, scales, groups);
+    case GroupPacking::gptq: break;
+  }
+  return gptq_shape(weight, zeros, scales);
+}
+
+GroupValues read_group_values(const FindTensor& find, const std::string& layer,
+                              const PackedGroups& shape) {
+  const TensorView scales = find(layer + kGroupScales);
+  const TensorView zeros = find(layer + kPackedZeros);
+  const std::int64_t groups = shape.groups;
+  const std::int64_t outputs = shape.outputs;
+  std::vector<float> stored(
+      static_cast<std::size_t>(scales.info->shape[0] * scales.info->shape[1]));
+  widen(scales.data.data(), scales.info->dtype, static_cast<std::int64_t>(stored.size()),
+        stored.data());
+  const bool gemv = shape.packing == GroupPacking::awq_gemv;
+  const auto words = static_cast<std::int64_t>(zeros.info->shape[1]);
+  GroupValues values;
+  values.scales.resize(static_cast<std::size_t>(groups * outputs));
+  values.zeros.resize(values.scales.size());
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (std::int64_t n = 0; n < outputs; ++n) {
+      const auto at = static_cast<std::size_t>(g * outputs + n);
+      const auto from =
+          gemv ? n * static_cast<std::int64_t>(scales.info->shape[1]) + g : g * outputs + n;
+      const float scale = stored[static_cast<std::size_t>(from)];
+      if (!(scale > 0) || !std::isfinite(scale)) {
+        refuse(FormatErrorKind::bad_scales,
+               "tensor " + in_quotes(scales.info->name) + " holds " + std::to_string(scale) +
+                   " for group " + std::to_string(g) + " of output " + std::to_string(n) +
+                   ", not a finite number above 0");
+      }
+      values.scales[at] = scale;
+      unsigned zero = 0;
+      switch (shape.packing) {
+        case GroupPacking::gptq: zero = field(zeros.data, g * words, 1, n, shape.bits); break;
+        case GroupPacking::awq_gemm:
+          zero = word(zeros.data, g * words + n / 8) >>
+                     (4 * kAwqOrder[static_cast<std::size_t>(n % 8)]) &
+                 15u;
+          break;
+        case GroupPacking::awq_gemv: zero = field(zeros.data, n * words, 1, g, 4); break;
+      }
+      values.zeros[at] = static_cast<std::uint16_t>(zero);
+    }
+  }
+  return values;
+}
+
+RowDecoder::Range PackedGroupRows::bytes_of(std::int64_t first_row, std::int64_t rows) const {
+  if (shape_.packing == GroupPacking::awq_gemv) {
+    const auto row = static_cast<std::uint64_t>(shape_.inputs / 2);
+    return {static_cast<std::uint64_t>(first_row) * row, static_cast<std::uint64_t>(rows) * row};
+  }
+  return {0, static_cast<std::uint64_t>(shape_.inputs * shape_.outputs * shape_.bits / 8)};
+}
+
+void PackedGroupRows::decode(const WeightBlock& block, std::span<const std::byte> bytes,
+                             float* out) const {
+  const auto decode_with = [&](auto code_of) {
+    for (std::int64_t c = 0; c < block.cols; ++c) {
+      const std::int64_t k = block.first_col + c;
+      const std::int64_t group = group_of_[static_cast<std::size_t>(k)];
+      for (std::int64_t r = 0; r < block.rows; ++r) {
+        const std::int64_t n = block.first_row + r;
+        const auto at = static_cast<std::size_t>(group * shape_.outputs + n);
+        const auto code = static_cast<std::int32_t>(code_of(k, n));
+        out[r * block.cols + c] =
+            static_cast<float>(code - static_cast<std::int32_t>(values_.zeros[at])) *
+            values_.scales[at];
+      }
+    }
+  };
+  switch (shape_.packing) {
+    case GroupPacking::gptq:
+      decode_with([&](std::int64_t k, std::int64_t n) {
+        return field(bytes, n, shape_.outputs, k, shape_.bits);
+      });
+      break;
+    case GroupPacking::awq_gemm:
+      decode_with([&](std::int64_t k, std::int64_t n) {
+        return word(bytes, k * (shape_.outputs / 8) + n / 8) >>
+                   (4 * kAwqOrder[static_cast<std::size_t>(n % 8)]) &
+               15u;
+      });
+      break;
+    case GroupPacking::awq_gemv:
+      decode_with([&](std::int64_t k, std::int64_t n) {
+        return field(bytes, (n - block.first_row) * (shape_.inputs / 8), 1, k, 4);
+      });
+      break;
+  }
+}
+
+nlohmann::json group_config(const Checkpoint& checkpoint) {
+  if (checkpoint.files().empty()) return nullptr;
+  const auto folder = checkpoint.files().front().parent_path();
+  for (const char* name : {"config.json", "quantize_config.json", "quant_config.json"}) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(folder / name, ignored)) continue;
+    nlohmann::json config = read_json_tree(folder / name);
+    if (!config.is_object()) continue;
+    if (name != std::string_view("config.json")) return config;
+    if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object()) {
+      return *it;
+    }
+  }
+  return nullptr;
+}
+
+StoredLayer packed_groups_layer(const PackedGroups& shape, const TensorInfo& weight) {
+  StoredLayer layer = start_layer(
+      weight, shape.bits == 8 ? WeightFormat::int8_group : WeightFormat::int4_group, kPackedCodes);
+  if (shape.bits == 2) layer.stored_as = "int2";
+  if (shape.bits == 3) layer.stored_as = "int3";
+  layer.outputs = shape.outputs;
+  layer.inputs = shape.inputs;
+  return layer;
+}
+
+void check_group_config(const nlohmann::json& section, std::string_view method,
+                        const std::set<std::string>& layers, const ConfigErrors& error) {
+  const auto text = [](const nlohmann::json& value) {
+    return value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 60);
+  };
+  for (const char* key : {"bits", "w_bit"}) {
+    const auto it = section.find(key);
+    if (it == section.end()) continue;
+    const bool known = *it == 4 || (method == "gptq" && (*it == 2 || *it == 3 || *it == 8));
+    if (!known) {
+      error(std::string(key) + " is " + text(*it) + "; " + std::string(method) +
+            (method == "gptq" ? " is read with 2, 3, 4 and 8 bits" : " has 4"));
+    }
+  }
+  for (const char* key : {"group_size", "q_group_size"}) {
+    const auto it = section.find(key);
+    if (it == section.end()) continue;
+    const bool whole = it->is_number_integer() && (*it == -1 || *it > 0);
+    if (!whole) error(std::string(key) + " is " + text(*it) + ", neither -1 nor above 0");
+  }
+  if (layers.empty()) {
+    error("quant_method is " + in_quotes(std::string(method)) +
+          ", but no layer is stored in its form (" + std::string(kPackedCodes.substr(1)) + ")");
+  }
+}
+
+std::int64_t group_size_of(const nlohmann::json& section) {
+  if (!section.is_object()) return 0;
+  for (const char* key : {"group_size", "q_group_size"}) {
+    const auto it = section.find(key);
+    if (it == section.end() || !it->is_number_integer()) continue;
+    const auto size = it->get<std::int64_t>();
+    if (size == -1 || (size > 0 && size <= std::int64_t{1} << 31)) return size;
+  }
+  return 0;
+}
+
+void verify_group_scales(const TensorView& part, Findings& findings) {
+  const TensorInfo& info = *part.info;
+  if (describe(info.dtype).kind != DTypeKind::floating || describe(info.dtype).bits % 8 != 0) {
+    findings.push_back({Severity::error, "scale", described(info) + "; scales are F16 or BF16"});
+    return;
+  }
+  const OddValues odd = count_odd(part);
+  if (!odd.finite()) {
+    findings.push_back({Severity::error, "scale",
+                        "tensor " + in_quotes(info.name) + " holds scales that are " + odd.text()});
+  }
+}
+
+}  // namespace kvant::io

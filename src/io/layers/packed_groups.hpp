@@ -1,0 +1,104 @@
+#pragma once
+
+// What GPTQ's and AWQ's forms share: codes of 2, 3, 4 or 8 bits packed into words of 32, and for
+// each group of an output's inputs a scale and a zero point, packed too. Value: (q - z) * scale.
+
+#include <array>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "io/layers/stored_format.hpp"
+#include "io/layers/values.hpp"
+
+namespace kvant::io {
+
+inline constexpr std::string_view kPackedCodes = ".qweight";
+inline constexpr const char* kPackedZeros = ".qzeros";
+inline constexpr const char* kGroupScales = ".scales";
+inline constexpr const char* kGroupIndex = ".g_idx";
+
+/// How words lie in a file; K inputs, N outputs, G groups, b bits.
+enum class GroupPacking : std::uint8_t {
+  /// qweight [K b / 32, N]: an output's codes down a column, the first in the lowest bits; qzeros
+  /// [G, N b / 32]; scales [G, N]; g_idx [K], or group k / (K / G).
+  gptq,
+  /// qweight [K, N / 8]: 8 outputs a word in the order 0 2 4 6 1 3 5 7; qzeros [G, N / 8] the same;
+  /// scales [G, N].
+  awq_gemm,
+  /// qweight [N, K / 8]: 8 inputs a word in their order; qzeros [N, z] the same; scales [N, 8 z],
+  /// of which the first G count.
+  awq_gemv,
+};
+
+struct PackedGroups {
+  GroupPacking packing = GroupPacking::gptq;
+  int bits = 4;
+  std::int64_t outputs = 0;
+  std::int64_t inputs = 0;
+  std::int64_t groups = 0;
+};
+
+/// AWQ's order: where output i of 8 lies in a word, in units of 4 bits.
+inline constexpr std::array<int, 8> kAwqOrder{0, 4, 1, 5, 2, 6, 3, 7};
+
+/// How the words of a claimed weight lie, by the shapes of its tensors; gptq where they fit
+/// nothing.
+[[nodiscard]] GroupPacking group_packing_of(const FindTensor& find, const TensorInfo& weight,
+                                            const std::string& layer);
+
+/// Shapes and types of NAME.qweight and its parts.
+/// @param layer  NAME
+/// @param groups of awq_gemv, whose tensors are padded: 0 where they are not known
+/// @throws FormatError bad_scales, size, missing_scales: parts that are missing or do not fit
+[[nodiscard]] PackedGroups packed_groups_of(const FindTensor& find, const TensorInfo& weight,
+                                            const std::string& layer, GroupPacking packing,
+                                            std::int64_t groups = 0);
+
+/// Of each [group][output].
+struct GroupValues {
+  std::vector<float> scales;
+  std::vector<std::uint16_t> zeros;  ///< as stored: what is to be added is not
+};
+/// @throws FormatError bad_scales: a scale that is not finite, or not above 0
+[[nodiscard]] GroupValues read_group_values(const FindTensor& find, const std::string& layer,
+                                            const PackedGroups& shape);
+
+/// A layer's weights.
+class PackedGroupRows final : public RowDecoder {
+ public:
+  /// @param group_of of each input
+  PackedGroupRows(const PackedGroups& shape, GroupValues values, std::vector<std::int32_t> group_of)
+      : shape_(shape), values_(std::move(values)), group_of_(std::move(group_of)) {}
+
+  [[nodiscard]] Range bytes_of(std::int64_t first_row, std::int64_t rows) const override;
+  void decode(const WeightBlock& block, std::span<const std::byte> bytes,
+              float* out) const override;
+
+ private:
+  PackedGroups shape_;
+  GroupValues values_;
+  std::vector<std::int32_t> group_of_;
+};
+
+/// quantization_config of the config.json beside a checkpoint, or what quantize_config.json or
+/// quant_config.json hold where it has none; null where there is nothing of the kind.
+[[nodiscard]] nlohmann::json group_config(const Checkpoint& checkpoint);
+
+/// "group_size" of such a section; 0: it does not say, -1: one group.
+[[nodiscard]] std::int64_t group_size_of(const nlohmann::json& section);
+/// What is wrong with it for any layer. @param method "gptq" or "awq"
+void check_group_config(const nlohmann::json& section, std::string_view method,
+                        const std::set<std::string>& layers, const ConfigErrors& error);
+
+/// A layer of this shape, without its parts.
+[[nodiscard]] StoredLayer packed_groups_layer(const PackedGroups& shape, const TensorInfo& weight);
+
+/// What is wrong with the scales of a layer, as findings of verify.
+void verify_group_scales(const TensorView& part, Findings& findings);
+
+}  // namespace kvant::io
