@@ -17,7 +17,9 @@ class Q4Products {
  public:
   Q4Products(const float* w, std::int64_t m, std::int64_t n, std::int64_t k, bool repacked,
              int threads, std::int64_t copies)
-      : backend_(ggml_backend_cpu_init()), m_(m), n_(n) {
+      : n_(n) {
+    ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+    backend_ = ggml_backend_cpu_init();
     ggml_backend_cpu_set_n_threads(backend_, threads);
     ggml_backend_buffer_type_t place = ggml_backend_cpu_buffer_type();
     if (repacked && (place = repacking_type()) == nullptr) return;
@@ -86,8 +88,8 @@ class Q4Products {
     return nullptr;
   }
 
-  ggml_backend_t backend_;
-  std::int64_t m_, n_;
+  ggml_backend_t backend_ = nullptr;
+  std::int64_t n_;
   ggml_context* weights_ = nullptr;
   ggml_context* others_ = nullptr;
   ggml_backend_buffer_t weights_buffer_ = nullptr;
