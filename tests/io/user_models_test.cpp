@@ -158,7 +158,8 @@ TEST_CASE("user models: weights beyond fp16 are not made infinite") {
     const std::string model = builder.write();
     const TempFolder folder;
     std::string message;
-    CHECK(code_of([&] { dequantize_checkpoint(model, folder.path() / "out", {.dtype = dtype}); },
+    const DType to = dtype;  // what a binding names cannot be captured
+    CHECK(code_of([&] { dequantize_checkpoint(model, folder.path() / "out", {.dtype = to}); },
                   &message) == ErrorCode::not_finite);
     CHECK(has(message, "up_proj"));
     CHECK(has(message, dtype == DType::float16 ? "70000" : "not finite"));

@@ -77,7 +77,7 @@ TEST_CASE("families: logits and greedy ids of transformers, all at once and step
 
     // Dynamic rotary frequencies depend on the length of the call, in transformers too.
     if (model.config.rotary.scaling != kvant::models::RotaryScaling::dynamic) {
-      for (const std::size_t step : {1, 5}) {
+      for (const std::size_t step : {std::size_t{1}, std::size_t{5}}) {
         CHECK(largest_difference(in_steps(context, model, ids, step), logits) <=
               1e-5 * largest(logits));
       }

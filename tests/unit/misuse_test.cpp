@@ -32,7 +32,8 @@ TEST_CASE("moved-from objects are empty, and can be used and filled again") {
   CHECK(matrix.view().empty());
   matrix = Matrix<float>(4, 5);
   CHECK(matrix.rows() == 4);
-  matrix = std::move(matrix);  // NOLINT
+  Matrix<float>& itself = matrix;
+  matrix = std::move(itself);
   Matrix<float> other;
   other = std::move(matrix);
   CHECK(matrix.rows() == 0);  // NOLINT
