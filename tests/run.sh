@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds and runs all tests, dependencies included.
 #
-#   bash tests/run.sh          g++ Release, then the libraries' tests by g++ with AddressSanitizer and
-#                              UBSan
+#   bash tests/run.sh          g++ Release, then the tests of what computes and what reads files by g++
+#                              with AddressSanitizer and UBSan
 #   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
 #                              is no GPU: on the emulated device alone)
-#   bash tests/run.sh --all    also the programs under the sanitizers, clang, Debug, ThreadSanitizer, a
+#   bash tests/run.sh --all    also the rest under the sanitizers, clang, Debug, ThreadSanitizer, a
 #                              plain x86-64 under qemu, the reference pages, and a minute of libFuzzer
 #                              for each target of tests/fuzz
 #
@@ -53,20 +53,24 @@ suite() {  # preset directory [ctest arguments]
   local preset=$1 directory=$2
   shift 2
   echo "== $preset: build"
-  local parts=()
+  local parts=() targets=() labels=()
   if [ "$preset" = release ]; then
     parts=("${with_cuda[@]}")
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
-    # The libraries under the sanitizers; the programs over them, which take as long to compile, too
-    # in --all.
+    # What computes and what reads files under the sanitizers; what people look at, and the programs,
+    # which take as long to compile, too in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
+    targets=(--target kvant_{unit,io,kernels,linear,models}_tests
+             {safetensors,gguf,index,config,tokenizer}_replay)
+    labels=(-L '^(unit|io|kernels|linear|models|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
   fi
   configure "$preset" "$directory" "${parts[@]}"
-  cmake --build "$directory" -j "$jobs" -- --quiet
+  cmake --build "$directory" -j "$jobs" ${targets[@]+"${targets[@]}"} -- --quiet
   echo "== $preset: test"
-  ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 "$@"
+  ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 \
+    ${labels[@]+"${labels[@]}"} "$@"
 }
 
 # Runs one command quietly; its output is shown when it fails.
