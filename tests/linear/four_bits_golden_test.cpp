@@ -212,7 +212,7 @@ TEST_CASE("four bits: layers by their names") {
         .forward(view(x, 3, 128), MatrixView<float>(want.data(), 3, 48));
     CHECK(y == want);
     CHECK(layer.linear().format() == format);
-    CHECK(layer.memory_footprint() > layer.weight_bytes());
+    CHECK(layer.memory_footprint() >= layer.weight_bytes());
   };
   const auto nf4 = Nf4Linear::quantize(view(w, 48, 128), view(bias, 1, 48));
   check(nf4, WeightFormat::nf4, {});
