@@ -7,8 +7,6 @@
 #include <algorithm>
 
 #include "harness/four_bits.hpp"
-#include "harness/peer_ggml.hpp"
-#include "harness/report.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
@@ -52,50 +50,41 @@ int main(int argc, char** argv) {
               context, MatrixView<const std::int8_t>(codes.data(), s.n, s.k), first.absmax()));
         }
       }
-      for (const std::string& format : options.formats) {
-        for (const int group : options.groups) {
-          const bool book = format == "nf4" || format == "fp4";
-          if (book && group != 64 && options.groups.size() > 1) continue;  // theirs is 64
-          const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
-          const std::int64_t bytes = weights.bytes();
-          const std::int64_t ring = kRingBytes / bytes + 1;
-          std::vector<Linear> layers;
-          for (std::int64_t i = 0; i < ring; ++i) {
-            layers.push_back(Linear::from(weights.pack(context)));
-          }
-          const AlignedArray<std::byte> cold(static_cast<std::size_t>(ring * bytes), std::byte{1});
-          const double gigabytes = 1e-9 * static_cast<double>(bytes);
-          std::vector<Entry> entries = {
-              ring_entry("kvant", gigabytes, std::move(layers), context, x, y, s)};
-          add_streams(entries, cold.data(), bytes, ring, threads);
-          const std::size_t first_peer = entries.size();
-          entries.push_back(ring_entry("kvant_int8", gigabytes, int8, context, x, y, s));
-          for (const bool repacked : {false, true}) {
-            PeerRun peer = ggml_q4_0(w.data(), s.m, s.n, s.k, repacked, threads, ring);
-            if (!peer.run) {
-              report.note_absent(peer.name);
-              continue;
-            }
-            entries.push_back({peer.name, gigabytes, peer.run});
-          }
-          const std::vector<Figure> figures = race(entries, options.quick);
-          Record record{.question = "decode4",
-                        .m = s.m,
-                        .n = s.n,
-                        .k = s.k,
-                        .threads = threads,
-                        .isa = isa,
-                        .dtype = fmt::format("{}/{}", format, group),
-                        .unit = "GB/s",
-                        .format = format,
-                        .group = group};
-          record.value = figures[0];
-          for (std::size_t i = 1; i < first_peer; ++i) {
-            record.ceiling = std::max(record.ceiling, figures[i].value);
-          }
-          set_peers(record, entries, figures, first_peer, entries.size());
-          report.add(record);
+      for (const FourBitCase& c : four_bit_cases(options)) {
+        const std::string& format = c.format;
+        const int group = c.group;
+        const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
+        const std::int64_t bytes = weights.bytes();
+        const std::int64_t ring = kRingBytes / bytes + 1;
+        std::vector<Linear> layers;
+        for (std::int64_t i = 0; i < ring; ++i) {
+          layers.push_back(Linear::from(weights.pack(context)));
         }
+        const AlignedArray<std::byte> cold(static_cast<std::size_t>(ring * bytes), std::byte{1});
+        const double gigabytes = 1e-9 * static_cast<double>(bytes);
+        std::vector<Entry> entries = {
+            ring_entry("kvant", gigabytes, std::move(layers), context, x, y, s)};
+        add_streams(entries, cold.data(), bytes, ring, threads);
+        const std::size_t first_peer = entries.size();
+        entries.push_back(ring_entry("kvant_int8", gigabytes, int8, context, x, y, s));
+        add_ggml(entries, report, gigabytes, w.data(), s, threads, ring);
+        const std::vector<Figure> figures = race(entries, options.quick);
+        Record record{.question = "decode4",
+                      .m = s.m,
+                      .n = s.n,
+                      .k = s.k,
+                      .threads = threads,
+                      .isa = isa,
+                      .dtype = fmt::format("{}/{}", format, group),
+                      .unit = "GB/s",
+                      .format = format,
+                      .group = group};
+        record.value = figures[0];
+        for (std::size_t i = 1; i < first_peer; ++i) {
+          record.ceiling = std::max(record.ceiling, figures[i].value);
+        }
+        set_peers(record, entries, figures, first_peer, entries.size());
+        report.add(record);
       }
     }
   }

@@ -5,8 +5,6 @@
 #include <fmt/core.h>
 
 #include "harness/four_bits.hpp"
-#include "harness/peer_ggml.hpp"
-#include "harness/report.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
@@ -37,50 +35,41 @@ int main(int argc, char** argv) {
           Int8Linear::quantize(context, MatrixView<const float>(w.data(), s.n, s.k));
       QuantizedActivations int8_x;
       int8.quantize_activations(context, quiet_view, int8_x);
-      for (const std::string& format : options.formats) {
-        for (const int group : options.groups) {
-          const bool book = format == "nf4" || format == "fp4";
-          if (book && group != 64 && options.groups.size() > 1) continue;  // theirs is 64
-          const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
-          const Linear layer = Linear::from(weights.pack(context));
-          QuantizedActivations a;
-          layer.quantize_activations(context, quiet_view, a);
-          std::vector<Entry> entries = {
-              ceiling_entry(isa, threads),
-              {"gemm", work, [&] { layer.forward(context, a, y_view); }},
-              {"layer", work, [&] { layer.forward(context, quiet_view, y_view); }},
-              {"layer, 6 found", work, [&] { layer.forward(context, loud_view, y_view); }},
-              {"kvant_int8", work, [&] { int8.forward(context, int8_x, y_view); }}};
-          for (const bool repacked : {false, true}) {
-            PeerRun peer = ggml_q4_0(w.data(), s.m, s.n, s.k, repacked, threads, 1);
-            if (!peer.run) {
-              report.note_absent(peer.name);
-              continue;
-            }
-            entries.push_back({peer.name, work, peer.run});
-          }
-          const std::vector<Figure> figures = race(entries, options.quick);
-          Record record{.question = "gemm4",
-                        .m = s.m,
-                        .n = s.n,
-                        .k = s.k,
-                        .threads = threads,
-                        .isa = isa,
-                        .unit = "GOPS",
-                        .format = format,
-                        .group = group};
-          record.ceiling = figures[0].value;
-          set_peers(record, entries, figures, 4, entries.size());
-          const auto add = [&](const char* what, std::size_t entry, int outliers) {
-            record.dtype = fmt::format("{}/{}{}", format, group, what);
-            record.value = figures[entry];
-            record.outliers = outliers;
-            report.add(record);
-          };
-          add("", 1, 0);
-          add(" bf16", 2, 0);
-          add(" bf16", 3, 6);
-        }
+      for (const FourBitCase& c : four_bit_cases(options)) {
+        const std::string& format = c.format;
+        const int group = c.group;
+        const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
+        const Linear layer = Linear::from(weights.pack(context));
+        QuantizedActivations a;
+        layer.quantize_activations(context, quiet_view, a);
+        std::vector<Entry> entries = {
+            ceiling_entry(isa, threads),
+            {"gemm", work, [&] { layer.forward(context, a, y_view); }},
+            {"layer", work, [&] { layer.forward(context, quiet_view, y_view); }},
+            {"layer, 6 found", work, [&] { layer.forward(context, loud_view, y_view); }},
+            {"kvant_int8", work, [&] { int8.forward(context, int8_x, y_view); }}};
+        add_ggml(entries, report, work, w.data(), s, threads, 1);
+        const std::vector<Figure> figures = race(entries, options.quick);
+        Record record{.question = "gemm4",
+                      .m = s.m,
+                      .n = s.n,
+                      .k = s.k,
+                      .threads = threads,
+                      .isa = isa,
+                      .unit = "GOPS",
+                      .format = format,
+                      .group = group};
+        record.ceiling = figures[0].value;
+        set_peers(record, entries, figures, 4, entries.size());
+        const auto add = [&](const char* what, std::size_t entry, int outliers) {
+          record.dtype = fmt::format("{}/{}{}", format, group, what);
+          record.value = figures[entry];
+          record.outliers = outliers;
+          report.add(record);
+        };
+        add("", 1, 0);
+        add(" bf16", 2, 0);
+        add(" bf16", 3, 6);
       }
     }
   }

@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "harness/entries.hpp"
+#include "harness/options.hpp"
+#include "harness/peer_ggml.hpp"
+#include "harness/report.hpp"
 
 namespace kvant::bench {
 
@@ -53,5 +56,37 @@ class FourBitWeights {
   std::vector<float> scales_;
   std::vector<std::uint8_t> zeros_;
 };
+
+/// A format and the number of weights that share a scale.
+struct FourBitCase {
+  std::string format;
+  int group;
+};
+
+/// What a run measures: every format with every group; codebooks with their own blocks of 64 alone,
+/// unless a single group is asked for.
+inline std::vector<FourBitCase> four_bit_cases(const Options& options) {
+  std::vector<FourBitCase> cases;
+  for (const std::string& format : options.formats) {
+    const bool book = format == "nf4" || format == "fp4";
+    for (const int group : options.groups) {
+      if (!book || group == 64 || options.groups.size() == 1) cases.push_back({format, group});
+    }
+  }
+  return cases;
+}
+
+/// ggml's Q4_0 of the same weights, plain and repacked, or a note that it is not here.
+inline void add_ggml(std::vector<Entry>& entries, Report& report, double work, const float* w,
+                     const Shape& s, int threads, std::int64_t copies) {
+  for (const bool repacked : {false, true}) {
+    const PeerRun peer = ggml_q4_0(w, s.m, s.n, s.k, repacked, threads, copies);
+    if (peer.run) {
+      entries.push_back({peer.name, work, peer.run});
+    } else {
+      report.note_absent(peer.name);
+    }
+  }
+}
 
 }  // namespace kvant::bench

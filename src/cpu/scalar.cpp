@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "cpu/found_weights.hpp"
 #include "cpu/scalar_epilogue.hpp"
 #include "cpu/scalar_nibbles.hpp"
 #include "cpu/tables.hpp"
@@ -192,18 +193,15 @@ std::int32_t dot(const std::int8_t* a, const std::int8_t* b, std::int64_t k) noe
   return sum;
 }
 
-void gemm_int8(const GemmArgs& g) noexcept {
-  Epilogue epilogue = g.epilogue;
-  float weights[kGatheredWeights];
-  OutlierBlock& found = epilogue.outliers.found;
-  const bool gather = found.count > 0 && found.w == nullptr;
-  if (gather) found = found.with_panel(weights);
+void gemm_int8(const GemmArgs& args) noexcept {
+  GemmArgs g = args;
+  FoundWeights found(g);
   const std::int64_t k = g.range.k_padded;
   for (std::int64_t n = g.range.panel_begin; n < g.range.panel_end; ++n) {
-    if (gather) gather_output(g, n, weights);
+    found.turn_to(n, [&](float* weights) { gather_output(g, n, weights); });
     const auto* b = static_cast<const std::int8_t*>(g.b) + n * k;
     for (std::int64_t m = g.range.block_begin; m < g.range.block_end; ++m) {  // a block is a row
-      finish(epilogue, m, n, dot(static_cast<const std::int8_t*>(g.a) + m * k, b, k));
+      finish(g.epilogue, m, n, dot(static_cast<const std::int8_t*>(g.a) + m * k, b, k));
     }
   }
 }

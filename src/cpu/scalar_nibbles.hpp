@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/found_weights.hpp"
 #include "cpu/scalar_epilogue.hpp"
 #include "kvant/codebook.hpp"
 #include "kvant/kernel_table.hpp"
@@ -103,18 +104,15 @@ void widen_panel(const GemmArgs& g, float* w) noexcept {
 }
 
 template <class Codes>
-void gemm(const GemmArgs& g) noexcept {
-  Epilogue epilogue = g.epilogue;
-  float weights[kGatheredWeights];
-  OutlierBlock& found = epilogue.outliers.found;
-  const bool gather = found.count > 0 && found.w == nullptr;
-  if (gather) found = found.with_panel(weights);
+void gemm(const GemmArgs& args) noexcept {
+  GemmArgs g = args;
+  FoundWeights found(g);
   for (std::int64_t n = g.range.panel_begin; n < g.range.panel_end; ++n) {
-    if (gather) gather_output<Codes>(g, n, weights);
+    found.turn_to(n, [&](float* weights) { gather_output<Codes>(g, n, weights); });
     const Output<Codes> output = output_of<Codes>(g, n);
     for (std::int64_t m = g.range.block_begin; m < g.range.block_end; ++m) {  // a block is a row
       const float sum = output.dot(static_cast<const std::int8_t*>(g.a) + m * g.range.k_padded);
-      finish_value(epilogue, m, n, sum * epilogue.row_scale[m]);
+      finish_value(g.epilogue, m, n, sum * g.epilogue.row_scale[m]);
     }
   }
 }

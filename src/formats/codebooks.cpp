@@ -14,23 +14,20 @@
 namespace kvant::detail {
 namespace {
 
-/// The entries in the order of their values, and the midpoints between them. (fp4 has two zeros;
-/// the negative one is never chosen.)
+/// The entries in the order of their values, equal ones in the order of their codes, and the
+/// midpoints between them. (fp4 has two zeros: what is above 0 gets the second, as in
+/// bitsandbytes.)
 struct Sorted {
   std::uint8_t code[16] = {};
   float midpoint[15] = {};
-  int count = 0;
 
   constexpr explicit Sorted(const CodebookTable& table) noexcept {
     for (std::uint8_t c = 0; c < 16; ++c) {
-      bool twice = false;
-      for (int i = 0; i < count; ++i) twice = twice || table.value[code[i]] == table.value[c];
-      if (twice) continue;
-      int at = count++;
+      int at = c;
       for (; at > 0 && table.value[code[at - 1]] > table.value[c]; --at) code[at] = code[at - 1];
       code[at] = c;
     }
-    for (int i = 0; i + 1 < count; ++i) {
+    for (int i = 0; i < 15; ++i) {
       midpoint[i] = (table.value[code[i]] + table.value[code[i + 1]]) / 2.0f;
     }
   }
@@ -38,7 +35,7 @@ struct Sorted {
   /// Of a number; NaN gives the lowest.
   [[nodiscard]] std::uint8_t nearest(float y) const noexcept {
     int above = 0;
-    for (int i = 0; i + 1 < count; ++i) above += y > midpoint[i] ? 1 : 0;
+    for (int i = 0; i < 15; ++i) above += y > midpoint[i] ? 1 : 0;
     return code[above];
   }
 };

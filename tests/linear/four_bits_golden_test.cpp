@@ -54,14 +54,12 @@ std::vector<float> floats_of(const io::SafeTensors& file, const std::string& nam
 
 /// The codes of a packed tensor, a byte each; the high nibble comes first.
 std::vector<std::uint8_t> golden_codes(const io::SafeTensors& file, const std::string& name,
-                                       std::int64_t count, bool one_zero) {
+                                       std::int64_t count) {
   std::vector<std::uint8_t> codes;
   for (const std::uint8_t byte : file.values<std::uint8_t>(name)) {
     codes.push_back(byte >> 4);
     codes.push_back(byte & 15);
   }
-  // fp4 has two zeros, of which bitsandbytes takes the second for what is above 0.
-  if (one_zero) std::replace(codes.begin(), codes.end(), std::uint8_t{8}, std::uint8_t{0});
   codes.resize(static_cast<std::size_t>(count));
   return codes;
 }
@@ -94,8 +92,7 @@ TEST_CASE("four bits: codes, absmax and values are bitsandbytes', on every kerne
       INFO(isa.name << " " << c.name);
       std::vector<std::uint8_t> codes(static_cast<std::size_t>(c.n * c.k));
       packed.unpack_rows(0, MatrixView<std::uint8_t>(codes.data(), c.n, c.k));
-      CHECK((codes ==
-             golden_codes(file, c.name + ".packed", c.n * c.k, c.format == WeightFormat::fp4)));
+      CHECK((codes == golden_codes(file, c.name + ".packed", c.n * c.k)));
       const std::vector<float> absmax = golden_absmax(file, c);
       std::vector<float> scales;
       std::vector<std::uint8_t> zeros;
@@ -162,8 +159,7 @@ TEST_CASE("quantize_4bit and nest_absmax make bitsandbytes' bytes") {
 TEST_CASE("four bits: layers multiply bitsandbytes' weights, exactly or by int8") {
   const io::SafeTensors file(data_path("bitsandbytes/linear4bit.safetensors"));
   for (const FourBitCase& c : four_bit_cases()) {
-    const auto codes =
-        golden_codes(file, c.name + ".packed", c.n * c.k, c.format == WeightFormat::fp4);
+    const auto codes = golden_codes(file, c.name + ".packed", c.n * c.k);
     const std::vector<float> absmax = golden_absmax(file, c);
     const std::vector<float> x = file.values<float>(c.name + ".x");
     const std::vector<double> want = file.values<double>(c.name + ".y_float64");

@@ -60,6 +60,17 @@ std::vector<float> in_steps(kvant::Context& context, const kvant::models::Model&
   return all;
 }
 
+/// The first 8 ids are given, the 16 behind them are generated.
+void check_greedy(kvant::Context& context, const kvant::models::Model& model, const Ids& wanted) {
+  kvant::models::GenerateOptions options;
+  options.tokens = 16;
+  options.ignore_eos = true;
+  Ids greedy(wanted.begin(), wanted.begin() + 8);
+  const Ids more = kvant::models::generate(context, model, greedy, options);
+  greedy.insert(greedy.end(), more.begin(), more.end());
+  CHECK(greedy == wanted);
+}
+
 }  // namespace
 
 TEST_CASE("families: logits and greedy ids of transformers, all at once and step by step") {
@@ -82,14 +93,7 @@ TEST_CASE("families: logits and greedy ids of transformers, all at once and step
               1e-5 * largest(logits));
       }
     }
-    const Ids wanted = ids_in(expected, "greedy");
-    kvant::models::GenerateOptions options;
-    options.tokens = 16;
-    options.ignore_eos = true;
-    Ids greedy(wanted.begin(), wanted.begin() + 8);
-    const Ids more = kvant::models::generate(context, model, greedy, options);
-    greedy.insert(greedy.end(), more.begin(), more.end());
-    CHECK(greedy == wanted);
+    check_greedy(context, model, ids_in(expected, "greedy"));
   }
   const auto all = kvant::models::families();
   CHECK(seen == std::set<std::string_view>(all.begin(), all.end()));
@@ -106,14 +110,7 @@ TEST_CASE("GPTQ and AWQ folders run as they are: logits and greedy ids of transf
     const kvant::models::Model model = load(context, entry.path());
     const std::vector<float> logits = logits_of(context, model, ids_in(expected, "input_ids"));
     CHECK(largest_difference(logits, expected.values<float>("logits")) <= 1e-5);
-    const Ids wanted = ids_in(expected, "greedy");
-    kvant::models::GenerateOptions options;
-    options.tokens = 16;
-    options.ignore_eos = true;
-    Ids greedy(wanted.begin(), wanted.begin() + 8);
-    const Ids more = kvant::models::generate(context, model, greedy, options);
-    greedy.insert(greedy.end(), more.begin(), more.end());
-    CHECK(greedy == wanted);
+    check_greedy(context, model, ids_in(expected, "greedy"));
   }
   CHECK(folders == 6);
 }

@@ -20,6 +20,7 @@
 // several panels instead: the accumulators are needed to hide the latency of the multiplication,
 // and several streams of weights keep more of the memory busy than one.
 
+#include "cpu/found_weights.hpp"
 #include "cpu/micro/epilogue.hpp"
 #include "cpu/micro/gather_columns.hpp"
 #include "cpu/micro/residuals.hpp"
@@ -219,11 +220,7 @@ void gemm_int8(const GemmArgs& args) noexcept {
   using P = Int8Product<S>;
   constexpr int kColumns = S::kVectors * S::kLanes;
   GemmArgs g = args;
-  alignas(64) float weights[kGatheredWeights];
-  OutlierBlock& found = g.epilogue.outliers.found;
-  const bool gather = found.count > 0 && found.w == nullptr;
-  std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
-  if (gather) found = found.with_panel(weights);
+  FoundWeights found(g);
   const std::int64_t groups = g.range.k_padded / P::kGroup;
   walk_tiles<S, std::int32_t>(
       g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
@@ -252,10 +249,7 @@ void gemm_int8(const GemmArgs& args) noexcept {
       },
       [&](const std::int32_t* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) {
-        if (gather && gathered != panel) {
-          gathered = panel;
-          gather_panel<S>(g, panel, weights);
-        }
+        found.turn_to(panel, [&](float* weights) { gather_panel<S>(g, panel, weights); });
         epilogue<S>(g, acc, acc_stride, row, rows, panel);
       });
 }

@@ -249,11 +249,7 @@ inline NibbleTileOf find_nibble_tile(int rows, bool several) noexcept {
 template <class S, class P>
 void gemm_nibbles(const GemmArgs& args) noexcept {
   GemmArgs g = args;
-  alignas(64) float weights[kGatheredWeights];
-  OutlierBlock& found = g.epilogue.outliers.found;
-  const bool gather = found.count > 0 && found.w == nullptr;
-  std::int64_t gathered = -1;  // the panel whose outlier weights are in `weights`
-  if (gather) found = found.with_panel(weights);
+  FoundWeights found(g);
   const std::int64_t k_padded = g.range.k_padded;
   walk_tiles<S, float>(
       g, g.nibbles.panel_bytes(), k_padded, k_padded / 8,
@@ -265,10 +261,7 @@ void gemm_nibbles(const GemmArgs& args) noexcept {
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) {
-        if (gather && gathered != panel) {
-          gathered = panel;
-          gather_nibbles<S, P>(g, panel, weights);
-        }
+        found.turn_to(panel, [&](float* weights) { gather_nibbles<S, P>(g, panel, weights); });
         group_epilogue<S>(g, acc, acc_stride, row, rows, panel);
       });
 }

@@ -49,8 +49,11 @@ void dequantize_q3_k(const std::byte* block, float* out) noexcept {
   }
 }
 
-void dequantize_q4_k(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
+namespace {
+
+/// Eight groups of 32 with scale and minimum of 6 bits each. code(k, l): element l of group k.
+template <class Code>
+void dequantize_eight_groups(const BlockBytes& b, float* out, Code&& code) noexcept {
   const float d = b.half(0);
   const float dmin = b.half(2);
   for (int k = 0; k < 8; ++k) {
@@ -58,25 +61,24 @@ void dequantize_q4_k(const std::byte* block, float* out) noexcept {
     const float scale = d * static_cast<float>(s.scale);
     const float minimum = dmin * static_cast<float>(s.minimum);
     for (int l = 0; l < 32; ++l) {
-      const int code = b.nibble(16 + 32 * (k / 2) + l, k % 2);
-      out[32 * k + l] = scale * static_cast<float>(code) - minimum;
+      out[32 * k + l] = scale * static_cast<float>(code(k, l)) - minimum;
     }
   }
 }
 
+}  // namespace
+
+void dequantize_q4_k(const std::byte* block, float* out) noexcept {
+  const BlockBytes b(block);
+  dequantize_eight_groups(b, out,
+                          [&](int k, int l) { return b.nibble(16 + 32 * (k / 2) + l, k % 2); });
+}
+
 void dequantize_q5_k(const std::byte* block, float* out) noexcept {
   const BlockBytes b(block);
-  const float d = b.half(0);
-  const float dmin = b.half(2);
-  for (int k = 0; k < 8; ++k) {
-    const ScaleAndMinimum s(b, 4, k);
-    const float scale = d * static_cast<float>(s.scale);
-    const float minimum = dmin * static_cast<float>(s.minimum);
-    for (int l = 0; l < 32; ++l) {
-      const int code = b.nibble(48 + 32 * (k / 2) + l, k % 2) + 16 * ((b.u8(16 + l) >> k) & 1);
-      out[32 * k + l] = scale * static_cast<float>(code) - minimum;
-    }
-  }
+  dequantize_eight_groups(b, out, [&](int k, int l) {
+    return b.nibble(48 + 32 * (k / 2) + l, k % 2) + 16 * ((b.u8(16 + l) >> k) & 1);
+  });
 }
 
 void dequantize_q6_k(const std::byte* block, float* out) noexcept {

@@ -16,10 +16,6 @@ namespace {
 
 constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kPackedCodes.size());
-}
-
 bool is_read(const nlohmann::json& version) {
   if (!version.is_string()) return false;
   std::string name = version.get<std::string>();
@@ -27,10 +23,9 @@ bool is_read(const nlohmann::json& version) {
   return name == "gemm" || name == "gemv";
 }
 
-class Awq final : public StoredFormat {
+class Awq final : public PackedGroupsFormat {
  public:
-  [[nodiscard]] std::string_view codes() const override { return kPackedCodes; }
-  [[nodiscard]] bool by_rows() const override { return false; }  // gemm's are not
+  Awq() : PackedGroupsFormat(GroupPacking::awq_gemm) {}
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
@@ -88,11 +83,8 @@ class Awq final : public StoredFormat {
                                                          std::to_string(said));
     }
     GroupValues values = read_group_values(find, layer.name, shape);
-    std::vector<std::int32_t> groups(static_cast<std::size_t>(shape.inputs));
-    for (std::size_t k = 0; k < groups.size(); ++k) {
-      groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / size);
-    }
-    return std::make_unique<PackedGroupRows>(shape, std::move(values), std::move(groups));
+    return std::make_unique<PackedGroupRows>(shape, std::move(values),
+                                             groups_of_neighbours(shape.inputs, size));
   }
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
@@ -121,32 +113,8 @@ class Awq final : public StoredFormat {
     }
   }
 
-  [[nodiscard]] bool writes(WeightFormat format) const override {
-    return format == WeightFormat::int4_group;
-  }
-
-  void check_new(const NewLayer& layer) const override {
-    check_new_groups(layer, GroupPacking::awq_gemm);
-  }
-
-  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
-                  const ConstAnyMatrix& rows, std::span<float>,
-                  const TensorSink& out) const override {
-    write_group_rows(kernels, layer, GroupPacking::awq_gemm, first, rows, out);
-  }
-
-  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
-                  MatrixView<const float> rows, std::span<const float>,
-                  MatrixView<float> out) const override {
-    round_trip_groups(kernels, layer, rows, out);
-  }
-
   /// Words hold 8 outputs; a line of a few words is written at once.
   [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 64; }
-
-  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
-    return group_specs(layer, GroupPacking::awq_gemm);
-  }
 
   [[nodiscard]] nlohmann::ordered_json quantization_config(
       const QuantizationFacts& facts) const override {

@@ -20,10 +20,6 @@ namespace {
 constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true},
                             LayerPart{kGroupIndex}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kPackedCodes.size());
-}
-
 /// checkpoint_format, or what older files have for it; "" where it is not said.
 std::string version_of(const nlohmann::json& section) {
   if (!section.is_object()) return {};
@@ -126,17 +122,12 @@ std::vector<std::int32_t> groups_of_inputs(const FindTensor& find, const std::st
     }
     size = shape.inputs / shape.groups;
   }
-  std::vector<std::int32_t> groups(static_cast<std::size_t>(shape.inputs));
-  for (std::size_t k = 0; k < groups.size(); ++k) {
-    groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / size);
-  }
-  return groups;
+  return groups_of_neighbours(shape.inputs, size);
 }
 
-class Gptq final : public StoredFormat {
+class Gptq final : public PackedGroupsFormat {
  public:
-  [[nodiscard]] std::string_view codes() const override { return kPackedCodes; }
-  [[nodiscard]] bool by_rows() const override { return false; }
+  Gptq() : PackedGroupsFormat(GroupPacking::gptq) {}
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
@@ -219,40 +210,18 @@ class Gptq final : public StoredFormat {
     }
   }
 
-  [[nodiscard]] bool writes(WeightFormat format) const override {
-    return format == WeightFormat::int4_group;
-  }
-
-  void check_new(const NewLayer& layer) const override {
-    check_new_groups(layer, GroupPacking::gptq);
-  }
-
-  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
-                  const ConstAnyMatrix& rows, std::span<float>,
-                  const TensorSink& out) const override {
-    write_group_rows(kernels, layer, GroupPacking::gptq, first, rows, out);
-  }
-
-  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
-                  MatrixView<const float> rows, std::span<const float>,
-                  MatrixView<float> out) const override {
-    round_trip_groups(kernels, layer, rows, out);
-  }
-
   /// Words of zero points hold 8 outputs.
   [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 8; }
 
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
-    std::vector<TensorSpec> specs = group_specs(layer, GroupPacking::gptq);
+    std::vector<TensorSpec> specs = PackedGroupsFormat::specs(layer);
     specs.push_back({layer.name + kGroupIndex, DType::int32, {layer.inputs}});
     return specs;
   }
 
   void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
-    std::vector<std::int32_t> groups(static_cast<std::size_t>(layer.inputs));
-    for (std::size_t k = 0; k < groups.size(); ++k) {
-      groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / group_size_of(layer));
-    }
+    const std::vector<std::int32_t> groups =
+        groups_of_neighbours(static_cast<std::int64_t>(layer.inputs), group_size_of(layer));
     out(layer.name + kGroupIndex, 0, std::as_bytes(std::span(groups)));
   }
 

@@ -207,6 +207,14 @@ GroupValues read_group_values(const FindTensor& find, const std::string& layer,
   return values;
 }
 
+std::vector<std::int32_t> groups_of_neighbours(std::int64_t inputs, std::int64_t size) {
+  std::vector<std::int32_t> groups(static_cast<std::size_t>(inputs));
+  for (std::size_t k = 0; k < groups.size(); ++k) {
+    groups[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) / size);
+  }
+  return groups;
+}
+
 RowDecoder::Range PackedGroupRows::bytes_of(std::int64_t first_row, std::int64_t rows) const {
   if (shape_.packing == GroupPacking::awq_gemv) {
     const auto row = static_cast<std::uint64_t>(shape_.inputs / 2);

@@ -68,6 +68,10 @@ struct GroupValues {
 [[nodiscard]] GroupValues read_group_values(const FindTensor& find, const std::string& layer,
                                             const PackedGroups& shape);
 
+/// The group of each input where `size` neighbours share one.
+[[nodiscard]] std::vector<std::int32_t> groups_of_neighbours(std::int64_t inputs,
+                                                             std::int64_t size);
+
 /// A layer's weights.
 class PackedGroupRows final : public RowDecoder {
  public:

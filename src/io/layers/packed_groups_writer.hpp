@@ -28,4 +28,38 @@ void write_group_rows(const KernelTable& kernels, const NewLayer& layer, GroupPa
 void round_trip_groups(const KernelTable& kernels, const NewLayer& layer,
                        MatrixView<const float> rows, MatrixView<float> out);
 
+/// What the two forms have in common as forms.
+class PackedGroupsFormat : public StoredFormat {
+ public:
+  [[nodiscard]] std::string_view codes() const override { return kPackedCodes; }
+  [[nodiscard]] bool by_rows() const override { return false; }  // gemv's alone are
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::int4_group;
+  }
+  void check_new(const NewLayer& layer) const override { check_new_groups(layer, written_); }
+  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float> /*collected*/,
+                  const TensorSink& out) const override {
+    write_group_rows(kernels, layer, written_, first, rows, out);
+  }
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t /*first*/,
+                  MatrixView<const float> rows, std::span<const float> /*collected*/,
+                  MatrixView<float> out) const override {
+    round_trip_groups(kernels, layer, rows, out);
+  }
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    return group_specs(layer, written_);
+  }
+
+ protected:
+  explicit PackedGroupsFormat(GroupPacking written) : written_(written) {}
+  /// NAME of NAME.qweight.
+  static std::string layer_of(const TensorInfo& weight) {
+    return weight.name.substr(0, weight.name.size() - kPackedCodes.size());
+  }
+
+ private:
+  GroupPacking written_;
+};
+
 }  // namespace kvant::io

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "kvant/models/plan.hpp"
-#include "kvant/packed_weights.hpp"
 
 namespace kvant::models {
 namespace {
@@ -24,18 +23,6 @@ constexpr std::array<NamedScheme, 5> kNamed = {{
 }};
 
 constexpr float kDefaultThreshold = 6.0f;
-
-/// Whether the library makes layers of a format (some are only read from files).
-bool is_packed(WeightFormat format) {
-  const std::vector<float> row(64, 0.0f);
-  try {
-    (void)PackedWeights::quantize(MatrixView<const float>(row.data(), 1, 64), format);
-    return true;
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::unsupported) return false;
-    throw;
-  }
-}
 
 bool has_own_name(WeightFormat format) {
   return std::any_of(kNamed.begin(), kNamed.end(),
@@ -63,7 +50,7 @@ const std::vector<Scheme>& all_schemes() {
     std::vector<Scheme> result;
     for (const NamedScheme& named : kNamed) result.push_back(named.scheme);
     for (const WeightFormatInfo& info : weight_format_table()) {
-      if (!has_own_name(info.format) && is_packed(info.format)) result.emplace_back(info.format);
+      if (!has_own_name(info.format)) result.emplace_back(info.format);
     }
     return result;
   }();

@@ -66,6 +66,9 @@ struct Activations {
   GemmKernels kernels;  ///< whose order and format these are
   const std::byte* data = nullptr;
 
+  /// Quantized, not only converted.
+  [[nodiscard]] bool are_codes() const noexcept { return kernels.gather_columns != nullptr; }
+
   // Of integer formats:
   const float* absmax = nullptr;          ///< [m]
   const float* row_scale = nullptr;       ///< [m]

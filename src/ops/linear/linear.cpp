@@ -25,17 +25,13 @@ struct Linear::State {
   [[nodiscard]] const GemmKernels& kernels(const KernelTable& table) const noexcept {
     return multiplying_kernels(table, weights.packed, rules->options.arithmetic);
   }
-  /// Activations are quantized by the rules; otherwise they are only converted.
-  [[nodiscard]] bool has_integer_kernels(const KernelTable& table) const noexcept {
-    return kernels(table).gather_columns != nullptr;
-  }
   /// The first stage: x quantized by the rules, or converted.
   [[nodiscard]] Activations prepare(const char* who, Context& context, Workspace& memory,
                                     const ConstAnyMatrix& x) const {
-    const KernelTable& table = context.kernels();
-    return has_integer_kernels(table)
-               ? detail::quantize_activations(who, context, memory, kernels(table), *rules, x)
-               : convert_activations(context, memory, kernels(table), x);
+    const GemmKernels& own = kernels(context.kernels());
+    return own.gather_columns != nullptr
+               ? detail::quantize_activations(who, context, memory, own, *rules, x)
+               : convert_activations(context, memory, own, x);
   }
   [[nodiscard]] float kept_weight(std::int64_t n, std::int64_t j) const noexcept {
     const std::int64_t nr = weights.packed.layout().nr;
@@ -74,9 +70,7 @@ void keep_weights(LayerWeights& w, std::int64_t count, Value&& value) {
 
 /// By the kernels that the weights are packed for.
 bool multiplied_as_integers(const PackedWeights& w, Arithmetic arithmetic) noexcept {
-  if (w.state().kernels.gather_columns == nullptr) return false;
-  return arithmetic == Arithmetic::kvant ||
-         (arithmetic == Arithmetic::bitsandbytes && w.format() == WeightFormat::int8_row);
+  return w.state().kernels.gather_columns != nullptr && multiplies_integers(w.format(), arithmetic);
 }
 
 void check_weights_finite(const char* who, const PackedWeights& w) {
@@ -260,8 +254,7 @@ void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, Any
     check_reachable(who, "x", x, context);
     check_reachable(who, "y", y, context);
     const Activations batch = state_->prepare(who, context, context.workspace(), x);
-    const bool integers = state_->has_integer_kernels(context.kernels());
-    multiply(context, batch, integers ? state_->rules.get() : nullptr, state_->weights, y);
+    multiply(context, batch, batch.are_codes() ? state_->rules.get() : nullptr, state_->weights, y);
   });
 }
 
@@ -293,7 +286,7 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
     to.rules = nullptr;
     if (state_ == nullptr) return;
     to.batch = state_->prepare(kWho, context, to.memory, x);
-    if (state_->has_integer_kernels(context.kernels())) to.rules = state_->rules;
+    if (to.batch.are_codes()) to.rules = state_->rules;
   });
 }
 
@@ -310,10 +303,9 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
     check_kernels(kWho, weights(), context);
     if (y.rows == 0 || y.cols == 0) return;
     check_reachable(kWho, "y", y, context);
-    const KernelTable& table = context.kernels();
-    const GemmKernels& kernels = state_->kernels(table);
+    const GemmKernels& kernels = state_->kernels(context.kernels());
     const QuantizedActivations::State& from = *x.state_;
-    const bool integers = state_->has_integer_kernels(table);
+    const bool integers = kernels.gather_columns != nullptr;
     if (!from.batch.kernels.same_activations(kernels) || integers != (from.rules != nullptr)) {
       fail(ErrorCode::unsupported, std::string(kWho) +
                                        ": the activations were made for other kernels or for a "

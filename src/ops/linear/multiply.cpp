@@ -16,14 +16,10 @@ namespace kvant::detail {
 const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
                                        Arithmetic arithmetic) noexcept {
   const GemmKernels& own = table.gemm_for(weights.format());
-  const bool is_float = describe(weights.format()).is_float();
-  const bool plain =
-      weights.n() > 0 && weights.state().is_nibbles() && !weights.state().has_inline_scales();
-  // bitsandbytes multiplies its 8-bit weights as integers, the others as floats.
-  const bool exact =
-      arithmetic == Arithmetic::exact ||
-      (arithmetic == Arithmetic::bitsandbytes && weights.format() != WeightFormat::int8_row);
-  const bool widened = own.gemm == nullptr || plain || (exact && !is_float);
+  const bool plain = weights.n() > 0 && weights.state().is_plain_nibbles();
+  const bool widened = own.gemm == nullptr || plain ||
+                       (!describe(weights.format()).is_float() &&
+                        !multiplies_integers(weights.format(), arithmetic));
   return widened ? table.gemm_for(WeightFormat::float32) : own;
 }
 

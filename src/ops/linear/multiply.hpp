@@ -32,6 +32,13 @@ struct LayerWeights {
   void place();
 };
 
+/// Whether an arithmetic multiplies integer weights of a format as integers, and not as the real
+/// values they stand for. (bitsandbytes does so with its 8-bit weights alone.)
+constexpr bool multiplies_integers(WeightFormat format, Arithmetic arithmetic) noexcept {
+  return arithmetic == Arithmetic::kvant ||
+         (arithmetic == Arithmetic::bitsandbytes && format == WeightFormat::int8_row);
+}
+
 /// The kernels that multiply these weights: their format's own, or those of float32, for which
 /// weights are widened panel by panel, where the set has none, the arithmetic asks for real values,
 /// or blocks of weights lie across rows where no kernel follows.

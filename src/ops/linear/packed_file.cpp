@@ -334,9 +334,8 @@ PackedWeights PackedWeights::map(Context& context, const std::string& file, Repa
   return at_border(Reader::kWho, [&] {
     auto state = Reader(file).read();
     const GemmKernels& kernels = context.kernels().gemm_for(state->format);
-    const bool plain = state->is_nibbles() && state->group == 0;
-    if (plain || state->kernels.same_weights(kernels)) {
-      if (!plain) state->kernels = kernels;
+    if (state->lie_for(kernels)) {
+      if (!state->is_plain_nibbles()) state->kernels = kernels;
       return PackedWeights(State::placed(context, std::move(state)));
     }
     if (repack == Repack::never) {

@@ -107,6 +107,12 @@ struct PackedWeights::State {
   }
   /// The scales lie among the codes.
   [[nodiscard]] bool has_inline_scales() const noexcept { return is_nibbles() && group != 0; }
+  /// Codes of 4 bits in plain rows, which are widened, whatever the kernels.
+  [[nodiscard]] bool is_plain_nibbles() const noexcept { return is_nibbles() && group == 0; }
+  /// As they lie these kernels can multiply them, or nobody needs to.
+  [[nodiscard]] bool lie_for(const GemmKernels& others) const noexcept {
+    return is_plain_nibbles() || kernels.same_weights(others);
+  }
   [[nodiscard]] bool has_scales() const noexcept {
     return has_inline_scales() || scales.size() != 0;
   }

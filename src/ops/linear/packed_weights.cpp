@@ -293,11 +293,8 @@ std::string_view PackedWeights::packed_for() const noexcept {
   return (state_ != nullptr ? *state_ : no_weights()).packed_for;
 }
 bool PackedWeights::fits(const KernelTable& kernels) const noexcept {
-  if (n() == 0) return true;
-  // Plain rows are widened, whatever the kernels.
-  const bool plain = state_->is_nibbles() && state_->group == 0;
-  return state_->memory == kernels.memory &&
-         (plain || state_->kernels.same_weights(kernels.gemm_for(state_->format)));
+  return n() == 0 ||
+         (state_->memory == kernels.memory && state_->lie_for(kernels.gemm_for(state_->format)));
 }
 bool PackedWeights::is_mapped() const noexcept {
   return state_ != nullptr && state_->mapping != nullptr;

@@ -1,8 +1,8 @@
+#include <algorithm>
 #include <string>
 
 #include "formats/rules.hpp"
 #include "kvant/bitsandbytes.hpp"
-#include "kvant/float_element.hpp"
 #include "kvant/isa.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/validate.hpp"
@@ -10,6 +10,12 @@
 namespace kvant::bitsandbytes {
 
 using namespace kvant::detail;
+
+namespace {
+
+constexpr std::int64_t kCodesAtOnce = 1 << 16;
+
+}  // namespace
 
 Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format, std::int64_t blocksize) {
   constexpr const char* kWho = "bitsandbytes::quantize_4bit";
@@ -31,31 +37,33 @@ Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format, std::in
     Quantized4bit result;
     result.codes.resize(static_cast<std::size_t>((n * k + 1) / 2));
     result.absmax.resize(static_cast<std::size_t>(info.scales(n, k, blocksize)));
-    std::vector<std::byte> row(static_cast<std::size_t>((k + 63) / 64 * 64));
-    std::vector<float> scales(static_cast<std::size_t>(info.row_scales(k, blocksize)));
-    std::int64_t at = 0;  // in the flattened weight
-    for (std::int64_t r = 0; r < n && k > 0; ++r) {
-      rules_of(format)->encode(kernels_for(), whole, r, 1,
+    // Some rows at a time: a block that crosses them is scanned once.
+    const std::int64_t stride = (k + 63) / 64 * 64;
+    const std::int64_t together =
+        std::max<std::int64_t>(1, kCodesAtOnce / std::max<std::int64_t>(k, 1));
+    const std::int64_t row_scales = info.row_scales(k, blocksize);
+    std::vector<std::byte> rows(static_cast<std::size_t>(together * stride));
+    std::vector<float> scales(static_cast<std::size_t>(together * row_scales));
+    for (std::int64_t first = 0; first < n && k > 0; first += together) {
+      const std::int64_t count = std::min(together, n - first);
+      rules_of(format)->encode(kernels_for(), whole, first, count,
                                {.block = blocksize, .bitsandbytes = true, .zero_points = false},
-                               {.codes = row.data(),
-                                .code_stride = static_cast<std::ptrdiff_t>(row.size()),
+                               {.codes = rows.data(),
+                                .code_stride = stride,
                                 .scales = scales.data(),
                                 .zeros = nullptr,
                                 .absmax = nullptr});
-      for (std::int64_t c = 0; c < k; ++c, ++at) {
-        auto code = std::to_integer<unsigned>(row[static_cast<std::size_t>(c)]);
-        if (format == WeightFormat::fp4 && code == 0) {
-          // Of its two zeros bitsandbytes gives the second to what is above 0.
-          const float scale = scales[static_cast<std::size_t>(at / blocksize - r * k / blocksize)];
-          const float value = load_element(weights.data, weights.dtype, r * weights.stride + c);
-          if (scale > 0.0f && value * (1.0f / scale) > 0.0f) code = 8;
+      for (std::int64_t r = 0; r < count; ++r) {
+        const std::int64_t begin = (first + r) * k;  // in the flattened weight
+        for (std::int64_t c = 0; c < k; ++c) {
+          const auto code =
+              std::to_integer<unsigned>(rows[static_cast<std::size_t>(r * stride + c)]);
+          std::uint8_t& byte = result.codes[static_cast<std::size_t>((begin + c) / 2)];
+          byte = static_cast<std::uint8_t>((begin + c) % 2 == 0 ? code << 4 : byte | code);
         }
-        std::uint8_t& byte = result.codes[static_cast<std::size_t>(at / 2)];
-        byte = static_cast<std::uint8_t>(at % 2 == 0 ? code << 4 : byte | code);
-        if (at % blocksize == 0 || c == 0) {
-          result.absmax[static_cast<std::size_t>(at / blocksize)] =
-              scales[static_cast<std::size_t>(at / blocksize - r * k / blocksize)];
-        }
+        const std::int64_t blocks = (begin + k - 1) / blocksize - begin / blocksize + 1;
+        std::copy_n(scales.data() + r * row_scales, blocks,
+                    result.absmax.data() + begin / blocksize);
       }
     }
     return result;
