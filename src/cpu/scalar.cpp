@@ -239,7 +239,6 @@ constexpr GemmKernels float_kernels(ActivationFormat activations) noexcept {
           .layout = {.nr = 1, .kr = 1, .k_pad = 4},
           .mr = 1,
           .group = 4,
-          .pair_limit = 0,
           .gemm = &gemm_float<T>,
           .gather_columns = nullptr};
 }
@@ -261,7 +260,6 @@ constinit const KernelTable kernels_scalar = [] {
         .layout = {.nr = 1, .kr = 1, .k_pad = 16},
         .mr = 1,
         .group = 4,
-        .pair_limit = 0,
         .gemm = &gemm_int8,
         .gather_columns = &gather_columns});
   give(table, WeightFormat::int4_group, nibbles::kernels<nibbles::LinearCodes>());

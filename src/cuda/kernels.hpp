@@ -43,7 +43,6 @@ constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
                                         .layout = {.nr = 1, .kr = 1, .k_pad = k_pad},
                                         .mr = 1,
                                         .group = 4,
-                                        .pair_limit = 0,
                                         .gemm = gemm,
                                         .gather_columns = nullptr};
   };

@@ -338,6 +338,20 @@ struct EmulatedSimd {
   /// Four products of unsigned by signed bytes; maddubs sums pairs of them in saturating 16 bits.
   static I dot(I acc, I a, I b) { return multiply(acc, a, b, kDot == EmulatedDot::maddubs); }
   static I dot_unlimited(I acc, I a, I b) { return multiply(acc, a, b, false); }
+  static I lost(I a, I b) {
+    const I zero = zero_i();
+    return sub_i(multiply(zero, a, b, false), multiply(zero, a, b, true));
+  }
+  static std::uint32_t saturating(I b) {
+    std::uint32_t found = 0;
+    for (int i = 0; i < kWidth; ++i) {
+      std::int8_t w[4];
+      std::memcpy(w, &b.v[i], 4);
+      const auto beyond = [&](int j) { return w[j] + w[j + 1] > 128 || w[j] + w[j + 1] < -128; };
+      if (beyond(0) || beyond(2)) found |= std::uint32_t{1} << i;
+    }
+    return found;
+  }
 
   // Codes of 4 bits
   static I low_nibbles(I a) {

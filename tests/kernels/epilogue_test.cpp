@@ -135,7 +135,7 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
             c.kept_w = random_floats(generator, n * c.kept);
             c.found_w = random_floats(generator, n * c.found);
             if (variant == 4) {
-              // As trained: few pairs beyond the limit, so that there are lists of residuals.
+              // As trained: few pairs beyond the limit, so that there are lists of them.
               const auto weights = random_floats(generator, n * k, 38.0f);
               std::transform(weights.begin(), weights.end(), c.gemm.b.begin(), [](float v) {
                 return static_cast<std::int8_t>(std::clamp(v, -128.0f, 127.0f));

@@ -80,7 +80,7 @@ inline GemmArgs product_of(const KernelTable& kernels, const GemmCase& c,
   args.a = a.bytes.data();
   args.b = codes;
   args.b_offset = weights.offsets.data();
-  args.residuals = weights.lists();
+  args.saturating = weights.lists();
   args.range = {.m = c.m,
                 .n = c.n,
                 .k_padded = weights.k_padded,

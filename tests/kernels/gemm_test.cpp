@@ -75,7 +75,7 @@ TEST_CASE("gemm: extremes do not saturate") {
     // The longest K whose extreme sum fits int32.
     check_exact(*kernels, filled(1, 1, kMaxInnerDimension, -128, -128));
     check_exact(*kernels, filled(2, 3, kMaxInnerDimension, 127, -128));
-    // Offset codes pass int32 on the way, with a list of residuals as long as it can be.
+    // Offset codes pass int32 on the way, with a list of saturating words as long as it can be.
     check_exact(*kernels, filled(1, 1, kMaxInnerDimension, 127, 127));
     check_exact(*kernels, filled(2, 1, kMaxInnerDimension, 127, 127));
   }

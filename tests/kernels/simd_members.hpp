@@ -169,6 +169,12 @@ const char* compare_simd_members() {
     if constexpr (S::kPairLimit != 0) {
       KVANT_COMPARE(i, dot_unlimited, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
+      KVANT_COMPARE(i, lost, T::broadcast_a(bytes),
+                    T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
+      const auto* weights = reinterpret_cast<const std::int8_t*>(bytes);
+      if (S::saturating(S::load_b(weights)) != E::saturating(E::load_b(weights))) {
+        return "saturating";
+      }
     }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));

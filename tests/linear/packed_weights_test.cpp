@@ -115,7 +115,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "packed weights: mapped int8 codes multiply as the packed ones do, lists of residuals too") {
+    "packed weights: mapped int8 codes multiply as the packed ones do, saturating words too") {
   std::mt19937_64 generator(test_seed());
   const TempFolder folder;
   const std::int64_t m = 3;
@@ -154,8 +154,8 @@ TEST_CASE("packed weights: codes without absmax have no real values, mapped or n
       INFO(isa << (weights.is_mapped() ? " mapped" : " packed"));
       CHECK(weights.scales() == nullptr);
       CHECK((weights.offsets() == nullptr) == (packed.offsets() == nullptr));
-      CHECK((weights.residuals().panel_begin == nullptr) ==
-            (packed.residuals().panel_begin == nullptr));
+      CHECK((weights.saturating().panel_begin == nullptr) ==
+            (packed.saturating().panel_begin == nullptr));
       message_of([&] { (void)values_of(weights); }, ErrorCode::invalid_argument);
       message_of([&] { (void)Linear::from(weights); }, ErrorCode::invalid_argument);
     }

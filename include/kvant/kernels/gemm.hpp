@@ -79,38 +79,36 @@ struct Epilogue {
   bool bias_first;
 };
 
-/// A part of one weight that its packed code lacks.
-struct Residual {
-  std::uint32_t bits;  ///< k << 15 | output << 8 | excess
+/// Four codes of one output (k a multiple of 4), some pair of which may saturate.
+struct SaturatingWord {
+  std::uint32_t bits;  ///< k / 4 << 7 | output
 
+  /// @param group   of k: k / 4
   /// @param output  inside its panel, < 128
-  /// @param excess  -128..127, to be added to the packed code
-  static constexpr Residual of(std::int64_t k, std::int64_t output, int excess) noexcept {
-    return {static_cast<std::uint32_t>(k << 15 | output << 8 | (excess & 255))};
+  static constexpr SaturatingWord of(std::int64_t group, std::int64_t output) noexcept {
+    return {static_cast<std::uint32_t>(group << 7 | output)};
   }
   // Always inlined: code of an instruction set's translation unit may not be shared with others.
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t k() const noexcept { return bits >> 15; }
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t output() const noexcept {
-    return bits >> 8 & 127u;
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t group() const noexcept {
+    return bits >> 7;
   }
-  [[nodiscard, gnu::always_inline]] constexpr int excess() const noexcept {
-    return static_cast<std::int8_t>(bits & 255u);
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t output() const noexcept {
+    return bits & 127u;
   }
 };
 
-/// What a panel's packed codes lack of the true ones. Instructions that sum pairs of products in 16
-/// bits saturate unless the two weights of a pair stay within -128..128 together; where a pair does
-/// not, the excess of one weight is taken out of the packed codes and multiplied separately. That
-/// is a property of the weights alone, found when they are packed, and the result is exact.
-struct ResidualLists {
-  /// [panels + 1] into entries.
+/// Where products of packed codes may saturate. Some instructions sum pairs of products in 16 bits,
+/// which is exact for all activations only if the two weights of a pair (k even, k + 1) lie within
+/// -128..128 together. The words in which some pair does not are listed when weights are packed;
+/// kernels add what saturation took away, and the result is exact. The codes themselves are
+/// complete.
+struct SaturatingWords {
+  /// [panels + 1] into words.
   const std::int64_t* panel_begin;
-  /// The entries of a panel are in the order of its codes (groups of k, then outputs): one loop
-  /// takes them all, its reads of activations go forward, and neighbours rarely add to the same
-  /// sum.
-  const Residual* entries;
-  /// [panels]: 1 where there are too many pairs for a list: the codes are complete and the kernel
-  /// multiplies them by slower steps that cannot saturate.
+  /// Those of a panel ascend in groups of k, then outputs: neighbours rarely add to the same sum.
+  const SaturatingWord* words;
+  /// [panels]: 1 where there are too many for a list: the kernel multiplies the whole panel by
+  /// slower steps that cannot saturate.
   const std::uint8_t* unlimited;
 };
 
@@ -120,9 +118,9 @@ struct GemmArgs {
   const void* a;  ///< activations in RowBlocks, in the kernels' format
   const void* b;  ///< packed weights
   const std::int32_t*
-      b_offset;               ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
-  ResidualLists residuals;    ///< only for kernels with a pair_limit; null pointers otherwise
-  NibblePanels nibbles = {};  ///< how b lies, if its codes have 4 bits
+      b_offset;                ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
+  SaturatingWords saturating;  ///< only for kernels that saturate; null pointers otherwise
+  NibblePanels nibbles = {};   ///< how b lies, if its codes have 4 bits
   const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.
@@ -141,9 +139,8 @@ struct GemmKernels {
   WeightLayout layout;
   std::int32_t mr = 1;     ///< rows of the register tile: the cut of M into RowBlocks
   std::int32_t group = 4;  ///< bytes of a row that lie together there
-  /// Two neighbouring weights (k even, k + 1) may sum to -pair_limit..pair_limit, counting equal
-  /// signs only; what is beyond goes into ResidualLists. 0: no limit.
-  std::int32_t pair_limit = 0;
+  /// Products may saturate: weights are packed with SaturatingWords.
+  bool saturates = false;
   ActivationSums sums = ActivationSums::none;
   /// Null: the set multiplies no weights of this format; they are widened to float32, panel by
   /// panel, and multiplied as such (src/ops/linear).
@@ -154,12 +151,16 @@ struct GemmKernels {
   /// The real values of panel range.panel_begin, [k_padded][nr], exactly as the format's rules have
   /// them. Null: the rules do it.
   void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
+  /// Of kernels that saturate: the words of one packed panel for SaturatingWords. The count, or
+  /// room + 1 where there are more than `room` of them.
+  std::int64_t (*list_saturating)(const std::int8_t* panel, std::int64_t k_padded,
+                                  SaturatingWord* to, std::int64_t room) noexcept = nullptr;
 
   [[nodiscard]] constexpr RowBlocks blocks(std::int64_t m) const noexcept { return {m, mr, group}; }
   /// Weights packed for one can be multiplied by the other.
   [[nodiscard]] constexpr bool same_weights(const GemmKernels& other) const noexcept {
     return layout == other.layout && activations == other.activations &&
-           pair_limit == other.pair_limit;
+           saturates == other.saturates;
   }
   /// Activations made for one can be multiplied by the other.
   [[nodiscard]] constexpr bool same_activations(const GemmKernels& other) const noexcept {

@@ -26,27 +26,10 @@ inline void widen_columns(const GemmArgs& g, std::int64_t panel, float* to) noex
   }
 }
 
-/// What the packed codes lack (ResidualLists).
-template <class S>
-inline void add_excess(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
-  constexpr int kColumns = S::kVectors * S::kLanes;
-  const Residual* entry = g.residuals.entries + g.residuals.panel_begin[panel];
-  const Residual* end = g.residuals.entries + g.residuals.panel_begin[panel + 1];
-  for (std::int64_t j = 0; j < g.epilogue.outliers.found.count;
-       ++j, to += kColumns) {  // both go up in groups of k
-    const std::int64_t k = g.columns.columns[j];
-    while (entry != end && entry->k() < (k & ~3)) ++entry;
-    for (const Residual* e = entry; e != end && e->k() < (k & ~3) + 4; ++e) {
-      if (e->k() == k) to[e->output()] += static_cast<float>(e->excess());
-    }
-  }
-}
-
 template <class S>
 [[gnu::noinline]] void gather_panel(const GemmArgs& g, std::int64_t panel, float* to) noexcept {
   constexpr int kColumns = S::kVectors * S::kLanes;
   widen_columns<S>(g, panel, to);
-  if constexpr (S::kPairLimit != 0) add_excess<S>(g, panel, to);
   const typename S::F factor = S::set1(g.columns.factor);
   with_float_type(g.columns.rounded_to, [&](auto type) {
     for (int v = 0; v < kColumns; v += S::kLanes) {

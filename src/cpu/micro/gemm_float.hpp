@@ -66,7 +66,7 @@ void gemm_float(const GemmArgs& g) noexcept {
   walk_tiles<S, float>(
       g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes, float* acc,
-          Ahead ahead, std::int64_t /*row*/, int rows, const Panels& panels) {
+          Ahead ahead, std::int64_t /*block*/, int rows, const Panels& panels) {
         find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
@@ -79,7 +79,6 @@ constexpr GemmKernels float_kernels() noexcept {
           .layout = {.nr = S::kVectors * S::kLanes, .kr = P::kGroup, .k_pad = 2},
           .mr = S::kRows,
           .group = kGroupBytes,
-          .pair_limit = 0,
           .gemm = &gemm_float<S, P>,
           .gather_columns = nullptr};
 }

@@ -127,9 +127,6 @@ template <class S, class P, int kRows, int kColumns>
   }
 }
 
-/// How far ahead a tile of few rows asks for its weights, which come from memory.
-inline constexpr std::ptrdiff_t kNibblesAhead = 1024;
-
 /// A chain's place in its tile.
 struct NibbleChain {
   const unsigned char* a;
@@ -164,11 +161,6 @@ template <class S, class P, int kRows, int kPanels>
       }
       __builtin_prefetch(ahead.data, 0, 2);
       ahead.data += ahead.step;
-    } else {
-      KVANT_UNROLL
-      for (int line = 0; line < kPanels * kLine; line += 64) {
-        __builtin_prefetch(codes + line / kLine * stride + line % kLine + kNibblesAhead, 0, 3);
-      }
     }
     a += 2 * kRows * kGroupBytes;
     codes += kLine;

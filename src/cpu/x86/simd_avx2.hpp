@@ -183,8 +183,8 @@ struct Avx2 {
   }
 
   // GEMM: 4 products of unsigned by signed bytes per lane. vpmaddubsw sums pairs in 16 bits and
-  // would saturate; the packed weights keep to kPairLimit, so that it never does. The tile is 6
-  // rows x 16 columns: 12 accumulators of 16 registers.
+  // saturates where two weights pass kPairLimit together. The tile is 6 rows x 16 columns: 12
+  // accumulators of 16 registers.
   static constexpr int kRows = 6;
   static constexpr int kVectors = 2;
   static constexpr int kGroup = 4;
@@ -212,6 +212,21 @@ struct Avx2 {
     const I b_odd = _mm256_srai_epi16(b, 8);
     return _mm256_add_epi32(
         acc, _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd)));
+  }
+  /// What dot(0, a, b) lacks of the exact sums. Single products fit 16 bits.
+  static I lost(I a, I b) noexcept {
+    const I even = _mm256_set1_epi16(255);
+    const I first = _mm256_maddubs_epi16(a, _mm256_and_si256(even, b));
+    const I second = _mm256_maddubs_epi16(a, _mm256_andnot_si256(even, b));
+    const I kept = _mm256_sub_epi16(_mm256_adds_epi16(first, second), second);
+    return sum_pairs16(_mm256_sub_epi16(first, kept));
+  }
+  /// A bit for each lane with a pair of weights beyond kPairLimit.
+  static std::uint32_t saturating(I b) noexcept {
+    const I sums = _mm256_abs_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), b));
+    const I within =
+        _mm256_cmpeq_epi32(_mm256_cmpgt_epi16(sums, _mm256_set1_epi16(kPairLimit)), zero_i());
+    return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(within))) & 255u;
   }
 
   // Codes of 4 bits (gemm_nibbles.hpp).

@@ -190,6 +190,20 @@ struct Avx512 {
     return _mm512_add_epi32(
         acc, _mm512_add_epi32(_mm512_madd_epi16(a_even, b_even), _mm512_madd_epi16(a_odd, b_odd)));
   }
+  /// What dot(0, a, b) lacks of the exact sums. Single products fit 16 bits.
+  static I lost(I a, I b) noexcept {
+    const I even = _mm512_set1_epi16(255);
+    const I first = _mm512_maddubs_epi16(a, _mm512_and_si512(even, b));
+    const I second = _mm512_maddubs_epi16(a, _mm512_andnot_si512(even, b));
+    const I kept = _mm512_sub_epi16(_mm512_adds_epi16(first, second), second);
+    return sum_pairs16(_mm512_sub_epi16(first, kept));
+  }
+  /// A bit for each lane with a pair of weights beyond kPairLimit.
+  static std::uint32_t saturating(I b) noexcept {
+    const I sums = _mm512_abs_epi16(_mm512_maddubs_epi16(_mm512_set1_epi8(1), b));
+    const __mmask32 beyond = _mm512_cmpgt_epi16_mask(sums, _mm512_set1_epi16(128));
+    return _mm512_test_epi32_mask(_mm512_movm_epi16(beyond), _mm512_movm_epi16(beyond));
+  }
 
   // Codes of 4 bits (gemm_nibbles.hpp).
   /// The low and the high half of each byte.

@@ -80,7 +80,7 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
   args.a = codes;
   args.b = w.data();
   args.b_offset = w.offsets();
-  args.residuals = w.residuals();
+  args.saturating = w.saturating();
   args.range = {.m = a.rows(), .n = w.n(), .k_padded = w.k_padded()};
   args.epilogue = epilogue;
   parallel_tiles(context, args, kernels, w.panels(), a.rows() * w.n() * (w.k() / 16 + 1));

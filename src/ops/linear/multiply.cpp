@@ -45,7 +45,7 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.a = a.data;
   args.b = w.data();
   args.b_offset = w.offsets();
-  args.residuals = w.residuals();
+  args.saturating = w.saturating();
   if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
   args.a_sums = a.sums;
   args.range = {.m = a.m, .n = w.n(), .k_padded = a.k_padded};
@@ -172,7 +172,7 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                  }
                  args.b = panel;
                  args.b_offset = nullptr;
-                 args.residuals = {nullptr, nullptr, nullptr};
+                 args.saturating = {nullptr, nullptr, nullptr};
                  args.range.n = outputs;
                  args.range.panel_begin = 0;
                  args.range.block_end = kernels.blocks(a.m).count();

@@ -1,9 +1,8 @@
-// Packing: rows of elements into panels, the sums that offset codes need, and what pairs of weights
-// have beyond the limit of the kernels (ResidualLists). One pass over the codes, half a kilobyte of
-// each row at a time, so that everything happens in the first-level cache.
+// Packing: rows of elements into panels, the sums that offset codes need, and the lists of words
+// whose products may saturate. One pass over the codes, half a kilobyte of each row at a time, so
+// that nearly everything happens in the first-level cache.
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <string>
 
@@ -38,41 +37,12 @@ std::int32_t sum_codes(const std::byte* codes, std::int64_t count) noexcept {
   return sum;
 }
 
-/// Codes that are looked at together for pairs beyond the limit.
-constexpr std::int64_t kScan = 16;
-
-/// Which of the pairs of kScan neighbouring codes pass the limit: 16 bits of ones each, the first
-/// pair lowest. (Little-endian machines alone have kernels with a limit.)
-struct PairsBeyond {
-  std::uint64_t low, high;
-
-  PairsBeyond(const std::int8_t* codes, int limit) noexcept {
-    using Words [[gnu::vector_size(16)]] = std::int16_t;
-    Words pairs;
-    std::memcpy(&pairs, codes, sizeof(pairs));
-    const Words sum = ((pairs << 8) >> 8) + (pairs >> 8);
-    const Words found =
-        (sum > static_cast<std::int16_t>(limit)) | (sum < static_cast<std::int16_t>(-limit));
-    std::memcpy(this, &found, sizeof(found));
-  }
-  [[nodiscard]] bool any() const noexcept { return (low | high) != 0; }
-  /// The number of the first pair, which is then taken out; there must be one.
-  int take() noexcept {
-    std::uint64_t& half = low != 0 ? low : high;
-    const int pair = std::countr_zero(half) / 16;
-    const int number = &half == &low ? pair : pair + 4;
-    half &= ~(std::uint64_t{0xFFFF} << (16 * pair));
-    return number;
-  }
-};
-
 }  // namespace
 
 PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& kernels,
                                            WeightFormat format, std::int64_t n, std::int64_t k,
                                            std::int64_t block, bool zero_points)
     : state_(std::make_shared<PackedWeights::State>()) {
-  static_assert(kMaxInnerDimension < 1 << 17, "a Residual has 17 bits for k");
   PackedWeights::State& s = *state_;
   s.format = format;
   s.kernels = kernels.gemm_for(format);
@@ -114,12 +84,12 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
     offsets_ = s.offsets.allocate_zero(padded_n);
   }
   if (format == WeightFormat::int8_row) absmax_ = s.absmax.allocate_zero(padded_n);
-  if (s.kernels.pair_limit != 0 && n > 0) {
+  if (s.kernels.saturates && n > 0) {
     const std::int64_t panels = s.layout().panels(n);
-    // Beyond this share of pairs the lists cost more than the slower multiplication.
-    room_ = s.k_padded / 2 * s.layout().nr / 20;
-    entries_ = AlignedArray<Residual>(static_cast<std::size_t>(panels * room_));
-    begin_ = s.residual_begin.allocate_zero(panels + 1);
+    // Beyond this share of words the lists cost more than the slower multiplication.
+    room_ = s.k_padded / 4 * s.layout().nr / 20;
+    words_ = AlignedArray<SaturatingWord>(static_cast<std::size_t>(panels * room_));
+    begin_ = s.list_begin.allocate_zero(panels + 1);
     unlimited_ = s.unlimited.allocate_zero(panels);
   }
 }
@@ -172,41 +142,12 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
     if (sums == nullptr) continue;
     for (std::int64_t r = 0; r < rows; ++r) sums[r] += 128 * sum_codes(from + r * stride, count);
   }
-  if (begin_ != nullptr) move_excess(panel);
-}
-
-/// The excess of pairs of equal signs beyond the limit goes from the codes of a panel into its
-/// list, in the order of ResidualLists. Too many for the list: it stays, and the panel is
-/// unlimited.
-void PackedWeightsBuilder::move_excess(std::int64_t panel) noexcept {
-  const PackedWeights::State& s = *state_;
-  const int limit = s.kernels.pair_limit;
-  const std::int64_t nr = s.layout().nr;
-  const std::int64_t kr = s.layout().kr;
-  const std::int64_t bytes = nr * s.k_padded;  // a multiple of kScan: k_padded is
-  auto* const codes = reinterpret_cast<std::int8_t*>(codes_) + panel * bytes;
-  Residual* const list = entries_.data() + panel * room_;
-  std::int64_t count = 0;
-  for (std::int64_t at = 0; at < bytes; at += kScan) {
-    for (PairsBeyond beyond(codes + at, limit); beyond.any();) {
-      // Opposite signs cannot pass the limit: each alone is at most -128 or 127.
-      const std::int64_t i = at + 2 * beyond.take();
-      const int sum = codes[i] + codes[i + 1];
-      const int excess = sum > 0 ? sum - limit : sum + limit;
-      if (count == room_) {  // give back what was taken
-        for (std::int64_t e = 0; e < count; ++e) {
-          std::int8_t& code = codes[s.layout().offset(list[e].output(), list[e].k(), s.k_padded)];
-          code = static_cast<std::int8_t>(code + list[e].excess());
-        }
-        unlimited_[panel] = 1;
-        return;
-      }
-      const std::int64_t k = i / (nr * kr) * kr + i % kr + 1;
-      list[count++] = Residual::of(k, i / kr % nr, excess);
-      codes[i + 1] = static_cast<std::int8_t>(codes[i + 1] - excess);
-    }
+  if (begin_ != nullptr) {
+    const std::int64_t found = s.kernels.list_saturating(
+        reinterpret_cast<const std::int8_t*>(to), s.k_padded, words_.data() + panel * room_, room_);
+    unlimited_[panel] = found > room_ ? 1 : 0;
+    begin_[panel + 1] = found > room_ ? 0 : found;
   }
-  begin_[panel + 1] = count;
 }
 
 std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
@@ -214,12 +155,12 @@ std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
   if (begin_ != nullptr) {
     const std::int64_t panels = s.layout().panels(s.n);
     for (std::int64_t p = 0; p < panels; ++p) begin_[p + 1] += begin_[p];
-    Residual* to = s.residuals.allocate(begin_[panels]);
+    SaturatingWord* to = s.saturating.allocate(begin_[panels]);
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::int64_t count = begin_[p + 1] - begin_[p];
-      std::copy_n(entries_.data() + p * room_, count, to + begin_[p]);
+      std::copy_n(words_.data() + p * room_, count, to + begin_[p]);
     }
-    entries_ = {};
+    words_ = {};
   }
   return std::move(state_);
 }

@@ -29,12 +29,12 @@ using namespace detail;
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::uint64_t kPage = 4096;
 constexpr auto kSections = static_cast<std::size_t>(PackedWeights::State::kSections);
 constexpr const char* kSectionNames[kSections] = {
-    "codes", "scales", "absmax", "offsets", "list beginnings", "residuals", "unlimited"};
+    "codes", "scales", "absmax", "offsets", "list beginnings", "saturating words", "unlimited"};
 
 struct FileHeader {
   std::array<char, 8> magic;
@@ -42,7 +42,7 @@ struct FileHeader {
   std::uint32_t byte_order;
   char format[16];      ///< WeightFormatInfo::name
   char packed_for[16];  ///< the kernel set
-  std::int32_t nr, kr, k_pad, align, activations, pair_limit, zero_points, padding;
+  std::int32_t nr, kr, k_pad, align, activations, saturates, zero_points, padding;
   std::int64_t n, k, block, group;
   struct {
     std::uint64_t offset, bytes;
@@ -73,10 +73,11 @@ std::string name_in(const char (&from)[kSize]) {
 }
 
 std::string layout_text(std::int32_t nr, std::int32_t kr, std::int32_t k_pad, std::int32_t format,
-                        std::int32_t pair_limit) {
+                        bool saturates) {
   return "panels of " + std::to_string(nr) + " outputs, groups of " + std::to_string(kr) +
          ", inputs padded to " + std::to_string(k_pad) + ", activations in format " +
-         std::to_string(format) + ", pairs up to " + std::to_string(pair_limit);
+         std::to_string(format) + (saturates ? ", with" : ", without") +
+         " lists of saturating words";
 }
 
 /// A name beside `place` that no other thread or process takes at the same time.
@@ -157,14 +158,14 @@ class Reader {
     s.group = header_.group;
     s.kernels.layout = {header_.nr, header_.kr, header_.k_pad, header_.align};
     s.kernels.activations = static_cast<ActivationFormat>(header_.activations);
-    s.kernels.pair_limit = header_.pair_limit;
+    s.kernels.saturates = header_.saturates != 0;
     constexpr std::int64_t kMost = std::int64_t{1} << 31;
     const bool sane = header_.nr > 0 && header_.nr <= 128 && header_.kr > 0 && header_.kr <= 64 &&
                       header_.k_pad > 0 && header_.k_pad <= 4096 &&
                       header_.k_pad % header_.kr == 0 && header_.align > 0 && header_.align <= 64 &&
                       header_.activations >= 0 && header_.activations <= 4 &&
-                      header_.pair_limit >= 0 && header_.pair_limit <= 255 && s.n > 0 &&
-                      s.n < kMost && s.k >= 0 && s.k < kMost && s.block >= 0 && s.block < kMost &&
+                      header_.saturates >= 0 && header_.saturates <= 1 && s.n > 0 && s.n < kMost &&
+                      s.k >= 0 && s.k < kMost && s.block >= 0 && s.block < kMost &&
                       static_cast<std::uint64_t>(s.n) <=
                           header_.file_bytes * 2 / static_cast<std::uint64_t>(s.k == 0 ? 1 : s.k);
     const WeightFormatInfo& info = kvant::describe(s.format);
@@ -172,7 +173,7 @@ class Reader {
         (info.block == 0) != (s.block == 0) || !sane_groups(s)) {
       broken("impossible shape or layout: " + shape_text(s.n, s.k) + ", " +
              layout_text(header_.nr, header_.kr, header_.k_pad, header_.activations,
-                         header_.pair_limit));
+                         header_.saturates != 0));
     }
   }
 
@@ -208,7 +209,7 @@ class Reader {
     const std::int64_t panels = s.layout().panels(s.n);
     const bool is_float = kvant::describe(s.format).is_float();
     const bool offsets = s.kernels.activations == ActivationFormat::u8_offset;
-    const bool lists = s.kernels.pair_limit != 0;
+    const bool lists = s.kernels.saturates;
     map_section(s.codes, 0, s.codes_bytes());
     const bool codes_alone = s.format == WeightFormat::int8_row && header_.sections[1].bytes == 0;
     map_section(s.scales, 1,
@@ -216,25 +217,25 @@ class Reader {
     const bool has_absmax = s.format == WeightFormat::int8_row && !codes_alone;
     map_section(s.absmax, 2, has_absmax ? padded_n : 0);
     map_section(s.offsets, 3, offsets ? padded_n : 0);
-    map_section(s.residual_begin, 4, lists ? panels + 1 : 0);
-    const auto entries = header_.sections[5].bytes / sizeof(Residual);
-    map_section(s.residuals, 5, lists ? static_cast<std::int64_t>(entries) : 0);
+    map_section(s.list_begin, 4, lists ? panels + 1 : 0);
+    const auto entries = header_.sections[5].bytes / sizeof(SaturatingWord);
+    map_section(s.saturating, 5, lists ? static_cast<std::int64_t>(entries) : 0);
     map_section(s.unlimited, 6, lists ? panels : 0);
   }
 
   /// Kernels follow the lists without looking.
   void check_lists(const PackedWeights::State& s) const {
-    if (s.kernels.pair_limit == 0) return;
+    if (!s.kernels.saturates) return;
     const std::int64_t panels = s.layout().panels(s.n);
-    const auto entries = static_cast<std::int64_t>(s.residuals.size());
-    bool good = s.residual_begin[0] == 0 && s.residual_begin[panels] == entries;
+    const auto entries = static_cast<std::int64_t>(s.saturating.size());
+    bool good = s.list_begin[0] == 0 && s.list_begin[panels] == entries;
     for (std::int64_t p = 0; good && p < panels; ++p) {
-      good = s.residual_begin[p] <= s.residual_begin[p + 1] && s.unlimited[p] <= 1;
+      good = s.list_begin[p] <= s.list_begin[p + 1] && s.unlimited[p] <= 1;
     }
     for (std::int64_t i = 0; good && i < entries; ++i) {
-      good = s.residuals[i].k() < s.k_padded && s.residuals[i].output() < s.layout().nr;
+      good = s.saturating[i].group() < s.k_padded / 4 && s.saturating[i].output() < s.layout().nr;
     }
-    if (!good) broken("its lists of residuals lead out of the weights");
+    if (!good) broken("its lists of saturating words lead out of the weights");
   }
 
   const std::string& path_;
@@ -266,7 +267,7 @@ void PackedWeights::save_as(const std::string& file) const {
   header.k_pad = s.layout().k_pad;
   header.align = s.layout().align;
   header.activations = static_cast<std::int32_t>(s.kernels.activations);
-  header.pair_limit = s.kernels.pair_limit;
+  header.saturates = s.kernels.saturates ? 1 : 0;
   header.n = s.n;
   header.k = s.k;
   header.block = s.block;
@@ -344,7 +345,7 @@ PackedWeights PackedWeights::map(Context& context, const std::string& file, Repa
            std::string(Reader::kWho) + ": " + file + " is packed for \"" + state->packed_for +
                "\" (" +
                layout_text(have.layout.nr, have.layout.kr, have.layout.k_pad,
-                           static_cast<std::int32_t>(have.activations), have.pair_limit) +
+                           static_cast<std::int32_t>(have.activations), have.saturates) +
                "), the context runs \"" + context.kernels().name +
                "\"; save it again there, or let map repack it");
     }

@@ -35,15 +35,6 @@ void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noe
     std::memcpy(to + byte, from + byte * nr,
                 static_cast<std::size_t>(std::min(together, row_bytes - byte)));
   }
-  if (residual_begin.size() == 0) return;
-  const Residual* entry = residuals.data() + residual_begin[row / nr];
-  const Residual* const end = residuals.data() + residual_begin[row / nr + 1];
-  auto* const unpacked = reinterpret_cast<std::int8_t*>(to);
-  for (; entry != end; ++entry) {
-    if (entry->output() != row % nr || entry->k() >= k) continue;
-    std::int8_t& code = unpacked[entry->k()];
-    code = static_cast<std::int8_t>(code + entry->excess());
-  }
 }
 
 void PackedWeights::State::unpack_scales(std::int64_t row, float* to_scales,

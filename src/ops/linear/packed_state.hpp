@@ -68,8 +68,8 @@ struct PackedWeights::State {
   detail::Section<float> scales;          ///< as PackedWeights::scales
   detail::Section<float> absmax;          ///< [n padded], or empty
   detail::Section<std::int32_t> offsets;  ///< [n padded], or empty
-  detail::Section<std::int64_t> residual_begin;
-  detail::Section<Residual> residuals;
+  detail::Section<std::int64_t> list_begin;  ///< SaturatingWords, or empty
+  detail::Section<SaturatingWord> saturating;
   detail::Section<std::uint8_t> unlimited;
   std::shared_ptr<const void> mapping;  ///< the file's bytes, when it is one
   const Memory* memory = nullptr;       ///< of a device, where the sections are; null: the host's
@@ -83,8 +83,8 @@ struct PackedWeights::State {
     each(state.scales);
     each(state.absmax);
     each(state.offsets);
-    each(state.residual_begin);
-    each(state.residuals);
+    each(state.list_begin);
+    each(state.saturating);
     each(state.unlimited);
   }
   /// The same weights in a device's memory, and back. @throws Error out_of_memory, device_failed
@@ -126,8 +126,8 @@ struct PackedWeights::State {
   /// `group` as packing chooses it.
   [[nodiscard]] static std::int64_t group_for(WeightFormat format, std::int64_t k,
                                               std::int64_t k_padded, std::int64_t block) noexcept;
-  [[nodiscard]] ResidualLists lists() const noexcept {
-    return {residual_begin.data(), residuals.data(), unlimited.data()};
+  [[nodiscard]] SaturatingWords lists() const noexcept {
+    return {list_begin.data(), saturating.data(), unlimited.data()};
   }
   /// The codes (a byte each) or elements of one output, in order.
   void unpack_row(std::int64_t row, std::byte* to) const noexcept;
@@ -171,16 +171,15 @@ class PackedWeightsBuilder {
                   std::ptrdiff_t stride) noexcept;
   void pack_nibbles(std::int64_t panel, const std::byte* codes, std::int64_t rows,
                     std::ptrdiff_t stride) noexcept;
-  void move_excess(std::int64_t panel) noexcept;
 
   std::shared_ptr<PackedWeights::State> state_;
   std::byte* codes_ = nullptr;
   float* scales_ = nullptr;
   float* absmax_ = nullptr;
   std::int32_t* offsets_ = nullptr;
-  // Of kernels with a pair_limit: each panel has room for as many entries as a list may have.
-  std::int64_t room_ = 0;  ///< entries of a panel
-  AlignedArray<Residual> entries_;
+  // Of kernels that saturate: each panel has room for as many words as a list may have.
+  std::int64_t room_ = 0;  ///< of a panel
+  AlignedArray<SaturatingWord> words_;
   std::int64_t* begin_ = nullptr;
   std::uint8_t* unlimited_ = nullptr;
 };
