@@ -342,13 +342,17 @@ struct EmulatedSimd {
     const I zero = zero_i();
     return sub_i(multiply(zero, a, b, false), multiply(zero, a, b, true));
   }
-  static std::uint32_t saturating(I b) {
+  static I pair_sums(I b) {
+    return each_half([&](int i) {
+      return static_cast<std::int8_t>(bytes_of(b).v[2 * i]) +
+             static_cast<std::int8_t>(bytes_of(b).v[2 * i + 1]);
+    });
+  }
+  static std::uint32_t large_pairs(I sums) {
     std::uint32_t found = 0;
-    for (int i = 0; i < kWidth; ++i) {
-      std::int8_t w[4];
-      std::memcpy(w, &b.v[i], 4);
-      const auto beyond = [&](int j) { return w[j] + w[j + 1] > 128 || w[j] + w[j + 1] < -128; };
-      if (beyond(0) || beyond(2)) found |= std::uint32_t{1} << i;
+    for (int i = 0; i < 2 * kWidth; ++i) {
+      const int sum = halves_of(sums).v[i];
+      found |= static_cast<std::uint32_t>(sum > 128 || sum < -128) << (i / 2);
     }
     return found;
   }

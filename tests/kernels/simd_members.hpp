@@ -171,9 +171,11 @@ const char* compare_simd_members() {
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
       KVANT_COMPARE(i, lost, T::broadcast_a(bytes),
                     T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
-      const auto* weights = reinterpret_cast<const std::int8_t*>(bytes);
-      if (S::saturating(S::load_b(weights)) != E::saturating(E::load_b(weights))) {
-        return "saturating";
+      KVANT_COMPARE(i, pair_sums, T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
+      const auto* codes_of_weights = reinterpret_cast<const std::int8_t*>(bytes);
+      if (S::large_pairs(S::pair_sums(S::load_b(codes_of_weights))) !=
+          E::large_pairs(E::pair_sums(E::load_b(codes_of_weights)))) {
+        return "large_pairs";
       }
     }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),

@@ -151,10 +151,12 @@ struct GemmKernels {
   /// The real values of panel range.panel_begin, [k_padded][nr], exactly as the format's rules have
   /// them. Null: the rules do it.
   void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
-  /// Of kernels that saturate: the words of one packed panel for SaturatingWords. The count, or
-  /// room + 1 where there are more than `room` of them.
+  /// Of kernels that saturate: one packed panel's words for SaturatingWords, and the sums of its
+  /// outputs' codes on the way. Returns the count, or -1 where there are more than `room` words;
+  /// `to` has place for nr more.
   std::int64_t (*list_saturating)(const std::int8_t* panel, std::int64_t k_padded,
-                                  SaturatingWord* to, std::int64_t room) noexcept = nullptr;
+                                  std::int32_t* sums, SaturatingWord* to,
+                                  std::int64_t room) noexcept = nullptr;
 
   [[nodiscard]] constexpr RowBlocks blocks(std::int64_t m) const noexcept { return {m, mr, group}; }
   /// Weights packed for one can be multiplied by the other.

@@ -24,24 +24,40 @@ inline void add_wrapping(std::int32_t& sum, std::int32_t value) noexcept {
                                   static_cast<std::uint32_t>(value));
 }
 
-/// GemmKernels::list_saturating
+/// GemmKernels::list_saturating. Most groups have no such word, a fifth has one, hardly any more:
+/// the first is written in any case, since a branch would be guessed wrong every fifth time.
 template <class S>
-std::int64_t list_saturating(const std::int8_t* panel, std::int64_t k_padded, SaturatingWord* to,
-                             std::int64_t room) noexcept {
+std::int64_t list_saturating(const std::int8_t* panel, std::int64_t k_padded, std::int32_t* sums,
+                             SaturatingWord* to, std::int64_t room) noexcept {
   static_assert(S::kGroup == 4 && S::kBytesB == 4 * S::kLanes);
   constexpr int kColumns = S::kVectors * S::kLanes;
-  static_assert(kColumns <= 128);
+  static_assert(kColumns < 64);
+  typename S::I totals[S::kVectors];
+  KVANT_UNROLL
+  for (int v = 0; v < S::kVectors; ++v) totals[v] = S::zero_i();
+  bool too_many = false;
   std::int64_t count = 0;
   for (std::int64_t k = 0; k < k_padded; k += 4, panel += 4 * kColumns) {
-    for (int v = 0; v < kColumns; v += S::kLanes) {
-      for (std::uint32_t found = S::saturating(S::load_b(panel + 4 * v)); found != 0;
-           found &= found - 1) {
-        if (count == room) return room + 1;
-        to[count++] = SaturatingWord::of(k / 4, v + __builtin_ctz(found));
-      }
+    std::uint64_t found = 0;
+    KVANT_UNROLL
+    for (int v = 0; v < S::kVectors; ++v) {
+      const typename S::I pairs = S::pair_sums(S::load_b(panel + v * S::kBytesB));
+      totals[v] = S::add_i(totals[v], S::sum_pairs16(pairs));
+      found |= std::uint64_t{S::large_pairs(pairs)} << (v * S::kLanes);
+    }
+    to[count] = SaturatingWord::of(k / 4, __builtin_ctzll(found | std::uint64_t{1} << 63));
+    count += found != 0;
+    for (found &= found - 1; found != 0; found &= found - 1) {
+      to[count++] = SaturatingWord::of(k / 4, __builtin_ctzll(found));
+    }
+    if (count > room) {
+      too_many = true;
+      count = 0;
     }
   }
-  return count;
+  KVANT_UNROLL
+  for (int v = 0; v < S::kVectors; ++v) S::store_i32(sums + v * S::kLanes, totals[v]);
+  return too_many ? -1 : count;
 }
 
 template <class S, int kRows>

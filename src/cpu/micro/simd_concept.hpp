@@ -93,8 +93,8 @@ concept SimdScan = requires(typename S::F f, typename S::I i, std::uint8_t* flag
 
 /// The register tile and the integer dot product: kGroup unsigned codes of activations times as
 /// many signed codes of weights in every lane. dot may saturate where two neighbouring weights pass
-/// kPairLimit together (0: never); dot_unlimited may not. lost: what dot lacks; saturating: a bit for
-/// each lane of weights with such a pair.
+/// kPairLimit together (0: never); dot_unlimited may not. lost: what dot lacks; large_pairs: a bit for
+/// each lane with such a pair among pair_sums.
 template <class S>
 concept SimdProduct = requires(typename S::I i, const unsigned char* a, const std::int8_t* b) {
   { S::kRows + S::kVectors + S::kGroup + S::kBytesB + S::kMaxAccumulators } -> Is<int>;
@@ -105,7 +105,8 @@ concept SimdProduct = requires(typename S::I i, const unsigned char* a, const st
   { S::dot(i, i, i) } -> Is<typename S::I>;
   { S::dot_unlimited(i, i, i) } -> Is<typename S::I>;
   { S::lost(i, i) } -> Is<typename S::I>;
-  { S::saturating(i) } -> Is<std::uint32_t>;
+  { S::pair_sums(i) } -> Is<typename S::I>;
+  { S::large_pairs(i) } -> Is<std::uint32_t>;
   { S::signed_byte(i, 1) } -> Is<typename S::I>;
   { S::Narrow::kLanes + 0 } -> Is<int>;
 };

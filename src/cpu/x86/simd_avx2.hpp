@@ -221,11 +221,13 @@ struct Avx2 {
     const I kept = _mm256_sub_epi16(_mm256_adds_epi16(first, second), second);
     return sum_pairs16(_mm256_sub_epi16(first, kept));
   }
-  /// A bit for each lane with a pair of weights beyond kPairLimit.
-  static std::uint32_t saturating(I b) noexcept {
-    const I sums = _mm256_abs_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), b));
+  /// Sums of neighbouring signed bytes, in 16 bits.
+  static I pair_sums(I b) noexcept { return _mm256_maddubs_epi16(_mm256_set1_epi8(1), b); }
+  /// A bit for each lane with a sum beyond kPairLimit.
+  static std::uint32_t large_pairs(I sums) noexcept {
+    const I limit = _mm256_set1_epi16(kPairLimit);
     const I within =
-        _mm256_cmpeq_epi32(_mm256_cmpgt_epi16(sums, _mm256_set1_epi16(kPairLimit)), zero_i());
+        _mm256_cmpeq_epi32(_mm256_cmpgt_epi16(_mm256_abs_epi16(sums), limit), zero_i());
     return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(within))) & 255u;
   }
 

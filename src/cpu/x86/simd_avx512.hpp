@@ -198,10 +198,12 @@ struct Avx512 {
     const I kept = _mm512_sub_epi16(_mm512_adds_epi16(first, second), second);
     return sum_pairs16(_mm512_sub_epi16(first, kept));
   }
-  /// A bit for each lane with a pair of weights beyond kPairLimit.
-  static std::uint32_t saturating(I b) noexcept {
-    const I sums = _mm512_abs_epi16(_mm512_maddubs_epi16(_mm512_set1_epi8(1), b));
-    const __mmask32 beyond = _mm512_cmpgt_epi16_mask(sums, _mm512_set1_epi16(128));
+  /// Sums of neighbouring signed bytes, in 16 bits.
+  static I pair_sums(I b) noexcept { return _mm512_maddubs_epi16(_mm512_set1_epi8(1), b); }
+  /// A bit for each lane with a sum beyond kPairLimit.
+  static std::uint32_t large_pairs(I sums) noexcept {
+    const __mmask32 beyond =
+        _mm512_cmpgt_epi16_mask(_mm512_abs_epi16(sums), _mm512_set1_epi16(128));
     return _mm512_test_epi32_mask(_mm512_movm_epi16(beyond), _mm512_movm_epi16(beyond));
   }
 

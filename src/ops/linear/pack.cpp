@@ -88,7 +88,7 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
     const std::int64_t panels = s.layout().panels(n);
     // Beyond this share of words the lists cost more than the slower multiplication.
     room_ = s.k_padded / 4 * s.layout().nr / 20;
-    words_ = AlignedArray<SaturatingWord>(static_cast<std::size_t>(panels * room_));
+    words_ = AlignedArray<SaturatingWord>(static_cast<std::size_t>(panels * list_stride()));
     begin_ = s.list_begin.allocate_zero(panels + 1);
     unlimited_ = s.unlimited.allocate_zero(panels);
   }
@@ -139,14 +139,16 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
         }
       }
     }
-    if (sums == nullptr) continue;
+    if (sums == nullptr || begin_ != nullptr) continue;
     for (std::int64_t r = 0; r < rows; ++r) sums[r] += 128 * sum_codes(from + r * stride, count);
   }
   if (begin_ != nullptr) {
-    const std::int64_t found = s.kernels.list_saturating(
-        reinterpret_cast<const std::int8_t*>(to), s.k_padded, words_.data() + panel * room_, room_);
-    unlimited_[panel] = found > room_ ? 1 : 0;
-    begin_[panel + 1] = found > room_ ? 0 : found;
+    const std::int64_t found =
+        s.kernels.list_saturating(reinterpret_cast<const std::int8_t*>(to), s.k_padded, sums,
+                                  words_.data() + panel * list_stride(), room_);
+    unlimited_[panel] = found < 0 ? 1 : 0;
+    begin_[panel + 1] = found < 0 ? 0 : found;
+    for (std::int64_t n = 0; n < nr; ++n) sums[n] *= 128;
   }
 }
 
@@ -158,7 +160,7 @@ std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
     SaturatingWord* to = s.saturating.allocate(begin_[panels]);
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::int64_t count = begin_[p + 1] - begin_[p];
-      std::copy_n(words_.data() + p * room_, count, to + begin_[p]);
+      std::copy_n(words_.data() + p * list_stride(), count, to + begin_[p]);
     }
     words_ = {};
   }

@@ -65,9 +65,9 @@ struct PackedWeights::State {
   std::int64_t group = 0;
 
   detail::Section<std::byte> codes;
-  detail::Section<float> scales;          ///< as PackedWeights::scales
-  detail::Section<float> absmax;          ///< [n padded], or empty
-  detail::Section<std::int32_t> offsets;  ///< [n padded], or empty
+  detail::Section<float> scales;             ///< as PackedWeights::scales
+  detail::Section<float> absmax;             ///< [n padded], or empty
+  detail::Section<std::int32_t> offsets;     ///< [n padded], or empty
   detail::Section<std::int64_t> list_begin;  ///< SaturatingWords, or empty
   detail::Section<SaturatingWord> saturating;
   detail::Section<std::uint8_t> unlimited;
@@ -178,7 +178,8 @@ class PackedWeightsBuilder {
   float* absmax_ = nullptr;
   std::int32_t* offsets_ = nullptr;
   // Of kernels that saturate: each panel has room for as many words as a list may have.
-  std::int64_t room_ = 0;  ///< of a panel
+  std::int64_t room_ = 0;  ///< of a panel, not counting the place that kernels want behind it
+  [[nodiscard]] std::int64_t list_stride() const noexcept { return room_ + state_->layout().nr; }
   AlignedArray<SaturatingWord> words_;
   std::int64_t* begin_ = nullptr;
   std::uint8_t* unlimited_ = nullptr;
