@@ -29,12 +29,14 @@ std::string_view method_of(const TensorInfo& info, const std::set<std::string_vi
   const std::string_view name = info.name;
   // Words of 32 bits are GPTQ's or AWQ's, of which kvant has forms.
   if (!before(name, ".qweight").empty() && info.dtype == DType::int16) return "awq (gemv_fast)";
-  if (name.ends_with(".weight_packed")) return "compressed-tensors";
+  // Of compressed-tensors', integers in words are read; floats of 4 bits in bytes are not.
+  if (name.ends_with(".weight_packed") && info.dtype != DType::int32) return "compressed-tensors";
   if (const auto layer = before(name, "_blocks"); !layer.empty() && info.dtype == DType::uint8) {
     if (has(layer, "_scales")) return "mxfp4";
   }
   const auto layer = before(name, kWeightSuffix);
   if (layer.empty()) return {};
+  if (info.dtype == DType::float8_e4m3fn) return {};  // with or without scales it is read
   if (has(layer, ".weight_scale_inv")) return "fp8";
   if (info.dtype == DType::uint32 && has(layer, ".scales")) return "mlx";
   const bool eight_bits = describe(info.dtype).bits == 8;
@@ -56,13 +58,6 @@ std::optional<std::string> foreign_quantization(const ModelHints& hints,
   for (const TensorInfo* info : tensors) {
     const std::string_view method = method_of(*info, names);
     if (!method.empty()) return std::string(method) + " (tensor " + in_quotes(info->name) + ")";
-  }
-  // Codes whose scales are not those of kvant's own groups.
-  for (const TensorInfo* info : tensors) {
-    const std::string_view layer = before(info->name, ".weight_scale");
-    if (layer.empty() || info->dtype == DType::float16) continue;
-    if (!names.contains(std::string(layer) + ".weight")) continue;
-    return "compressed-tensors (tensor " + in_quotes(info->name) + ")";
   }
   return std::nullopt;
 }

@@ -25,6 +25,7 @@
 #include "kvant/config.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/finding.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
@@ -70,6 +71,12 @@ class RowDecoder {
                       float* out) const = 0;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] virtual std::vector<std::int64_t> kept_columns() const { return {}; }
+  /// As LayerReader::codes().
+  [[nodiscard]] virtual std::optional<LayerCodes> codes() const { return std::nullopt; }
+  /// The codes of some rows, a byte each, where codes() gives something.
+  /// @param bytes as of decode()
+  virtual void unpack(std::int64_t first_row, std::int64_t rows, std::span<const std::byte> bytes,
+                      std::uint8_t* out) const;
 };
 
 /// A layer that will be written.

@@ -1,0 +1,30 @@
+#pragma once
+
+// The quantization_config of compressed-tensors (llm-compressor, vLLM).
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "io/layers/scaled_elements.hpp"
+#include "io/layers/stored_format.hpp"
+
+namespace kvant::io {
+
+/// What the section says of a layer's weights: those of the first of config_groups whose targets
+/// name the layer, or whose targets are classes ("Linear").
+struct CompressedWeights {
+  std::int64_t bits = 0;        ///< 0: not known
+  std::int64_t group_size = 0;  ///< 0: not said; -1: one group a row
+  SaidBlocks blocks = {};       ///< block_structure, or the group size
+};
+[[nodiscard]] CompressedWeights compressed_weights_of(const nlohmann::json& section,
+                                                      const std::string& layer);
+
+/// What is wrong with the section.
+/// @param layers that are stored in one of the two forms
+/// @param packed that form is pack-quantized, which also says what is wrong for all layers
+void check_compressed_config(const nlohmann::json& section, const std::set<std::string>& layers,
+                             bool packed, const ConfigErrors& error);
+
+}  // namespace kvant::io
