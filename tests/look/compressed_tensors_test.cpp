@@ -69,7 +69,7 @@ TEST_CASE("compressed-tensors and fp8: whole models, one layer of each bit for b
         Model{"w8_channel_packed", "int8-group"}, Model{"w8a8", "int8"},
         Model{"w8a8_tensor", "int8"}, Model{"w8a8_asym", "int8"}, Model{"fp8_channel", "fp8"},
         Model{"fp8_tensor", "fp8"}, Model{"fp8_block", "fp8-block"},
-        Model{"deepseek_fp8", "fp8-block"}}) {
+        Model{"deepseek_fp8", "fp8-block"}, Model{"mxfp4", "mxfp4"}}) {
     INFO(m.name);
     const fs::path model = data_path(std::string("compressed_tensors/") + m.name);
     const Checkpoint file(model);
@@ -240,6 +240,34 @@ TEST_CASE("compressed-tensors, packed: zero points, an index of groups, 3 bits")
   for (std::size_t i = 0; i < 8; ++i) {
     CHECK(values[i] == (std::vector<float>{-2, -1.5f, -1, 0}[i % 4]));
   }
+}
+
+TEST_CASE("compressed-tensors, mxfp4: what is broken is refused, and nvfp4 by name") {
+  const auto message = [](std::uint64_t bytes, std::uint64_t scales, std::uint8_t exponent,
+                          bool global) {
+    const TempFolder folder;
+    CheckpointBuilder builder;
+    builder.config(
+        section("mxfp4-pack-quantized", R"({"num_bits": 4, "type": "float", "group_size": 32})"));
+    builder.add<std::uint8_t>("a.q_proj.weight_packed", {2, bytes},
+                              std::vector<std::uint8_t>(static_cast<std::size_t>(2 * bytes), 0x21));
+    builder.add<std::uint8_t>(
+        "a.q_proj.weight_scale", {2, scales},
+        std::vector<std::uint8_t>(static_cast<std::size_t>(2 * scales), exponent));
+    if (global) builder.add<float>("a.q_proj.weight_global_scale", {1}, {1.0f});
+    const fs::path model = builder.write();
+    std::string text = "read";
+    (void)kvant::test::code_of(
+        [&] { kvant::io::dequantize_checkpoint(model, folder.path() / "out"); }, &text);
+    INFO(text);
+    if (!global) CHECK(kvant::look::verify_checkpoint(model).ok() == (text == "read"));
+    return text;
+  };
+  CHECK(message(32, 2, 127, false) == "read");
+  has(message(33, 2, 127, false), "is U8 [2, 33], not a matrix of e2m1 elements in blocks of 32");
+  has(message(32, 1, 127, false), "is U8 [2, 1], not U8 [2, 2]: an exponent for 32 inputs");
+  has(message(32, 2, 255, false), "a.q_proj.weight_scale\" holds 255, NaN, at position 0");
+  has(message(32, 2, 127, true), "quantized by compressed-tensors (nvfp4) (tensor");
 }
 
 TEST_CASE("compressed-tensors and fp8: scales of every shape") {

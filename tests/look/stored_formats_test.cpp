@@ -157,15 +157,28 @@ TEST_CASE("int8-group: groups of 32, 64 and 128, told by the number of scales") 
     const double sqnr = kvant::look::report_checkpoint(model, out).total.sqnr_db;
     CHECK(sqnr < last);
     last = sqnr;
+    // The tensors say how large groups are; a config that says something else is not believed.
+    std::string config = kvant::test::read_text(out / "config.json");
+    const std::string said = "\"group_size\": " + std::to_string(group);
+    const std::size_t at = config.find(said);
+    REQUIRE(at != std::string::npos);
+    folder.write(std::to_string(group) + "/config.json",
+                 config.replace(at, said.size(), "\"group_size\": 4096"));
+    std::string message;
+    CHECK(kvant::test::code_of(
+              [&] { kvant::io::dequantize_checkpoint(out, folder.path() / "back"); }, &message) ==
+          kvant::ErrorCode::invalid_file);
+    CHECK(message.find("config.json says 4096") != std::string::npos);
   }
   for (const auto& [group, part] : {std::pair<std::int64_t, const char*>{48, "groups of 48 inputs"},
                                     {4096, "would be one group of 4096"}}) {
     std::string message;
+    const std::int64_t size = group;
     CHECK(kvant::test::code_of(
               [&] {
                 kvant::io::quantize_checkpoint(
                     model, folder.path() / "no",
-                    {.scheme = kvant::WeightFormat::int8_group, .block = group});
+                    {.scheme = kvant::WeightFormat::int8_group, .block = size});
               },
               &message) != kvant::ErrorCode::ok);
     INFO(message);

@@ -101,6 +101,7 @@ const std::vector<Folder>& folders() {
       {"compressed_tensors/fp8_tensor", {"fp8"}},
       {"compressed_tensors/fp8_block", {"fp8-block"}},
       {"compressed_tensors/deepseek_fp8", {"fp8-block"}},
+      {"compressed_tensors/mxfp4", {"mxfp4"}},
   };
   return all;
 }

@@ -152,20 +152,8 @@ class CompressedElements final : public StoredFormat {
       json["type"] = "float";
       return json;
     };
-    nlohmann::ordered_json group;
-    group["format"] = "float-quantized";
-    group["input_activations"] = arguments("token", true);
-    group["output_activations"] = nullptr;
-    group["targets"] = {"Linear"};
-    group["weights"] = arguments("channel", false);
-    nlohmann::ordered_json config;
-    config["config_groups"]["group_0"] = group;
-    config["format"] = "float-quantized";
-    config["ignore"] = facts.float_layers;
-    config["kv_cache_scheme"] = nullptr;
-    config["quant_method"] = "compressed-tensors";
-    config["quantization_status"] = "compressed";
-    return config;
+    return compressed_config("float-quantized", arguments("channel", false),
+                             arguments("token", true), facts.float_layers);
   }
 
  private:

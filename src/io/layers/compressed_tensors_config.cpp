@@ -3,14 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <utility>
 
 #include "io/text/quoting.hpp"
 
 namespace kvant::io {
 namespace {
 
-constexpr std::array<std::string_view, 5> kFormats = {
-    "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision"};
+constexpr std::array<std::string_view, 6> kFormats = {"pack-quantized",  "int-quantized",
+                                                      "float-quantized", "mxfp4-pack-quantized",
+                                                      "naive-quantized", "mixed-precision"};
 constexpr std::int64_t kMost = std::int64_t{1} << 31;
 
 std::string shown(const nlohmann::json& value) {
@@ -56,10 +58,12 @@ void check_weights(const std::string& name, const nlohmann::json& weights,
   const std::string type = weights.value("type", nlohmann::json("int")).dump();
   const std::int64_t bits = number_in(weights, "num_bits");
   const bool integer = type == "\"int\"" && (bits == 2 || bits == 3 || bits == 4 || bits == 8);
-  if (!integer && !(type == "\"float\"" && bits == 8)) {
+  const bool mxfp4 = bits == 4 && number_in(weights, "group_size") == 32;
+  if (!integer && !(type == "\"float\"" && (bits == 8 || mxfp4))) {
     error(where + ": " + shown(weights.value("type", nlohmann::json())) + " of " +
           shown(weights.value("num_bits", nlohmann::json())) +
-          " bits is not read; int of 2, 3, 4 and 8 bits and float of 8 are");
+          " bits is not read; int of 2, 3, 4 and 8 bits and float of 8 are, and of 4 in groups of "
+          "32");
   }
 }
 
@@ -104,8 +108,8 @@ void check_compressed_config(const nlohmann::json& section, const std::set<std::
                                                      format.get<std::string>()) != kFormats.end();
   if (!known) {
     error("format is " + shown(format) +
-          "; pack-quantized, int-quantized, float-quantized, naive-quantized and mixed-precision "
-          "are read");
+          "; pack-quantized, int-quantized, float-quantized, mxfp4-pack-quantized, naive-quantized "
+          "and mixed-precision are read");
   }
   if (const auto sparse = section.find("sparsity_config");
       sparse != section.end() && sparse->is_object() && !sparse->empty() &&
@@ -125,6 +129,25 @@ void check_compressed_config(const nlohmann::json& section, const std::set<std::
       check_weights(name.substr(0, 40), *weights, error);
     }
   }
+}
+
+nlohmann::ordered_json compressed_config(const char* format, nlohmann::ordered_json weights,
+                                         nlohmann::ordered_json inputs,
+                                         const std::vector<std::string>& ignored) {
+  nlohmann::ordered_json group;
+  group["format"] = format;
+  group["input_activations"] = std::move(inputs);
+  group["output_activations"] = nullptr;
+  group["targets"] = {"Linear"};
+  group["weights"] = std::move(weights);
+  nlohmann::ordered_json config;
+  config["config_groups"]["group_0"] = std::move(group);
+  config["format"] = format;
+  config["ignore"] = ignored;
+  config["kv_cache_scheme"] = nullptr;
+  config["quant_method"] = "compressed-tensors";
+  config["quantization_status"] = "compressed";
+  return config;
 }
 
 }  // namespace kvant::io

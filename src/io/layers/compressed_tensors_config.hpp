@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "io/layers/scaled_elements.hpp"
 #include "io/layers/stored_format.hpp"
@@ -26,5 +27,13 @@ struct CompressedWeights {
 /// @param packed that form is pack-quantized, which also says what is wrong for all layers
 void check_compressed_config(const nlohmann::json& section, const std::set<std::string>& layers,
                              bool packed, const ConfigErrors& error);
+
+/// The section of a model whose layers are stored in one way.
+/// @param format of the section, e.g. "float-quantized"
+/// @param inputs how activations are quantized; null: they are not
+[[nodiscard]] nlohmann::ordered_json compressed_config(const char* format,
+                                                       nlohmann::ordered_json weights,
+                                                       nlohmann::ordered_json inputs,
+                                                       const std::vector<std::string>& ignored);
 
 }  // namespace kvant::io

@@ -23,6 +23,7 @@ namespace kvant::io {
   form(gptq)                       \
   form(awq)                        \
   form(compressed_packed)          \
+  form(compressed_mxfp4)           \
   form(float_weights)
 // clang-format on
 

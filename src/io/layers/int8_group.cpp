@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "io/layers/packed_groups.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
@@ -147,8 +148,19 @@ class Int8Group final : public StoredFormat {
                                                          std::to_string(i) +
                                                          ", not a finite number from 0 up");
     }
-    const std::int64_t group = group_of(weight->shape[1], checkpoint.find(name)->shape[1]);
-    return std::make_unique<GroupedRows>(layer, group != 0 ? group : kGroup, std::move(scales));
+    const std::uint64_t groups = checkpoint.find(name)->shape[1];
+    const std::int64_t found = group_of(weight->shape[1], groups);
+    const std::int64_t group = found != 0 ? found : kGroup;
+    const nlohmann::json section = group_config(checkpoint);
+    const std::int64_t said = group_size_of(section);
+    if (said > 0 && section.value("quant_method", nlohmann::json()) == quant_method() &&
+        groups_of(weight->shape[1], said) != groups) {
+      throw FormatError(FormatErrorKind::bad_scales, "layer " + in_quotes(layer.name) +
+                                                         " has groups of " + std::to_string(group) +
+                                                         " inputs; config.json says " +
+                                                         std::to_string(said));
+    }
+    return std::make_unique<GroupedRows>(layer, group, std::move(scales));
   }
 
   void verify_weight(const FindTensor& find, const TensorView& weight,

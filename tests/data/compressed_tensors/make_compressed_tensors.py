@@ -51,6 +51,9 @@ MODELS = {
                     group(dict(FLOAT, strategy="channel"), dict(DYNAMIC, type="float"))),
     "fp8_tensor": (LLAMA, torch.float16, "float-quantized",
                    group(dict(FLOAT, strategy="tensor"), dict(DYNAMIC, type="float"))),
+    "mxfp4": (LLAMA, torch.bfloat16, "mxfp4-pack-quantized",
+              group(dict(type="float", num_bits=4, symmetric=True, strategy="group", group_size=32,
+                         scale_dtype=torch.uint8, zp_dtype=torch.uint8))),
     "fp8_block": (WIDE, torch.bfloat16, "float-quantized",
                   group(dict(FLOAT, strategy="block", block_structure=[128, 128]), dict(DYNAMIC, type="float"))),
 }
@@ -84,7 +87,7 @@ def expect(folder, config, weights, names):
             greedy = torch.cat([greedy, model(greedy).logits[:, -1:].argmax(-1)], 1)
     tensors = {"input_ids": ids, "logits": logits, "greedy": greedy.contiguous()}
     for name in names:
-        tensors["dequantized:" + name] = weights[name + ".weight"].clone()
+        tensors["dequantized:" + name] = weights[name + ".weight"].float().clone()
     save_file(tensors, folder / "expected.safetensors")
 
 
