@@ -21,13 +21,10 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
     "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
-    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as "
-    "GPTQ or\n"
-    "AWQ models, rounded to nearest (nothing is calibrated), those of fp8 as compressed-tensors' "
-    "and\n"
-    "of fp8-block as DeepSeek's (quant_method fp8). OUT appears whole or not at all; memory does "
-    "not\n"
-    "grow with the model.\n";
+    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as\n"
+    "GPTQ or AWQ models, rounded to nearest (nothing is calibrated), those of fp8 and mxfp4 as\n"
+    "compressed-tensors' and those of fp8-block as DeepSeek's (quant_method fp8). OUT appears\n"
+    "whole or not at all; memory does not grow with the model.\n";
 
 io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
   const auto scheme = io::weight_scheme_from_name(name);

@@ -290,6 +290,16 @@ TEST_CASE("compressed-tensors and fp8: scales of every shape") {
                      "weight_block_size": [64, 100]}})";
   layer.scale_name = "weight_scale_inv";
   CHECK(read(layer) == std::vector<float>(130 * 300, 0.5f));
+  // AutoFP8's files: one scale, and another name for the form.
+  layer = {};
+  layer.config = R"({"quantization_config": {"quant_method": "fp8"}})";
+  layer.scales_shape = {};
+  CHECK(read(layer) == std::vector<float>(128, 0.5f));
+  CheckpointBuilder floats;
+  floats.config(layer.config);
+  floats.add<float>("a.q_proj.weight", {2, 2}, {1, 2, 3, 4});
+  CHECK(has(to_text(kvant::look::verify_checkpoint(floats.write())),
+            "quant_method is \"fp8\", but no layer is stored in its form"));
   layer = {};
   layer.config = section("int-quantized", R"({"num_bits": 8})");
   layer.dtype = DType::int8;

@@ -51,7 +51,8 @@ void check_quantization_config(const CheckpointSource& source,
   }
   for (const auto& [form, names] : by_form) {
     const auto method = section.find("quant_method");
-    if (method == section.end() || *method != form->quant_method()) continue;
+    const bool named = method != section.end() && method->is_string();
+    if (!named || !form->is_method(method->get<std::string>())) continue;
     form->check_config(section, names, [&](const std::string& wrong) {
       throw FormatError(FormatErrorKind::structure,
                         (source.folder() / "config.json").string() + ": " + wrong);

@@ -116,6 +116,10 @@ class CompressedElements final : public StoredFormat {
   }
 
   [[nodiscard]] std::string_view quant_method() const override { return "compressed-tensors"; }
+  /// AutoFP8 and vLLM call it "fp8" where elements are e4m3.
+  [[nodiscard]] bool is_method(std::string_view method) const override {
+    return method == quant_method() || method == "fp8";
+  }
 
   void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
                     const ConfigErrors& error) const override {

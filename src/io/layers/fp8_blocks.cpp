@@ -96,7 +96,7 @@ class Fp8Blocks final : public StoredFormat {
 
   [[nodiscard]] std::string_view quant_method() const override { return "fp8"; }
 
-  void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
+  void check_config(const nlohmann::json& section, const std::set<std::string>&,
                     const ConfigErrors& error) const override {
     if (const auto it = section.find("weight_block_size"); it != section.end() && !it->is_null()) {
       const SaidBlocks blocks = blocks_in(section);
@@ -107,9 +107,6 @@ class Fp8Blocks final : public StoredFormat {
     }
     if (const auto it = section.find("fmt"); it != section.end() && *it != "e4m3") {
       error("fmt is " + it->dump(-1, ' ', true).substr(0, 60) + "; e4m3 is read");
-    }
-    if (layers.empty()) {
-      error("quant_method is \"fp8\", but no layer is stored in its form (weight_scale_inv)");
     }
   }
 

@@ -146,6 +146,11 @@ class KVANT_API StoredFormat {
 
   /// quantization_config.quant_method; empty: floating weights have none.
   [[nodiscard]] virtual std::string_view quant_method() const { return {}; }
+  /// Whether config.json may call the form so: by its own name, or as another tool that has it
+  /// does.
+  [[nodiscard]] virtual bool is_method(std::string_view method) const {
+    return method == quant_method();
+  }
   /// Whether the section agrees with the layers that are stored in this form.
   /// @param section quantization_config, an object with this form's quant_method
   virtual void check_config(const nlohmann::json& section, const std::set<std::string>& layers,

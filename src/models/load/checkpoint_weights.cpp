@@ -1,6 +1,7 @@
 // Weights of a folder. Float tensors are read as they are; layers that are stored quantized, in any
 // form that kvant::io reads, are packed as they are, or expanded to float32.
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -10,11 +11,15 @@
 #include "kvant/matrix.hpp"
 #include "models/load/gguf_model.hpp"
 #include "models/load/weight_source.hpp"
+#include "models/parallel.hpp"
 
 namespace kvant::models {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+/// Codes may lie input by input: few enough rows that each has a cache line at hand, and whole
+/// words of the forms that hold several outputs in one.
+constexpr std::int64_t kRowsTogether = 64;
 
 class CheckpointWeights final : public WeightSource {
  public:
@@ -75,7 +80,12 @@ class CheckpointWeights final : public WeightSource {
     const std::optional<io::LayerCodes> stored = reader.codes();
     if (!stored) return std::nullopt;
     Matrix<std::uint8_t> codes(layer.outputs, layer.inputs);
-    reader.read_codes(0, layer.outputs, codes.data());
+    const std::int64_t tasks = (layer.outputs + kRowsTogether - 1) / kRowsTogether;
+    parallel_tasks(context, tasks, layer.elements(), [&](std::int64_t task) {
+      const std::int64_t first = task * kRowsTogether;
+      reader.read_codes(first, std::min(kRowsTogether, layer.outputs - first),
+                        codes.data() + first * layer.inputs);
+    });
     return PackedWeights::from_codes(context, {.format = stored->format,
                                                .codes = MatrixView<const std::uint8_t>(codes),
                                                .scales = stored->scales,
