@@ -77,6 +77,14 @@ TEST_CASE("compressed-tensors, packed: zero points, an index of groups, 3 bits")
   layer.index.assign(64, 0);
   layer.index[5] = 1;
   CHECK(read(layer) == std::vector<float>(512, 0.0f));
+  // Groups by expressions that disagree: the tensors decide. One that names the layer counts.
+  layer = {};
+  const std::string first = R"({"num_bits": 8, "group_size": 64}}, "group_1": {"targets": [")";
+  const std::string second = R"("], "weights": {"num_bits": 4, "group_size": 32})";
+  for (const char* target : {"re:.*q_proj", "a.q_proj"}) {
+    layer.config = section("pack-quantized", first + target + second);
+    CHECK(read(layer) == std::vector<float>(512, 0.0f));
+  }
   layer = {};
   layer.config = section("pack-quantized", R"({"num_bits": 3, "group_size": 32})");
   layer.codes_shape = {8, 6};
@@ -102,6 +110,9 @@ TEST_CASE("compressed-tensors and fp8: scales of every shape") {
   layer.config = section("float-quantized",
                          R"({"num_bits": 8, "type": "float", "block_structure": [64, 100]})");
   layer.scales_shape = {3, 3};
+  CHECK(read(layer) == std::vector<float>(130 * 300, 0.5f));
+  layer.config = section("float-quantized",
+                         R"({"num_bits": 8, "type": "float", "block_structure": "64x100"})");
   CHECK(read(layer) == std::vector<float>(130 * 300, 0.5f));
   layer.config = R"({"quantization_config": {"quant_method": "fp8",
                      "weight_block_size": [64, 100]}})";

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "io/text/quoting.hpp"
@@ -37,18 +40,35 @@ bool targets(const nlohmann::json& group, const std::string& layer, bool by_name
   });
 }
 
-/// "weights" of the group of a layer; null: there is none.
-const nlohmann::json* weights_of(const nlohmann::json& section, const std::string& layer) {
-  const auto groups = section.is_object() ? section.find("config_groups") : section.end();
-  if (!section.is_object() || groups == section.end() || !groups->is_object()) return nullptr;
-  for (const bool by_name : {true, false}) {
-    for (const nlohmann::json& group : *groups) {
-      if (!group.is_object() || !targets(group, layer, by_name)) continue;
-      const auto weights = group.find("weights");
-      if (weights != group.end() && weights->is_object()) return &*weights;
-    }
+/// [rows, columns], or "128x128" as early files have it; zeros for anything else.
+SaidBlocks blocks_in(const nlohmann::json& weights) {
+  const auto it = weights.find("block_structure");
+  if (it == weights.end()) return {};
+  std::uint64_t rows = 0;
+  std::uint64_t cols = 0;
+  if (it->is_string()) {
+    const auto& text = it->get_ref<const std::string&>();
+    const char* const end = text.data() + text.size();
+    const auto first = std::from_chars(text.data(), end, rows);
+    if (first.ec != std::errc() || first.ptr == end || *first.ptr != 'x') return {};
+    if (std::from_chars(first.ptr + 1, end, cols).ptr != end) return {};
+  } else if (it->is_array() && it->size() == 2 && (*it)[0].is_number_unsigned() &&
+             (*it)[1].is_number_unsigned()) {
+    rows = (*it)[0].get<std::uint64_t>();
+    cols = (*it)[1].get<std::uint64_t>();
   }
-  return nullptr;
+  const auto most = static_cast<std::uint64_t>(kMost);
+  if (rows == 0 || cols == 0 || rows > most || cols > most) return {};
+  return {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols)};
+}
+
+CompressedWeights read_weights(const nlohmann::json& weights) {
+  CompressedWeights result;
+  result.bits = std::max<std::int64_t>(0, number_in(weights, "num_bits"));
+  result.group_size = number_in(weights, "group_size");
+  result.blocks = blocks_in(weights);
+  if (result.blocks.cols == 0 && result.group_size > 0) result.blocks.cols = result.group_size;
+  return result;
 }
 
 void check_weights(const std::string& name, const nlohmann::json& weights,
@@ -70,20 +90,22 @@ void check_weights(const std::string& name, const nlohmann::json& weights,
 }  // namespace
 
 CompressedWeights compressed_weights_of(const nlohmann::json& section, const std::string& layer) {
-  CompressedWeights result;
-  const nlohmann::json* weights = weights_of(section, layer);
-  if (weights == nullptr) return result;
-  result.bits = std::max<std::int64_t>(0, number_in(*weights, "num_bits"));
-  result.group_size = number_in(*weights, "group_size");
-  if (const auto blocks = weights->find("block_structure");
-      blocks != weights->end() && blocks->is_array() && blocks->size() == 2 &&
-      (*blocks)[0].is_number_unsigned() && (*blocks)[1].is_number_unsigned()) {
-    result.blocks = {(*blocks)[0].get<std::int64_t>(), (*blocks)[1].get<std::int64_t>()};
-    if (result.blocks.rows > kMost || result.blocks.cols > kMost) result.blocks = {};
-  } else if (result.group_size > 0) {
-    result.blocks.cols = result.group_size;
+  const auto groups = section.is_object() ? section.find("config_groups") : section.end();
+  if (!section.is_object() || groups == section.end() || !groups->is_object()) return {};
+  for (const bool by_name : {true, false}) {
+    std::optional<CompressedWeights> found;
+    for (const nlohmann::json& group : *groups) {
+      if (!group.is_object() || !targets(group, layer, by_name)) continue;
+      const auto weights = group.find("weights");
+      if (weights == group.end() || !weights->is_object()) continue;
+      const CompressedWeights one = read_weights(*weights);
+      // Which of several expressions means the layer is not asked; what they agree about counts.
+      if (found && *found != one) return {};
+      found = one;
+    }
+    if (found) return *found;
   }
-  return result;
+  return {};
 }
 
 void check_compressed_config(const nlohmann::json& section, const std::set<std::string>& layers,

@@ -12,13 +12,17 @@
 
 namespace kvant::io {
 
-/// What the section says of a layer's weights: those of the first of config_groups whose targets
-/// name the layer, or whose targets are classes ("Linear").
+/// What the section says of a layer's weights.
 struct CompressedWeights {
   std::int64_t bits = 0;        ///< 0: not known
   std::int64_t group_size = 0;  ///< 0: not said; -1: one group a row
   SaidBlocks blocks = {};       ///< block_structure, or the group size
+
+  bool operator==(const CompressedWeights&) const = default;
 };
+/// Of the group of config_groups whose targets name the layer, else of all whose targets are
+/// classes
+/// ("Linear") or expressions, where these agree; else nothing.
 [[nodiscard]] CompressedWeights compressed_weights_of(const nlohmann::json& section,
                                                       const std::string& layer);
 

@@ -30,6 +30,8 @@ struct ScaleGrid {
 struct SaidBlocks {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+
+  bool operator==(const SaidBlocks&) const = default;
 };
 
 /// @throws FormatError bad_scales: neither F32, F16 nor BF16
