@@ -131,7 +131,7 @@ fi
 if [ $all -eq 1 ]; then
   echo "== fuzz: build"
   configure fuzz build-fuzz
-  cmake --build build-fuzz -j "$jobs" --target safetensors_fuzz gguf_fuzz index_fuzz config_fuzz tokenizer_fuzz -- --quiet
+  cmake --build build-fuzz -j "$jobs" --target safetensors_fuzz gguf_fuzz index_fuzz quantization_fuzz config_fuzz tokenizer_fuzz -- --quiet
   for seeds in build-fuzz/fuzz/*.seeds; do
     name=$(basename "$seeds" .seeds)
     echo "== fuzz: $name, 60 seconds"

@@ -4,7 +4,7 @@
 /// The codebooks of 4-bit formats: the real values of the 16 codes, and the integers that stand for
 /// them in int8 products. Constants, no code; sources: NF4 from QLoRA (arXiv 2305.14314) in the
 /// digits that bitsandbytes stores, FP4 (sign, two bits of exponent, one of mantissa, / 12) as
-/// there.
+/// there, E2M1 from OCP Microscaling Formats 1.0.
 
 #include <cstdint>
 
@@ -43,11 +43,20 @@ inline constexpr CodebookTable kFp4 = {
     .zero = 12,
     .inverse_unit = 1.0f / 12.0f};
 
+/// OCP MX's e2m1 in halves: exact.
+inline constexpr CodebookTable kE2m1 = {
+    .value = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f,
+              -3.0f, -4.0f, -6.0f},
+    .integer = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0},
+    .zero = 12,
+    .inverse_unit = 1.0f / 2.0f};
+
 /// The table of a codebook; null for Codebook::linear.
 constexpr const CodebookTable* table_of(Codebook codebook) noexcept {
   switch (codebook) {
     case Codebook::nf4: return &kNf4;
     case Codebook::fp4: return &kFp4;
+    case Codebook::e2m1: return &kE2m1;
     case Codebook::linear: break;
   }
   return nullptr;

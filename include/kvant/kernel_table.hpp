@@ -37,7 +37,7 @@ struct KernelTable {
   GemmKernels gemm[kWeightFormats];
 
   [[nodiscard]] constexpr const GemmKernels& gemm_for(WeightFormat format) const noexcept {
-    return gemm[static_cast<std::size_t>(format)];
+    return gemm[static_cast<std::size_t>(describe(format).kernels)];
   }
 };
 

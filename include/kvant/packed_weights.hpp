@@ -35,22 +35,31 @@ inline constexpr std::int64_t kMaxInnerDimension = 131071;
 struct PackOptions {
   /// Weights that share a scale, where the format lets choose; 0: its own (weight_format.hpp).
   std::int64_t block = 0;
-  /// A zero point for each scale, in formats that may have them (int4); by default they do.
+  /// A zero point for each scale, in formats that may have them (int4, int3, int2); by default they
+  /// do. (int3 and int2 hold one in any case, the middle code.)
   std::optional<bool> zero_points = {};
   /// Whose codes, where the two differ (int8_row).
   Arithmetic arithmetic = Arithmetic::kvant;
+  /// fp8: one scale for the whole weight, not one for each output.
+  bool one_scale = false;
+  /// fp8, fp8-block: scales are rounded to this type (float32, float16, bfloat16) before they are
+  /// used, as a file will hold them.
+  DType scale_type = DType::float32;
 };
 
-/// Weights [n, k] of 4 bits that are quantized already, a byte for each code (0 to 15).
+/// Weights [n, k] that are quantized already, in any format but the floating ones.
 struct CodedWeights {
   WeightFormat format = WeightFormat::int4_group;
+  /// A byte for each code: the code itself (formats of up to 4 bits), or the bits of the int8 or
+  /// e4m3 element.
   MatrixView<const std::uint8_t> codes;
-  /// int4: [n][blocks of a row], each exactly as fp16 holds it; nf4, fp4: the absmax of each block
-  /// of the flattened weight.
+  /// [n][blocks of a row], each exactly as the format stores it (int2 to int8-group: fp16; mxfp4: a
+  /// power of two); nf4, fp4: the absmax of each block of the flattened weight. An output of
+  /// fp8-block has those of its squares.
   std::span<const float> scales;
-  /// int4: as many as scales, 0 to 16; empty: 8 for all.
+  /// int2, int3, int4: as many as scales, 0 to 4, 8 or 16; empty: 2, 4 or 8 for all.
   std::span<const std::uint8_t> zero_points = {};
-  /// Weights that share a scale, a multiple of 32; 0: the format's own.
+  /// Weights that share a scale, a multiple of 32, beyond k: the whole row; 0: the format's own.
   std::int64_t block = 0;
 };
 
@@ -85,11 +94,10 @@ class KVANT_API PackedWeights {
                                                 MatrixView<const std::int8_t> codes,
                                                 std::span<const float> absmax = {});
 
-  /// Weights of 4 bits from their codes, scales and zero points, without a change to any value.
-  /// @throws Error invalid_argument (a code or zero point out of range, a scale that is NaN,
-  /// infinite
-  ///         or not a number of fp16), shape_mismatch (the number of scales or zero points),
-  ///         unsupported (another format), out_of_range, out_of_memory
+  /// Weights from their codes, scales and zero points, without a change to any value.
+  /// @throws Error invalid_argument (a code or zero point out of range, an element or scale that is
+  ///         NaN or infinite, a scale that the format does not hold), shape_mismatch (the number of
+  ///         scales or zero points), unsupported (a floating format), out_of_range, out_of_memory
   [[nodiscard]] static PackedWeights from_codes(Context& context, const CodedWeights& weights);
 
   /// From a linear quantizer's result, without a change to any value. int8_row takes one scale per
@@ -145,7 +153,7 @@ class KVANT_API PackedWeights {
   /// Row-major int8 codes of the outputs [first, first + codes.rows()).
   /// @throws Error unsupported (codes of another type), shape_mismatch, out_of_range
   void unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const;
-  /// The same for codes of 4 bits, a byte each.
+  /// The same for codes of up to 4 bits, a byte each, and the bits of e4m3 elements.
   void unpack_rows(std::int64_t first, MatrixView<std::uint8_t> codes) const;
   /// Scales and zero points of one output, block by block (nf4, fp4: of the blocks that it lies in,
   /// the first of which may have begun before it); zero_points is empty where there are none.

@@ -27,6 +27,11 @@ enum class WeightFormat : std::uint8_t {
   int4_group,  ///< codes 0..15, an fp16 scale and a zero point for some neighbours of an output
   nf4,         ///< codes of the 16 quantiles of a normal distribution (arXiv 2305.14314)
   fp4,         ///< codes of 16 four-bit floats, as bitsandbytes has them
+  int3_group,  ///< int4_group with codes 0..7
+  int2_group,  ///< int4_group with codes 0..3
+  fp8_row,     ///< e4m3 elements, one fp32 scale an output
+  fp8_block,   ///< e4m3 elements, one fp32 scale for each square of 128 x 128
+  mxfp4,       ///< e2m1 elements, a power of two for 32 neighbours of an output (OCP MX 1.0)
 };
 
 /// How the weights that share a scale lie.
@@ -41,6 +46,7 @@ enum class Codebook : std::uint8_t {
   linear,  ///< code * scale; floating formats: the element itself
   nf4,
   fp4,
+  e2m1,  ///< sign, two bits of exponent, one of mantissa
 };
 
 /// What is to be known about a format. Instances may have another block size where the format
@@ -49,16 +55,26 @@ struct WeightFormatInfo {
   WeightFormat format;
   std::string_view name;  ///< as in reports, on the command line and in files
   int bits;               ///< of a code
-  DType codes;            ///< of a code, or of the element of a floating format
+  DType codes;            ///< of a code (int3: the type above), or of an element
   Codebook codebook;
   BlockAxis axis;
   std::int64_t block;  ///< weights that share a scale; 0: the whole row (or none share one)
   DType scale;         ///< of a scale in a file; meaningless where axis is none
   bool zero_points;    ///< may have one for each scale
   bool nested;         ///< scales may be quantized themselves
+  /// Whose kernels multiply it: its own, or those of a format that holds the same values.
+  WeightFormat kernels;
+  std::int64_t block_rows = 1;  ///< outputs that share a scale in files
 
   /// Floating formats: elements without scales.
   [[nodiscard]] constexpr bool is_float() const noexcept { return axis == BlockAxis::none; }
+  /// Codes that products of integers take, exactly or through a table of integers; all others are
+  /// multiplied as the real values that they stand for.
+  [[nodiscard]] constexpr bool has_integer_products() const noexcept {
+    return format == WeightFormat::int8_row || (bits <= 4 && codebook != Codebook::e2m1);
+  }
+  /// The kernels' own zero is another: zero points go along even where weights are symmetric.
+  [[nodiscard]] constexpr bool needs_zero_points() const noexcept { return kernels != format; }
   /// Scales of an [n, k] weight, at this block size (0: a row).
   [[nodiscard]] constexpr std::int64_t scales(std::int64_t n, std::int64_t k,
                                               std::int64_t block_size) const noexcept {
@@ -76,24 +92,34 @@ struct WeightFormatInfo {
 };
 
 namespace detail {
-inline constexpr std::array<WeightFormatInfo, 8> kWeightFormatTable{{
-    // format, name, bits, codes, codebook, axis, block, scale, zero points, nested
+inline constexpr std::array<WeightFormatInfo, 13> kWeightFormatTable{{
+    // format, name, bits, codes, codebook, axis, block, scale, zero points, nested, kernels, rows
     {WeightFormat::float32, "fp32", 32, DType::float32, Codebook::linear, BlockAxis::none, 0,
-     DType::float32, false, false},
+     DType::float32, false, false, WeightFormat::float32},
     {WeightFormat::float16, "fp16", 16, DType::float16, Codebook::linear, BlockAxis::none, 0,
-     DType::float32, false, false},
+     DType::float32, false, false, WeightFormat::float16},
     {WeightFormat::bfloat16, "bf16", 16, DType::bfloat16, Codebook::linear, BlockAxis::none, 0,
-     DType::float32, false, false},
+     DType::float32, false, false, WeightFormat::bfloat16},
     {WeightFormat::int8_row, "int8", 8, DType::int8, Codebook::linear, BlockAxis::row, 0,
-     DType::float32, false, false},
+     DType::float32, false, false, WeightFormat::int8_row},
     {WeightFormat::int8_group, "int8-group", 8, DType::int8, Codebook::linear, BlockAxis::row, 128,
-     DType::float16, false, false},
+     DType::float16, false, false, WeightFormat::int8_group},
     {WeightFormat::int4_group, "int4", 4, DType::uint4, Codebook::linear, BlockAxis::row, 64,
-     DType::float16, true, false},
+     DType::float16, true, false, WeightFormat::int4_group},
     {WeightFormat::nf4, "nf4", 4, DType::uint4, Codebook::nf4, BlockAxis::flattened, 64,
-     DType::float32, false, true},
+     DType::float32, false, true, WeightFormat::nf4},
     {WeightFormat::fp4, "fp4", 4, DType::uint4, Codebook::fp4, BlockAxis::flattened, 64,
-     DType::float32, false, true},
+     DType::float32, false, true, WeightFormat::fp4},
+    {WeightFormat::int3_group, "int3", 3, DType::uint4, Codebook::linear, BlockAxis::row, 64,
+     DType::float16, true, false, WeightFormat::int4_group},
+    {WeightFormat::int2_group, "int2", 2, DType::uint2, Codebook::linear, BlockAxis::row, 64,
+     DType::float16, true, false, WeightFormat::int4_group},
+    {WeightFormat::fp8_row, "fp8", 8, DType::float8_e4m3fn, Codebook::linear, BlockAxis::row, 0,
+     DType::float32, false, false, WeightFormat::fp8_row},
+    {WeightFormat::fp8_block, "fp8-block", 8, DType::float8_e4m3fn, Codebook::linear,
+     BlockAxis::row, 128, DType::float32, false, false, WeightFormat::fp8_block, 128},
+    {WeightFormat::mxfp4, "mxfp4", 4, DType::float4_e2m1fn, Codebook::e2m1, BlockAxis::row, 32,
+     DType::float8_e8m0fnu, false, false, WeightFormat::mxfp4},
 }};
 }  // namespace detail
 

@@ -13,10 +13,16 @@ namespace kvant::detail {
   rules(int8_group)               \
   rules(int4_group)               \
   rules(nf4)                      \
-  rules(fp4)
+  rules(fp4)                      \
+  rules(int3_group)               \
+  rules(int2_group)               \
+  rules(fp8_row)                  \
+  rules(fp8_block)                \
+  rules(mxfp4)
 // clang-format on
 
-// Each is defined in the file of its name (the floats share one, the codebooks another).
+// Each is defined in the file of its name (the floats share one, and so do the codebooks, the
+// groups of few bits, and the two of e4m3).
 #define KVANT_DECLARE(name) const FormatRules& name##_rules() noexcept;
 KVANT_FORMAT_RULES(KVANT_DECLARE)
 #undef KVANT_DECLARE

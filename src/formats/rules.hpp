@@ -16,14 +16,17 @@ struct EncodedRows {
   std::byte* codes;            ///< a row of k codes (a byte each) or elements
   std::ptrdiff_t code_stride;  ///< bytes between rows; room for k rounded up to 64 codes
   float* scales;               ///< [rows][row_scales]
-  std::uint8_t* zeros;         ///< the same of zero points; only where EncodeOptions ask for them
+  std::uint8_t* zeros;         ///< the same of zero points; only where they are asked for or needed
   float* absmax;               ///< [rows]; only written where the format has one scale a row
 };
 
 struct EncodeOptions {
-  std::int64_t block;  ///< weights that share a scale; 0: the whole row
-  bool bitsandbytes;   ///< that library's arithmetic where it differs (QuantizeRowsArgs)
-  bool zero_points;    ///< one for each scale, in formats that may have them
+  std::int64_t block;         ///< weights that share a scale; 0: the whole row
+  bool bitsandbytes;          ///< that library's arithmetic where it differs (QuantizeRowsArgs)
+  bool zero_points;           ///< one for each scale, in formats that may have them
+  bool one_scale = false;     ///< fp8: for the whole weight,
+  float given_absmax = 0.0f;  ///< whose largest magnitude this is; NaN: it is not finite
+  DType scale_type = DType::float32;  ///< fp8, fp8-block: what scales are rounded to
 };
 
 /// The scales of one row, block by block.

@@ -59,16 +59,24 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
     error("quantization_config.quant_method is not a string");
   }
   const auto forms = io::stored_formats();
+  const std::size_t before = findings.size();
+  bool known = false;
+  bool any = false;
   for (const io::StoredFormat* form : forms) {
     const auto it = stored.find(form);
     const std::set<std::string> layers = it == stored.end() ? std::set<std::string>() : it->second;
-    if (form->quant_method() == method) {
+    if (form->is_method(method)) {
+      known = true;
+      any = any || !layers.empty();
       form->check_config(*section, layers, error);
     } else if (!layers.empty()) {
       error(counted(layers.size(), "layer") + (layers.size() == 1 ? " is" : " are") +
             " stored as " + std::string(form->quant_method()) + " has it (" +
             io::in_quotes(*layers.begin()) + "), but quant_method is " + io::in_quotes(method));
     }
+  }
+  if (known && !any && findings.size() == before) {
+    error("quant_method is " + io::in_quotes(method) + ", but no layer is stored in its form");
   }
   if (method == "bitsandbytes") verify_modules(file, hints, *section, tensors, findings);
 }

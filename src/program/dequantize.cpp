@@ -1,4 +1,4 @@
-// kvant dequantize: an 8-bit checkpoint back to a float one.
+// kvant dequantize: a quantized checkpoint back to a float one.
 
 #include <chrono>
 #include <string>
@@ -13,8 +13,10 @@ constexpr const char* kDescription =
     "Examples:\n"
     "  kvant dequantize MODEL OUT\n"
     "  kvant dequantize MODEL OUT --dtype fp16\n\n"
-    "Writes the folder OUT from the folder MODEL, which holds 8-bit layers of bitsandbytes or of\n"
-    "kvant quantize. What rounding to 8 bits lost does not come back.\n";
+    "Writes the folder OUT from the folder MODEL, whose layers are quantized by bitsandbytes (8 and "
+    "4\n"
+    "bits), GPTQ, AWQ, compressed-tensors, DeepSeek's fp8 or kvant quantize. What rounding lost does\n"
+    "not come back.\n";
 
 }  // namespace
 

@@ -21,11 +21,10 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
     "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
-    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as "
-    "GPTQ or\n"
-    "AWQ models, rounded to nearest (nothing is calibrated). OUT appears whole "
-    "or\n"
-    "not at all; memory does not grow with the model.\n";
+    "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as\n"
+    "GPTQ or AWQ models, rounded to nearest (nothing is calibrated), those of fp8 and mxfp4 as\n"
+    "compressed-tensors' and those of fp8-block as DeepSeek's (quant_method fp8). OUT appears\n"
+    "whole or not at all; memory does not grow with the model.\n";
 
 io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
   const auto scheme = io::weight_scheme_from_name(name);
@@ -103,7 +102,7 @@ int quantize_command(const Arguments& arguments) {
                         ->type_name("T");
   app.add_option("--block,--group", block,
                  "nf4, fp4: weights that share a scale, 32, 64, 128, ..., 4096; int4: inputs that\n"
-                 "do, a multiple of 32 (default: 64)")
+                 "do, a multiple of 32 (default: 64); int8-group: the same, 32, 64, 128 (default)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   auto* plain = app.add_flag("--no-double", no_double,

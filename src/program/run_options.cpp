@@ -66,14 +66,18 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
   app.add_option("MODEL", words.model, "a folder, or a .gguf file")->required();
   app.add_option("--scheme", words.scheme,
                  "linear layers in " + models::scheme_names() +
-                     "\n(default: fp32, or llm-int8 for a folder of 8-bit weights)")
+                     "\n(default: fp32; for a quantized folder stored, its layers as they are, or "
+                     "llm-int8\n"
+                     "where they are 8-bit ones of bitsandbytes)")
       ->type_name("NAME");
   app.add_option("--mode", words.mode,
                  "default, or bitsandbytes: that library's arithmetic, bit for bit")
       ->type_name("NAME")
       ->check(CLI::IsMember({"default", "bitsandbytes"}));
-  app.add_option("--arithmetic", words.arithmetic,
-                 "schemes of 4 bits: int8 (default), or exact: activations stay in float")
+  app.add_option(
+         "--arithmetic", words.arithmetic,
+         "stored, and schemes of up to 4 bits: int8 (default), or exact: activations stay in\n"
+         "float")
       ->type_name("NAME")
       ->check(CLI::IsMember({"exact", "int8"}));
   app.add_option("--group", words.group,

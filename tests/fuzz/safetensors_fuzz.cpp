@@ -36,14 +36,18 @@ std::size_t touch_everything(const kvant::io::SafeTensors& file) {
   return total;
 }
 
-/// The first rows of every linear layer, in whatever form it is stored.
+/// The last rows of every linear layer, in whatever form it is stored, as floats and as codes.
 void read_layers(const std::filesystem::path& path) {
   const kvant::io::Checkpoint checkpoint(path);
   for (const auto& layer : kvant::io::find_linear_layers(checkpoint)) {
     const std::int64_t rows = std::min<std::int64_t>(layer.outputs, 2);
     if (layer.inputs > (1 << 20)) continue;
     std::vector<float> values(static_cast<std::size_t>(rows * layer.inputs));
-    kvant::io::LayerReader(checkpoint, layer).read(layer.outputs - rows, rows, values.data());
+    const kvant::io::LayerReader reader(checkpoint, layer);
+    reader.read(layer.outputs - rows, rows, values.data());
+    if (!reader.codes()) continue;
+    std::vector<std::uint8_t> codes(values.size());
+    reader.read_codes(layer.outputs - rows, rows, codes.data());
   }
 }
 

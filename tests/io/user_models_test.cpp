@@ -236,10 +236,10 @@ TEST_CASE("user models: quantized already, by whom it is said") {
             "awq (gemv_fast)"));
   CHECK(has(refused("{}",
                     [](CheckpointBuilder& b) {
-                      b.add<std::int8_t>("a.q_proj.weight", {2, 2}, {1, 2, 3, 4});
-                      b.add<float>("a.q_proj.weight_scale", {2, 1}, {1, 2});
+                      b.add<std::uint8_t>("a.q_proj.weight_packed", {2, 2}, {1, 2, 3, 4});
+                      b.add<float>("a.q_proj.weight_global_scale", {1}, {1});
                     }),
-            "compressed-tensors"));
+            "compressed-tensors (nvfp4)"));
   CHECK(has(refused("{}",
                     [](CheckpointBuilder& b) {
                       b.add<std::uint32_t>("a.q_proj.weight", {2, 1}, {1, 2});
@@ -248,7 +248,7 @@ TEST_CASE("user models: quantized already, by whom it is said") {
             "mlx"));
 }
 
-TEST_CASE("user models: an int8-group model whose config says another group is not read") {
+TEST_CASE("user models: an int8-group model whose config cannot be is not read") {
   CheckpointBuilder builder;
   small_llama(builder);
   const TempFolder folder;
@@ -264,7 +264,7 @@ TEST_CASE("user models: an int8-group model whose config says another group is n
     });
   };
   CHECK(dequantize() == ErrorCode::ok);
-  config["quantization_config"]["group_size"] = 64;
+  config["quantization_config"]["group_size"] = 48;  // no power of two
   CHECK(dequantize() == ErrorCode::invalid_file);
   config = right;
   config["quantization_config"]["ignore"] = 5;

@@ -250,7 +250,7 @@ TEST_CASE("four bits: codes, scales and zero points that cannot be are refused")
   CHECK(with(codes, {0.5f, 0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::ok);
   CHECK(with(codes, {0.5f, -0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
   CHECK(with(codes, scales, zeros, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
-  CHECK(with(codes, scales, zeros, 64, WeightFormat::int8_row) == ErrorCode::unsupported);
+  CHECK(with(codes, scales, zeros, 64, WeightFormat::float16) == ErrorCode::unsupported);
   std::vector<std::uint8_t> large = codes;
   large.back() = 16;
   CHECK(with(large, scales, zeros, 64) == ErrorCode::invalid_argument);

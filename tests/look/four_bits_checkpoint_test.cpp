@@ -1,5 +1,6 @@
 // 4-bit checkpoints of bitsandbytes: what kvant writes is what transformers and bitsandbytes wrote.
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +17,7 @@
 #include "kvant/look/report.hpp"
 #include "kvant/look/verify.hpp"
 #include "support/catch.hpp"
+#include "support/checkpoint_builder.hpp"
 #include "support/error_code.hpp"
 #include "support/golden.hpp"
 #include "support/temp_folder.hpp"
@@ -111,6 +113,30 @@ TEST_CASE("nf4 with double quantization: bitsandbytes' tensors, byte for byte") 
   CHECK(config_of(out) == wanted);
 }
 
+namespace {
+
+/// The one layer's codes as LayerReader unpacks them, 7 rows at a time.
+void check_codes(const Checkpoint& stored, const std::vector<std::uint8_t>& packed) {
+  auto layers = kvant::io::find_linear_layers(stored);
+  std::erase_if(layers, [](const auto& layer) { return !layer.quantized(); });
+  REQUIRE(layers.size() == 1);
+  const kvant::io::LayerReader reader(stored, layers[0]);
+  CHECK(reader.codes().has_value());
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(layers[0].elements()));
+  for (std::int64_t row = 0; row < layers[0].outputs; row += 7) {
+    reader.read_codes(row, std::min<std::int64_t>(7, layers[0].outputs - row),
+                      codes.data() + row * layers[0].inputs);
+  }
+  std::size_t different = 0;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    const std::uint8_t byte = packed[i / 2];
+    different += codes[i] != (i % 2 == 0 ? byte >> 4 : byte & 15) ? 1u : 0u;
+  }
+  CHECK(different == 0);
+}
+
+}  // namespace
+
 TEST_CASE("4-bit blocks that cross rows, odd sizes, every block size, any number of threads") {
   const std::uint64_t outputs = 301;
   const std::uint64_t inputs = 77;  // an odd number of codes
@@ -140,9 +166,40 @@ TEST_CASE("4-bit blocks that cross rows, odd sizes, every block size, any number
         const auto verdict = kvant::look::verify_checkpoint(out);
         INFO(to_text(verdict));
         CHECK(verdict.findings.empty());
+        check_codes(stored, whole.codes);
       }
     }
   }
+}
+
+TEST_CASE("4-bit weights whose absmax is not finite are not read") {
+  const TempFolder folder;
+  write_model(folder.path() / "model", DType::float32, 64, 64, some_weights(64 * 64));
+  kvant::io::quantize_checkpoint(folder.path() / "model", folder.path() / "out",
+                                 {.scheme = WeightFormat::nf4, .nested = false});
+  const Checkpoint stored(folder.path() / "out");
+  kvant::test::CheckpointBuilder builder;
+  for (const kvant::io::TensorInfo* info : stored.tensors()) {
+    if (info->dtype == DType::uint8) {
+      builder.add<std::uint8_t>(info->name, info->shape, stored.values<std::uint8_t>(info->name));
+      continue;
+    }
+    if (info->dtype != DType::float32) continue;
+    std::vector<float> values = stored.values<float>(info->name);
+    if (info->name.ends_with(".absmax")) values[5] = std::nanf("");
+    builder.add<float>(info->name, info->shape, values);
+  }
+  const fs::path model = builder.write();
+  const Checkpoint file(model);
+  const auto layers = kvant::io::find_linear_layers(file);
+  const auto layer =
+      std::find_if(layers.begin(), layers.end(), [](const auto& one) { return one.quantized(); });
+  REQUIRE(layer != layers.end());
+  std::string message;
+  CHECK(kvant::test::code_of([&] { const kvant::io::LayerReader reader(file, *layer); },
+                             &message) == kvant::ErrorCode::invalid_file);
+  INFO(message);
+  CHECK(message.find("the absmax of block 5 is nan") != std::string::npos);
 }
 
 TEST_CASE("4-bit weights of fp16 and bf16 come back rounded to their type") {

@@ -134,3 +134,54 @@ TEST_CASE("a scheme that quantizes nothing, or that is only read, is refused") {
                                             {.quantized = WeightScheme::fp16});
         }) == kvant::ErrorCode::invalid_argument);
 }
+
+TEST_CASE("int8-group: groups of 32, 64 and 128, told by the number of scales") {
+  const fs::path model = data_path("checkpoints/fp32");
+  const TempFolder folder;
+  double last = 1e9;
+  for (const std::int64_t group : {32, 64, 128}) {
+    INFO(group);
+    const fs::path out = folder.path() / std::to_string(group);
+    kvant::io::quantize_checkpoint(model, out,
+                                   {.scheme = kvant::WeightFormat::int8_group, .block = group});
+    const auto verdict = kvant::look::verify_checkpoint(out);
+    INFO(to_text(verdict));
+    CHECK(verdict.findings.empty());
+    const Checkpoint stored(out);
+    for (const StoredLayer& layer : layers_of(out, stored)) {
+      const auto codes = kvant::io::LayerReader(stored, layer).codes();
+      REQUIRE(codes);
+      CHECK(static_cast<std::int64_t>(codes->scales.size()) ==
+            layer.outputs * ((layer.inputs + group - 1) / group));
+    }
+    const double sqnr = kvant::look::report_checkpoint(model, out).total.sqnr_db;
+    CHECK(sqnr < last);
+    last = sqnr;
+    // The tensors say how large groups are; a config that says something else is not believed.
+    std::string config = kvant::test::read_text(out / "config.json");
+    const std::string said = "\"group_size\": " + std::to_string(group);
+    const std::size_t at = config.find(said);
+    REQUIRE(at != std::string::npos);
+    folder.write(std::to_string(group) + "/config.json",
+                 config.replace(at, said.size(), "\"group_size\": 4096"));
+    std::string message;
+    CHECK(kvant::test::code_of(
+              [&] { kvant::io::dequantize_checkpoint(out, folder.path() / "back"); }, &message) ==
+          kvant::ErrorCode::invalid_file);
+    CHECK(message.find("config.json says 4096") != std::string::npos);
+  }
+  for (const auto& [group, part] : {std::pair<std::int64_t, const char*>{48, "groups of 48 inputs"},
+                                    {4096, "would be one group of 4096"}}) {
+    std::string message;
+    const std::int64_t size = group;
+    CHECK(kvant::test::code_of(
+              [&] {
+                kvant::io::quantize_checkpoint(
+                    model, folder.path() / "no",
+                    {.scheme = kvant::WeightFormat::int8_group, .block = size});
+              },
+              &message) != kvant::ErrorCode::ok);
+    INFO(message);
+    CHECK(message.find(part) != std::string::npos);
+  }
+}

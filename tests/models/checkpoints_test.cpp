@@ -139,9 +139,9 @@ TEST_CASE("checkpoints: 8-bit ones of bitsandbytes in its own arithmetic") {
   CHECK_THROWS_AS(kvant::models::make_plan(config, request), kvant::models::RequestError);
 }
 
-TEST_CASE("checkpoints: 4-bit ones of bitsandbytes are expanded to floats") {
-  check_checkpoint("bnb_fp4", "", {}, 1e-5);
-  check_checkpoint("bnb_nf4_double", "", {}, 3e-2);  // which computes in bf16
+TEST_CASE("checkpoints: 4-bit ones of bitsandbytes, expanded to floats on request") {
+  check_checkpoint("bnb_fp4", "fp32", {}, 1e-5);
+  check_checkpoint("bnb_nf4_double", "fp32", {}, 3e-2);  // which computes in bf16
 }
 
 TEST_CASE("tiny-code-model: logits in fp32") {

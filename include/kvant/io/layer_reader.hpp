@@ -11,13 +11,23 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kvant/config.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/stored_layer.hpp"
+#include "kvant/weight_format.hpp"
 
 namespace kvant::io {
+
+/// A stored layer as weights of a format, as CodedWeights takes them: everything but the codes.
+struct LayerCodes {
+  WeightFormat format = WeightFormat::int4_group;
+  std::int64_t block = 0;
+  std::vector<float> scales = {};
+  std::vector<std::uint8_t> zero_points = {};
+};
 
 /// Any form that kvant knows. Refers to the checkpoint.
 class KVANT_API LayerReader {
@@ -31,6 +41,12 @@ class KVANT_API LayerReader {
   /// Rows [first, first + count) of the [outputs, inputs] weights, row after row into out, as the
   /// form's own library computes them. From several threads at once.
   void read(std::int64_t first, std::int64_t count, float* out) const;
+  /// The layer as a weight format holds it, no code, zero point or scale changed; nothing where
+  /// none does (groups that neighbours do not share, scales beyond fp16, tables of its own, ...).
+  /// (Where a form's own library rounds dequantized weights to 16 bits, the format does not.)
+  [[nodiscard]] std::optional<LayerCodes> codes() const;
+  /// The codes of rows [first, first + count), a byte each; only where codes() gives something.
+  void read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] std::vector<std::int64_t> kept_columns() const;
 

@@ -2,7 +2,8 @@
 
 /// @file
 /// The linear layers of a checkpoint and the form in which each is stored: floating point, the
-/// 8-bit and 4-bit forms of bitsandbytes, kvant's groups of int8, GPTQ and AWQ.
+/// 8-bit and 4-bit forms of bitsandbytes, kvant's groups of int8, GPTQ and AWQ, compressed-tensors,
+/// and fp8 in blocks.
 
 #include <cstdint>
 #include <filesystem>
@@ -21,12 +22,9 @@ namespace kvant::io {
 /// A linear layer of a checkpoint: name, shape, and how its weight is stored.
 struct StoredLayer {
   std::string name;  ///< e.g. "transformer.h.0.mlp.c_fc"
-  /// How the weight is stored, or the nearest format to it (int4 for 2 and 3 bits in groups);
-  /// nothing: elements of a floating type that has no format (F64, ...).
+  /// How the weight is stored; nothing: elements of a floating type that has no format (F64, ...).
   std::optional<WeightFormat> format = WeightFormat::float32;
   std::string tensor;  ///< that of the weight's elements or codes: NAME.weight, NAME.qweight
-  /// What the form is called where the format's name is not all: "int3"; else empty.
-  std::string_view stored_as = {};
   DType dtype = DType::float32;  ///< of that tensor
   std::int64_t outputs = 0;
   std::int64_t inputs = 0;

@@ -143,7 +143,7 @@ struct Config {
   std::int64_t bos_token_id = 50256;                  ///< -1: none
   std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
   std::optional<QuantizationConfig> int8;  ///< layers hold the 8-bit codes of bitsandbytes
-  bool stored_quantized = false;  ///< layers are stored in another form, and expanded to floats
+  bool stored_quantized = false;  ///< layers are stored in another quantized form
 
   [[nodiscard]] std::int64_t q_dim() const { return n_head * head_dim; }
   /// Columns of K, and of V, per token.

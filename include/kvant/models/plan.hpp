@@ -29,6 +29,7 @@ struct Scheme {
     int8,         ///< vector-wise, no outliers
     llm_int8,     ///< vector-wise, outlier features in floating point
     packed,       ///< weights in `format`, multiplied as Linear does
+    stored,       ///< a quantized folder's layers as they are: the stored codes, packed
   };
   Kind kind = Kind::fp32;
   WeightFormat format = WeightFormat::float32;  ///< of packed weights
@@ -44,6 +45,7 @@ struct Scheme {
   static const Scheme int8;
   static const Scheme llm_int8;
   static const Scheme int8_group;
+  static const Scheme stored;
 };
 
 inline constexpr Scheme Scheme::fp32{Kind::fp32};
@@ -52,12 +54,14 @@ inline constexpr Scheme Scheme::int8_tensor{Kind::int8_tensor};
 inline constexpr Scheme Scheme::int8{Kind::int8};
 inline constexpr Scheme Scheme::llm_int8{Kind::llm_int8};
 inline constexpr Scheme Scheme::int8_group{WeightFormat::int8_group};
+inline constexpr Scheme Scheme::stored{Kind::stored};
 
 /// The name on the command line, e.g. "llm-int8", or the format's.
 [[nodiscard]] KVANT_API std::string_view to_string(Scheme scheme) noexcept;
 /// The scheme of a name; nothing for others.
 [[nodiscard]] KVANT_API std::optional<Scheme> scheme_from_name(std::string_view name);
-/// All of them: those with names of their own, then every other format that the library packs.
+/// What a folder of floats can be run in: those with names of their own, then every other format
+/// that the library packs. (Not Scheme::stored, which is for quantized folders.)
 [[nodiscard]] KVANT_API const std::vector<Scheme>& all_schemes();
 /// "fp32, bf16, ...", for messages.
 [[nodiscard]] KVANT_API std::string scheme_names();
@@ -67,8 +71,9 @@ struct Request {
   std::optional<Scheme> scheme = {};
   std::optional<Arithmetic> mode = {};
   std::optional<float> threshold = {};
-  bool calibration_text = false;   ///< ids to calibrate with are given
-  std::optional<bool> exact = {};  ///< 4-bit weights: multiply the values they stand for, in float
+  bool calibration_text = false;  ///< ids to calibrate with are given
+  /// Weights of up to 4 bits, and stored ones: multiply the values they stand for, in float.
+  std::optional<bool> exact = {};
   /// Weights that share a scale, in formats that let choose; a multiple of 32.
   std::optional<std::int64_t> group = {};
 };
@@ -80,12 +85,14 @@ struct Plan {
   float threshold = 0;
   bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
-  bool exact = false;        ///< 4-bit weights: activations stay in float
+  bool exact = false;        ///< as in Request: activations stay in float
   std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
 
-  /// Weights of 4 bits whose activations are quantized.
-  [[nodiscard]] bool four_bits() const {
-    return scheme.kind == Scheme::Kind::packed && describe(scheme.format).bits == 4;
+  /// Weights, of up to 4 bits or as they are stored, that are multiplied by quantized activations
+  /// unless `exact`.
+  [[nodiscard]] bool has_integer_products() const {
+    return scheme == Scheme::stored ||
+           (scheme.kind == Scheme::Kind::packed && describe(scheme.format).has_integer_products());
   }
 };
 

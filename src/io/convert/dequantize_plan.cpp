@@ -39,10 +39,10 @@ std::set<std::string> parts_of(const Checkpoint& checkpoint,
   return names;
 }
 
-/// What config.json says of the quantized layers, as far as reading them depends on it: a group
-/// size that is not the file's would give wrong weights.
-/// @throws FormatError structure
-void check_config(const CheckpointSource& source, const std::vector<StoredLayer>& layers) {
+}  // namespace
+
+void check_quantization_config(const CheckpointSource& source,
+                               const std::vector<StoredLayer>& layers) {
   const nlohmann::json section = source.config().quantization();
   if (!section.is_object()) return;  // codes and scales say all that must be known
   std::map<const StoredFormat*, std::set<std::string>> by_form;
@@ -51,15 +51,14 @@ void check_config(const CheckpointSource& source, const std::vector<StoredLayer>
   }
   for (const auto& [form, names] : by_form) {
     const auto method = section.find("quant_method");
-    if (method == section.end() || *method != form->quant_method()) continue;
+    const bool named = method != section.end() && method->is_string();
+    if (!named || !form->is_method(method->get<std::string>())) continue;
     form->check_config(section, names, [&](const std::string& wrong) {
       throw FormatError(FormatErrorKind::structure,
                         (source.folder() / "config.json").string() + ": " + wrong);
     });
   }
 }
-
-}  // namespace
 
 QuantizePlan plan_dequantization(const CheckpointSource& source,
                                  const DequantizeCheckpointOptions& options) {
@@ -69,7 +68,7 @@ QuantizePlan plan_dequantization(const CheckpointSource& source,
                 "the model is quantized by " + *method + ", which is not read here");
   }
   const std::vector<StoredLayer> layers = quantized_layers(checkpoint, source.hints());
-  check_config(source, layers);
+  check_quantization_config(source, layers);
   const DType to = target_type(source, options);
   if (layers.empty()) {
     throw Error(ErrorCode::unsupported,

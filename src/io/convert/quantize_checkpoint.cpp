@@ -21,7 +21,8 @@ std::string left_behind(const std::vector<std::string>& left) {
   return text;
 }
 
-/// Writes what was planned, unless it is a dry run.
+}  // namespace
+
 CheckpointSummary carry_out(const CheckpointSource& source, QuantizePlan plan,
                             const std::filesystem::path& output, const JobOptions& options,
                             bool dry_run) {
@@ -54,8 +55,6 @@ CheckpointSummary carry_out(const CheckpointSource& source, QuantizePlan plan,
   return std::move(plan.summary);
 }
 
-}  // namespace
-
 CheckpointSummary quantize_checkpoint(const std::filesystem::path& model,
                                       const std::filesystem::path& output,
                                       const QuantizeCheckpointOptions& options) {
@@ -69,6 +68,14 @@ CheckpointSummary dequantize_checkpoint(const std::filesystem::path& model,
                                         const DequantizeCheckpointOptions& options) {
   const CheckpointSource source(model);
   QuantizePlan plan = plan_dequantization(source, options);
+  return carry_out(source, std::move(plan), output, options.job, options.dry_run);
+}
+
+CheckpointSummary convert_checkpoint(const std::filesystem::path& model,
+                                     const std::filesystem::path& output,
+                                     const ConvertCheckpointOptions& options) {
+  const CheckpointSource source(model);
+  QuantizePlan plan = plan_conversion(source, options);
   return carry_out(source, std::move(plan), output, options.job, options.dry_run);
 }
 

@@ -9,137 +9,26 @@
 #include <utility>
 
 #include "io/layers/bitsandbytes_config.hpp"
+#include "io/layers/four_bit_rows.hpp"
 #include "io/layers/quant_state.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/bitsandbytes.hpp"
-#include "kvant/codebook.hpp"
 #include "kvant/error.hpp"
-#include "kvant/float16.hpp"
 #include "kvant/io/format_error.hpp"
 
 namespace kvant::io {
 namespace {
 
-constexpr const char* kAbsmax = ".weight.absmax";
-constexpr const char* kTable = ".weight.quant_map";
-constexpr const char* kNestedAbsmax = ".weight.nested_absmax";
-constexpr const char* kNestedTable = ".weight.nested_quant_map";
-constexpr std::array kStates{".weight.quant_state.bitsandbytes__nf4",
-                             ".weight.quant_state.bitsandbytes__fp4"};
 constexpr std::int64_t kNestedBlock = 256;
 constexpr std::array kParts{LayerPart{kAbsmax, true},       LayerPart{kTable, true},
                             LayerPart{kNestedAbsmax, true}, LayerPart{kNestedTable, true},
                             LayerPart{kStates[0]},          LayerPart{kStates[1]}};
-constexpr std::uint64_t kTableSize = 16;
-constexpr std::uint64_t kNestedTableSize = 256;
+
 std::string layer_of(const TensorInfo& weight) {
   return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
 }
-
-/// The description of a weight; nothing where there is none.
-/// @throws FormatError structure, json, ...
-std::optional<QuantState> find_state(const FindTensor& find, const std::string& layer) {
-  for (const char* suffix : kStates) {
-    const TensorView view = find(layer + suffix);
-    if (view.info != nullptr) return parse_state(view.data, "tensor " + in_quotes(layer + suffix));
-  }
-  return std::nullopt;
-}
-
-class FourBitRows final : public RowDecoder {
- public:
-  FourBitRows(const Checkpoint& checkpoint, const std::string& layer) {
-    const FindTensor find = find_in(checkpoint);
-    const std::string weight = layer + std::string(kWeightSuffix);
-    const std::optional<QuantState> state = find_state(find, layer);
-    if (!state) throw FormatError(FormatErrorKind::structure, weight + ": no quant_state");
-    state_ = *state;
-    if (const std::uint64_t bytes = checkpoint.tensor(weight).data.size();
-        bytes < state_.packed_bytes()) {
-      throw FormatError(FormatErrorKind::size, "tensor " + in_quotes(weight) + " has " +
-                                                   std::to_string(bytes) + " bytes, too few for " +
-                                                   std::to_string(state_.elements()) + " codes");
-    }
-    table_ = floats(checkpoint, layer + kTable, kTableSize);
-    if (!state_.nested) {
-      scales_ = floats(checkpoint, layer + kAbsmax, state_.blocks());
-      return;
-    }
-    const std::vector<std::uint8_t> codes = checkpoint.values<std::uint8_t>(layer + kAbsmax);
-    if (codes.size() != state_.blocks()) {
-      throw FormatError(FormatErrorKind::size, "tensor " + in_quotes(layer + kAbsmax) + " has " +
-                                                   std::to_string(codes.size()) + " elements for " +
-                                                   std::to_string(state_.blocks()) + " blocks");
-    }
-    const auto block = static_cast<std::uint64_t>(state_.nested_blocksize);
-    const std::vector<float> map = floats(checkpoint, layer + kNestedTable, kNestedTableSize);
-    const std::vector<float> absmax =
-        floats(checkpoint, layer + kNestedAbsmax, state_.nested_blocks());
-    scales_.resize(codes.size());
-    for (std::size_t i = 0; i < codes.size(); ++i) {
-      scales_[i] = map[codes[i]] * absmax[i / block] + state_.nested_offset;
-    }
-  }
-
-  FourBitRows(const QuantState& state, std::vector<float> scales)
-      : state_(state), scales_(std::move(scales)), table_(table_of(state.format)) {}
-
-  static std::vector<float> table_of(WeightFormat format) {
-    std::vector<float> values;
-    for (const float value : kvant::table_of(describe(format).codebook)->value) {
-      values.push_back(value + 0.0f);  // bitsandbytes has no -0
-    }
-    return values;
-  }
-
-  [[nodiscard]] Range bytes_of(std::int64_t first_row, std::int64_t rows) const override {
-    // Rows need not begin at a byte.
-    const auto begin = static_cast<std::uint64_t>(first_row * state_.inputs) / 2;
-    const auto end = (static_cast<std::uint64_t>((first_row + rows) * state_.inputs) + 1) / 2;
-    return {begin, end - begin};
-  }
-
-  void decode(const WeightBlock& block, std::span<const std::byte> bytes,
-              float* out) const override {
-    const std::int64_t byte0 = block.first_row * state_.inputs / 2;
-    for (std::int64_t r = 0; r < block.rows; ++r) {
-      const std::int64_t begin = (block.first_row + r) * state_.inputs + block.first_col;
-      float* to = out + r * block.cols;
-      for (std::int64_t c = 0; c < block.cols; ++c) {
-        const std::int64_t at = begin + c;  // in the flattened weight; the high nibble comes first
-        const auto byte =
-            std::to_integer<unsigned>(bytes[static_cast<std::size_t>(at / 2 - byte0)]);
-        const unsigned code = at % 2 == 0 ? byte >> 4 : byte & 15u;
-        to[c] = rounded(table_[code] * scales_[static_cast<std::size_t>(at / state_.blocksize)]);
-      }
-    }
-  }
-
- private:
-  /// Dequantized weights have the type that the weights had.
-  [[nodiscard]] float rounded(float value) const {
-    if (state_.dtype == DType::float16) return static_cast<float>(float16(value));
-    if (state_.dtype == DType::bfloat16) return static_cast<float>(bfloat16(value));
-    return value;
-  }
-
-  static std::vector<float> floats(const Checkpoint& checkpoint, const std::string& name,
-                                   std::uint64_t count) {
-    std::vector<float> values = checkpoint.values<float>(name);
-    if (values.size() != count) {
-      throw FormatError(FormatErrorKind::size, "tensor " + in_quotes(name) + " has " +
-                                                   std::to_string(values.size()) + " elements, " +
-                                                   std::to_string(count) + " are needed");
-    }
-    return values;
-  }
-
-  QuantState state_;
-  std::vector<float> scales_;  ///< absmax of each block
-  std::vector<float> table_;   ///< the value of each code
-};
 
 class Bitsandbytes4bit final : public StoredFormat {
  public:
@@ -263,7 +152,7 @@ class Bitsandbytes4bit final : public StoredFormat {
   }
 
   void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
-    const std::vector<float> table = FourBitRows::table_of(layer.format);
+    const std::vector<float> table = codebook_values(layer.format);
     out(layer.name + kTable, 0, std::as_bytes(std::span(table)));
     if (!layer.nested) write_state(layer, 0.0f, out);
   }

@@ -16,10 +16,14 @@ namespace kvant::io {
 // clang-format off
 #define KVANT_STORED_FORMATS(form) \
   form(bitsandbytes_4bit)          \
+  form(fp8_blocks)                 \
+  form(compressed_elements)        \
   form(int8_group)                 \
   form(bitsandbytes_int8)          \
   form(gptq)                       \
   form(awq)                        \
+  form(compressed_packed)          \
+  form(compressed_mxfp4)           \
   form(float_weights)
 // clang-format on
 
@@ -130,6 +134,11 @@ std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer) {
 }
 
 // What a form has that leaves something out.
+
+void RowDecoder::unpack(std::int64_t, std::int64_t, std::span<const std::byte>,
+                        std::uint8_t*) const {
+  throw Error(ErrorCode::unsupported, "no weight format holds the codes of this layer");
+}
 
 void StoredFormat::verify_weight(const FindTensor&, const TensorView&, Findings&) const {}
 

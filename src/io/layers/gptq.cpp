@@ -72,40 +72,12 @@ void add_one(const TensorView& zeros, const PackedGroups& shape, bool borrowed,
   }
 }
 
-[[noreturn]] void refuse_index(const TensorInfo& index, const std::string& what) {
-  throw FormatError(FormatErrorKind::bad_scales, "tensor " + in_quotes(index.name) + what);
-}
-
-/// The group of each input, from g_idx.
-std::vector<std::int32_t> read_index(const TensorView& index, const PackedGroups& shape) {
-  const TensorInfo& info = *index.info;
-  if (info.dtype != DType::int32 ||
-      info.shape != std::vector<std::uint64_t>{static_cast<std::uint64_t>(shape.inputs)}) {
-    refuse_index(info, " is " + describe_tensor(info.dtype, info.shape) + ", not I32 [" +
-                           std::to_string(shape.inputs) + "]: the group of each input");
-  }
-  std::vector<std::int32_t> groups = values_of<std::int32_t>(index);
-  std::vector<bool> used(static_cast<std::size_t>(shape.groups));
-  for (std::size_t k = 0; k < groups.size(); ++k) {
-    if (groups[k] < 0 || groups[k] >= shape.groups) {
-      refuse_index(info, " says that input " + std::to_string(k) + " is in group " +
-                             std::to_string(groups[k]) + " of " + std::to_string(shape.groups));
-    }
-    used[static_cast<std::size_t>(groups[k])] = true;
-  }
-  if (const auto unused = std::find(used.begin(), used.end(), false); unused != used.end()) {
-    refuse_index(info, " has no input in group " + std::to_string(unused - used.begin()) + " of " +
-                           std::to_string(shape.groups));
-  }
-  return groups;
-}
-
 /// The group of each input.
 /// @param group_size of config.json, 0 where it is not known
 std::vector<std::int32_t> groups_of_inputs(const FindTensor& find, const std::string& layer,
                                            const PackedGroups& shape, std::int64_t group_size) {
   if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
-    return read_index(index, shape);
+    return read_group_index(index, shape);
   }
   const auto fits = [&](std::int64_t size) {
     return size > 0 && (shape.inputs + size - 1) / size == shape.groups;
@@ -175,7 +147,7 @@ class Gptq final : public PackedGroupsFormat {
       const PackedGroups shape = packed_groups_of(find, *weight.info, layer, GroupPacking::gptq);
       static_cast<void>(read_group_values(find, layer, shape));
       if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
-        static_cast<void>(read_index(index, shape));
+        static_cast<void>(read_group_index(index, shape));
       }
     } catch (const FormatError& error) {
       findings.push_back({Severity::error, "scale", error.what()});

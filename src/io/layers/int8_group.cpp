@@ -1,10 +1,14 @@
 // int8-group: NAME.weight I8 [outputs, inputs], NAME.weight_scale F16 [outputs, groups]: a scale
-// for 128 neighbours of an output, the last group of an output may be short.
+// for 128 neighbours of an output, or another power of two from 32 on; the last group of an output
+// may be short. The number of groups tells which. (One scale for a row of more than 128 is
+// compressed-tensors' form.)
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
+#include "io/layers/packed_groups.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
@@ -18,10 +22,29 @@ namespace {
 
 constexpr const char* kScales = ".weight_scale";
 constexpr std::array kParts{LayerPart{kScales, true}};
-constexpr auto kGroup = static_cast<std::uint64_t>(describe(WeightFormat::int8_group).block);
+constexpr std::int64_t kGroup = describe(WeightFormat::int8_group).block;
+constexpr std::int64_t kMostGroup = std::int64_t{1} << 20;
 
-std::uint64_t groups_of(std::uint64_t inputs) {
-  return (inputs + kGroup - 1) / kGroup;
+std::uint64_t groups_of(std::uint64_t inputs, std::int64_t group) {
+  const auto size = static_cast<std::uint64_t>(group);
+  return (inputs + size - 1) / size;
+}
+
+bool is_group(std::int64_t size) {
+  return size >= 32 && size <= kMostGroup && (size & (size - 1)) == 0;
+}
+
+/// A row of at most the usual group may have one scale.
+bool is_row_group(std::uint64_t inputs, std::int64_t size) {
+  return inputs <= static_cast<std::uint64_t>(kGroup) || groups_of(inputs, size) > 1;
+}
+
+/// The size of a row's `groups` groups: no two fit, but where there is one group; 0: none does.
+std::int64_t group_of(std::uint64_t inputs, std::uint64_t groups) {
+  for (std::int64_t size = 32; size <= kMostGroup; size *= 2) {
+    if (groups_of(inputs, size) == groups && is_row_group(inputs, size)) return size;
+  }
+  return 0;
 }
 
 std::string described(const TensorInfo& info) {
@@ -34,8 +57,10 @@ std::string wrong_scales(const TensorInfo& weight, const TensorInfo* scales) {
     return described(weight) + "; codes of a linear layer have two dimensions";
   }
   if (scales == nullptr) return "the scales of tensor " + in_quotes(weight.name) + " are missing";
-  const std::vector<std::uint64_t> shape = {weight.shape[0], groups_of(weight.shape[1])};
-  if (scales->dtype == DType::float16 && scales->shape == shape) return {};
+  const std::vector<std::uint64_t> shape = {weight.shape[0], groups_of(weight.shape[1], kGroup)};
+  const bool fits = scales->shape.size() == 2 && scales->shape[0] == weight.shape[0] &&
+                    (scales->shape == shape || group_of(weight.shape[1], scales->shape[1]) != 0);
+  if (scales->dtype == DType::float16 && fits) return {};
   return described(*scales) + ", not F16 [" + std::to_string(shape[0]) + ", " +
          std::to_string(shape[1]) + "]: one scale for " + std::to_string(kGroup) + " of " +
          std::to_string(weight.shape[1]) + " inputs";
@@ -43,8 +68,8 @@ std::string wrong_scales(const TensorInfo& weight, const TensorInfo* scales) {
 
 class GroupedRows final : public RowDecoder {
  public:
-  GroupedRows(const StoredLayer& layer, std::vector<float16> scales)
-      : inputs_(layer.inputs), scales_(std::move(scales)) {}
+  GroupedRows(const StoredLayer& layer, std::int64_t group, std::vector<float16> scales)
+      : inputs_(layer.inputs), group_(group), scales_(std::move(scales)) {}
 
   [[nodiscard]] Range bytes_of(std::int64_t first_row, std::int64_t rows) const override {
     return {static_cast<std::uint64_t>(first_row * inputs_),
@@ -53,21 +78,35 @@ class GroupedRows final : public RowDecoder {
 
   void decode(const WeightBlock& block, std::span<const std::byte> bytes,
               float* out) const override {
-    const auto groups = static_cast<std::int64_t>(groups_of(static_cast<std::uint64_t>(inputs_)));
+    const auto groups =
+        static_cast<std::int64_t>(groups_of(static_cast<std::uint64_t>(inputs_), group_));
     const auto* codes = reinterpret_cast<const std::int8_t*>(bytes.data());
     for (std::int64_t r = 0; r < block.rows; ++r) {
       for (std::int64_t c = 0; c < block.cols; ++c) {
         const std::int64_t column = block.first_col + c;
-        const auto scale = static_cast<std::size_t>((block.first_row + r) * groups +
-                                                    column / static_cast<std::int64_t>(kGroup));
+        const auto scale =
+            static_cast<std::size_t>((block.first_row + r) * groups + column / group_);
         out[r * block.cols + c] =
             static_cast<float>(codes[r * inputs_ + column]) * static_cast<float>(scales_[scale]);
       }
     }
   }
 
+  [[nodiscard]] std::optional<LayerCodes> codes() const override {
+    if (inputs_ > kMaxInnerDimension) return std::nullopt;
+    return LayerCodes{.format = WeightFormat::int8_group,
+                      .block = group_,
+                      .scales = {scales_.begin(), scales_.end()}};
+  }
+
+  void unpack(std::int64_t, std::int64_t rows, std::span<const std::byte> bytes,
+              std::uint8_t* out) const override {
+    std::memcpy(out, bytes.data(), static_cast<std::size_t>(rows * inputs_));
+  }
+
  private:
   std::int64_t inputs_;
+  std::int64_t group_;
   std::vector<float16> scales_;
 };
 
@@ -109,7 +148,19 @@ class Int8Group final : public StoredFormat {
                                                          std::to_string(i) +
                                                          ", not a finite number from 0 up");
     }
-    return std::make_unique<GroupedRows>(layer, std::move(scales));
+    const std::uint64_t groups = checkpoint.find(name)->shape[1];
+    const std::int64_t found = group_of(weight->shape[1], groups);
+    const std::int64_t group = found != 0 ? found : kGroup;
+    const nlohmann::json section = group_config(checkpoint);
+    const std::int64_t said = group_size_of(section);
+    if (said > 0 && section.value("quant_method", nlohmann::json()) == quant_method() &&
+        groups_of(weight->shape[1], said) != groups) {
+      throw FormatError(FormatErrorKind::bad_scales, "layer " + in_quotes(layer.name) +
+                                                         " has groups of " + std::to_string(group) +
+                                                         " inputs; config.json says " +
+                                                         std::to_string(said));
+    }
+    return std::make_unique<GroupedRows>(layer, group, std::move(scales));
   }
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
@@ -149,8 +200,13 @@ class Int8Group final : public StoredFormat {
                                      [](const nlohmann::json& name) { return name.is_string(); });
       if (!names) error("ignore is " + value("ignore") + ", not a list of names");
     }
-    if (value("group_size") != std::to_string(kGroup)) {
-      error("group_size is " + value("group_size") + ", not " + std::to_string(kGroup));
+    const auto size = section.find("group_size");
+    const bool known = size != section.end() && size->is_number_unsigned() &&
+                       size->get<std::uint64_t>() <= static_cast<std::uint64_t>(kMostGroup) &&
+                       is_group(size->get<std::int64_t>());
+    if (!known) {
+      error("group_size is " + value("group_size") +
+            ", not 128 or another power of two from 32 to " + std::to_string(kMostGroup));
     }
   }
 
@@ -158,16 +214,33 @@ class Int8Group final : public StoredFormat {
     return format == WeightFormat::int8_group;
   }
 
+  void check_new(const NewLayer& layer) const override {
+    const std::int64_t size = group_size(layer);
+    if (!is_group(size)) {
+      throw Error(ErrorCode::invalid_argument,
+                  "int8-group: groups of " + std::to_string(size) +
+                      " inputs; powers of two from 32 on are possible");
+    }
+    if (!is_row_group(layer.inputs, size)) {
+      throw Error(ErrorCode::unsupported,
+                  "layer " + in_quotes(layer.name) + " has " + std::to_string(layer.inputs) +
+                      " inputs, which would be one group of " + std::to_string(size) +
+                      "; one scale an output is what int8 has");
+    }
+  }
+
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
     return {{layer.name + std::string(kWeightSuffix), DType::int8, {layer.outputs, layer.inputs}},
-            {layer.name + kScales, DType::float16, {layer.outputs, groups_of(layer.inputs)}}};
+            {layer.name + kScales,
+             DType::float16,
+             {layer.outputs, groups_of(layer.inputs, group_size(layer))}}};
   }
 
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
                   const ConstAnyMatrix& rows, std::span<float>,
                   const TensorSink& out) const override {
-    const PackedWeights packed = quantized(kernels, rows);
-    const std::uint64_t groups = groups_of(layer.inputs);
+    const PackedWeights packed = quantized(kernels, layer, rows);
+    const std::uint64_t groups = groups_of(layer.inputs, group_size(layer));
     const auto count = static_cast<std::size_t>(rows.rows) * static_cast<std::size_t>(groups);
     std::vector<float16> scales;
     for (std::size_t i = 0; i < count; ++i) {
@@ -187,24 +260,30 @@ class Int8Group final : public StoredFormat {
     out(layer.name + kScales, at * groups * sizeof(float16), std::as_bytes(std::span(scales)));
   }
 
-  void round_trip(const KernelTable& kernels, const NewLayer&, std::int64_t,
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,
                   MatrixView<const float> rows, std::span<const float>,
                   MatrixView<float> out) const override {
-    quantized(kernels, rows).dequantize(out);
+    quantized(kernels, layer, rows).dequantize(out);
   }
 
   [[nodiscard]] nlohmann::ordered_json quantization_config(
       const QuantizationFacts& facts) const override {
     return {{"format", to_string(WeightFormat::int8_group)},
-            {"group_size", kGroup},
+            {"group_size", facts.block},
             {"ignore", facts.float_layers},
             {"quant_method", "kvant"}};
   }
 
  private:
-  static PackedWeights quantized(const KernelTable& kernels, const ConstAnyMatrix& rows) {
+  static std::int64_t group_size(const NewLayer& layer) noexcept {
+    return layer.block != 0 ? layer.block : kGroup;
+  }
+
+  static PackedWeights quantized(const KernelTable& kernels, const NewLayer& layer,
+                                 const ConstAnyMatrix& rows) {
     Context context({.executor = inline_executor(), .kernels = &kernels});
-    return PackedWeights::quantize(context, rows, WeightFormat::int8_group);
+    return PackedWeights::quantize(context, rows, WeightFormat::int8_group,
+                                   {.block = group_size(layer)});
   }
 };
 

@@ -19,6 +19,12 @@ struct LayerReader::State {
   std::span<const std::byte> data;
   std::unique_ptr<RowDecoder> rows;
   std::int64_t inputs = 0;
+
+  [[nodiscard]] std::span<const std::byte> bytes_of(std::int64_t first, std::int64_t count) const {
+    const RowDecoder::Range range = rows->bytes_of(first, count);
+    return data.subspan(static_cast<std::size_t>(range.begin),
+                        static_cast<std::size_t>(range.size));
+  }
 };
 
 LayerReader::LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer)
@@ -33,11 +39,15 @@ LayerReader::LayerReader(LayerReader&&) noexcept = default;
 LayerReader& LayerReader::operator=(LayerReader&&) noexcept = default;
 
 void LayerReader::read(std::int64_t first, std::int64_t count, float* out) const {
-  const RowDecoder::Range range = state_->rows->bytes_of(first, count);
-  state_->rows->decode({first, count, 0, state_->inputs},
-                       state_->data.subspan(static_cast<std::size_t>(range.begin),
-                                            static_cast<std::size_t>(range.size)),
-                       out);
+  state_->rows->decode({first, count, 0, state_->inputs}, state_->bytes_of(first, count), out);
+}
+
+std::optional<LayerCodes> LayerReader::codes() const {
+  return state_->rows->codes();
+}
+
+void LayerReader::read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const {
+  state_->rows->unpack(first, count, state_->bytes_of(first, count), out);
 }
 
 std::vector<std::int64_t> LayerReader::kept_columns() const {

@@ -1,7 +1,7 @@
 #include "io/layers/packed_groups.hpp"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <system_error>
 
 #include "io/json/json_tree.hpp"
@@ -39,23 +39,8 @@ std::string shape_text(std::int64_t rows, std::int64_t cols) {
   return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }
 
-/// Word `index` of a tensor at any alignment.
-std::uint32_t word(std::span<const std::byte> bytes, std::int64_t index) {
-  std::uint32_t value = 0;
-  std::memcpy(&value, bytes.data() + index * 4, 4);
-  return value;
-}
-
-/// Field `index` of a stream of fields, words `step` apart, the first of which is at `first`.
-unsigned field(std::span<const std::byte> bytes, std::int64_t first, std::int64_t step,
-               std::int64_t index, int bits) {
-  const std::int64_t bit = index * bits;
-  const auto shift = static_cast<unsigned>(bit % 32);
-  std::uint64_t window = word(bytes, first + bit / 32 * step);
-  if (shift + static_cast<unsigned>(bits) > 32) {
-    window |= static_cast<std::uint64_t>(word(bytes, first + (bit / 32 + 1) * step)) << 32;
-  }
-  return static_cast<unsigned>(window >> shift) & ((1u << bits) - 1);
+[[noreturn]] void refuse_index(const TensorInfo& index, const std::string& what) {
+  throw FormatError(FormatErrorKind::bad_scales, "tensor " + in_quotes(index.name) + what);
 }
 
 PackedGroups gptq_shape(const TensorInfo& weight, const TensorInfo& zeros,
@@ -158,7 +143,8 @@ PackedGroups packed_groups_of(const FindTensor& find, const TensorInfo& weight,
   switch (packing) {
     case GroupPacking::awq_gemm: return gemm_shape(weight, zeros, scales);
     case GroupPacking::awq_gemv: return gemv_shape(weight, zeros, scales, groups);
-    case GroupPacking::gptq: break;
+    case GroupPacking::gptq:
+    case GroupPacking::by_rows: break;
   }
   return gptq_shape(weight, zeros, scales);
 }
@@ -193,18 +179,40 @@ GroupValues read_group_values(const FindTensor& find, const std::string& layer,
       values.scales[at] = scale;
       unsigned zero = 0;
       switch (shape.packing) {
-        case GroupPacking::gptq: zero = field(zeros.data, g * words, 1, n, shape.bits); break;
-        case GroupPacking::awq_gemm:
-          zero = word(zeros.data, g * words + n / 8) >>
-                     (4 * kAwqOrder[static_cast<std::size_t>(n % 8)]) &
-                 15u;
+        case GroupPacking::gptq:
+          zero = packed_field(zeros.data, g * words, 1, n, shape.bits);
           break;
-        case GroupPacking::awq_gemv: zero = field(zeros.data, n * words, 1, g, 4); break;
+        case GroupPacking::awq_gemm: zero = awq_field(zeros.data, g * words, n); break;
+        case GroupPacking::awq_gemv: zero = packed_field(zeros.data, n * words, 1, g, 4); break;
+        case GroupPacking::by_rows: break;  // of compressed-tensors, which reads its own
       }
       values.zeros[at] = static_cast<std::uint16_t>(zero);
     }
   }
   return values;
+}
+
+std::vector<std::int32_t> read_group_index(const TensorView& index, const PackedGroups& shape) {
+  const TensorInfo& info = *index.info;
+  if (info.dtype != DType::int32 ||
+      info.shape != std::vector<std::uint64_t>{static_cast<std::uint64_t>(shape.inputs)}) {
+    refuse_index(info, " is " + describe_tensor(info.dtype, info.shape) + ", not I32 [" +
+                           std::to_string(shape.inputs) + "]: the group of each input");
+  }
+  std::vector<std::int32_t> groups = values_of<std::int32_t>(index);
+  std::vector<bool> used(static_cast<std::size_t>(shape.groups));
+  for (std::size_t k = 0; k < groups.size(); ++k) {
+    if (groups[k] < 0 || groups[k] >= shape.groups) {
+      refuse_index(info, " says that input " + std::to_string(k) + " is in group " +
+                             std::to_string(groups[k]) + " of " + std::to_string(shape.groups));
+    }
+    used[static_cast<std::size_t>(groups[k])] = true;
+  }
+  if (const auto unused = std::find(used.begin(), used.end(), false); unused != used.end()) {
+    refuse_index(info, " has no input in group " + std::to_string(unused - used.begin()) + " of " +
+                           std::to_string(shape.groups));
+  }
+  return groups;
 }
 
 std::vector<std::int32_t> groups_of_neighbours(std::int64_t inputs, std::int64_t size) {
@@ -215,48 +223,12 @@ std::vector<std::int32_t> groups_of_neighbours(std::int64_t inputs, std::int64_t
   return groups;
 }
 
-RowDecoder::Range PackedGroupRows::bytes_of(std::int64_t first_row, std::int64_t rows) const {
-  if (shape_.packing == GroupPacking::awq_gemv) {
-    const auto row = static_cast<std::uint64_t>(shape_.inputs / 2);
-    return {static_cast<std::uint64_t>(first_row) * row, static_cast<std::uint64_t>(rows) * row};
-  }
-  return {0, static_cast<std::uint64_t>(shape_.inputs * shape_.outputs * shape_.bits / 8)};
-}
-
-void PackedGroupRows::decode(const WeightBlock& block, std::span<const std::byte> bytes,
-                             float* out) const {
-  const auto decode_with = [&](auto code_of) {
-    for (std::int64_t c = 0; c < block.cols; ++c) {
-      const std::int64_t k = block.first_col + c;
-      const std::int64_t group = group_of_[static_cast<std::size_t>(k)];
-      for (std::int64_t r = 0; r < block.rows; ++r) {
-        const std::int64_t n = block.first_row + r;
-        const auto at = static_cast<std::size_t>(group * shape_.outputs + n);
-        const auto code = static_cast<std::int32_t>(code_of(k, n));
-        out[r * block.cols + c] =
-            static_cast<float>(code - static_cast<std::int32_t>(values_.zeros[at])) *
-            values_.scales[at];
-      }
-    }
-  };
-  switch (shape_.packing) {
-    case GroupPacking::gptq:
-      decode_with([&](std::int64_t k, std::int64_t n) {
-        return field(bytes, n, shape_.outputs, k, shape_.bits);
-      });
-      break;
-    case GroupPacking::awq_gemm:
-      decode_with([&](std::int64_t k, std::int64_t n) {
-        return word(bytes, k * (shape_.outputs / 8) + n / 8) >>
-                   (4 * kAwqOrder[static_cast<std::size_t>(n % 8)]) &
-               15u;
-      });
-      break;
-    case GroupPacking::awq_gemv:
-      decode_with([&](std::int64_t k, std::int64_t n) {
-        return field(bytes, (n - block.first_row) * (shape_.inputs / 8), 1, k, 4);
-      });
-      break;
+WeightFormat group_format(int bits) noexcept {
+  switch (bits) {
+    case 2: return WeightFormat::int2_group;
+    case 3: return WeightFormat::int3_group;
+    case 8: return WeightFormat::int8_group;
+    default: return WeightFormat::int4_group;
   }
 }
 
@@ -277,10 +249,7 @@ nlohmann::json group_config(const Checkpoint& checkpoint) {
 }
 
 StoredLayer packed_groups_layer(const PackedGroups& shape, const TensorInfo& weight) {
-  StoredLayer layer = start_layer(
-      weight, shape.bits == 8 ? WeightFormat::int8_group : WeightFormat::int4_group, kPackedCodes);
-  if (shape.bits == 2) layer.stored_as = "int2";
-  if (shape.bits == 3) layer.stored_as = "int3";
+  StoredLayer layer = start_layer(weight, group_format(shape.bits), kPackedCodes);
   layer.outputs = shape.outputs;
   layer.inputs = shape.inputs;
   return layer;

@@ -25,6 +25,7 @@
 #include "kvant/config.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/finding.hpp"
+#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
@@ -70,6 +71,12 @@ class RowDecoder {
                       float* out) const = 0;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] virtual std::vector<std::int64_t> kept_columns() const { return {}; }
+  /// As LayerReader::codes().
+  [[nodiscard]] virtual std::optional<LayerCodes> codes() const { return std::nullopt; }
+  /// The codes of some rows, a byte each, where codes() gives something.
+  /// @param bytes as of decode()
+  virtual void unpack(std::int64_t first_row, std::int64_t rows, std::span<const std::byte> bytes,
+                      std::uint8_t* out) const;
 };
 
 /// A layer that will be written.
@@ -139,6 +146,11 @@ class KVANT_API StoredFormat {
 
   /// quantization_config.quant_method; empty: floating weights have none.
   [[nodiscard]] virtual std::string_view quant_method() const { return {}; }
+  /// Whether config.json may call the form so: by its own name, or as another tool that has it
+  /// does.
+  [[nodiscard]] virtual bool is_method(std::string_view method) const {
+    return method == quant_method();
+  }
   /// Whether the section agrees with the layers that are stored in this form.
   /// @param section quantization_config, an object with this form's quant_method
   virtual void check_config(const nlohmann::json& section, const std::set<std::string>& layers,

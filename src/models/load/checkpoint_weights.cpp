@@ -1,19 +1,25 @@
 // Weights of a folder. Float tensors are read as they are; layers that are stored quantized, in any
-// form that kvant::io reads, are expanded to float32.
+// form that kvant::io reads, are packed as they are, or expanded to float32.
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
 
 #include "kvant/error.hpp"
 #include "kvant/io/layer_reader.hpp"
+#include "kvant/matrix.hpp"
 #include "models/load/gguf_model.hpp"
 #include "models/load/weight_source.hpp"
+#include "models/parallel.hpp"
 
 namespace kvant::models {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+/// Codes may lie input by input: few enough rows that each has a cache line at hand, and whole
+/// words of the forms that hold several outputs in one.
+constexpr std::int64_t kRowsTogether = 64;
 
 class CheckpointWeights final : public WeightSource {
  public:
@@ -63,6 +69,32 @@ class CheckpointWeights final : public WeightSource {
     const std::uint64_t row_bytes = rows == 0 ? 0 : tensor.info->bytes / rows;
     std::memcpy(out, tensor.data.data() + static_cast<std::uint64_t>(first) * row_bytes,
                 static_cast<std::size_t>(static_cast<std::uint64_t>(count) * row_bytes));
+  }
+
+  [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
+                                                    const std::string& name) const override {
+    const auto it = quantized_.find(name);
+    if (it == quantized_.end()) return std::nullopt;
+    const io::StoredLayer& layer = it->second;
+    const io::LayerReader reader(checkpoint_, layer);
+    const std::optional<io::LayerCodes> stored = reader.codes();
+    if (!stored) return std::nullopt;
+    Matrix<std::uint8_t> codes(layer.outputs, layer.inputs);
+    const std::int64_t tasks = (layer.outputs + kRowsTogether - 1) / kRowsTogether;
+    parallel_tasks(context, tasks, layer.elements(), [&](std::int64_t task) {
+      const std::int64_t first = task * kRowsTogether;
+      reader.read_codes(first, std::min(kRowsTogether, layer.outputs - first),
+                        codes.data() + first * layer.inputs);
+    });
+    return PackedWeights::from_codes(context, {.format = stored->format,
+                                               .codes = MatrixView<const std::uint8_t>(codes),
+                                               .scales = stored->scales,
+                                               .zero_points = stored->zero_points,
+                                               .block = stored->block});
+  }
+
+  [[nodiscard]] bool is_quantized(const std::string& name) const override {
+    return quantized_.contains(name);
   }
 
   void release(const std::string& name) const override {

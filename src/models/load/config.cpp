@@ -38,12 +38,14 @@ void read_quantization(const ConfigReader& outer, Config& config) {
     config.int8.emplace();
     reader.number(config.int8->threshold, "llm_int8_threshold");
   } else if (method == "kvant" || method == "gptq" || method == "awq" ||
+             method == "compressed-tensors" || method == "fp8" ||
              (method == "bitsandbytes" && four_bits)) {
     config.stored_quantized = true;
   } else {
     reader.unsupported("quantization_config: the method " + method.substr(0, 80) +
                        (method == "bitsandbytes" ? " with neither 8 nor 4 bits" : "") +
-                       " is not one of those that are read: bitsandbytes, kvant, gptq, awq");
+                       " is not one of those that are read: bitsandbytes, kvant, gptq, awq, "
+                       "compressed-tensors, fp8");
   }
 }
 

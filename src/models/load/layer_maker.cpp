@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kvant/error.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/linear_quantizer.hpp"
@@ -45,15 +46,14 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize(
     const std::string& layer, FloatParameters parameters,
     const std::vector<std::int64_t>& keep_columns) const {
   // What a quantized folder holds in float is meant to stay so.
-  const bool stays = plan().scheme == Scheme::fp32 || bf16() || plan().stored_int8;
+  const bool stays = plan().scheme == Scheme::fp32 || plan().scheme == Scheme::stored || bf16() ||
+                     plan().stored_int8;
   if (stays || skipped(layer)) return stay_float(std::move(parameters));
   const ConstAnyMatrix weights = parameters.weights.view();
   const ConstAnyMatrix bias = bias_view(parameters.bias);
   if (plan().scheme.kind == Scheme::Kind::packed) {
-    ActivationOptions options;
-    if (plan().exact) options.arithmetic = Arithmetic::exact;
     return std::make_unique<QuantizedLinear>(Linear::quantize(
-        context_, weights, plan().scheme.format, bias, options, {.block = plan().group}));
+        context_, weights, plan().scheme.format, bias, activations(), {.block = plan().group}));
   }
   if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
     const QuantizedMatrix codes =
@@ -66,6 +66,32 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize(
   options.arithmetic = plan().mode;
   options.keep_columns = keep_columns;
   return std::make_unique<QuantizedLinear>(Int8Linear::quantize(context_, weights, bias, options));
+}
+
+ActivationOptions LayerMaker::activations() const {
+  ActivationOptions options;
+  if (plan().exact) options.arithmetic = Arithmetic::exact;
+  return options;
+}
+
+std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const std::string& layer,
+                                                           const LinearSpec& linear,
+                                                           const std::vector<float>& bias) const {
+  const std::string name = prefix_ + layer + ".weight";
+  if (plan().scheme != Scheme::stored || skipped(layer) || !source_.is_quantized(name)) {
+    return nullptr;
+  }
+  std::optional<PackedWeights> weights = source_.packed(context_, name);
+  source_.release(name);
+  if (!weights) return nullptr;
+  if (weights->n() != linear.outputs || weights->k() != linear.inputs) {
+    throw Error(ErrorCode::shape_mismatch,
+                "layer \"" + prefix_ + layer + "\" is [" + std::to_string(weights->n()) + ", " +
+                    std::to_string(weights->k()) + "], config.json makes it [" +
+                    std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
+  }
+  return std::make_unique<QuantizedLinear>(
+      Linear::from(std::move(*weights), bias_view(bias), activations()));
 }
 
 bool LayerMaker::holds_codes(const std::string& layer) const {

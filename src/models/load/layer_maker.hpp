@@ -41,6 +41,12 @@ class LayerMaker {
   [[nodiscard]] std::unique_ptr<LinearLayer> from_stored_codes(
       const std::string& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
 
+  /// From the codes of a folder in any other form, as the plan has it; null: the layer is to be in
+  /// float, or in another scheme, or no weight format holds what is stored.
+  /// @throws Error shape_mismatch; as WeightSource::packed
+  [[nodiscard]] std::unique_ptr<LinearLayer> from_stored_layer(
+      const std::string& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
+
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
   /// How stored 8-bit layers choose outliers.
   [[nodiscard]] Outliers outliers() const noexcept { return outliers_; }
@@ -48,6 +54,7 @@ class LayerMaker {
  private:
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
   [[nodiscard]] bool skipped(const std::string& layer) const;
+  [[nodiscard]] ActivationOptions activations() const;
 
   Context& context_;
   const LoadOptions& options_;

@@ -41,7 +41,7 @@ class Loader {
     model.config = config_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
-                                 (!plan().four_bits() || plan().exact) &&
+                                 (!plan().has_integer_products() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
                                   maker_.outliers() != Outliers::per_call);
     load_embeddings(model);
@@ -97,16 +97,22 @@ class Loader {
       for (const LinearSpec& spec : specs) {
         const std::string layer = layer_name(n, spec.name);
         if (maker_.holds_codes(layer)) continue;  // whose reader checks them
-        require_tensor(*source_, prefix_ + layer + ".weight", shape(spec.outputs, spec.inputs));
+        const std::string name = prefix_ + layer + ".weight";
+        require_tensor(*source_, name, shape(name, spec.outputs, spec.inputs));
       }
     }
   }
 
-  /// Of a float weight in the file.
-  [[nodiscard]] std::vector<std::uint64_t> shape(std::int64_t outputs, std::int64_t inputs) const {
+  /// Codes always lie [outputs, inputs].
+  [[nodiscard]] bool transposed(const std::string& tensor) const {
+    return names_.transposed && !source_->is_quantized(tensor);
+  }
+  /// Of a weight in the file.
+  [[nodiscard]] std::vector<std::uint64_t> shape(const std::string& tensor, std::int64_t outputs,
+                                                 std::int64_t inputs) const {
     const auto rows = static_cast<std::uint64_t>(outputs);
     const auto cols = static_cast<std::uint64_t>(inputs);
-    return names_.transposed ? std::vector{cols, rows} : std::vector{rows, cols};
+    return transposed(tensor) ? std::vector{cols, rows} : std::vector{rows, cols};
   }
 
   /// Without the prefix.
@@ -227,7 +233,7 @@ class Loader {
                                            const std::string& layer) const {
     const std::string name = prefix_ + layer + ".weight";
     return {
-        names_.transposed
+        transposed(name)
             ? load_transposed(context_, *source_, name, linear.outputs, linear.inputs, held_dtype())
             : load_weights(context_, *source_, name, linear.outputs, linear.inputs, held_dtype()),
         load_bias(layer, linear)};
@@ -302,9 +308,14 @@ class Loader {
     if (h.empty()) {
       for (const LinearSpec& spec : specs) {
         const std::string layer = layer_name(n, spec.name);
-        *spec.slot = maker_.holds_codes(layer)
-                         ? maker_.from_stored_codes(layer, spec, load_bias(layer, spec))
-                         : maker_.quantize(layer, load_float(spec, layer), {});
+        if (maker_.holds_codes(layer)) {
+          *spec.slot = maker_.from_stored_codes(layer, spec, load_bias(layer, spec));
+          continue;
+        }
+        *spec.slot = maker_.from_stored_layer(layer, spec, load_bias(layer, spec));
+        if (*spec.slot == nullptr) {
+          *spec.slot = maker_.quantize(layer, load_float(spec, layer), {});
+        }
       }
       return block;
     }

@@ -14,12 +14,13 @@ struct NamedScheme {
   Scheme scheme;
   std::string_view name;
 };
-constexpr std::array<NamedScheme, 5> kNamed = {{
+constexpr std::array<NamedScheme, 6> kNamed = {{
     {Scheme::fp32, "fp32"},
     {Scheme::bf16, "bf16"},
     {Scheme::int8_tensor, "int8-tensor"},
     {Scheme::int8, "int8"},
     {Scheme::llm_int8, "llm-int8"},
+    {Scheme::stored, "stored"},
 }};
 
 constexpr float kDefaultThreshold = 6.0f;
@@ -39,6 +40,7 @@ std::string_view to_string(Scheme scheme) noexcept {
 }
 
 std::optional<Scheme> scheme_from_name(std::string_view name) {
+  if (name == to_string(Scheme::stored)) return Scheme::stored;
   for (const Scheme scheme : all_schemes()) {
     if (to_string(scheme) == name) return scheme;
   }
@@ -48,7 +50,9 @@ std::optional<Scheme> scheme_from_name(std::string_view name) {
 const std::vector<Scheme>& all_schemes() {
   static const std::vector<Scheme> schemes = [] {
     std::vector<Scheme> result;
-    for (const NamedScheme& named : kNamed) result.push_back(named.scheme);
+    for (const NamedScheme& named : kNamed) {
+      if (named.scheme != Scheme::stored) result.push_back(named.scheme);
+    }
     for (const WeightFormatInfo& info : weight_format_table()) {
       if (!has_own_name(info.format)) result.emplace_back(info.format);
     }
@@ -60,16 +64,24 @@ const std::vector<Scheme>& all_schemes() {
 std::string scheme_names() {
   std::string names;
   for (const Scheme scheme : all_schemes()) {
-    names.append(names.empty() ? "" : ", ").append(to_string(scheme));
+    names.append(to_string(scheme)).append(", ");
   }
-  return names;
+  return names.append(to_string(Scheme::stored));
 }
 
 Plan make_plan(const Config& config, const Request& request) {
   Plan plan;
   plan.stored_int8 = config.int8.has_value();
-  plan.scheme = request.scheme.value_or(plan.stored_int8 ? Scheme::llm_int8 : Scheme::fp32);
+  plan.scheme = request.scheme.value_or(plan.stored_int8          ? Scheme::llm_int8
+                                        : config.stored_quantized ? Scheme::stored
+                                                                  : Scheme::fp32);
   const std::string scheme(to_string(plan.scheme));
+  if (plan.scheme == Scheme::stored && !config.stored_quantized && !plan.stored_int8) {
+    throw RequestError(
+        "the scheme stored is for folders whose layers are quantized (config.json: "
+        "quantization_config); this one holds floats");
+  }
+  if (plan.stored_int8 && plan.scheme == Scheme::stored) plan.scheme = Scheme::llm_int8;
   if (plan.stored_int8 && plan.scheme != Scheme::llm_int8) {
     throw RequestError("the scheme " + scheme +
                        " conflicts with the folder, which holds 8-bit weights of bitsandbytes "
@@ -83,18 +95,21 @@ Plan make_plan(const Config& config, const Request& request) {
   if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
     throw RequestError("a threshold above 0 is for the scheme llm-int8, not for " + scheme);
   }
-  if (request.exact && !plan.four_bits()) {
-    throw RequestError("exact or int8 arithmetic can be chosen for schemes of 4 bits, not for " +
-                       scheme);
+  if (request.exact && !plan.has_integer_products()) {
+    throw RequestError(
+        "exact or int8 arithmetic can be chosen for int2, int3, int4, nf4, fp4 and stored weights, "
+        "not for " +
+        scheme);
   }
   plan.exact = request.exact.value_or(false);
   if (request.group) {
     const bool has_groups =
-        plan.scheme.kind == Scheme::Kind::packed && describe(plan.scheme.format).block != 0;
+        plan.scheme.kind == Scheme::Kind::packed && describe(plan.scheme.format).block != 0 &&
+        plan.scheme.format != WeightFormat::mxfp4 && plan.scheme.format != WeightFormat::fp8_block;
     if (!has_groups) {
       throw RequestError(
-          "groups of weights can be chosen for schemes that have them (int8-group, "
-          "int4, nf4, fp4), not for " +
+          "groups of weights can be chosen for schemes that have them (int8-group, int4, int3, "
+          "int2, nf4, fp4), not for " +
           scheme);
     }
     if (*request.group < 32 || *request.group % 32 != 0 || *request.group > (1 << 20)) {

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kvant/context.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/packed_weights.hpp"
 
 namespace kvant::models {
 
@@ -32,6 +34,15 @@ class WeightSource {
                     void* out) const = 0;
   /// Gives back pages of the file.
   virtual void release(const std::string& name) const = 0;
+  /// A layer's weight [outputs, inputs] as the codes that are stored, packed for the context;
+  /// nothing where no weight format holds them, and where it is stored in floats.
+  /// @throws Error as PackedWeights::from_codes, FormatError
+  [[nodiscard]] virtual std::optional<PackedWeights> packed(Context& /*context*/,
+                                                            const std::string& /*name*/) const {
+    return std::nullopt;
+  }
+  /// Whether a tensor's floats are expanded codes.
+  [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "formats/rules.hpp"
@@ -92,18 +93,19 @@ void check_rows(const char* who, const PackedWeights& w, std::int64_t first, std
   }
 }
 
-/// Rows of codes of a type are there to be unpacked; false: none are asked for.
+/// Rows of codes are there to be unpacked; false: none are asked for.
 template <class Code>
-bool check_codes(const PackedWeights& w, std::int64_t first, const MatrixView<Code>& codes,
-                 DType type) {
+bool check_codes(const PackedWeights& w, std::int64_t first, const MatrixView<Code>& codes) {
   constexpr const char* kWho = "PackedWeights::unpack_rows";
   check_writable(kWho, "codes", codes);
   check_rows(kWho, w, first, codes.rows(), codes.cols());
   if (codes.empty()) return false;
-  if (describe(w.format()).codes != type) {
+  const WeightFormatInfo& info = describe(w.format());
+  const bool is_signed = std::is_signed_v<Code>;
+  if (info.is_float() || (info.codes == DType::int8) != is_signed) {
     fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are " +
-                                     std::string(to_string(w.format())) + ", not " +
-                                     std::string(to_string(type)) + " codes");
+                                     std::string(to_string(w.format())) + ", not codes of " +
+                                     (is_signed ? "int8" : "uint8"));
   }
   return true;
 }
@@ -118,13 +120,13 @@ void unpack_codes(const PackedWeights::State& state, std::int64_t first, MatrixV
 }  // namespace
 
 void PackedWeights::unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const {
-  if (check_codes(*this, first, codes, DType::int8)) {
+  if (check_codes(*this, first, codes)) {
     unpack_codes(*State::on_host(state_), first, codes);
   }
 }
 
 void PackedWeights::unpack_rows(std::int64_t first, MatrixView<std::uint8_t> codes) const {
-  if (check_codes(*this, first, codes, DType::uint4)) {
+  if (check_codes(*this, first, codes)) {
     unpack_codes(*State::on_host(state_), first, codes);
   }
 }

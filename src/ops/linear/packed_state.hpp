@@ -96,7 +96,8 @@ struct PackedWeights::State {
                                                            std::shared_ptr<const State> host);
 
   [[nodiscard]] const WeightLayout& layout() const noexcept { return kernels.layout; }
-  [[nodiscard]] bool is_nibbles() const noexcept { return describe(format).bits == 4; }
+  /// Codes of up to 4 bits, each in 4.
+  [[nodiscard]] bool is_nibbles() const noexcept { return describe(format).bits <= 4; }
   /// Bytes of a code or element in a plain row.
   [[nodiscard]] std::int64_t element_bytes() const noexcept {
     return is_nibbles() ? 1 : describe(format).bits / 8;

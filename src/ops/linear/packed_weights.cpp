@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
+#include "formats/block_range.hpp"
 #include "formats/rules.hpp"
 #include "kvant/context.hpp"
+#include "kvant/float8.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/isa.hpp"
 #include "ops/linear/packed_state.hpp"
@@ -46,7 +49,37 @@ void check_zero_points(const char* who, const WeightFormatInfo& info, bool wante
        std::string(who) + ": " + std::string(info.name) + " has no zero points");
 }
 
-/// Numbers of CodedWeights that kernels would not look at again.
+/// value as it comes back from the type of a format's scales.
+float as_stored(const WeightFormatInfo& info, float value) noexcept {
+  if (info.scale != DType::float8_e8m0fnu) return round_to(info.scale, value);
+  return static_cast<float>(float8_e8m0fnu(value));
+}
+
+/// The codes of CodedWeights, which kernels do not look at again.
+void check_codes(const char* who, const CodedWeights& w) {
+  const WeightFormatInfo& info = describe(w.format);
+  const auto wrong = [&](std::int64_t row, const std::string& what) {
+    fail(ErrorCode::invalid_argument,
+         std::string(who) + ": row " + std::to_string(row) + " has " + what);
+  };
+  const unsigned highest = (1u << info.bits) - 1;
+  for (std::int64_t r = 0; r < w.codes.rows(); ++r) {
+    const std::uint8_t* row = w.codes.row_data(r);
+    if (info.bits <= 4) {
+      std::uint8_t bits = 0;
+      for (std::int64_t c = 0; c < w.codes.cols(); ++c) bits |= row[c];
+      if (bits > highest) {
+        wrong(r, "a code beyond " + std::to_string(highest) + ", the largest of " +
+                     std::to_string(info.bits) + " bits");
+      }
+    } else if (info.codes == DType::float8_e4m3fn) {
+      const auto is_nan = [](std::uint8_t bits) { return (bits & 0x7F) == 0x7F; };
+      if (std::any_of(row, row + w.codes.cols(), is_nan)) wrong(r, "an element that is NaN");
+    }
+  }
+}
+
+/// Their scales and zero points.
 void check_coded(const char* who, const CodedWeights& w, std::int64_t scales) {
   const WeightFormatInfo& info = describe(w.format);
   const auto wrong = [&](ErrorCode code, const std::string& what) {
@@ -60,32 +93,39 @@ void check_coded(const char* who, const CodedWeights& w, std::int64_t scales) {
               std::to_string(scales) + " blocks of " + shape_text(w.codes.rows(), w.codes.cols()));
   }
   if (zeros != 0) check_zero_points(who, info, true);
-  for (std::int64_t r = 0; r < w.codes.rows(); ++r) {
-    const std::uint8_t* row = w.codes.row_data(r);
-    std::uint8_t bits = 0;
-    for (std::int64_t c = 0; c < w.codes.cols(); ++c) bits |= row[c];
-    if (bits > 15) {
-      wrong(ErrorCode::invalid_argument,
-            "row " + std::to_string(r) + " has a code beyond 15, the largest of 4 bits");
-    }
-  }
+  check_codes(who, w);
   for (std::size_t i = 0; i < w.scales.size(); ++i) {
-    if (!std::isfinite(w.scales[i]) || (info.codebook != Codebook::linear && w.scales[i] < 0.0f)) {
+    const bool is_absmax =
+        info.codebook != Codebook::linear || info.format == WeightFormat::int8_row;
+    if (!std::isfinite(w.scales[i]) || (is_absmax && w.scales[i] < 0.0f)) {
       wrong(ErrorCode::invalid_argument,
             "scale " + std::to_string(i) + " is " + std::to_string(w.scales[i]));
     }
-    if (round_to(info.scale, w.scales[i]) != w.scales[i]) {
-      wrong(ErrorCode::invalid_argument, "scale " + std::to_string(i) + " is " +
-                                             number_text(w.scales[i]) +
-                                             ", which fp16 does not hold exactly");
+    if (as_stored(info, w.scales[i]) != w.scales[i]) {
+      wrong(ErrorCode::invalid_argument,
+            "scale " + std::to_string(i) + " is " + number_text(w.scales[i]) + ", which " +
+                std::string(info.scale == DType::float16 ? "fp16" : to_string(info.scale)) +
+                " does not hold exactly");
     }
   }
+  const int most = 1 << info.bits;
   for (std::size_t i = 0; i < w.zero_points.size(); ++i) {
-    if (w.zero_points[i] > 16) {
+    if (w.zero_points[i] > most) {
       wrong(ErrorCode::invalid_argument, "zero point " + std::to_string(i) + " is " +
-                                             std::to_string(w.zero_points[i]) + ", not 0 to 16");
+                                             std::to_string(w.zero_points[i]) + ", not 0 to " +
+                                             std::to_string(most));
     }
   }
+}
+
+/// Of fp8 with one scale for the whole weight.
+float absmax_of(const KernelTable& kernels, const FloatRows& x) noexcept {
+  BlockRange range;
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    for_floats(kernels, x, r, 0, x.cols,
+               [&](const float* values, std::int64_t count) { range.add(values, count); });
+  }
+  return range.finite ? range.absmax() : std::numeric_limits<float>::quiet_NaN();
 }
 
 }  // namespace
@@ -108,17 +148,25 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     }
     const WeightFormatInfo& info = describe(format);
     check_zero_points(kWho, info, options.zero_points.value_or(false));
-    const EncodeOptions encode{.block = checked_block(kWho, info, options.block),
-                               .bitsandbytes = options.arithmetic == Arithmetic::bitsandbytes,
-                               .zero_points = options.zero_points.value_or(info.zero_points)};
+    if (options.one_scale && format != WeightFormat::fp8_row) {
+      fail(ErrorCode::invalid_argument, std::string(kWho) + ": one scale for the whole weight is " +
+                                            "for fp8, not for " + std::string(info.name));
+    }
+    EncodeOptions encode{.block = checked_block(kWho, info, options.block),
+                         .bitsandbytes = options.arithmetic == Arithmetic::bitsandbytes,
+                         .zero_points = options.zero_points.value_or(info.zero_points),
+                         .one_scale = options.one_scale,
+                         .scale_type = options.scale_type};
     const std::int64_t n = weights.rows;
     const std::int64_t k = weights.cols;
     PackedWeightsBuilder builder(kWho, context.kernels(), format, n, k, encode.block,
-                                 encode.zero_points);
+                                 encode.zero_points || info.needs_zero_points());
     const State& state = builder.state();
 
     // Panel by panel: the only copy of the codes beside the packed ones is one panel per thread.
-    const std::int64_t rows_at_once = std::max<std::int64_t>(state.layout().nr, 16);
+    // (Rows that share scales are encoded together; nr is 1 where a format has such.)
+    const std::int64_t rows_at_once =
+        std::max<std::int64_t>({state.layout().nr, 16, info.block_rows});
     const std::int64_t blocks = (n + rows_at_once - 1) / rows_at_once;
     // + 64: rows of 4096 bytes would all fall into the same cache sets.
     const std::int64_t row_bytes = (k + 63) / 64 * 64 * state.element_bytes() + 64;
@@ -135,6 +183,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     Workspace& workspace = on_host ? context.workspace() : scratch_of_its_own;
     std::byte* scratch = workspace.block(static_cast<std::size_t>(tasks * task_bytes));
     const FloatRows whole = {weights.data, weights.dtype, n, k, weights.stride};
+    if (encode.one_scale) encode.given_absmax = absmax_of(table, whole);
     parallel(context, tasks, n * k, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
         std::byte* const codes = scratch + task * task_bytes;
@@ -203,16 +252,17 @@ PackedWeights PackedWeights::from_codes(Context& context, const CodedWeights& we
   return at_border(kWho, [&] {
     check_readable(kWho, "codes", weights.codes);
     const WeightFormatInfo& info = describe(weights.format);
-    if (info.bits != 4) {
+    if (info.is_float()) {
       fail(ErrorCode::unsupported,
-           std::string(kWho) + ": " + std::string(info.name) + " codes do not have 4 bits");
+           std::string(kWho) + ": " + std::string(info.name) + " weights have no codes");
     }
     const std::int64_t n = weights.codes.rows();
     const std::int64_t k = weights.codes.cols();
     const std::int64_t block = checked_block(kWho, info, weights.block);
     check_coded(kWho, weights, info.scales(n, k, block));
+    const bool given_zeros = !weights.zero_points.empty();
     PackedWeightsBuilder builder(kWho, context.kernels(), weights.format, n, k, block,
-                                 !weights.zero_points.empty());
+                                 given_zeros || info.needs_zero_points());
     const State& state = builder.state();
     const std::int64_t nr = state.layout().nr;
     const auto first_scale = [&](std::int64_t row) {
@@ -221,6 +271,8 @@ PackedWeights PackedWeights::from_codes(Context& context, const CodedWeights& we
     // The blocks may end before the room that the last rows have for them.
     std::vector<float> scales(weights.scales.size() + static_cast<std::size_t>(state.row_scales()));
     std::copy(weights.scales.begin(), weights.scales.end(), scales.begin());
+    const std::vector<std::uint8_t> middle(static_cast<std::size_t>(state.row_scales()),
+                                           static_cast<std::uint8_t>(1u << (info.bits - 1)));
     parallel(context, state.layout().panels(n), n * k, [&](std::int64_t begin, std::int64_t end) {
       const std::int64_t first = begin * nr;
       const std::int64_t rows = std::min(end * nr, n) - first;
@@ -229,7 +281,10 @@ PackedWeights PackedWeights::from_codes(Context& context, const CodedWeights& we
       for (std::int64_t r = first; r < first + rows && k > 0; ++r) {
         const std::int64_t at = first_scale(r);
         builder.set_scales(r, scales.data() + at,
-                           weights.zero_points.empty() ? nullptr : weights.zero_points.data() + at);
+                           given_zeros ? weights.zero_points.data() + at : middle.data());
+        if (builder.absmax() != nullptr) {
+          builder.absmax()[r] = scales[static_cast<std::size_t>(at)] * 127.0f;
+        }
       }
     });
     return PackedWeights(State::placed(context, builder.finish()));
@@ -332,8 +387,9 @@ std::size_t PackedWeights::bytes() const noexcept {
 std::size_t PackedWeights::stored_bytes() const noexcept {
   const WeightFormatInfo& info = describe(format());
   const std::int64_t scale_bytes = describe(info.scale).bits / 8;
-  return static_cast<std::size_t>(n() * k() * info.bits / 8 +
-                                  info.scales(n(), k(), block()) * scale_bytes);
+  const std::int64_t scale_rows = (n() + info.block_rows - 1) / info.block_rows;
+  return static_cast<std::size_t>((n() * k() * info.bits + 7) / 8 +
+                                  info.scales(scale_rows, k(), block()) * scale_bytes);
 }
 
 }  // namespace kvant

@@ -1,0 +1,185 @@
+// compressed-tensors' "int-quantized", "float-quantized" and "naive-quantized": NAME.weight I8 or
+// F8_E4M3 [N, K], NAME.weight_scale for all, for each output, for groups of an output's inputs or
+// for squares, NAME.weight_zero_point I8 beside it where quantization is affine (int8 alone).
+// Value: (element - zero point) * scale.
+
+#include <array>
+
+#include "io/layers/compressed_tensors_config.hpp"
+#include "io/layers/packed_groups.hpp"
+#include "io/layers/scaled_elements.hpp"
+#include "io/layers/scaled_elements_writer.hpp"
+#include "io/layers/start_layer.hpp"
+#include "io/text/quoting.hpp"
+#include "kvant/io/format_error.hpp"
+
+namespace kvant::io {
+namespace {
+
+constexpr const char* kScale = ".weight_scale";
+constexpr const char* kZeroPoint = ".weight_zero_point";
+constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint},
+                            LayerPart{".input_scale", true, true},
+                            LayerPart{".input_zero_point", false, true}};
+
+std::string layer_of(const TensorInfo& weight) {
+  return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
+}
+
+/// Kept beside kvant's own groups of int8: F16 scales [N, ceil(K / 128)].
+bool is_int8_group(const TensorInfo& weight, const TensorInfo& scales) {
+  if (scales.dtype != DType::float16 || scales.shape.size() != 2 || weight.shape.size() != 2) {
+    return scales.dtype == DType::float16 && scales.shape.size() > 1;
+  }
+  return weight.shape[1] <= 128 || scales.shape[0] != weight.shape[0] || scales.shape[1] != 1;
+}
+
+class CompressedElements final : public StoredFormat {
+ public:
+  [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
+
+  [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
+    const TensorView scales = find(layer_of(weight) + kScale);
+    if (scales.info == nullptr) return false;
+    if (weight.dtype == DType::float8_e4m3fn) return true;
+    return weight.dtype == DType::int8 && !is_int8_group(weight, *scales.info);
+  }
+
+  [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
+                                                     const TensorInfo& weight,
+                                                     const LinearRules&) const override {
+    try {
+      if (!is_weight_matrix(weight)) return std::nullopt;
+      const ScaleGrid grid = grid_of(find, weight, {});
+      StoredLayer layer = start_layer(
+          weight, element_format(weight.dtype, grid, static_cast<std::int64_t>(weight.shape[1])));
+      layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
+      layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
+      add_parts(layer, find, kParts);
+      return layer;
+    } catch (const FormatError&) {
+      // Blocks of a size of their own, which config.json says.
+      StoredLayer layer = start_layer(weight, WeightFormat::fp8_block);
+      layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
+      layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
+      add_parts(layer, find, kParts);
+      return layer;
+    }
+  }
+
+  [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
+                                                 const StoredLayer& layer) const override {
+    const FindTensor find = find_in(checkpoint);
+    const TensorInfo& weight = *find(layer.tensor).info;
+    const CompressedWeights said = compressed_weights_of(group_config(checkpoint), layer.name);
+    ScaleGrid grid = grid_of(find, weight, said.blocks);
+    read_scales(grid, find(layer.name + kScale));
+    if (const TensorView zeros = find(layer.name + kZeroPoint); zeros.info != nullptr) {
+      if (weight.dtype != DType::int8) {
+        throw FormatError(FormatErrorKind::bad_scales,
+                          "tensor " + in_quotes(zeros.info->name) +
+                              " beside elements of e4m3, which have no zero points");
+      }
+      read_zeros(grid, zeros);
+    }
+    return std::make_unique<ScaledElements>(layer, std::move(grid));
+  }
+
+  void verify_weight(const FindTensor& find, const TensorView& weight,
+                     Findings& findings) const override {
+    try {
+      const TensorView scales = find(layer_of(*weight.info) + kScale);
+      ScaleGrid grid;
+      try {
+        grid = grid_of(find, *weight.info, {});
+      } catch (const FormatError&) {
+        // Blocks of another size than 128 x 128: config.json says it, and open() looks there.
+        if (weight.info->dtype == DType::int8 || !is_weight_matrix(*weight.info)) throw;
+        check_scale_shape(*scales.info, static_cast<std::int64_t>(weight.info->shape[0]),
+                          static_cast<std::int64_t>(weight.info->shape[1]));
+      }
+      read_scales(grid, scales);
+      const TensorView zeros = find(layer_of(*weight.info) + kZeroPoint);
+      if (zeros.info != nullptr) read_zeros(grid, zeros);
+    } catch (const FormatError& error) {
+      findings.push_back({Severity::error, "scale", error.what()});
+    }
+    const OddValues odd = count_odd(weight);
+    if (odd.finite()) return;
+    findings.push_back(
+        {Severity::error, "codes",
+         "tensor " + in_quotes(weight.info->name) + " holds elements that are " + odd.text()});
+  }
+
+  bool verify_part(const FindTensor&, const TensorView& part, Findings&) const override {
+    return part.info->name.ends_with(kScale);  // its weight has said it
+  }
+
+  [[nodiscard]] std::string_view quant_method() const override { return "compressed-tensors"; }
+  /// AutoFP8 and vLLM call it "fp8" where elements are e4m3.
+  [[nodiscard]] bool is_method(std::string_view method) const override {
+    return method == quant_method() || method == "fp8";
+  }
+
+  void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
+                    const ConfigErrors& error) const override {
+    check_compressed_config(section, layers, false, error);
+  }
+
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == WeightFormat::fp8_row;
+  }
+  void check_new(const NewLayer& layer) const override { check_new_elements(layer); }
+  [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
+    return element_specs(layer, kScale, layer.dtype);
+  }
+  void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
+                  const ConstAnyMatrix& rows, std::span<float> /*collected*/,
+                  const TensorSink& out) const override {
+    write_element_rows(kernels, layer, kScale, layer.dtype, first, rows, out);
+  }
+  void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t /*first*/,
+                  MatrixView<const float> rows, std::span<const float> /*settled*/,
+                  MatrixView<float> out) const override {
+    round_trip_elements(kernels, layer, layer.dtype, rows, out);
+  }
+
+  /// llm-compressor's FP8_DYNAMIC: activations are quantized by row when the model runs there.
+  [[nodiscard]] nlohmann::ordered_json quantization_config(
+      const QuantizationFacts& facts) const override {
+    const auto arguments = [](const char* strategy, bool dynamic) {
+      nlohmann::ordered_json json;
+      json["dynamic"] = dynamic;
+      json["num_bits"] = 8;
+      json["strategy"] = strategy;
+      json["symmetric"] = true;
+      json["type"] = "float";
+      return json;
+    };
+    return compressed_config("float-quantized", arguments("channel", false),
+                             arguments("token", true), facts.float_layers);
+  }
+
+ private:
+  static ScaleGrid grid_of(const FindTensor& find, const TensorInfo& weight,
+                           const SaidBlocks& said) {
+    if (!is_weight_matrix(weight)) {
+      throw FormatError(FormatErrorKind::size,
+                        "tensor " + in_quotes(weight.name) + " is " +
+                            describe_tensor(weight.dtype, weight.shape) +
+                            "; elements of a linear layer have two dimensions");
+    }
+    return scale_grid_of(*find(layer_of(weight) + kScale).info,
+                         static_cast<std::int64_t>(weight.shape[0]),
+                         static_cast<std::int64_t>(weight.shape[1]), said);
+  }
+};
+
+}  // namespace
+
+const StoredFormat& compressed_elements() {
+  static const CompressedElements form;
+  return form;
+}
+
+}  // namespace kvant::io

@@ -1,0 +1,122 @@
+// What is wrong with broken layers of compressed-tensors and of DeepSeek's fp8: the tensor and the
+// rule, by reading and by verifying.
+
+#include <cmath>
+#include <limits>
+
+#include "look/compressed_layers.hpp"
+
+namespace kvant::test {
+
+TEST_CASE("compressed-tensors, mxfp4: what is broken is refused, and nvfp4 by name") {
+  const auto message = [](std::uint64_t bytes, std::uint64_t scales, std::uint8_t exponent,
+                          bool global) {
+    const TempFolder folder;
+    CheckpointBuilder builder;
+    builder.config(
+        section("mxfp4-pack-quantized", R"({"num_bits": 4, "type": "float", "group_size": 32})"));
+    builder.add<std::uint8_t>("a.q_proj.weight_packed", {2, bytes},
+                              std::vector<std::uint8_t>(static_cast<std::size_t>(2 * bytes), 0x21));
+    builder.add<std::uint8_t>(
+        "a.q_proj.weight_scale", {2, scales},
+        std::vector<std::uint8_t>(static_cast<std::size_t>(2 * scales), exponent));
+    if (global) builder.add<float>("a.q_proj.weight_global_scale", {1}, {1.0f});
+    const fs::path model = builder.write();
+    std::string text = "read";
+    (void)code_of([&] { kvant::io::dequantize_checkpoint(model, folder.path() / "out"); }, &text);
+    INFO(text);
+    if (!global) CHECK(kvant::look::verify_checkpoint(model).ok() == (text == "read"));
+    return text;
+  };
+  CHECK(message(32, 2, 127, false) == "read");
+  has(message(33, 2, 127, false), "is U8 [2, 33], not a matrix of e2m1 elements in blocks of 32");
+  has(message(32, 1, 127, false), "is U8 [2, 1], not U8 [2, 2]: an exponent for 32 inputs");
+  has(message(32, 2, 255, false), "a.q_proj.weight_scale\" holds 255, NaN, at position 0");
+  has(message(32, 2, 127, true), "quantized by compressed-tensors (nvfp4) (tensor");
+}
+
+TEST_CASE("compressed-tensors: what is broken is refused, with the tensor and the rule") {
+  Packed layer;
+  layer.shape = {};
+  has(refused(layer), "the tensor \"a.q_proj.weight_shape\" is missing");
+  layer.shape = {8, 0};
+  has(refused(layer), "a.q_proj.weight_shape\" is I64 [2]; two sizes of a weight");
+  layer.shape = {8, 400};
+  has(refused(layer), "says [8, 400], whose codes of 2, 3, 4 or 8 bits do not fit it");
+  layer = {};
+  layer.scales = {};
+  has(refused(layer), "the tensor \"a.q_proj.weight_scale\" is missing");
+  layer = {};
+  layer.scales_shape = {16, 1};
+  has(refused(layer), "8 outputs need a row of scales each");
+  for (const float bad : {std::nanf(""), 0.0f, -1.0f, std::numeric_limits<float>::infinity()}) {
+    layer = {};
+    layer.scales[3] = bad;
+    has(refused(layer), "a.q_proj.weight_scale\" holds");
+  }
+  layer = {};
+  layer.zeros_shape = {2, 2};
+  has(refused(layer), "not I32 [1, 2]: a zero point for each scale, packed down the outputs");
+  layer = {};
+  layer.scales_shape = {8, 3};
+  layer.scales.resize(24, 1.0f);
+  has(refused(layer), "3 groups of scales for 64 inputs");
+  layer = {};
+  layer.index.assign(64, 0);
+  has(refused(layer), "a.q_proj.weight_g_idx\" has no input in group 1 of 2");
+  layer.index[9] = 2;
+  has(refused(layer), "input 9 is in group 2 of 2");
+  layer.index.resize(60);
+  has(refused(layer), "not I32 [64]: the group of each input");
+  layer = {};
+  layer.config = section("pack-quantized", R"({"num_bits": 8, "group_size": 32})");
+  has(refused(layer, false), "has codes of 4 bits; config.json says 8");
+  layer.config = section("pack-quantized", R"({"num_bits": 4, "group_size": 16})");
+  has(refused(layer, false), "2 groups of scales for 64 inputs, group_size is 16");
+  layer.config = section("pack-quantized", R"({"num_bits": 4, "type": "float"})");
+  has(refused(layer), "\"float\" of 4 bits is not read; int of 2, 3, 4 and 8 bits and float of 8");
+  layer.config = section("nvfp4-pack-quantized", R"({"num_bits": 4})");
+  has(refused(layer), "format is \"nvfp4-pack-quantized\"; pack-quantized");
+  layer.config = section("pack-quantized", R"({"num_bits": 4})", R"(, "ignore": ["a.q_proj"])");
+  has(refused(layer), "ignore names \"a.q_proj\", which is stored quantized");
+  layer.config = section("pack-quantized", R"({"num_bits": 4})",
+                         R"(, "sparsity_config": {"format": "sparse-24-bitmask"})");
+  has(refused(layer), "weights with zeros left out (\"sparse-24-bitmask\") are not read");
+  layer.config = R"({"quantization_config": {"quant_method": "compressed-tensors",
+                     "format": "pack-quantized"}})";
+  has(refused(layer), "config_groups is missing");
+
+  Elements elements;
+  elements.scales_shape = {3, 1};
+  has(refused(elements), "a.q_proj.weight_scale\" is F32 [3, 1]; the weight is [2, 64]");
+  elements.scales_shape = {2, 3};
+  has(refused(elements, false), "in blocks of 1 x 21 those would be [2, 4]");
+  elements = {};
+  elements.scale = std::nanf("");
+  has(refused(elements), "a.q_proj.weight_scale\" holds nan at position 0");
+  elements.scale = 0;
+  has(refused(elements), "not a finite number above 0");
+  elements = {};
+  elements.zeros = {0, 0};
+  has(refused(elements, false), "beside elements of e4m3, which have no zero points");
+  elements.dtype = DType::int8;
+  elements.config = section("int-quantized", R"({"num_bits": 8})");
+  elements.zeros = {1, 1, 1};
+  has(refused(elements), "there are 2 scales, and an I8 zero point belongs to each");
+  elements = {};
+  elements.element = 0x7F;
+  has(refused(elements), "is not finite when dequantized");
+  elements = {};
+  elements.scale_name = "weight_scale_inv";
+  elements.config = R"({"quantization_config": {"quant_method": "fp8",
+                        "weight_block_size": [128]}})";
+  has(refused(elements), "weight_block_size is [128], not two sizes above 0");
+  elements.config = R"({"quantization_config": {"quant_method": "fp8", "fmt": "e5m2"}})";
+  has(refused(elements), "fmt is \"e5m2\"; e4m3 is read");
+  elements.config = R"({"quantization_config": {"quant_method": "fp8"}})";
+  elements.outputs = 300;
+  elements.scales_shape = {2, 1};
+  has(refused(elements, false), "in blocks of 128 x 64 those would be [3, 1]");
+}
+
+}  // namespace kvant::test

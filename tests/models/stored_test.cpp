@@ -1,0 +1,208 @@
+// Quantized folders run as they are stored: the codes packed, no float copy of the weights; in
+// exact arithmetic the logits of transformers, in int8 near them.
+
+#include <cmath>
+#include <map>
+#include <set>
+#include <string>
+
+#include "kvant/io/layer_reader.hpp"
+#include "kvant/io/quantize_checkpoint.hpp"
+#include "kvant/io/safetensors.hpp"
+#include "models/run_model.hpp"
+#include "support/catch.hpp"
+#include "support/error_code.hpp"
+#include "support/temp_folder.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using kvant::WeightFormat;
+using kvant::models::LinearLayer;
+using kvant::models::Model;
+using kvant::test::largest_difference;
+using kvant::test::logits_of;
+using Ids = std::vector<kvant::models::TokenId>;
+
+const fs::path kData = KVANT_TEST_DATA;
+
+Model load_stored(kvant::Context& context, const fs::path& folder, bool exact,
+                  std::vector<std::string> skip = {}) {
+  const kvant::models::Config config = kvant::models::load_config(folder / "config.json");
+  kvant::models::Request request;
+  request.exact = exact;
+  kvant::models::LoadOptions options;
+  options.plan = kvant::models::make_plan(config, request);
+  CHECK(options.plan.scheme == kvant::models::Scheme::stored);  // what such a folder runs as
+  options.skip = std::move(skip);
+  return kvant::models::load_model(context, folder, config, options);
+}
+
+std::vector<const LinearLayer*> layers_of(const Model& model) {
+  std::vector<const LinearLayer*> layers;
+  for (const kvant::models::Block& block : model.blocks) {
+    for (const auto& part : block.qkv.parts) layers.push_back(part.get());
+    layers.push_back(block.attention_output.get());
+    for (const kvant::models::Mlp& mlp : block.mlps) {
+      for (const auto& part : mlp.up.parts) layers.push_back(part.get());
+      layers.push_back(mlp.down.get());
+    }
+  }
+  return layers;
+}
+
+/// The formats that a model's layers are held in; "float" for those that are expanded.
+std::set<std::string> formats_of(const Model& model) {
+  std::set<std::string> names;
+  for (const LinearLayer* layer : layers_of(model)) {
+    const auto* packed = dynamic_cast<const kvant::models::QuantizedLinear*>(layer);
+    names.insert(packed == nullptr ? "float" : std::string(to_string(packed->linear().format())));
+  }
+  return names;
+}
+
+Ids ids_in(const kvant::io::SafeTensors& file, const char* name) {
+  const auto values = file.values<std::int64_t>(name);
+  return {values.begin(), values.end()};
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    error += (static_cast<double>(a[i]) - static_cast<double>(b[i])) *
+             (static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    power += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(error / power);
+}
+
+struct Folder {
+  const char* path;
+  std::set<std::string> formats;
+};
+
+const std::vector<Folder>& folders() {
+  static const std::vector<Folder> all = {
+      {"gptq_awq/awq_4bit_g32", {"int4"}},
+      {"gptq_awq/gptq_4bit_g32_sym", {"int4"}},
+      {"gptq_awq/gptq_4bit_g32_asym_act", {"float"}},  // groups are not of neighbours
+      {"gptq_awq/gptq_2bit_g32_asym", {"int2"}},
+      {"gptq_awq/gptq_3bit_g32_asym", {"int3"}},
+      {"gptq_awq/gptq_8bit_g-1_sym_v2", {"int8-group"}},
+      {"compressed_tensors/w4_g32", {"int4"}},
+      {"compressed_tensors/w4_g32_asym", {"int4"}},
+      {"compressed_tensors/w4_channel", {"int4"}},
+      {"compressed_tensors/w8_channel_packed", {"int8-group"}},
+      {"compressed_tensors/w8a8", {"int8"}},
+      {"compressed_tensors/w8a8_tensor", {"int8"}},
+      {"compressed_tensors/w8a8_asym", {"float"}},  // int8 has no zero points
+      {"compressed_tensors/fp8_channel", {"fp8"}},
+      {"compressed_tensors/fp8_tensor", {"fp8"}},
+      {"compressed_tensors/fp8_block", {"fp8-block"}},
+      {"compressed_tensors/deepseek_fp8", {"fp8-block"}},
+      {"compressed_tensors/mxfp4", {"mxfp4"}},
+  };
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("stored layers are packed as they are: logits of transformers, bytes of the codes") {
+  kvant::Context context;
+  for (const Folder& folder : folders()) {
+    INFO(folder.path);
+    const kvant::io::SafeTensors expected(kData / folder.path / "expected.safetensors");
+    const Ids ids = ids_in(expected, "input_ids");
+    const auto wanted = expected.values<float>("logits");
+    const Model exact = load_stored(context, kData / folder.path, true);
+    CHECK(formats_of(exact) == folder.formats);
+    const std::vector<float> logits = logits_of(context, exact, ids);
+    CHECK(largest_difference(logits, wanted) <= 1e-5);
+    const Model expanded = kvant::test::load(context, kData / folder.path, "fp32");
+    CHECK(formats_of(expanded) == std::set<std::string>{"float"});
+    CHECK(largest_difference(logits, logits_of(context, expanded, ids)) <= 1e-5);
+
+    const Model int8 = load_stored(context, kData / folder.path, false);
+    CHECK(formats_of(int8) == folder.formats);
+    CHECK(relative_error(logits_of(context, int8, ids), wanted) < 0.05);
+
+    // Every layer takes the bytes of its codes and scales.
+    const kvant::io::Checkpoint checkpoint(kData / folder.path);
+    const auto stored =
+        kvant::io::find_linear_layers(checkpoint, kvant::io::model_hints_of(kData / folder.path));
+    std::uint64_t elements = 0;
+    for (const auto& layer : stored) {
+      if (layer.quantized()) elements += static_cast<std::uint64_t>(layer.elements());
+    }
+    std::size_t held = 0;
+    for (const LinearLayer* layer : layers_of(exact)) held += layer->weight_bytes();
+    if (folder.formats == std::set<std::string>{"float"}) {
+      CHECK(held == elements * 4);
+    } else {
+      const auto format = kvant::weight_format_from_name(*folder.formats.begin());
+      const double bits = kvant::describe(*format).bits;
+      const double codes = static_cast<double>(elements) * bits / 8;
+      CHECK(static_cast<double>(held) >= codes);
+      CHECK(static_cast<double>(held) <= codes + static_cast<double>(elements) / 12);  // scales
+    }
+  }
+}
+
+TEST_CASE("stored layers: 4-bit ones of bitsandbytes, nested absmax as it counts") {
+  kvant::Context context;
+  for (const auto& [name, format, tolerance] :
+       {std::tuple{"bnb_fp4", "fp4", 1e-5}, {"bnb_nf4_double", "nf4", 3e-2}}) {
+    INFO(name);
+    const fs::path folder = kData / "checkpoints" / name;
+    const kvant::io::SafeTensors expected(folder / "expected.safetensors");
+    const Ids ids = ids_in(expected, "input_ids");
+    const Model model = load_stored(context, folder, true);
+    CHECK(formats_of(model) == std::set<std::string>{format});
+    const Model expanded = kvant::test::load(context, folder, "fp32");
+    // Dequantized by bitsandbytes, weights are rounded to the model's type; packed ones are not.
+    CHECK(largest_difference(logits_of(context, model, ids), logits_of(context, expanded, ids)) <=
+          tolerance);
+    const Model int8 = load_stored(context, folder, false);
+    CHECK(relative_error(logits_of(context, int8, ids), logits_of(context, model, ids)) < 0.1);
+  }
+}
+
+TEST_CASE("stored layers: what kvant quantize writes runs as it was written") {
+  kvant::Context context;
+  const kvant::test::TempFolder folder;
+  for (const WeightFormat format : {WeightFormat::int8_group, WeightFormat::nf4}) {
+    INFO(to_string(format));
+    const fs::path out = folder.path() / std::string(to_string(format));
+    kvant::io::quantize_checkpoint(kData / "families/llama_bias", out, {.scheme = format});
+    const Model model = load_stored(context, out, true);
+    CHECK(formats_of(model) == std::set<std::string>{std::string(to_string(format))});
+    const Model expanded = kvant::test::load(context, out, "fp32");
+    const Ids ids = {5, 7, 11, 13, 17};
+    CHECK(largest_difference(logits_of(context, model, ids), logits_of(context, expanded, ids)) <=
+          (format == WeightFormat::nf4 ? 3e-2 : 1e-5));
+    // A layer that is to stay in float is expanded.
+    const Model skipped = load_stored(context, out, true, {"*.layers.0.*", "*.layers.1.mlp.*"});
+    CHECK(formats_of(skipped) == std::set<std::string>{"float", std::string(to_string(format))});
+  }
+}
+
+TEST_CASE("stored layers: the scheme is for quantized folders, and exact is its arithmetic") {
+  const auto plan = [](const char* folder, kvant::models::Request request) {
+    return kvant::models::make_plan(kvant::models::load_config(kData / folder / "config.json"),
+                                    request);
+  };
+  std::string message;
+  CHECK(kvant::test::code_of(
+            [&] { (void)plan("checkpoints/fp32", {.scheme = kvant::models::Scheme::stored}); },
+            &message) == kvant::ErrorCode::invalid_argument);
+  CHECK(message.find("this one holds floats") != std::string::npos);
+  CHECK(plan("checkpoints/bnb_int8", {.scheme = kvant::models::Scheme::stored}).scheme ==
+        kvant::models::Scheme::llm_int8);
+  CHECK(plan("gptq_awq/awq_4bit_g32", {.exact = true}).exact);
+  CHECK(kvant::models::scheme_from_name("stored") == kvant::models::Scheme::stored);
+  CHECK(kvant::models::scheme_names().find("mxfp4, stored") != std::string::npos);
+  CHECK_THROWS_AS(plan("checkpoints/fp32",
+                       {.scheme = kvant::models::Scheme(WeightFormat::mxfp4), .exact = true}),
+                  kvant::models::RequestError);
+}
