@@ -16,6 +16,7 @@ using Arguments = std::vector<std::string>;
 int run_command(const Arguments& arguments);
 int quantize_command(const Arguments& arguments);
 int dequantize_command(const Arguments& arguments);
+int convert_command(const Arguments& arguments);
 int inspect_command(const Arguments& arguments);
 int report_command(const Arguments& arguments);
 int verify_command(const Arguments& arguments);

@@ -106,7 +106,7 @@ class Loader {
   [[nodiscard]] std::vector<std::uint64_t> shape(std::int64_t outputs, std::int64_t inputs) const {
     const auto rows = static_cast<std::uint64_t>(outputs);
     const auto cols = static_cast<std::uint64_t>(inputs);
-    return names_.transposed ? std::vector{cols, rows} : std::vector{rows, cols};
+    return transposed_ ? std::vector{cols, rows} : std::vector{rows, cols};
   }
 
   /// Without the prefix.
@@ -227,7 +227,7 @@ class Loader {
                                            const std::string& layer) const {
     const std::string name = prefix_ + layer + ".weight";
     return {
-        names_.transposed
+        transposed_
             ? load_transposed(context_, *source_, name, linear.outputs, linear.inputs, held_dtype())
             : load_weights(context_, *source_, name, linear.outputs, linear.inputs, held_dtype()),
         load_bias(layer, linear)};
@@ -322,6 +322,7 @@ class Loader {
   const LoadOptions& options_;
   std::unique_ptr<WeightSource> source_;
   const io::Architecture& names_ = *io::find_architecture(config_.model_type);
+  bool transposed_ = names_.transposed && source_->keeps_transposed();
   std::string prefix_;
   LayerMaker maker_;
 };

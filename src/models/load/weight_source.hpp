@@ -32,6 +32,8 @@ class WeightSource {
                     void* out) const = 0;
   /// Gives back pages of the file.
   virtual void release(const std::string& name) const = 0;
+  /// Where a family's layers are transposed in its checkpoints, they are here too.
+  [[nodiscard]] virtual bool keeps_transposed() const { return true; }
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
 };
@@ -39,5 +41,9 @@ class WeightSource {
 /// @param path a folder or a .gguf file. @throws Error as Checkpoint and Gguf
 [[nodiscard]] std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,
                                                          const Config& config);
+/// The same with every quantized layer expanded to floats, those of 8 bits too, which models take
+/// as they are.
+[[nodiscard]] std::unique_ptr<WeightSource> open_float_weights(const std::filesystem::path& path,
+                                                               const Config& config);
 
 }  // namespace kvant::models
