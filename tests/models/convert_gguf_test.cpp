@@ -260,6 +260,21 @@ TEST_CASE("convert: tokenizers stay, and what ends a text") {
       }
     }
   }
+  // From file to file the vocabulary stays as it is.
+  const Path again = temporary.path() / "again.gguf";
+  for (const char* name : {"llama_rope3_F32.gguf", "llama_Q4_0.gguf"}) {
+    const Gguf before(kData / "gguf/models" / name);
+    (void)convert_to_gguf(context, kData / "gguf/models" / name, again, {.job = {.force = true}});
+    const Gguf after(again);
+    for (const std::string_view key : before.keys()) {
+      if (!key.starts_with("tokenizer.")) continue;
+      INFO(key);
+      CHECK(after.text(key) == before.text(key));
+      CHECK(after.texts(key) == before.texts(key));
+      CHECK(after.numbers(key) == before.numbers(key));
+      CHECK(after.integer(key) == before.integer(key));
+    }
+  }
   // A way of splitting that GGUF has no name for.
   json odd = json::parse(kvant::test::read_text(kData / "tokenizers/gpt2.json"));
   odd["pre_tokenizer"] = {{"type", "Sequence"},

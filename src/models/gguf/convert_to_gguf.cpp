@@ -159,19 +159,19 @@ class Writer {
         warn(io::WarningKind::not_copied, file.name() + " has no tokenizer");
         return;
       }
-      write_gguf_tokenizer(gguf_tokenizer(file), file.name(), config(), writer_, summary_.warnings);
-    } else {
-      const std::filesystem::path path = files_.path() / "tokenizer.json";
-      std::error_code ignored;
-      if (!std::filesystem::exists(path, ignored)) {
-        warn(io::WarningKind::not_copied,
-             files_.path().string() + " has no tokenizer.json: the result has no tokenizer");
-        return;
-      }
-      constexpr std::uint64_t kLargestTokenizer = 256u << 20;
-      write_gguf_tokenizer(io::read_json_tree(path, kLargestTokenizer), path.string(), config(),
-                           writer_, summary_.warnings);
+      copy_gguf_tokenizer(file, writer_);  // the template is among the keys
+      return;
     }
+    const std::filesystem::path path = files_.path() / "tokenizer.json";
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) {
+      warn(io::WarningKind::not_copied,
+           files_.path().string() + " has no tokenizer.json: the result has no tokenizer");
+      return;
+    }
+    constexpr std::uint64_t kLargestTokenizer = 256u << 20;
+    write_gguf_tokenizer(io::read_json_tree(path, kLargestTokenizer), path.string(), config(),
+                         writer_, summary_.warnings);
     if (!files_.chat_template().empty()) {
       writer_.set("tokenizer.chat_template", files_.chat_template());
     }

@@ -55,4 +55,7 @@ void write_gguf_tokenizer(const nlohmann::json& tokenizer, const std::string& na
                           const Config& config, io::GgufWriter& writer,
                           std::vector<io::Warning>& warnings);
 
+/// From one file to another, as it is: nothing of how text is split is lost.
+void copy_gguf_tokenizer(const io::Gguf& file, io::GgufWriter& writer);
+
 }  // namespace kvant::models

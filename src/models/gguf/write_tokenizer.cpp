@@ -223,4 +223,36 @@ void write_gguf_tokenizer(const json& tokenizer, const std::string& name, const 
   }
 }
 
+void copy_gguf_tokenizer(const io::Gguf& file, io::GgufWriter& writer) {
+  for (const std::string_view view : file.keys()) {
+    const std::string key(view);
+    if (!key.starts_with("tokenizer.")) continue;
+    if (const auto text = file.text(key)) {
+      writer.set(key, std::string(*text));
+    } else if (const auto truth = file.boolean(key)) {
+      writer.set(key, *truth);
+    } else if (const auto integer = file.integer(key)) {
+      if (*integer == static_cast<std::int64_t>(static_cast<std::uint32_t>(*integer))) {
+        writer.set(key, static_cast<std::uint32_t>(*integer));
+      } else {
+        writer.set(key, static_cast<std::int32_t>(*integer));  // -1: none
+      }
+    } else if (const auto texts = file.texts(key)) {
+      writer.set(key, std::vector<std::string>(texts->begin(), texts->end()));
+    } else if (const auto numbers = file.numbers(key)) {
+      if (key == "tokenizer.ggml.token_type") {
+        std::vector<std::int32_t> types;
+        for (const double number : *numbers) {
+          types.push_back(number >= 0 && number < 100 ? static_cast<std::int32_t>(number) : 0);
+        }
+        writer.set(key, std::move(types));
+      } else {
+        std::vector<float> values;
+        for (const double number : *numbers) values.push_back(static_cast<float>(number));
+        writer.set(key, std::move(values));
+      }
+    }
+  }
+}
+
 }  // namespace kvant::models
