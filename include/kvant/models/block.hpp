@@ -9,6 +9,7 @@
 
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
+#include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/models/linear_layer.hpp"
 
@@ -49,12 +50,6 @@ struct Block {
   std::unique_ptr<LinearLayer> attention_output;
   std::unique_ptr<LinearLayer> router;  ///< of a mixture of experts
   std::vector<Mlp> mlps;                ///< one, or the experts
-};
-
-/// Keys and values of one layer, [tokens, kv_dim] each; rotated already.
-struct LayerCache {
-  std::vector<float> keys;
-  std::vector<float> values;
 };
 
 /// What the values between layers are rounded to, after each operation as torch does.

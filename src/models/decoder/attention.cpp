@@ -88,20 +88,19 @@ void prepare(Context& context, const Config& config, const Block& block, const Q
 
 void append_to_cache(const Config& config, const QkvLayout& layout, MatrixView<const float> qkv,
                      LayerCache& cache) {
-  const auto head_bytes = static_cast<std::size_t>(layout.head_dim) * sizeof(float);
-  const auto old = cache.keys.size();
-  const auto added = static_cast<std::size_t>(qkv.rows() * config.kv_dim());
-  cache.keys.resize(old + added);
-  cache.values.resize(old + added);
-  float* keys = cache.keys.data() + old;
-  float* values = cache.values.data() + old;
-  for (std::int64_t t = 0; t < qkv.rows(); ++t) {
-    for (std::int64_t g = 0; g < config.n_kv_head; ++g) {
-      std::memcpy(keys, qkv.row_data(t) + layout.k(g), head_bytes);
-      std::memcpy(values, qkv.row_data(t) + layout.v(g), head_bytes);
-      keys += layout.head_dim;
-      values += layout.head_dim;
+  // A fused projection has a head's key and value beside its queries.
+  const bool apart = layout.kv_stride != layout.head_dim;
+  std::vector<float> gathered(apart ? static_cast<std::size_t>(config.kv_dim()) : 0);
+  const auto append = [&](KvRows& rows, const float* first) {
+    for (std::int64_t g = 0; apart && g < config.n_kv_head; ++g) {
+      std::copy_n(first + g * layout.kv_stride, layout.head_dim,
+                  gathered.data() + g * layout.head_dim);
     }
+    rows.append(cache.format, apart ? gathered.data() : first, config.n_kv_head, layout.head_dim);
+  };
+  for (std::int64_t t = 0; t < qkv.rows(); ++t) {
+    append(cache.keys, qkv.row_data(t) + layout.k(0));
+    append(cache.values, qkv.row_data(t) + layout.v(0));
   }
 }
 
@@ -134,10 +133,9 @@ void attention(Context& context, const Config& config, const Block& block, std::
                const Pass& pass, MatrixView<float> qkv, LayerCache& cache, MatrixView<float> out) {
   const QkvLayout layout(config);
   const std::int64_t head_dim = layout.head_dim;
-  const std::int64_t kv_dim = config.kv_dim();
   const std::int64_t kv_heads = config.n_kv_head;
   const std::int64_t group = layout.group;
-  const auto past = static_cast<std::int64_t>(cache.keys.size()) / kv_dim;
+  const std::int64_t past = cache.tokens(config.kv_dim());
   const std::int64_t tokens = qkv.rows();
   prepare(context, config, block, layout, pass, qkv);
   append_to_cache(config, layout, qkv, cache);
@@ -155,6 +153,8 @@ void attention(Context& context, const Config& config, const Block& block, std::
   parallel_tasks(context, token_blocks * kv_heads, operations, [&](std::int64_t task) {
     thread_local std::vector<float> queries_memory;
     thread_local std::vector<float> scores_memory;
+    thread_local std::vector<float> keys_memory;  // where they are codes
+    thread_local std::vector<float> values_memory;
     const std::int64_t kv_head = task % kv_heads;
     const std::int64_t first = task / kv_heads * kTokensPerTask;
     const std::int64_t count = std::min(kTokensPerTask, tokens - first);
@@ -172,11 +172,14 @@ void attention(Context& context, const Config& config, const Block& block, std::
     }
     Eigen::Map<RowMajor> queries(queries_memory.data(), rows, head_dim);
     Eigen::Map<RowMajor> scores(scores_memory.data(), rows, seen);
-    const std::int64_t at = begin * kv_dim + kv_head * head_dim;
-    const StridedConstMap keys(cache.keys.data() + at, seen, head_dim,
-                               Eigen::OuterStride<>(kv_dim));
-    const StridedConstMap values(cache.values.data() + at, seen, head_dim,
-                                 Eigen::OuterStride<>(kv_dim));
+    std::int64_t key_stride = 0;
+    std::int64_t value_stride = 0;
+    const float* first_key =
+        cache.keys.head(kv_head, kv_heads, head_dim, begin, seen, keys_memory, key_stride);
+    const float* first_value =
+        cache.values.head(kv_head, kv_heads, head_dim, begin, seen, values_memory, value_stride);
+    const StridedConstMap keys(first_key, seen, head_dim, Eigen::OuterStride<>(key_stride));
+    const StridedConstMap values(first_value, seen, head_dim, Eigen::OuterStride<>(value_stride));
     scores.noalias() = queries * keys.transpose();
     scores *= scale;
     if (config.attention_softcap > 0) {
