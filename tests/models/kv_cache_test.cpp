@@ -12,7 +12,7 @@ namespace {
 
 using kvant::models::Cache;
 using kvant::models::KvFormat;
-using kvant::models::KvRows;
+using kvant::models::LayerCache;
 using kvant::models::TokenId;
 using kvant::test::largest_difference;
 using kvant::test::load;
@@ -21,42 +21,62 @@ using Ids = std::vector<TokenId>;
 
 const std::filesystem::path kFamilies = std::filesystem::path(KVANT_TEST_DATA) / "families";
 
-/// Two heads of four.
-std::vector<float> back(const KvRows& rows, std::int64_t begin, std::int64_t count) {
-  std::vector<float> scratch;
+/// Keys of a cache of two heads of four, token by token.
+std::vector<float> keys_of(const LayerCache& cache) {
   std::vector<float> result;
-  for (std::int64_t r = 0; r < count; ++r) {
-    for (std::int64_t h = 0; h < 2; ++h) {
-      std::int64_t stride = 0;
-      const float* first = rows.head(h, 2, 4, begin, count, scratch, stride);
-      result.insert(result.end(), first + r * stride, first + r * stride + 4);
+  for (std::int64_t t = 0; t < cache.tokens; ++t) {
+    for (std::int64_t c = 0; c < 8; ++c) {
+      const auto at = static_cast<std::size_t>((t / 16 * 8 + c) * 16 + t % 16);
+      const auto scale = static_cast<std::size_t>((t / 16 * 2 + c / 4) * 16 + t % 16);
+      result.push_back(cache.format == KvFormat::fp32
+                           ? cache.keys.floats[at]
+                           : static_cast<float>(cache.keys.codes[at]) * cache.keys.scales[scale]);
     }
+  }
+  return result;
+}
+
+/// The same of values, which lie in rows.
+std::vector<float> values_of(const LayerCache& cache) {
+  std::vector<float> result = cache.values.floats;
+  for (std::size_t i = 0; i < cache.values.codes.size(); ++i) {
+    const std::size_t t = i / 8;
+    const float scale = cache.values.scales[(t / 16 * 2 + i % 8 / 4) * 16 + t % 16];
+    result.push_back(static_cast<float>(cache.values.codes[i]) * scale);
   }
   return result;
 }
 
 }  // namespace
 
-TEST_CASE("kv cache: a scale for each token and head, rounded half to even") {
-  const std::vector<float> tokens = {127, 0.5f,  1.5f, -2.5f, 1, -0.25f, 0.1f, 0,
-                                     0,   -0.0f, 0,    0,     8, -8,     4,    -2};
-  KvRows codes;
-  KvRows floats;
-  for (const std::size_t at : {std::size_t{0}, std::size_t{8}}) {
-    codes.append(KvFormat::int8, tokens.data() + at, 2, 4);
-    floats.append(KvFormat::fp32, tokens.data() + at, 2, 4);
+TEST_CASE("kv cache: panels of keys, rows of values, a scale for each token and head") {
+  const std::vector<float> heads = {127, 0.5f,  1.5f, -2.5f, 1, -0.25f, 0.1f, 0,
+                                    0,   -0.0f, 0,    0,     8, -8,     4,    -2};
+  LayerCache codes{KvFormat::int8};
+  LayerCache floats{KvFormat::fp32};
+  std::vector<float> expected;
+  for (int t = 0; t < 37; ++t) {  // three panels, the last not full
+    const float* token = heads.data() + t % 2 * 8;
+    codes.append(token, token, 2, 4);
+    floats.append(token, token, 2, 4);
+    expected.insert(expected.end(), token, token + 8);
   }
-  CHECK(back(floats, 0, 2) == tokens);
-  CHECK(back(floats, 1, 1) == std::vector<float>(tokens.begin() + 8, tokens.end()));
-  CHECK(codes.codes ==
+  CHECK(keys_of(floats) == expected);
+  CHECK(values_of(floats) == expected);
+  CHECK(floats.keys.floats.size() == 3 * 16 * 8);
+  CHECK(largest_difference(keys_of(codes), expected) <= 0.5);
+  CHECK(keys_of(codes) == values_of(codes));
+  // Rounded half to even.
+  CHECK(std::vector<std::int8_t>(codes.values.codes.begin(), codes.values.codes.begin() + 16) ==
         std::vector<std::int8_t>{127, 0, 2, -2, 127, -32, 13, 0, 0, 0, 0, 0, 127, -127, 64, -32});
-  CHECK(codes.scales == std::vector<float>{1.0f, 1.0f / 127, 0.0f, 8.0f / 127});
-  CHECK(largest_difference(back(codes, 0, 2), tokens) <= 0.5);
+  CHECK(codes.values.scales[0] == 1.0f);
+  CHECK(codes.values.scales[1] == 0.0f);
+  CHECK(codes.values.scales[17] == 8.0f / 127);
 
   const std::vector<float> odd = {1, std::nanf(""), 2, 3, HUGE_VALF, 1, 1, 1};
-  KvRows broken;
-  broken.append(KvFormat::int8, odd.data(), 2, 4);
-  for (const float value : back(broken, 0, 1)) CHECK(std::isnan(value));  // not hidden
+  LayerCache broken{KvFormat::int8};
+  broken.append(odd.data(), odd.data(), 2, 4);
+  for (const float value : values_of(broken)) CHECK(std::isnan(value));  // not hidden
 }
 
 TEST_CASE("kv cache: every kind of attention, near its floats, step by step as at once") {
@@ -82,7 +102,7 @@ TEST_CASE("kv cache: every kind of attention, near its floats, step by step as a
       all.insert(all.end(), row.begin(), row.end());
     }
     CHECK(largest_difference(all, logits) <= 0.02 * power);  // a code may be the next one
-    CHECK(steps.layers[0].keys.codes.size() ==
+    CHECK(steps.layers[0].values.codes.size() ==
           ids.size() * static_cast<std::size_t>(model.config.kv_dim()));
     CHECK(steps.layers[0].keys.floats.empty());
   }

@@ -23,31 +23,25 @@ enum class KvFormat : std::uint8_t {
 [[nodiscard]] KVANT_API std::string_view to_string(KvFormat format) noexcept;
 [[nodiscard]] KVANT_API std::optional<KvFormat> kv_format_from_name(std::string_view name) noexcept;
 
-/// Keys, or values, of one layer: [tokens, kv_dim], keys rotated already.
-struct KVANT_API KvRows {
+/// Keys, or values, of one layer: as floats, or as codes with scales.
+struct KVANT_API KvValues {
   std::vector<float> floats;       ///< KvFormat::fp32
   std::vector<std::int8_t> codes;  ///< KvFormat::int8
-  std::vector<float> scales = {};  ///< of codes, [tokens, kv heads]
-
-  /// Appends a token's heads, side by side.
-  void append(KvFormat format, const float* row, std::int64_t heads, std::int64_t head_dim);
-  /// Rows [begin, begin + count) of one head as floats, row by row.
-  /// @param stride receives how far the rows lie apart: the floats themselves where there are some,
-  ///        else `scratch`, which is filled
-  const float* head(std::int64_t head, std::int64_t heads, std::int64_t head_dim,
-                    std::int64_t begin, std::int64_t count, std::vector<float>& scratch,
-                    std::int64_t& stride) const;
+  /// Of codes, in panels of 16 tokens: [panels, kv heads, 16].
+  std::vector<float> scales = {};
 };
 
-/// Keys and values of one layer.
-struct LayerCache {
+/// Keys and values of one layer. Kernels take 16 tokens at a time: keys, rotated already, lie in
+/// panels [kv_dim, 16], element c of token t at (t / 16 * kv_dim + c) * 16 + t % 16; what a panel
+/// has no token for yet is 0. Values lie in rows [kv_dim].
+struct KVANT_API LayerCache {
   KvFormat format = KvFormat::fp32;
-  KvRows keys = {};
-  KvRows values = {};
+  std::int64_t tokens = 0;
+  KvValues keys = {};
+  KvValues values = {};
 
-  [[nodiscard]] std::int64_t tokens(std::int64_t kv_dim) const {
-    return static_cast<std::int64_t>(keys.floats.size() + keys.codes.size()) / kv_dim;
-  }
+  /// Appends a token: its heads' keys and values, side by side.
+  void append(const float* key, const float* value, std::int64_t heads, std::int64_t head_dim);
 };
 
 /// Keys and values of the tokens seen so far.

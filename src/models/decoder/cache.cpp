@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "models/vector/kernels.hpp"
 
 namespace kvant::models {
 namespace {
@@ -50,38 +51,43 @@ std::optional<KvFormat> kv_format_from_name(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-void KvRows::append(KvFormat format, const float* row, std::int64_t heads, std::int64_t head_dim) {
-  const auto width = static_cast<std::size_t>(heads * head_dim);
+void LayerCache::append(const float* key, const float* value, std::int64_t heads,
+                        std::int64_t head_dim) {
+  const std::int64_t width = heads * head_dim;
+  const std::int64_t lane = tokens % kPanelTokens;
+  const auto panel = static_cast<std::size_t>(tokens / kPanelTokens);
+  const auto panel_size = static_cast<std::size_t>(width * kPanelTokens);
+  const auto row = static_cast<std::size_t>(width);
   if (format == KvFormat::fp32) {
-    floats.insert(floats.end(), row, row + width);
+    if (lane == 0) keys.floats.resize((panel + 1) * panel_size);
+    float* to = keys.floats.data() + panel * panel_size + lane;
+    for (std::int64_t c = 0; c < width; ++c) to[c * kPanelTokens] = key[c];
+    values.floats.insert(values.floats.end(), value, value + row);
+    ++tokens;
     return;
   }
-  const std::size_t old = codes.size();
-  codes.resize(old + width);
+  const auto panel_scales = static_cast<std::size_t>(heads * kPanelTokens);
+  if (lane == 0) {
+    keys.codes.resize((panel + 1) * panel_size);
+    keys.scales.resize((panel + 1) * panel_scales);
+    values.scales.resize((panel + 1) * panel_scales);
+  }
+  const std::size_t value_row = values.codes.size();
+  values.codes.resize(value_row + row);
+  std::int8_t* to = keys.codes.data() + panel * panel_size + lane;
+  std::vector<std::int8_t> codes(static_cast<std::size_t>(head_dim));
   for (std::int64_t h = 0; h < heads; ++h) {
-    std::int8_t* to = codes.data() + old + h * head_dim;
-    scales.push_back(quantize_head(row + h * head_dim, head_dim, to));
+    const std::size_t scale =
+        panel * panel_scales + static_cast<std::size_t>(h * kPanelTokens + lane);
+    keys.scales[scale] = quantize_head(key + h * head_dim, head_dim, codes.data());
+    for (std::int64_t i = 0; i < head_dim; ++i) {
+      to[(h * head_dim + i) * kPanelTokens] = codes[static_cast<std::size_t>(i)];
+    }
+    std::int8_t* const value_codes =
+        values.codes.data() + value_row + static_cast<std::size_t>(h * head_dim);
+    values.scales[scale] = quantize_head(value + h * head_dim, head_dim, value_codes);
   }
-}
-
-const float* KvRows::head(std::int64_t head, std::int64_t heads, std::int64_t head_dim,
-                          std::int64_t begin, std::int64_t count, std::vector<float>& scratch,
-                          std::int64_t& stride) const {
-  const std::int64_t width = heads * head_dim;
-  const std::int64_t at = begin * width + head * head_dim;
-  if (codes.empty()) {
-    stride = width;
-    return floats.data() + at;
-  }
-  stride = head_dim;
-  scratch.resize(static_cast<std::size_t>(count * head_dim));
-  for (std::int64_t r = 0; r < count; ++r) {
-    const float scale = scales[static_cast<std::size_t>((begin + r) * heads + head)];
-    const std::int8_t* from = codes.data() + at + r * width;
-    float* to = scratch.data() + r * head_dim;
-    for (std::int64_t i = 0; i < head_dim; ++i) to[i] = static_cast<float>(from[i]) * scale;
-  }
-  return scratch.data();
+  ++tokens;
 }
 
 std::size_t Cache::token_bytes(const Config& config, KvFormat format) {
@@ -100,13 +106,14 @@ void Cache::reserve(const Config& config, std::int64_t tokens) {
     if (bytes > 1e18) throw std::bad_alloc();
     layers.resize(static_cast<std::size_t>(config.n_layer), LayerCache{format});
     for (LayerCache& layer : layers) {
-      const auto count = static_cast<std::size_t>(config.kv_dim() * tokens);
-      for (KvRows* rows : {&layer.keys, &layer.values}) {
+      const std::int64_t padded = (tokens + kPanelTokens - 1) / kPanelTokens * kPanelTokens;
+      const auto count = static_cast<std::size_t>(config.kv_dim() * padded);
+      for (KvValues* part : {&layer.keys, &layer.values}) {
         if (format == KvFormat::fp32) {
-          rows->floats.reserve(count);
+          part->floats.reserve(count);
         } else {
-          rows->codes.reserve(count);
-          rows->scales.reserve(static_cast<std::size_t>(config.n_kv_head * tokens));
+          part->codes.reserve(count);
+          part->scales.reserve(static_cast<std::size_t>(config.n_kv_head * padded));
         }
       }
     }
