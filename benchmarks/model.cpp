@@ -63,9 +63,10 @@ Measured measure(Context& context, models::Model& model, bool quick) {
   time_linears(model, linear);
   const std::vector<models::TokenId> ids = some_ids(512, model.config.vocab_size);
   std::vector<float> logits(static_cast<std::size_t>(model.config.vocab_size));
+  models::Cache cache;
+  cache.reserve(model.config, 512 + 128);
   for (int repeat = 0; repeat < (quick ? 2 : 4); ++repeat) {
-    models::Cache cache;
-    cache.reserve(model.config, 512 + 128);
+    cache.clear();
     linear = 0;
     auto start = Clock::now();
     (void)models::forward(context, model, ids, cache);
@@ -163,6 +164,14 @@ class RandomLlama {
   std::filesystem::path path_;
 };
 
+/// Those that KVANT_SCHEMES names; all, where it is not set.
+bool is_asked(models::Scheme scheme) {
+  const char* list = std::getenv("KVANT_SCHEMES");
+  if (list == nullptr) return true;
+  return ("," + std::string(list) + ",").find("," + std::string(to_string(scheme)) + ",") !=
+         std::string::npos;
+}
+
 void ask(const std::filesystem::path& path, const std::string& what, const Options& options,
          Report& report) {
   const std::string isa(Context().isa());
@@ -171,6 +180,7 @@ void ask(const std::filesystem::path& path, const std::string& what, const Optio
     Context context({.threads = threads});
     const double read_bytes = streaming_read(threads, options.quick);
     for (const models::Scheme scheme : models::all_schemes()) {
+      if (!is_asked(scheme)) continue;
       models::Request request;
       request.scheme = scheme;
       models::LoadOptions load;

@@ -120,6 +120,14 @@ TEST_CASE("kv cache: int8 is allocated once, and a quarter as large") {
   CHECK(cache.length == 24);
   CHECK(cache.layers[1].values.codes.data() == codes);
   CHECK(cache.layers[1].values.scales.data() == scales);
+  // Emptied, it is as a new one, and its memory stays.
+  const auto again = [&](Cache& one) { return logits_of(context, model, {9, 8, 7}, one); };
+  cache.clear();
+  Cache other(KvFormat::int8);
+  CHECK(again(cache) == again(other));
+  CHECK(cache.layers[1].values.codes.data() == codes);
+  Cache copy = cache;
+  CHECK(again(copy) == again(cache));
   // 2 layers, keys and values, 2 heads of 8: codes and scales.
   CHECK(Cache::token_bytes(model.config, KvFormat::int8) == 2 * 2 * (16 + 2 * 4));
   CHECK(Cache::token_bytes(model.config, KvFormat::fp32) == 2 * 2 * 16 * 4);

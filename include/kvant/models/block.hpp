@@ -56,9 +56,11 @@ struct Block {
 enum class Stream : std::uint8_t { fp32, bf16 };
 
 /// What the blocks of one call share: positions, and memory.
-struct KVANT_API Pass {
+struct KVANT_API Pass : PassMemory {
   /// @param first position of the call's first token
-  Pass(const Config& config, Stream stream, std::int64_t first, std::int64_t tokens);
+  /// @param memory of an earlier call
+  Pass(const Config& config, Stream stream, std::int64_t first, std::int64_t tokens,
+       PassMemory memory = {});
 
   Stream stream;
   std::int64_t first;
@@ -66,10 +68,6 @@ struct KVANT_API Pass {
   std::vector<float> cosines;  ///< rotary: [tokens, dims / 2], times the attention factor
   std::vector<float> sines;
   std::vector<float> slopes;  ///< ALiBi: by query head
-
-  // Scratch, which every block fills again.
-  std::vector<float> normed, qkv, attended, added, inner, product, routed;
-  QuantizedActivations activations;
 };
 
 /// Row by row: out = norm(x), statistics in fp32. x and out may be the same.

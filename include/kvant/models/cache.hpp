@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvant/activations.hpp"
 #include "kvant/config.hpp"
 #include "kvant/models/config.hpp"
 
@@ -44,6 +45,19 @@ struct KVANT_API LayerCache {
   void append(const float* key, const float* value, std::int64_t heads, std::int64_t head_dim);
 };
 
+/// Memory of a call, which the next one with the same cache takes again. A copy is empty.
+struct PassMemory {
+  PassMemory() = default;
+  PassMemory(const PassMemory&) {}
+  PassMemory(PassMemory&&) = default;
+  PassMemory& operator=(const PassMemory&) { return *this; }
+  PassMemory& operator=(PassMemory&&) = default;
+  ~PassMemory() = default;
+
+  std::vector<float> normed, qkv, attended, added, inner, product, routed;
+  QuantizedActivations activations;
+};
+
 /// Keys and values of the tokens seen so far.
 struct KVANT_API Cache {
   explicit Cache(KvFormat kv_format = KvFormat::fp32) : format(kv_format) {}
@@ -51,7 +65,10 @@ struct KVANT_API Cache {
   KvFormat format;
   std::vector<LayerCache> layers = {};
   std::int64_t length = 0;
+  PassMemory memory = {};
 
+  /// Forgets the tokens; the memory stays, for the next text.
+  void clear();
   /// Memory for `tokens` tokens in all, at once; up to so many no call allocates any more.
   /// @throws Error out_of_memory
   void reserve(const Config& config, std::int64_t tokens);

@@ -13,7 +13,7 @@ namespace kvant::models {
 namespace {
 
 /// Query tokens per task of attention.
-constexpr std::int64_t kTokensPerTask = 32;
+constexpr std::int64_t kTokensPerTask = 16;
 
 /// q, k and v of one token inside a row of the projection's output.
 struct QkvLayout {

@@ -90,6 +90,18 @@ void LayerCache::append(const float* key, const float* value, std::int64_t heads
   ++tokens;
 }
 
+void Cache::clear() {
+  length = 0;
+  for (LayerCache& layer : layers) {
+    layer.tokens = 0;
+    for (KvValues* part : {&layer.keys, &layer.values}) {
+      part->floats.clear();
+      part->codes.clear();
+      part->scales.clear();
+    }
+  }
+}
+
 std::size_t Cache::token_bytes(const Config& config, KvFormat format) {
   const std::int64_t row =
       format == KvFormat::fp32

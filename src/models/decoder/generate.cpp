@@ -76,10 +76,11 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
   Perplexity result;
   double total = 0;
   const auto step = static_cast<std::size_t>(window);
+  Cache cache(options.kv);
   for (std::size_t begin = 0; begin + 1 < ids.size(); begin += step) {
     const std::span<const TokenId> part = ids.subspan(begin, std::min(step, ids.size() - begin));
     if (part.size() < 2) break;
-    Cache cache(options.kv);
+    cache.clear();
     const std::vector<float> hidden = forward(context, model, part, cache);
     const auto predicted = static_cast<std::int64_t>(part.size()) - 1;
     std::vector<float> logits(

@@ -88,12 +88,13 @@ std::vector<float> forward(Context& context, const Model& model, std::span<const
   cache.layers.resize(model.blocks.size(), LayerCache{cache.format});
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const MatrixView<float> view(h.data(), tokens, model.config.n_embd);
-  Pass pass(model.config, model.stream, cache.length, tokens);
+  Pass pass(model.config, model.stream, cache.length, tokens, std::move(cache.memory));
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
     run_block(context, model.config, model.blocks[n], static_cast<std::int64_t>(n), pass, view,
               cache.layers[n]);
   }
   cache.length += tokens;
+  cache.memory = std::move(static_cast<PassMemory&>(pass));
   if (!model.final_norm.empty()) {
     normalize(context, model.config, view, model.final_norm, model.stream, view);
   }

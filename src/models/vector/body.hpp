@@ -189,7 +189,12 @@ template <class Value>
 inline void mix_of(const MixArgs& a, const Value* values) {
   std::int64_t r = 0;
   for (; r + kRows <= a.rows; r += kRows) mix_rows<kRows>(a, r, values);
-  for (; r < a.rows; ++r) mix_rows<1>(a, r, values);
+  switch (a.rows - r) {  // below kRows: values are read once for all that are left
+    case 3: mix_rows < kRows<3 ? 1 : 3>(a, r, values); break;
+    case 2: mix_rows < kRows<2 ? 1 : 2>(a, r, values); break;
+    case 1: mix_rows<1>(a, r, values); break;
+    default: break;
+  }
 }
 
 void mix(const MixArgs& a) noexcept {
