@@ -2,6 +2,7 @@
 
 namespace kvant::models {
 namespace {
+constexpr int kPartLanes = 8;
 constexpr int kRows = 2;
 constexpr int kChunks = 2;
 }  // namespace

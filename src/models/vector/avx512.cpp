@@ -2,6 +2,7 @@
 
 namespace kvant::models {
 namespace {
+constexpr int kPartLanes = 16;
 constexpr int kRows = 4;
 constexpr int kChunks = 4;
 }  // namespace

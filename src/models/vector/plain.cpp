@@ -2,6 +2,7 @@
 
 namespace kvant::models {
 namespace {
+constexpr int kPartLanes = 4;
 constexpr int kRows = 1;
 constexpr int kChunks = 2;
 }  // namespace
