@@ -54,8 +54,10 @@ class Session {
     report_["isa"] = context_.isa();
     report_["threads"] = context_.executor().concurrency();
     report_["weight_bytes"] = model_.weight_bytes();
-    report_["kv"] = to_string(options.kv);
-    report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
+    if (options.kv != models::KvFormat::fp32) {
+      report_["kv"] = to_string(options.kv);
+      report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
+    }
   }
 
   void run() {
