@@ -3,11 +3,11 @@
 // writing one at a time behind them. "outside" is the share of time not spent in the linear layers.
 
 #include <fmt/core.h>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 
 #include "harness/entries.hpp"
+#include "harness/model_timing.hpp"
 #include "harness/report.hpp"
 #include "kvant/models/generate.hpp"
 #include "kvant/models/load.hpp"
@@ -17,29 +17,7 @@ using namespace kvant::bench;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 double linear_seconds = 0;
-
-/// Adds up the time that a layer takes.
-class TimedLinear final : public kvant::models::LinearLayer {
- public:
-  explicit TimedLinear(std::unique_ptr<LinearLayer> layer) : layer_(std::move(layer)) {}
-  void forward(Context& context, kvant::models::LayerInput& x, MatrixView<float> y) const override {
-    const auto start = Clock::now();
-    layer_->forward(context, x, y);
-    linear_seconds += seconds_since(start);
-  }
-  [[nodiscard]] std::int64_t out_features() const override { return layer_->out_features(); }
-  [[nodiscard]] std::size_t weight_bytes() const override { return layer_->weight_bytes(); }
-
- private:
-  std::unique_ptr<LinearLayer> layer_;
-};
 
 /// bfloat16 on kvant's half-precision kernels.
 class HalfLinear final : public kvant::models::LinearLayer {
@@ -63,10 +41,7 @@ struct Speed {
 
 Speed measure(Context& context, const kvant::models::Model& model, bool quick) {
   const std::int64_t length = std::min<std::int64_t>(512, model.config.n_positions - 32);
-  std::vector<kvant::models::TokenId> ids;
-  for (std::int64_t i = 0; i < length; ++i) {
-    ids.push_back(static_cast<kvant::models::TokenId>(i * 7919 % model.config.vocab_size));
-  }
+  const std::vector<kvant::models::TokenId> ids = some_ids(length, model.config.vocab_size);
   std::vector<Speed> runs;
   for (int repeat = 0; repeat < (quick ? 3 : 5); ++repeat) {
     kvant::models::Cache cache;
@@ -94,20 +69,6 @@ Speed measure(Context& context, const kvant::models::Model& model, bool quick) {
   std::sort(runs.begin(), runs.end(),
             [](const Speed& a, const Speed& b) { return a.write < b.write; });
   return runs[runs.size() / 2];
-}
-
-void time_linears(kvant::models::Model& model) {
-  for (kvant::models::Block& block : model.blocks) {
-    const auto time = [](std::unique_ptr<kvant::models::LinearLayer>& layer) {
-      layer = std::make_unique<TimedLinear>(std::move(layer));
-    };
-    for (auto& layer : block.qkv.parts) time(layer);
-    time(block.attention_output);
-    for (kvant::models::Mlp& mlp : block.mlps) {
-      for (auto& layer : mlp.up.parts) time(layer);
-      time(mlp.down);
-    }
-  }
 }
 
 /// Random weights in santacoder's shape, the same floats for every layer but memory of its own.
@@ -181,7 +142,7 @@ int main(int argc, char** argv) {
       for (const auto scheme : {kvant::models::Scheme::fp32, kvant::models::Scheme::bf16,
                                 kvant::models::Scheme::llm_int8}) {
         kvant::models::Model model = make(scheme);
-        time_linears(model);
+        time_linears(model, linear_seconds);
         speeds[std::string(kvant::models::to_string(scheme))] =
             measure(context, model, options.quick);
       }

@@ -6,8 +6,9 @@
 #                          [--format int4,nf4] [--group 32,64,128] [--json FILE]
 #
 # Questions: int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv
-# gpt_bigcode, and, only when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with and
-# without calibration).
+# gpt_bigcode model, and, only when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with
+# and without calibration). model takes the file or folder that KVANT_MODEL names, else build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+# where examples/run.sh --real has put it, else a random Llama; --shape is layers x width x inner width there.
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
 # then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
         *) arguments+=("$1" "$2") ;;
       esac
       shift ;;
-    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "benchmarks/run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
   esac
   shift
@@ -63,7 +64,7 @@ if [ $cuda -eq 1 ]; then
   fi
   exit $status
 fi
-all=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv gpt_bigcode)
+all=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv gpt_bigcode model)
 for question in "${questions[@]}"; do
   [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||
     { echo "benchmarks/run.sh: no question $question; there are: ${all[*]} quantize_checkpoint" >&2

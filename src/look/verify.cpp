@@ -7,7 +7,9 @@
 
 #include "io/checkpoint/foreign_formats.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/io/gguf.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
+#include "look/gguf_look.hpp"
 #include "look/text_table.hpp"
 #include "look/verify_tensors.hpp"
 
@@ -33,6 +35,7 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path, ignored)) {
     throw Error(ErrorCode::io, result.path + ": no such file or folder");
   }
+  if (io::is_gguf_file(path)) return verify_gguf(path);
   // Each file by itself first: one broken shard does not hide another.
   TensorSet tensors;
   std::set<std::string> said;

@@ -1,75 +1,88 @@
-// kvant convert: a quantized checkpoint in another form, without loss.
-//
-// What is converted into what is decided by what MODEL is and by --as; each pair is a function of
-// its own.
+// kvant convert: a model in another kind of file. What is asked for follows from the names (a file
+// that ends with .gguf, or a folder) and from --as.
 
-#include <chrono>
-#include <filesystem>
-#include <string>
-#include <system_error>
-
+#include "convert.hpp"
 #include "command_line.hpp"
-#include "job_options.hpp"
-#include "kvant/io/convert_checkpoint.hpp"
+
+#include <filesystem>
+#include <system_error>
 
 namespace kvant::program {
 namespace {
 
 constexpr const char* kDescription =
     "Examples:\n"
-    "  kvant convert MODEL OUT --as awq\n"
-    "  kvant convert MODEL OUT --as gptq-v1 --dry-run\n\n"
-    "Writes the folder OUT from the quantized folder MODEL in another form. Codes, zero points "
-    "and\n"
-    "scales stay what they are, bit for bit; what the new form cannot hold is an error.\n";
+    "  kvant convert MODEL OUT.gguf --type q4_k\n"
+    "  kvant convert IN.gguf OUT.gguf --type q8_0\n"
+    "  kvant convert IN.gguf FOLDER --dtype bf16\n"
+    "  kvant convert GPTQ_FOLDER FOLDER --as awq\n\n"
+    "Writes a model as a GGUF file, for llama.cpp and what reads its format; one from a GGUF file "
+    "as\n"
+    "a folder in Hugging Face form; or a folder of GPTQ or AWQ in the other's form, where codes, "
+    "zero\n"
+    "points and scales stay what they are, bit for bit.\n"
+    "(Floats into codes and back: kvant quantize, kvant dequantize.)\n";
 
-struct ConvertRequest {
-  std::string model;
-  std::string output;
-  std::string form;
-  JobFlags flags;
-};
-
-/// GPTQ or AWQ to GPTQ or AWQ.
-io::CheckpointSummary convert_groups(const ConvertRequest& request, io::GroupForm form,
-                                     Progress& progress) {
-  io::ConvertCheckpointOptions options{.to = form, .dry_run = request.flags.dry_run};
-  request.flags.apply(options.job, progress);
-  return convert_checkpoint(request.model, request.output, options);
+void add_options(ConvertWords& words, CLI::App& app) {
+  app.add_option("MODEL", words.model, "a folder in Hugging Face form, or a .gguf file")
+      ->required();
+  app.add_option("OUT", words.output, "a .gguf file, or a folder, to write")->required();
+  app.add_option("--as", words.form,
+                 "from a folder of GPTQ or AWQ into a folder: gptq (version 2), gptq-v1, or awq\n"
+                 "(gemm; 4 bits, no activation order)")
+      ->type_name("FORM")
+      ->check(CLI::IsMember({"gptq", "gptq-v1", "awq"}));
+  app.add_option("--type", words.type,
+                 "into GGUF, what linear layers become: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0,\n"
+                 "q5_1, q4_k, q5_k, q6_k (default: q8_0)")
+      ->type_name("NAME");
+  app.add_flag("--no-tokenizer", words.no_tokenizer, "into GGUF: leave the tokenizer out");
+  app.add_option("--dtype", words.dtype,
+                 "from GGUF into a folder: fp32, fp16 or bf16 (default: as stored, fp32 for "
+                 "blocks)")
+      ->type_name("NAME");
+  words.flags.add_to(app);
 }
 
-io::CheckpointSummary convert(const ConvertRequest& request, Progress& progress) {
+/// Options of one conversion beside another.
+void check_words(const ConvertWords& words, bool from_gguf, bool to_gguf) {
+  const bool gguf = from_gguf || to_gguf;
+  if (gguf && !words.form.empty()) {
+    throw UsageError("--as is for folders; what a .gguf file holds is --type");
+  }
+  if (gguf && words.flags.dry_run) {
+    throw UsageError("--dry-run is for folders of GPTQ and AWQ");
+  }
+  if (!gguf && (!words.type.empty() || !words.dtype.empty() || words.no_tokenizer)) {
+    throw UsageError("--type, --dtype and --no-tokenizer are for .gguf files");
+  }
   std::error_code ignored;
-  const bool folder = std::filesystem::is_directory(request.model, ignored);
-  const auto groups = io::group_form_from_name(request.form);
-  if (folder && groups) return convert_groups(request, *groups, progress);
-  throw UsageError(shell_word(request.model) + " is not a folder; folders are converted to gptq, " +
-                   "gptq-v1 and awq");
+  if (gguf) return;
+  if (!std::filesystem::is_directory(words.model, ignored)) {
+    throw UsageError(shell_word(words.model) +
+                     " is not a folder, and no .gguf file is among MODEL and OUT");
+  }
+  if (words.form.empty()) {
+    throw UsageError(
+        "one of MODEL and OUT must be a .gguf file, or --as must name a form of GPTQ or AWQ; "
+        "for floats into codes and back there are kvant quantize and kvant dequantize");
+  }
 }
 
 }  // namespace
 
 int convert_command(const Arguments& arguments) {
-  ConvertRequest request;
+  ConvertWords words;
   CLI::App app(kDescription, "kvant convert");
-  app.add_option("MODEL", request.model, "the folder to read: a model of GPTQ or AWQ")->required();
-  app.add_option("OUT", request.output, "the folder to write")->required();
-  app.add_option("--as", request.form,
-                 "gptq (version 2), gptq-v1, or awq (gemm; 4 bits, no activation order)")
-      ->type_name("FORM")
-      ->check(CLI::IsMember({"gptq", "gptq-v1", "awq"}))
-      ->required();
-  request.flags.add_to(app);
+  add_options(words, app);
   if (!parse(app, arguments)) return 0;
-
-  Progress progress(request.flags.quiet);
-  const auto start = std::chrono::steady_clock::now();
-  const io::CheckpointSummary summary = convert(request, progress);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  progress.finish();
-  if (!request.flags.dry_run) set_result_written();
-  print_summary(summary, request.flags, "converted", request.output, seconds.count());
-  return 0;
+  const auto is_gguf = [](const std::string& path) {
+    return std::filesystem::path(path).extension() == ".gguf";
+  };
+  check_words(words, is_gguf(words.model), is_gguf(words.output));
+  if (is_gguf(words.output)) return convert_to_gguf(words);
+  if (is_gguf(words.model)) return convert_from_gguf(words);
+  return convert_form(words);
 }
 
 }  // namespace kvant::program

@@ -37,7 +37,7 @@ constexpr std::array kCommands = {
             kvant::program::quantize_command},
     Command{"dequantize", "write a float checkpoint from a quantized one",
             kvant::program::dequantize_command},
-    Command{"convert", "write a quantized checkpoint in another form, without loss",
+    Command{"convert", "write a GGUF file, a folder from one, or GPTQ as AWQ, without loss",
             kvant::program::convert_command},
     Command{"inspect", "list tensors, shapes, schemes and the footprint",
             kvant::program::inspect_command},
@@ -53,7 +53,8 @@ void print_help() {
                "  kvant run MODEL --scheme llm-int8 --chat 'What is a cache line?'\n"
                "  kvant quantize MODEL OUT --scheme llm-int8\n"
                "  kvant report MODEL OUT --html report.html\n"
-               "  kvant dequantize OUT BACK --dtype fp16\n\n"
+               "  kvant dequantize OUT BACK --dtype fp16\n"
+               "  kvant convert MODEL model.gguf --type q4_k\n\n"
                "MODEL is a folder in Hugging Face form: config.json and safetensors files.\n\n"
                "Commands (each has --help):\n";
   for (const Command& command : kCommands) {

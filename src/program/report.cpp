@@ -14,7 +14,8 @@ namespace {
 constexpr const char* kDescription =
     "Examples:\n"
     "  kvant report MODEL QUANTIZED\n"
-    "  kvant report MODEL QUANTIZED --svg report.svg --html report.html\n\n"
+    "  kvant report MODEL QUANTIZED --svg report.svg --html report.html\n"
+    "  kvant report f32.gguf q4_k.gguf\n\n"
     "Compares the weights of two checkpoints of one model: for each linear layer the largest and\n"
     "mean error, mean squared error, SQNR (signal to quantization noise), cosine, outlier columns\n"
     "kept in half precision, and bytes before and after.\n";
@@ -36,7 +37,8 @@ int report_command(const Arguments& arguments) {
   bool quiet = false;
   look::ReportOptions options;
   CLI::App app(kDescription, "kvant report");
-  app.add_option("MODEL", model, "the original: a folder, a .safetensors file, or an index")
+  app.add_option("MODEL", model,
+                 "the original: a folder, a .safetensors file, an index, or a .gguf file")
       ->required();
   app.add_option("QUANTIZED", quantized, "the quantized one")->required();
   app.add_flag("--json", json, "one JSON object instead of a table");

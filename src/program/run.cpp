@@ -54,6 +54,10 @@ class Session {
     report_["isa"] = context_.isa();
     report_["threads"] = context_.executor().concurrency();
     report_["weight_bytes"] = model_.weight_bytes();
+    if (options.kv != models::KvFormat::fp32) {
+      report_["kv"] = to_string(options.kv);
+      report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
+    }
   }
 
   void run() {
@@ -153,9 +157,9 @@ class Session {
     show_progress("", 1, 1);
   }
 
-  void run_perplexity() {
-    const auto start = Clock::now();
+  [[nodiscard]] models::Perplexity evaluate_text(models::KvFormat kv) {
     models::EvaluateOptions evaluation;
+    evaluation.kv = kv;
     evaluation.cancel = &interrupted();
     evaluation.progress = [this](std::int64_t done, std::int64_t of) {
       show_progress("evaluated", done, of);
@@ -164,6 +168,12 @@ class Session {
         evaluate(context_, model_, evaluation_ids_, options_.window.value_or(config().n_positions),
                  evaluation);
     show_progress("", 1, 1);
+    return result;
+  }
+
+  void run_perplexity() {
+    const auto start = Clock::now();
+    const models::Perplexity result = evaluate_text(options_.kv);
     report_["tokens_per_second"] =
         static_cast<double>(evaluation_ids_.size()) / seconds_since(start);
     report_["tokens"] = result.tokens;
@@ -171,10 +181,17 @@ class Session {
     report_["perplexity"] = result.perplexity;
     std::printf("tokens      %lld\nnll         %.6f\nperplexity  %.6f\n",
                 static_cast<long long>(result.tokens), result.nll, result.perplexity);
+    if (options_.kv == models::KvFormat::fp32) return;
+    // What rounding keys and values costs, on this very text.
+    const models::Perplexity exact = evaluate_text(models::KvFormat::fp32);
+    report_["perplexity_kv_fp32"] = exact.perplexity;
+    std::printf("            %.6f with keys and values in fp32 (%s: %+.3f %%)\n", exact.perplexity,
+                std::string(to_string(options_.kv)).c_str(),
+                100 * (result.perplexity / exact.perplexity - 1));
   }
 
   void run_logits() {
-    models::Cache cache;
+    models::Cache cache(options_.kv);
     const std::vector<float> hidden = forward(context_, model_, prompt_ids_, cache);
     const auto rows = static_cast<std::int64_t>(prompt_ids_.size());
     std::vector<float> logits(prompt_ids_.size() * static_cast<std::size_t>(config().vocab_size));
@@ -200,6 +217,7 @@ class Session {
     models::GenerateOptions generation;
     generation.tokens = options_.tokens;
     generation.sampling = options_.sampling;
+    generation.kv = options_.kv;
     generation.ignore_eos = options_.ignore_eos;
     generation.more_end_ids = end_ids_;
     generation.cancel = &interrupted();

@@ -56,7 +56,7 @@ std::vector<models::TokenId> parse_ids(const std::string& text) {
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
   std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
-      perplexity, logits, json;
+      perplexity, logits, json, kv;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -98,6 +98,11 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->type_name("PATTERN")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--kv", words.kv,
+                 "keys and values of the tokens seen: fp32 (default), or int8: a scale for each\n"
+                 "token and head. --perplexity says what that costs")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"fp32", "int8"}));
   app.add_option("--threads", options.threads, "threads (default: all)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
@@ -183,6 +188,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     }
     options.request.threshold = words.threshold;
   }
+  if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();
   options.prompt = text("--prompt", words.prompt);

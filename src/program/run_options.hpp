@@ -29,6 +29,7 @@ struct RunOptions {
   std::int64_t tokens = 64;
   bool tokens_given = false;
   models::Sampling sampling;
+  models::KvFormat kv = models::KvFormat::fp32;
   bool ignore_eos = false;
   std::optional<std::string> perplexity;
   std::optional<std::int64_t> window;

@@ -13,7 +13,8 @@ namespace {
 constexpr const char* kDescription =
     "Examples:\n"
     "  kvant verify MODEL\n"
-    "  kvant verify model.safetensors.index.json --json\n\n"
+    "  kvant verify model.safetensors.index.json --json\n"
+    "  kvant verify model.gguf\n\n"
     "Reads every byte and lists all findings: broken headers, indexes and shards, scales that are\n"
     "negative, missing or not numbers, codes and weight formats that cannot be, NaN and "
     "infinities,\n"
@@ -25,7 +26,8 @@ int verify_command(const Arguments& arguments) {
   std::string path;
   bool json = false;
   CLI::App app(kDescription, "kvant verify");
-  app.add_option("PATH", path, "a folder, a .safetensors file, or an index")->required();
+  app.add_option("PATH", path, "a folder, a .safetensors file, an index, or a .gguf file")
+      ->required();
   app.add_flag("--json", json, "one JSON object instead of lines");
   if (!parse(app, arguments)) return 0;
   const look::VerifyResult result = look::verify_checkpoint(path);

@@ -10,11 +10,11 @@ bad=0
 tables=0
 for object in "$@"; do
   case $object in
-    */cpu/*)
+    */cpu/* | */models/vector/plain.cpp* | */models/vector/avx*)
       isa=$(basename "$object" | sed 's/\.cpp.*//')
       exported=$("$nm" -C --extern-only --defined-only "$object" | sed 's/^[0-9a-f]* *//')
       # One constant table (D: in .data.rel.ro, for it holds addresses).
-      if ! [[ $exported =~ ^[RD]\ kvant::detail::[a-z_]*kernels_$isa$ ]]; then
+      if ! [[ $exported =~ ^[RD]\ kvant::(detail|models)::[a-z_]*kernels_$isa$ ]]; then
         printf '%s exports\n%s\ninstead of its table alone\n' "$object" "$exported" >&2
         bad=1
       fi
@@ -25,7 +25,7 @@ for object in "$@"; do
       tables=$((tables + 1)) ;;
   esac
   case $object in
-    */cpu/x86/*) ;;
+    */cpu/x86/* | */models/vector/avx*) ;;
     *)
       if "$objdump" -d --no-show-raw-insn "$object" | grep -m 3 -E '%[yz]mm|\sv[a-z0-9]+[ps][sd] '; then
         echo "$object is for every processor and has the instructions above" >&2

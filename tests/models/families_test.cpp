@@ -146,12 +146,12 @@ TEST_CASE("families: keys and values are allocated once") {
   kvant::models::Cache cache;
   cache.reserve(model.config, 24);
   (void)logits_of(context, model, {3, 4, 5, 6}, cache);
-  const float* keys = cache.layers[1].keys.data();
-  const float* values = cache.layers[1].values.data();
+  const float* keys = cache.layers[1].keys.floats.data();
+  const float* values = cache.layers[1].values.floats.data();
   for (int i = 0; i < 20; ++i) (void)logits_of(context, model, {7}, cache);
   CHECK(cache.length == 24);
-  CHECK(cache.layers[1].keys.data() == keys);
-  CHECK(cache.layers[1].values.data() == values);
+  CHECK(cache.layers[1].keys.floats.data() == keys);
+  CHECK(cache.layers[1].values.floats.data() == values);
   CHECK(code_of([&] { cache.reserve(model.config, std::int64_t{1} << 60); }) ==
         kvant::ErrorCode::out_of_memory);
 }

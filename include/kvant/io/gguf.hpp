@@ -37,10 +37,23 @@ struct GgufType {
   /// that are listed but not read (the IQ types whose codebooks are tables of ggml's).
   void (*dequantize)(const std::byte* block, float* out) noexcept;
   std::optional<DType> dtype;  ///< of types that are plain elements
+  /// One block from as many finite values, of which none but F32's and BF16's may be larger than
+  /// kLargestGgufValue in magnitude. The bits of ggml's reference for all but the K types, which
+  /// are searched for. Null for types that are not written.
+  void (*quantize)(const float* values, std::byte* block) noexcept = nullptr;
 };
+
+/// What the half-precision scales of blocks can stand for.
+inline constexpr float kLargestGgufValue = 65504.0f;
 
 /// All types, ascending by id.
 [[nodiscard]] KVANT_API std::span<const GgufType> gguf_types() noexcept;
+/// By its name in upper or lower case; null: there is none.
+[[nodiscard]] KVANT_API const GgufType* find_gguf_type(std::string_view name) noexcept;
+
+/// A file that is meant to be GGUF: by its name, or by its first four bytes. Never throws; false for
+/// folders and for what cannot be read.
+[[nodiscard]] KVANT_API bool is_gguf_file(const std::filesystem::path& path) noexcept;
 
 /// A tensor as GGUF describes it, its shape in row-major order (the last dimension is contiguous).
 struct GgufTensor {

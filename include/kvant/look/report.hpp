@@ -51,12 +51,15 @@ struct ReportOptions {
   int threads = 0;  ///< 0: all
   /// Bytes of the layers that are done, of how many, and the layer just finished. Called from the
   /// working threads, one call at a time.
-  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress = {};
+  std::function<void(std::uint64_t done, std::uint64_t total, std::string_view layer)> progress =
+      {};
 };
 
 /// Memory: one block of rows per thread (a few MiB each), whatever the size of the model; the files
-/// are mapped, and the pages of a layer are given back when it is done.
-/// @throws FormatError for a broken file; Error unsupported: no linear layers; shape_mismatch: a
+/// are mapped, and the pages of a layer are given back when it is done. Two GGUF files are compared
+/// matrix by matrix, embeddings too.
+/// @throws FormatError for a broken file; Error unsupported: no linear layers, or one GGUF file and
+///         something else; shape_mismatch: a
 ///         layer that the other checkpoint does not have, or has in another shape
 [[nodiscard]] KVANT_API CheckpointReport report_checkpoint(const std::filesystem::path& model,
                                                            const std::filesystem::path& quantized,

@@ -17,7 +17,7 @@ namespace kvant::look {
 struct VerifyResult {
   std::string path;
   io::Findings findings;  ///< file by file, tensor by tensor in the order of their bytes
-  std::size_t files = 0;  ///< safetensors files that could be opened
+  std::size_t files = 0;  ///< files of tensors that could be opened
   std::size_t tensors = 0;
   std::uint64_t bytes = 0;  ///< of tensors, all of them looked at
 
@@ -29,7 +29,7 @@ struct VerifyResult {
   [[nodiscard]] bool ok() const noexcept { return count(io::Severity::error) == 0; }
 };
 
-/// Checks a folder, a .safetensors file or an index.
+/// Checks a folder, a .safetensors file, an index, or a GGUF file.
 ///
 /// Of each file every rule of the format (FormatErrorKind); of the index that it agrees with its
 /// shards. Of the tensors: NaN and infinities in floating-point tensors (warnings with counts).
@@ -38,8 +38,10 @@ struct VerifyResult {
 /// (a warning: the format never writes it); kvant's kept outlier columns are ascending, in range
 /// and have their weights. Of its 4-bit layers: the description can be read, codes, absmax and
 /// tables have the sizes it says and are finite. Of config.json and the other JSON files: that they
-/// parse, that quantization_config has the right types and says what the tensors are. A checkpoint
-/// that is broken is a result, not an exception.
+/// parse, that quantization_config has the right types and says what the tensors are. Of a GGUF
+/// file every rule of the container, values that are not finite (of blocks: an error, a scale is
+/// broken), an architecture, and a vocabulary that is as large as the table of embeddings. A
+/// checkpoint that is broken is a result, not an exception.
 /// @throws Error io: the path does not exist or cannot be read at all
 [[nodiscard]] KVANT_API VerifyResult verify_checkpoint(const std::filesystem::path& path);
 

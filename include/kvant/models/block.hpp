@@ -9,6 +9,7 @@
 
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
+#include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/models/linear_layer.hpp"
 
@@ -51,19 +52,15 @@ struct Block {
   std::vector<Mlp> mlps;                ///< one, or the experts
 };
 
-/// Keys and values of one layer, [tokens, kv_dim] each; rotated already.
-struct LayerCache {
-  std::vector<float> keys;
-  std::vector<float> values;
-};
-
 /// What the values between layers are rounded to, after each operation as torch does.
 enum class Stream : std::uint8_t { fp32, bf16 };
 
 /// What the blocks of one call share: positions, and memory.
-struct KVANT_API Pass {
+struct KVANT_API Pass : PassMemory {
   /// @param first position of the call's first token
-  Pass(const Config& config, Stream stream, std::int64_t first, std::int64_t tokens);
+  /// @param memory of an earlier call
+  Pass(const Config& config, Stream stream, std::int64_t first, std::int64_t tokens,
+       PassMemory memory = {});
 
   Stream stream;
   std::int64_t first;
@@ -71,10 +68,6 @@ struct KVANT_API Pass {
   std::vector<float> cosines;  ///< rotary: [tokens, dims / 2], times the attention factor
   std::vector<float> sines;
   std::vector<float> slopes;  ///< ALiBi: by query head
-
-  // Scratch, which every block fills again.
-  std::vector<float> normed, qkv, attended, added, inner, product, routed;
-  QuantizedActivations activations;
 };
 
 /// Row by row: out = norm(x), statistics in fp32. x and out may be the same.

@@ -42,6 +42,7 @@ class KVANT_API Sampler {
 struct GenerateOptions {
   std::int64_t tokens = 64;  ///< at most
   Sampling sampling = {};
+  KvFormat kv = KvFormat::fp32;
   bool ignore_eos = false;                      ///< go on after an end token
   std::vector<std::int64_t> more_end_ids = {};  ///< beside the config's
   const std::atomic<bool>* cancel = nullptr;    ///< set: what there is so far is the result
@@ -73,6 +74,7 @@ struct Perplexity {
 struct EvaluateOptions {
   std::function<void(std::int64_t done, std::int64_t of)> progress = {};  ///< ids, after a window
   const std::atomic<bool>* cancel = nullptr;  ///< set: Error cancelled after the window
+  KvFormat kv = KvFormat::fp32;
 };
 
 /// Consecutive windows of `window` ids, each one call of the model; every id but the first of a

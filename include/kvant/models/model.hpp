@@ -11,21 +11,12 @@
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/models/block.hpp"
+#include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/models/tokenizer.hpp"
 #include "kvant/models/weight_matrix.hpp"
 
 namespace kvant::models {
-
-/// Keys and values of the tokens seen so far.
-struct KVANT_API Cache {
-  std::vector<LayerCache> layers;
-  std::int64_t length = 0;
-
-  /// Memory for `tokens` tokens in all, at once; up to so many no call allocates any more.
-  /// @throws Error out_of_memory
-  void reserve(const Config& config, std::int64_t tokens);
-};
 
 /// Parameters are public: the loader builds them, forward() only reads them.
 struct KVANT_API Model {

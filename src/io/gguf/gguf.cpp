@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "io/gguf/gguf_header.hpp"
@@ -83,6 +85,19 @@ struct Array {
 };
 
 }  // namespace
+
+bool is_gguf_file(const std::filesystem::path& path) noexcept {
+  try {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return false;
+    if (path.extension() == ".gguf") return true;
+    char magic[4] = {};
+    std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+    return std::memcmp(magic, "GGUF", sizeof magic) == 0;
+  } catch (...) {
+    return false;
+  }
+}
 
 Gguf::Gguf(const std::filesystem::path& path, LoadMode mode)
     : TensorFile(path, mode, [](std::span<const std::byte> file, const std::string& name) {

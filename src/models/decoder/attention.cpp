@@ -7,15 +7,13 @@
 #include "models/decoder/norm.hpp"
 #include "models/decoder/positions.hpp"
 #include "models/decoder/rows.hpp"
+#include "models/vector/kernels.hpp"
 
 namespace kvant::models {
 namespace {
 
-using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using StridedConstMap = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
-
 /// Query tokens per task of attention.
-constexpr std::int64_t kTokensPerTask = 32;
+constexpr std::int64_t kTokensPerTask = 16;
 
 /// q, k and v of one token inside a row of the projection's output.
 struct QkvLayout {
@@ -88,31 +86,64 @@ void prepare(Context& context, const Config& config, const Block& block, const Q
 
 void append_to_cache(const Config& config, const QkvLayout& layout, MatrixView<const float> qkv,
                      LayerCache& cache) {
-  const auto head_bytes = static_cast<std::size_t>(layout.head_dim) * sizeof(float);
-  const auto old = cache.keys.size();
-  const auto added = static_cast<std::size_t>(qkv.rows() * config.kv_dim());
-  cache.keys.resize(old + added);
-  cache.values.resize(old + added);
-  float* keys = cache.keys.data() + old;
-  float* values = cache.values.data() + old;
+  // A fused projection has a head's key and value beside its queries.
+  const bool apart = layout.kv_stride != layout.head_dim;
+  std::vector<float> gathered(apart ? static_cast<std::size_t>(2 * config.kv_dim()) : 0);
   for (std::int64_t t = 0; t < qkv.rows(); ++t) {
-    for (std::int64_t g = 0; g < config.n_kv_head; ++g) {
-      std::memcpy(keys, qkv.row_data(t) + layout.k(g), head_bytes);
-      std::memcpy(values, qkv.row_data(t) + layout.v(g), head_bytes);
-      keys += layout.head_dim;
-      values += layout.head_dim;
+    const float* row = qkv.row_data(t);
+    const float* key = row + layout.k(0);
+    const float* value = row + layout.v(0);
+    if (apart) {
+      float* const keys = gathered.data();
+      float* const values = keys + config.kv_dim();
+      for (std::int64_t g = 0; g < config.n_kv_head; ++g) {
+        std::copy_n(row + layout.k(g), layout.head_dim, keys + g * layout.head_dim);
+        std::copy_n(row + layout.v(g), layout.head_dim, values + g * layout.head_dim);
+      }
+      key = keys;
+      value = values;
     }
+    cache.append(key, value, config.n_kv_head, layout.head_dim);
   }
 }
 
-/// Softmax over [begin, end) of a row, zero outside.
-void softmax(float* row, std::int64_t begin, std::int64_t end, std::int64_t width) {
-  ArrayMap seen(row + begin, end - begin);
-  const float largest = seen.maxCoeff();
-  seen = (seen - largest).exp();
-  seen *= 1.0f / seen.sum();
-  std::fill(row, row + begin, 0.0f);
-  std::fill(row + end, row + width, 0.0f);
+/// Keys and values of a head, from the panel on that holds token `begin`.
+struct HeadView {
+  HeadView(const LayerCache& cache, const Config& config, std::int64_t kv_head, std::int64_t begin)
+      : panel(begin / kPanelTokens), first(panel * kPanelTokens) {
+    const std::int64_t key = (panel * config.kv_dim() + kv_head * config.head_dim) * kPanelTokens;
+    const std::int64_t value = first * config.kv_dim() + kv_head * config.head_dim;
+    const std::int64_t scale = (panel * config.n_kv_head + kv_head) * kPanelTokens;
+    if (cache.format == KvFormat::fp32) {
+      keys = cache.keys.floats.data() + key;
+      values = cache.values.floats.data() + value;
+    } else {
+      key_codes = cache.keys.codes.data() + key;
+      value_codes = cache.values.codes.data() + value;
+      key_scales = cache.keys.scales.data() + scale;
+      value_scales = cache.values.scales.data() + scale;
+    }
+  }
+
+  std::int64_t panel;
+  std::int64_t first;  ///< token
+  const float* keys = nullptr;
+  const float* values = nullptr;
+  const std::int8_t* key_codes = nullptr;
+  const std::int8_t* value_codes = nullptr;
+  const float* key_scales = nullptr;
+  const float* value_scales = nullptr;
+};
+
+/// Weights of tokens, times the scales of the values that they will be multiplied with.
+void scale_weights(const HeadView& head, std::int64_t kv_heads, std::int64_t width, float* row) {
+  for (std::int64_t t = 0; t < width; t += kPanelTokens) {
+    const float* scales = head.value_scales + t * kv_heads;
+    for (std::int64_t i = 0; i < kPanelTokens; ++i) {
+      // A weight of 0 is no part of the sum, whatever the value.
+      row[t + i] = row[t + i] == 0.0f ? 0.0f : row[t + i] * scales[i];
+    }
+  }
 }
 
 /// ALiBi's bias for the keys from `first` on. Falcon rounds slopes and biases to bf16, and scales
@@ -134,13 +165,13 @@ void attention(Context& context, const Config& config, const Block& block, std::
                const Pass& pass, MatrixView<float> qkv, LayerCache& cache, MatrixView<float> out) {
   const QkvLayout layout(config);
   const std::int64_t head_dim = layout.head_dim;
-  const std::int64_t kv_dim = config.kv_dim();
   const std::int64_t kv_heads = config.n_kv_head;
   const std::int64_t group = layout.group;
-  const auto past = static_cast<std::int64_t>(cache.keys.size()) / kv_dim;
+  const std::int64_t past = cache.tokens;
   const std::int64_t tokens = qkv.rows();
   prepare(context, config, block, layout, pass, qkv);
   append_to_cache(config, layout, qkv, cache);
+  const VectorKernels& kernels = vector_kernels(context.isa());
   const float scale =
       config.attention_scale / (config.scale_by_layer ? static_cast<float>(layer + 1) : 1.0f);
   const std::int64_t window = config.window(layer);
@@ -153,50 +184,47 @@ void attention(Context& context, const Config& config, const Block& block, std::
   const std::int64_t token_blocks = (tokens + kTokensPerTask - 1) / kTokensPerTask;
   const std::int64_t operations = 2 * tokens * (past + tokens) * config.q_dim();
   parallel_tasks(context, token_blocks * kv_heads, operations, [&](std::int64_t task) {
-    thread_local std::vector<float> queries_memory;
-    thread_local std::vector<float> scores_memory;
+    thread_local std::vector<float> queries;  // and then the result
+    thread_local std::vector<float> scores;
     const std::int64_t kv_head = task % kv_heads;
     const std::int64_t first = task / kv_heads * kTokensPerTask;
     const std::int64_t count = std::min(kTokensPerTask, tokens - first);
-    const std::int64_t begin = first_seen(past + first);
-    const std::int64_t seen = past + first + count - begin;
     const std::int64_t rows = count * group;
+    const HeadView head(cache, config, kv_head, first_seen(past + first));
+    const std::int64_t seen = past + first + count - head.first;
+    const std::int64_t panels = (seen + kPanelTokens - 1) / kPanelTokens;
+    const std::int64_t width = panels * kPanelTokens;
 
-    queries_memory.resize(static_cast<std::size_t>(rows * head_dim));
-    scores_memory.resize(static_cast<std::size_t>(rows * seen));
+    queries.resize(static_cast<std::size_t>(rows * head_dim));
+    scores.resize(static_cast<std::size_t>(rows * width));
     for (std::int64_t r = 0; r < rows; ++r) {
-      const std::int64_t head = kv_head * group + r % group;
-      std::memcpy(queries_memory.data() + r * head_dim,
-                  qkv.row_data(first + r / group) + layout.q(head),
+      std::memcpy(queries.data() + r * head_dim,
+                  qkv.row_data(first + r / group) + layout.q(kv_head * group + r % group),
                   static_cast<std::size_t>(head_dim) * sizeof(float));
     }
-    Eigen::Map<RowMajor> queries(queries_memory.data(), rows, head_dim);
-    Eigen::Map<RowMajor> scores(scores_memory.data(), rows, seen);
-    const std::int64_t at = begin * kv_dim + kv_head * head_dim;
-    const StridedConstMap keys(cache.keys.data() + at, seen, head_dim,
-                               Eigen::OuterStride<>(kv_dim));
-    const StridedConstMap values(cache.values.data() + at, seen, head_dim,
-                                 Eigen::OuterStride<>(kv_dim));
-    scores.noalias() = queries * keys.transpose();
-    scores *= scale;
-    if (config.attention_softcap > 0) {
-      scores =
-          (scores.array() * (1.0f / config.attention_softcap)).tanh() * config.attention_softcap;
-    }
+    kernels.scores({queries.data(), rows, head_dim, head.keys, head.key_codes, head.key_scales,
+                    config.kv_dim() * kPanelTokens, kv_heads * kPanelTokens, panels, scale,
+                    scores.data(), width});
     for (std::int64_t r = 0; r < rows; ++r) {
-      float* row = scores_memory.data() + r * seen;
+      float* row = scores.data() + r * width;
+      if (config.attention_softcap > 0) {
+        ArrayMap capped(row, width);
+        capped = (capped * (1.0f / config.attention_softcap)).tanh() * config.attention_softcap;
+      }
       if (!pass.slopes.empty()) {
-        const auto head = static_cast<std::size_t>(kv_head * group + r % group);
-        add_alibi(config, pass.slopes[head], begin, scale, ArrayMap(row, seen));
+        const auto number = static_cast<std::size_t>(kv_head * group + r % group);
+        add_alibi(config, pass.slopes[number], head.first, scale, ArrayMap(row, seen));
       }
       const std::int64_t position = past + first + r / group;
-      softmax(row, first_seen(position) - begin, position + 1 - begin, seen);
+      kernels.softmax({row, first_seen(position) - head.first, position + 1 - head.first, width});
+      if (head.value_scales != nullptr) scale_weights(head, kv_heads, width, row);
     }
-    queries.noalias() = scores * values;
+    kernels.mix({scores.data(), width, rows, seen, head.values, head.value_codes, config.kv_dim(),
+                 head_dim, queries.data()});
     for (std::int64_t r = 0; r < rows; ++r) {
-      const std::int64_t head = kv_head * group + r % group;
-      std::memcpy(out.row_data(first + r / group) + head * head_dim,
-                  queries_memory.data() + r * head_dim,
+      const std::int64_t number = kv_head * group + r % group;
+      std::memcpy(out.row_data(first + r / group) + number * head_dim,
+                  queries.data() + r * head_dim,
                   static_cast<std::size_t>(head_dim) * sizeof(float));
     }
   });

@@ -30,7 +30,7 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
   }
   const Config& config = model.config;
   Sampler sampler(options.sampling);
-  Cache cache;
+  Cache cache(options.kv);
   const auto length = static_cast<std::int64_t>(prompt.size());
   // Beyond the training's length memory grows as it is needed.
   const std::int64_t room = std::max<std::int64_t>(0, config.n_positions - length);
@@ -76,10 +76,11 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
   Perplexity result;
   double total = 0;
   const auto step = static_cast<std::size_t>(window);
+  Cache cache(options.kv);
   for (std::size_t begin = 0; begin + 1 < ids.size(); begin += step) {
     const std::span<const TokenId> part = ids.subspan(begin, std::min(step, ids.size() - begin));
     if (part.size() < 2) break;
-    Cache cache;
+    cache.clear();
     const std::vector<float> hidden = forward(context, model, part, cache);
     const auto predicted = static_cast<std::int64_t>(part.size()) - 1;
     std::vector<float> logits(

@@ -4,27 +4,44 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "kvant/models/block.hpp"
 #include "models/decoder/rows.hpp"
+#include "models/vector/kernels.hpp"
 
 namespace kvant::models {
 namespace {
 
-// The tanh forms are x * sigmoid(2u): 0.5 (1 + tanh u) = 1 / (1 + e^-2u), without cancellation.
-void activate(Activation activation, ArrayMap x) {
+/// x * sigmoid(factor * (x + cubic * x^3)); the tanh form of gelu is one of them: 0.5 (1 + tanh u)
+/// is 1 / (1 + e^-2u), without cancellation.
+struct SigmoidForm {
+  float factor;
+  float cubic;
+};
+
+std::optional<SigmoidForm> sigmoid_form(Activation activation) {
   switch (activation) {
+    case Activation::silu: return SigmoidForm{1.0f, 0.0f};
+    case Activation::quick_gelu: return SigmoidForm{1.702f, 0.0f};
+    case Activation::gelu_tanh: return SigmoidForm{1.5957691216057308f, 0.044715f};  // 2 sqrt(2/pi)
     case Activation::gelu_erf:
-      for (float& value : x) value = 0.5f * value * (1.0f + std::erf(value * 0.70710678f));
-      break;
-    case Activation::gelu_tanh: {
-      constexpr float kTwiceSqrt2OverPi = 1.5957691216057308f;
-      x = x / (1.0f + (-kTwiceSqrt2OverPi * (x + 0.044715f * x * x * x)).exp());
-      break;
-    }
-    case Activation::quick_gelu: x = x / (1.0f + (-1.702f * x).exp()); break;
-    case Activation::silu: x = x / (1.0f + (-x).exp()); break;
-    case Activation::relu: x = x.max(0.0f); break;
+    case Activation::relu: break;
+  }
+  return std::nullopt;
+}
+
+/// out = activation(x) [* up]; up may be null, out may be x.
+void activate(const VectorKernels& kernels, Activation activation, const float* x, const float* up,
+              std::int64_t count, float* out) {
+  if (const auto form = sigmoid_form(activation)) {
+    kernels.gate({x, up, out, count, form->factor, form->cubic});
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = activation == Activation::relu ? std::max(x[i], 0.0f)
+                                            : 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+    if (up != nullptr) out[i] *= up[i];
   }
 }
 
@@ -117,23 +134,31 @@ void run_mixture(Context& context, const Config& config, const Block& block, Pas
 }  // namespace
 
 void apply_activation(Context& context, Activation activation, Stream stream, MatrixView<float> x) {
+  const VectorKernels& kernels = vector_kernels(context.isa());
   by_rows(context, x.rows(), kExpCost * x.size(), [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t count = (end - begin) * x.cols();
-    activate(activation, ArrayMap(x.row_data(begin), count));
-    if (stream == Stream::bf16) round_to_bfloat16(x.row_data(begin), count);
+    float* values = x.row_data(begin);
+    activate(kernels, activation, values, nullptr, count, values);
+    if (stream == Stream::bf16) round_to_bfloat16(values, count);
   });
 }
 
 void apply_gate(Context& context, Activation activation, Stream stream, MatrixView<float> x,
                 MatrixView<float> out) {
+  const VectorKernels& kernels = vector_kernels(context.isa());
   const std::int64_t width = out.cols();
   by_rows(context, x.rows(), kExpCost * x.size(), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
-      ArrayMap gate(x.row_data(r), width);
-      activate(activation, gate);
-      if (stream == Stream::bf16) round_to_bfloat16(gate.data(), width);
-      ArrayMap(out.row_data(r), width) = gate * ConstArrayMap(x.row_data(r) + width, width);
-      if (stream == Stream::bf16) round_to_bfloat16(out.row_data(r), width);
+      float* gate = x.row_data(r);
+      const float* up = gate + width;
+      if (stream != Stream::bf16) {
+        activate(kernels, activation, gate, up, width, out.row_data(r));
+        continue;
+      }
+      activate(kernels, activation, gate, nullptr, width, gate);
+      round_to_bfloat16(gate, width);
+      ArrayMap(out.row_data(r), width) = ConstArrayMap(gate, width) * ConstArrayMap(up, width);
+      round_to_bfloat16(out.row_data(r), width);
     }
   });
 }

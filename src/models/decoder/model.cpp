@@ -1,33 +1,12 @@
 #include "kvant/models/model.hpp"
 
 #include <algorithm>
-#include <new>
 #include <string>
 
 #include "kvant/error.hpp"
 #include "models/decoder/rows.hpp"
 
 namespace kvant::models {
-
-void Cache::reserve(const Config& config, std::int64_t tokens) {
-  // In floating point: the product of four numbers of a hostile file may wrap.
-  const double bytes = 2.0 * sizeof(float) * static_cast<double>(config.n_layer) *
-                       static_cast<double>(config.kv_dim()) * static_cast<double>(tokens);
-  try {
-    if (bytes > 1e18) throw std::bad_alloc();
-    layers.resize(static_cast<std::size_t>(config.n_layer));
-    for (LayerCache& layer : layers) {
-      const auto count = static_cast<std::size_t>(config.kv_dim() * tokens);
-      layer.keys.reserve(count);
-      layer.values.reserve(count);
-    }
-  } catch (const std::bad_alloc&) {
-    throw Error(ErrorCode::out_of_memory,
-                "no memory for the keys and values of " + std::to_string(tokens) + " tokens (" +
-                    std::to_string(static_cast<std::int64_t>(std::min(bytes, 1e18) / 1e6)) +
-                    " MB); ask for fewer");
-  }
-}
 
 std::size_t Model::weight_bytes() const {
   const std::size_t element = stream == Stream::bf16 ? sizeof(bfloat16) : sizeof(float);
@@ -106,15 +85,16 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
 std::vector<float> forward(Context& context, const Model& model, std::span<const TokenId> ids,
                            Cache& cache) {
   std::vector<float> h = embed(context, model, ids, cache.length);
-  cache.layers.resize(model.blocks.size());
+  cache.layers.resize(model.blocks.size(), LayerCache{cache.format});
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const MatrixView<float> view(h.data(), tokens, model.config.n_embd);
-  Pass pass(model.config, model.stream, cache.length, tokens);
+  Pass pass(model.config, model.stream, cache.length, tokens, std::move(cache.memory));
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
     run_block(context, model.config, model.blocks[n], static_cast<std::int64_t>(n), pass, view,
               cache.layers[n]);
   }
   cache.length += tokens;
+  cache.memory = std::move(static_cast<PassMemory&>(pass));
   if (!model.final_norm.empty()) {
     normalize(context, model.config, view, model.final_norm, model.stream, view);
   }

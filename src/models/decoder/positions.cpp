@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kvant/models/block.hpp"
 
@@ -117,8 +118,9 @@ std::vector<float> alibi_slopes(std::int64_t heads) {
   return result;
 }
 
-Pass::Pass(const Config& config, Stream stream_, std::int64_t first_, std::int64_t tokens_)
-    : stream(stream_), first(first_), tokens(tokens_) {
+Pass::Pass(const Config& config, Stream stream_, std::int64_t first_, std::int64_t tokens_,
+           PassMemory memory)
+    : PassMemory(std::move(memory)), stream(stream_), first(first_), tokens(tokens_) {
   if (config.positions == Positions::alibi) slopes = alibi_slopes(config.n_head);
   if (config.positions != Positions::rotary) return;
   const std::vector<float> frequencies = rotary_frequencies(config.rotary, first + tokens);

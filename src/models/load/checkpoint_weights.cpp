@@ -9,7 +9,7 @@
 #include "kvant/error.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/matrix.hpp"
-#include "models/load/gguf_model.hpp"
+#include "models/gguf/gguf_model.hpp"
 #include "models/load/weight_source.hpp"
 #include "models/parallel.hpp"
 
@@ -23,9 +23,9 @@ constexpr std::int64_t kRowsTogether = 64;
 
 class CheckpointWeights final : public WeightSource {
  public:
-  CheckpointWeights(const std::filesystem::path& path, const Config& config)
+  CheckpointWeights(const std::filesystem::path& path, const Config& config, bool expand)
       : checkpoint_(path, {.allow_missing = true}) {
-    if (!config.stored_quantized) return;
+    if (!expand) return;
     const io::ModelHints hints{std::string(config.model_type),
                                static_cast<std::uint64_t>(config.vocab_size)};
     for (io::StoredLayer& layer : io::find_linear_layers(checkpoint_, hints)) {
@@ -116,7 +116,14 @@ class CheckpointWeights final : public WeightSource {
 std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,
                                            const Config& config) {
   if (is_gguf(path)) return open_gguf_weights(path, config);
-  return std::make_unique<CheckpointWeights>(path, config);
+  return std::make_unique<CheckpointWeights>(path, config, config.stored_quantized);
+}
+
+std::unique_ptr<WeightSource> open_float_weights(const std::filesystem::path& path,
+                                                 const Config& config) {
+  if (is_gguf(path)) return open_gguf_weights(path, config);
+  const bool expand = config.stored_quantized || config.int8;
+  return std::make_unique<CheckpointWeights>(path, config, expand);
 }
 
 }  // namespace kvant::models

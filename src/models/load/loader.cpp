@@ -105,7 +105,7 @@ class Loader {
 
   /// Codes always lie [outputs, inputs].
   [[nodiscard]] bool transposed(const std::string& tensor) const {
-    return names_.transposed && !source_->is_quantized(tensor);
+    return transposed_ && !source_->is_quantized(tensor);
   }
   /// Of a weight in the file.
   [[nodiscard]] std::vector<std::uint64_t> shape(const std::string& tensor, std::int64_t outputs,
@@ -333,6 +333,7 @@ class Loader {
   const LoadOptions& options_;
   std::unique_ptr<WeightSource> source_;
   const io::Architecture& names_ = *io::find_architecture(config_.model_type);
+  bool transposed_ = names_.transposed && source_->keeps_transposed();
   std::string prefix_;
   LayerMaker maker_;
 };

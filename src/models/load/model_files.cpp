@@ -7,7 +7,7 @@
 #include "io/json/json_tree.hpp"
 #include "kvant/io/text_file.hpp"
 #include "models/load/config_reader.hpp"
-#include "models/load/gguf_model.hpp"
+#include "models/gguf/gguf_model.hpp"
 
 namespace kvant::models {
 namespace {

@@ -43,6 +43,8 @@ class WeightSource {
   }
   /// Whether a tensor's floats are expanded codes.
   [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
+  /// Where a family's layers are transposed in its checkpoints, they are here too.
+  [[nodiscard]] virtual bool keeps_transposed() const { return true; }
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
 };
@@ -50,5 +52,9 @@ class WeightSource {
 /// @param path a folder or a .gguf file. @throws Error as Checkpoint and Gguf
 [[nodiscard]] std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,
                                                          const Config& config);
+/// The same with every quantized layer expanded to floats, those of 8 bits too, which models take
+/// as they are.
+[[nodiscard]] std::unique_ptr<WeightSource> open_float_weights(const std::filesystem::path& path,
+                                                               const Config& config);
 
 }  // namespace kvant::models

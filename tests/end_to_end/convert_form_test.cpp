@@ -38,7 +38,7 @@ std::string failure(const std::vector<std::string>& words, int code) {
 
 }  // namespace
 
-TEST_CASE("kvant convert: GPTQ to AWQ, valid, and the same ids when it runs") {
+TEST_CASE("kvant convert --as: GPTQ to AWQ, valid, and the same ids when it runs") {
   const TempFolder folder;
   const std::string out = (folder.path() / "awq").string();
   const ProcessResult dry = kvant_program({"convert", kGptq, out, "--as", "awq", "--dry-run"});
@@ -63,7 +63,7 @@ TEST_CASE("kvant convert: GPTQ to AWQ, valid, and the same ids when it runs") {
   CHECK(results[0].at("weight_bytes") == results[1].at("weight_bytes"));
 }
 
-TEST_CASE("kvant convert: what is wrong is one line") {
+TEST_CASE("kvant convert --as: what is wrong is one line") {
   const TempFolder folder;
   const std::string out = (folder.path() / "out").string();
   CHECK(failure({"convert", kActOrder, out, "--as", "awq"}, 1)

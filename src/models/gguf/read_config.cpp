@@ -1,0 +1,375 @@
+// A GGUF file's metadata as config.json.
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "kvant/error.hpp"
+#include "models/decoder/positions.hpp"
+#include "models/gguf/architectures.hpp"
+#include "models/gguf/gguf_model.hpp"
+
+namespace kvant::models {
+namespace {
+
+using nlohmann::json;
+
+/// Typed values of the metadata, with errors that name file and key. Names without a dot in front
+/// are the architecture's: "context_length" is "llama.context_length".
+class Metadata {
+ public:
+  explicit Metadata(const io::Gguf& file) : file_(file), architecture_(find_architecture()) {}
+
+  [[noreturn]] void fail(ErrorCode code, const std::string& what) const {
+    throw Error(code, file_.name() + ": " + what);
+  }
+  [[nodiscard]] const std::string& architecture() const { return architecture_; }
+  [[nodiscard]] bool is(std::string_view architecture) const {
+    return architecture_ == architecture;
+  }
+  [[nodiscard]] std::string key(const char* name) const { return architecture_ + "." + name; }
+  [[nodiscard]] bool has(const char* name) const { return file_.has(key(name)); }
+  [[nodiscard]] const io::Gguf& file() const { return file_; }
+
+  [[nodiscard]] std::int64_t integer(const char* name) const {
+    const auto value = file_.integer(key(name));
+    if (!value) fail(ErrorCode::invalid_file, key(name) + " is missing or no integer");
+    return *value;
+  }
+  [[nodiscard]] std::int64_t integer(const char* name, std::int64_t fallback) const {
+    return has(name) ? integer(name) : fallback;
+  }
+  void copy_integer(json& to, const char* member, const std::string& from) const {
+    if (!file_.has(from)) return;
+    const auto value = file_.integer(from);
+    if (!value) fail(ErrorCode::invalid_file, from + " is no integer");
+    to[member] = *value;
+  }
+  void copy_number(json& to, const char* member, const std::string& from) const {
+    if (!file_.has(from)) return;
+    const auto value = file_.number(from);
+    if (!value) fail(ErrorCode::invalid_file, from + " is no number");
+    to[member] = *value;
+  }
+  /// Refuses values that would change the results and are not built.
+  void require_absent(std::initializer_list<const char*> names) const {
+    for (const char* name : names) {
+      if (has(name)) fail(ErrorCode::unsupported, key(name) + " is set, which is not supported");
+    }
+  }
+
+ private:
+  [[nodiscard]] std::string find_architecture() const {
+    const auto name = file_.text("general.architecture");
+    if (!name) fail(ErrorCode::invalid_file, "general.architecture is missing");
+    for (const GgufArchitecture& each : gguf_architectures()) {
+      if (each.name == *name) return std::string(*name);
+    }
+    fail(ErrorCode::unsupported,
+         "the architecture \"" + std::string(name->substr(0, 60)) +
+             "\" is not one of those that are run from GGUF: " + gguf_architecture_names());
+  }
+
+  const io::Gguf& file_;
+  std::string architecture_;
+};
+
+/// A part of a head as config.json says it, such that the product is the whole number again.
+double part_of_head(std::int64_t dims, std::int64_t head_dim) {
+  const auto part = static_cast<float>(static_cast<double>(dims) / static_cast<double>(head_dim));
+  const double product = static_cast<double>(head_dim) * static_cast<double>(part);
+  if (static_cast<std::int64_t>(product) == dims) return static_cast<double>(part);
+  return (static_cast<double>(dims) + 0.5) / static_cast<double>(head_dim);
+}
+
+json rope(const Metadata& metadata, std::int64_t head_dim) {
+  json result = json::object();
+  metadata.copy_number(result, "rope_theta", metadata.key("rope.freq_base"));
+  const std::int64_t dims = metadata.integer("rope.dimension_count", head_dim);
+  if (dims != head_dim) {
+    if (!metadata.is("phi3") && !metadata.is("gptneox")) {
+      metadata.fail(ErrorCode::unsupported, metadata.key("rope.dimension_count") + " is " +
+                                                std::to_string(dims) + ", a head has " +
+                                                std::to_string(head_dim) + " elements");
+    }
+    result["partial_rotary_factor"] = part_of_head(dims, head_dim);
+  }
+  const auto type = metadata.file().text(metadata.key("rope.scaling.type"));
+  if (!type || *type == "none") {
+    metadata.require_absent({"rope.scale_linear"});
+    return result;
+  }
+  if (*type != "linear" && *type != "yarn") {
+    metadata.fail(ErrorCode::unsupported, "rope.scaling.type \"" +
+                                              std::string(type->substr(0, 40)) +
+                                              "\" is not one of none, linear, yarn");
+  }
+  result["rope_type"] = *type;
+  metadata.copy_number(result, "factor", metadata.key("rope.scaling.factor"));
+  metadata.copy_number(result, "attention_factor", metadata.key("rope.scaling.attn_factor"));
+  metadata.copy_integer(result, "original_max_position_embeddings",
+                        metadata.key("rope.scaling.original_context_length"));
+  return result;
+}
+
+/// End tokens: of a text, of a turn, of a message.
+void copy_special_tokens(const Metadata& metadata, json& result) {
+  metadata.copy_integer(result, "bos_token_id", "tokenizer.ggml.bos_token_id");
+  json ends = json::array();
+  for (const char* name : {"eos", "eot", "eom"}) {
+    json one;
+    metadata.copy_integer(one, "id", std::string("tokenizer.ggml.") + name + "_token_id");
+    if (one.is_object() && std::find(ends.begin(), ends.end(), one["id"]) == ends.end()) {
+      ends.push_back(one["id"]);
+    }
+  }
+  if (!ends.empty()) result["eos_token_id"] = ends.size() == 1 ? ends[0] : ends;
+}
+
+/// Sizes by the names that most families have.
+json sizes(const Metadata& metadata, std::uint64_t vocabulary) {
+  json result = {
+      {"vocab_size", vocabulary},
+      {"hidden_size", metadata.integer("embedding_length")},
+      {"num_hidden_layers", metadata.integer("block_count")},
+      {"num_attention_heads", metadata.integer("attention.head_count")},
+      {"tie_word_embeddings", !metadata.file().contains("output.weight")},
+  };
+  const auto blocks = result["num_hidden_layers"].get<std::int64_t>();
+  if (blocks < 0 || static_cast<std::uint64_t>(blocks) > metadata.file().tensors().size()) {
+    metadata.fail(ErrorCode::invalid_file, metadata.key("block_count") + " is " +
+                                               std::to_string(blocks) + ", the file has " +
+                                               std::to_string(metadata.file().tensors().size()) +
+                                               " tensors");
+  }
+  metadata.copy_integer(result, "max_position_embeddings", metadata.key("context_length"));
+  return result;
+}
+
+/// @return elements of a head; at least 1
+std::int64_t head_size(const Metadata& metadata) {
+  const std::int64_t width = metadata.integer("embedding_length");
+  const std::int64_t heads = metadata.integer("attention.head_count");
+  if (width < 1 || heads < 1) {
+    metadata.fail(ErrorCode::invalid_file, "embedding_length " + std::to_string(width) +
+                                               " and attention.head_count " +
+                                               std::to_string(heads) + " are no sizes");
+  }
+  const std::int64_t size = metadata.integer("attention.key_length", width / heads);
+  if (size < 1 || metadata.integer("attention.value_length", size) != size) {
+    metadata.fail(ErrorCode::unsupported,
+                  "attention.key_length " + std::to_string(size) + " and value_length " +
+                      std::to_string(metadata.integer("attention.value_length", size)) +
+                      ": heads of two sizes, or of none");
+  }
+  return size;
+}
+
+void rename(json& result, const char* from, const char* to) {
+  const auto it = result.find(from);
+  if (it == result.end()) return;
+  json value = std::move(*it);
+  result.erase(it);
+  result[to] = std::move(value);
+}
+
+/// Llama and what is like it: RMS norms or not, rotary positions, heads that share keys.
+void describe_llama_like(const Metadata& metadata, json& result) {
+  const io::Gguf& file = metadata.file();
+  const bool layer_norm = metadata.is("starcoder2");
+  result["intermediate_size"] = metadata.integer("feed_forward_length");
+  result["num_key_value_heads"] =
+      metadata.integer("attention.head_count_kv", metadata.integer("attention.head_count"));
+  result["rope_parameters"] = rope(metadata, head_size(metadata));
+  if (metadata.has("attention.key_length")) result["head_dim"] = head_size(metadata);
+  metadata.copy_number(result, layer_norm ? "norm_epsilon" : "rms_norm_eps",
+                       metadata.key(layer_norm ? "attention.layer_norm_epsilon"
+                                               : "attention.layer_norm_rms_epsilon"));
+  if (metadata.is("llama") || metadata.is("granite")) {
+    result["attention_bias"] = file.contains("blk.0.attn_q.bias");
+    result["mlp_bias"] = file.contains("blk.0.ffn_up.bias");
+  } else if (metadata.is("qwen3") || metadata.is("olmo2") || metadata.is("gemma2")) {
+    result["attention_bias"] = file.contains("blk.0.attn_q.bias");
+  } else if (layer_norm) {
+    result["use_bias"] = file.contains("blk.0.attn_q.bias");
+  }
+  const bool slides = metadata.has("attention.sliding_window");
+  if (metadata.is("phi3") || metadata.is("gemma2") || layer_norm || metadata.is("llama")) {
+    metadata.copy_integer(result, "sliding_window", metadata.key("attention.sliding_window"));
+  } else {
+    metadata.require_absent({"attention.sliding_window"});
+  }
+  if (!metadata.is("llama")) return;
+  if (metadata.integer("expert_count", 0) > 0) {
+    result["model_type"] = "mixtral";
+    result["num_local_experts"] = metadata.integer("expert_count");
+    result["num_experts_per_tok"] = metadata.integer("expert_used_count");
+  } else if (slides) {
+    result["model_type"] = "mistral";
+  }
+}
+
+void describe_gemma2(const Metadata& metadata, json& result) {
+  for (const auto& [key, member] :
+       {std::pair("attn_logit_softcapping", "attn_logit_softcapping"),
+        std::pair("final_logit_softcapping", "final_logit_softcapping")}) {
+    result[member] = nullptr;  // none, where the file says nothing
+    metadata.copy_number(result, member, metadata.key(key));
+  }
+  // llama.cpp knows the largest model by its layers.
+  result["query_pre_attn_scalar"] =
+      metadata.integer("block_count") == 46
+          ? metadata.integer("embedding_length") / metadata.integer("attention.head_count")
+          : head_size(metadata);
+  if (!result.contains("sliding_window")) result["sliding_window"] = 4096;
+}
+
+void describe_granite(const Metadata& metadata, json& result) {
+  result["attention_multiplier"] = 1.0 / std::sqrt(static_cast<double>(head_size(metadata)));
+  metadata.copy_number(result, "attention_multiplier", metadata.key("attention.scale"));
+  metadata.copy_number(result, "embedding_multiplier", metadata.key("embedding_scale"));
+  metadata.copy_number(result, "residual_multiplier", metadata.key("residual_scale"));
+  metadata.copy_number(result, "logits_scaling", metadata.key("logit_scale"));
+}
+
+/// GPT-2 and GPTBigCode.
+void describe_gpt2_like(const Metadata& metadata, json& result) {
+  for (const auto& [from, to] :
+       {std::pair("hidden_size", "n_embd"), std::pair("num_hidden_layers", "n_layer"),
+        std::pair("num_attention_heads", "n_head"),
+        std::pair("max_position_embeddings", "n_positions")}) {
+    rename(result, from, to);
+  }
+  result["n_inner"] = metadata.integer("feed_forward_length");
+  metadata.copy_number(result, "layer_norm_epsilon", metadata.key("attention.layer_norm_epsilon"));
+  if (metadata.is("starcoder")) {
+    const std::int64_t kv_heads = metadata.integer("attention.head_count_kv", 1);
+    if (kv_heads != 1) {
+      metadata.fail(ErrorCode::unsupported, metadata.key("attention.head_count_kv") + " is " +
+                                                std::to_string(kv_heads) + ", not 1");
+    }
+    result["multi_query"] = true;
+  }
+}
+
+void describe_gpt_neox(const Metadata& metadata, json& result) {
+  result["intermediate_size"] = metadata.integer("feed_forward_length");
+  const auto parallel = metadata.file().boolean(metadata.key("use_parallel_residual"));
+  result["use_parallel_residual"] = parallel.value_or(true);
+  metadata.copy_number(result, "layer_norm_eps", metadata.key("attention.layer_norm_epsilon"));
+  result["rope_parameters"] = rope(metadata, head_size(metadata));
+  if (!result["rope_parameters"].contains("partial_rotary_factor")) {
+    result["rope_parameters"]["partial_rotary_factor"] = 1.0;  // not the family's default
+  }
+}
+
+void describe_bloom(const Metadata& metadata, json& result) {
+  rename(result, "num_hidden_layers", "n_layer");
+  rename(result, "num_attention_heads", "n_head");
+  rename(result, "max_position_embeddings", "seq_length");
+  metadata.copy_number(result, "layer_norm_epsilon", metadata.key("attention.layer_norm_epsilon"));
+}
+
+void describe_falcon(const Metadata& metadata, json& result) {
+  const std::int64_t heads = metadata.integer("attention.head_count");
+  const std::int64_t kv_heads = metadata.integer("attention.head_count_kv", heads);
+  const bool two_norms = metadata.file().contains("blk.0.attn_norm_2.weight");
+  const bool new_form = two_norms || kv_heads > 1;
+  result["ffn_hidden_size"] = metadata.integer("feed_forward_length");
+  result["new_decoder_architecture"] = new_form;
+  result["multi_query"] = kv_heads == 1;
+  if (new_form) {
+    result["num_kv_heads"] = kv_heads;
+    result["num_ln_in_parallel_attn"] = two_norms ? 2 : 1;
+  }
+  result["parallel_attn"] = true;
+  result["alibi"] = false;
+  result["bias"] = false;
+  metadata.copy_number(result, "layer_norm_epsilon", metadata.key("attention.layer_norm_epsilon"));
+  result["rope_parameters"] = rope(metadata, head_size(metadata));
+}
+
+}  // namespace
+
+json gguf_config(const io::Gguf& file) {
+  const Metadata metadata(file);
+  metadata.require_absent({"attention.clamp_kqv", "attention.max_alibi_bias"});
+  if (!metadata.is("granite")) {
+    metadata.require_absent(
+        {"attention.scale", "logit_scale", "embedding_scale", "residual_scale"});
+  }
+  if (!metadata.is("gemma2")) {
+    metadata.require_absent({"attn_logit_softcapping", "final_logit_softcapping"});
+  }
+  if (!metadata.is("llama")) metadata.require_absent({"expert_count"});
+  const io::GgufTensor* tokens = file.find_gguf("token_embd.weight");
+  if (tokens == nullptr || tokens->shape.size() != 2) {
+    metadata.fail(ErrorCode::invalid_file, "token_embd.weight is missing or no matrix");
+  }
+  json result = sizes(metadata, tokens->shape[0]);
+  const auto table = gguf_architectures();
+  result["model_type"] = std::find_if(table.begin(), table.end(), [&](const auto& each) {
+                           return metadata.is(each.name);
+                         })->model_type;
+  copy_special_tokens(metadata, result);
+  if (metadata.is("gpt2") || metadata.is("starcoder")) {
+    describe_gpt2_like(metadata, result);
+  } else if (metadata.is("gptneox")) {
+    describe_gpt_neox(metadata, result);
+  } else if (metadata.is("bloom")) {
+    describe_bloom(metadata, result);
+  } else if (metadata.is("falcon")) {
+    describe_falcon(metadata, result);
+  } else {
+    describe_llama_like(metadata, result);
+    if (metadata.is("gemma2")) describe_gemma2(metadata, result);
+    if (metadata.is("granite")) describe_granite(metadata, result);
+  }
+  return result;
+}
+
+void apply_gguf_frequencies(const io::Gguf& file, Config& config) {
+  const io::GgufTensor* tensor = file.find_gguf("rope_freqs.weight");
+  if (tensor == nullptr) return;
+  const auto pairs = static_cast<std::size_t>(config.rotary.dims / 2);
+  if (tensor->shape != std::vector<std::uint64_t>{pairs}) {
+    throw Error(ErrorCode::shape_mismatch,
+                file.name() + ": rope_freqs.weight is not a vector of " + std::to_string(pairs));
+  }
+  config.rotary.divisors.resize(pairs);
+  file.dequantize("rope_freqs.weight", 0, 1, config.rotary.divisors.data());
+}
+
+std::vector<float> llama3_divisors(const Rotary& rotary) {
+  Rotary plain = rotary;
+  plain.scaling = RotaryScaling::none;
+  std::vector<float> result = rotary_frequencies(plain, 0);
+  const std::vector<float> stretched = rotary_frequencies(rotary, 0);
+  for (std::size_t i = 0; i < result.size(); ++i) result[i] /= stretched[i];
+  return result;
+}
+
+bool recognize_llama3(Config& config) {
+  Rotary rotary = config.rotary;
+  if (rotary.scaling != RotaryScaling::none || rotary.divisors.empty()) return false;
+  const std::vector<float> wanted = std::exchange(rotary.divisors, {});
+  rotary.scaling = RotaryScaling::llama3;
+  rotary.factor = *std::max_element(wanted.begin(), wanted.end());
+  rotary.low_frequency_factor = 1.0f;
+  rotary.high_frequency_factor = 4.0f;
+  for (std::int64_t length = 16; length <= 1 << 20; length *= 2) {
+    rotary.original_length = length;
+    const std::vector<float> got = llama3_divisors(rotary);
+    const bool same = std::equal(got.begin(), got.end(), wanted.begin(), [](float a, float b) {
+      return std::fabs(a - b) <= 1e-5f * std::fabs(b);
+    });
+    if (!same) continue;
+    config.rotary = rotary;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace kvant::models
