@@ -25,6 +25,8 @@ struct StoredLayer {
   /// How the weight is stored; nothing: elements of a floating type that has no format (F64, ...).
   std::optional<WeightFormat> format = WeightFormat::float32;
   std::string tensor;  ///< that of the weight's elements or codes: NAME.weight, NAME.qweight
+  /// What the form is called where the format's name is not all; else empty.
+  std::string_view stored_as = {};
   DType dtype = DType::float32;  ///< of that tensor
   std::int64_t outputs = 0;
   std::int64_t inputs = 0;

@@ -10,6 +10,7 @@
 
 namespace kvant::io {
 std::string_view StoredLayer::scheme() const noexcept {
+  if (!stored_as.empty()) return stored_as;
   return format ? to_string(*format) : to_string(dtype);
 }
 
