@@ -1,5 +1,6 @@
 // kvant convert with a GGUF file on one side.
 
+#include "command_line.hpp"
 #include "convert.hpp"
 
 #include "kvant/error.hpp"

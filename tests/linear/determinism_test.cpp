@@ -82,8 +82,8 @@ TEST_CASE("results do not depend on threads, executor or instruction set") {
 TEST_CASE("4-bit layers: the same bits for any threads and instruction set") {
   for (const auto& [m, n, k] : {std::tuple{1, 700, 640}, {33, 500, 128}, {64, 49, 992}}) {
     const Problem p = make_problem(m, n, k);
-    for (const WeightFormat format :
-         {WeightFormat::int4_group, WeightFormat::nf4, WeightFormat::fp4}) {
+    for (const WeightFormat format : {WeightFormat::int4_group, WeightFormat::nf4,
+                                      WeightFormat::fp4, WeightFormat::int2_group}) {
       for (const ActivationOptions& options :
            {ActivationOptions{}, ActivationOptions{.outliers = Outliers::per_row},
             ActivationOptions{.threshold = 1.5f}}) {  // more than a GEMM gathers by itself

@@ -52,7 +52,8 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
     QuantizedActivations activations;  // one for all: its memory is used again
     for (const WeightFormat format :
          {WeightFormat::int8_row, WeightFormat::bfloat16, WeightFormat::float32,
-          WeightFormat::float16, WeightFormat::int4_group, WeightFormat::nf4}) {
+          WeightFormat::float16, WeightFormat::int4_group, WeightFormat::nf4,
+          WeightFormat::int3_group, WeightFormat::fp8_block, WeightFormat::mxfp4}) {
       for (std::size_t o = 0; o < options.size(); ++o) {
         const Linear layer =
             Linear::quantize(context, view(w, kN, kK), format, view(bias, 1, kN), options[o]);

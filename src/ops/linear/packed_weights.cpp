@@ -183,6 +183,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     Workspace& workspace = on_host ? context.workspace() : scratch_of_its_own;
     std::byte* scratch = workspace.block(static_cast<std::size_t>(tasks * task_bytes));
     const FloatRows whole = {weights.data, weights.dtype, n, k, weights.stride};
+    float* const absmax = builder.absmax();
     if (encode.one_scale) encode.given_absmax = absmax_of(table, whole);
     parallel(context, tasks, n * k, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
@@ -197,7 +198,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
                          .code_stride = row_bytes,
                          .scales = scales,
                          .zeros = zeros,
-                         .absmax = builder.absmax() + first});
+                         .absmax = absmax == nullptr ? nullptr : absmax + first});
           builder.pack_rows(first, codes, rows, row_bytes);
           for (std::int64_t r = 0; r < rows && row_scales > 0; ++r) {
             builder.set_scales(first + r, scales + r * row_scales, zeros + r * row_scales);
