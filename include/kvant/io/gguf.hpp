@@ -51,8 +51,8 @@ inline constexpr float kLargestGgufValue = 65504.0f;
 /// By its name in upper or lower case; null: there is none.
 [[nodiscard]] KVANT_API const GgufType* find_gguf_type(std::string_view name) noexcept;
 
-/// A file that is meant to be GGUF: by its name, or by its first four bytes. Never throws; false for
-/// folders and for what cannot be read.
+/// A file that is meant to be GGUF: by its name, or by its first four bytes. Never throws; false
+/// for folders and for what cannot be read.
 [[nodiscard]] KVANT_API bool is_gguf_file(const std::filesystem::path& path) noexcept;
 
 /// A tensor as GGUF describes it, its shape in row-major order (the last dimension is contiguous).

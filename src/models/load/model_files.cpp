@@ -6,8 +6,8 @@
 
 #include "io/json/json_tree.hpp"
 #include "kvant/io/text_file.hpp"
-#include "models/load/config_reader.hpp"
 #include "models/gguf/gguf_model.hpp"
+#include "models/load/config_reader.hpp"
 
 namespace kvant::models {
 namespace {

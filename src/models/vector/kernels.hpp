@@ -70,7 +70,7 @@ struct VectorKernels {
 };
 
 /// Those that go with the kernel set of a Context (Context::isa()); for a device's, the plain ones.
-[[nodiscard]] const VectorKernels& vector_kernels(std::string_view isa) noexcept;
+[[nodiscard]] const VectorKernels& vector_kernels(std::string_view isa);
 
 extern const VectorKernels vector_kernels_plain;
 extern const VectorKernels vector_kernels_avx2;
