@@ -19,8 +19,7 @@ constexpr int kScoreRows = kRows == 4 ? 4 : 2;  // times two sums
 // register in memory.)
 using Part = float __attribute__((vector_size(kPartLanes * 4)));
 using IntPart = std::int32_t __attribute__((vector_size(kPartLanes * 4)));
-using LoosePart = float __attribute__((vector_size(kPartLanes * 4), aligned(4), may_alias));
-using CodePart = std::int8_t __attribute__((vector_size(kPartLanes), aligned(1), may_alias));
+using CodePart = std::int8_t __attribute__((vector_size(kPartLanes)));
 struct Vec {
   Part p[kParts];
 };
@@ -53,18 +52,24 @@ inline Vec larger(Vec a, Vec b) {
   return each([&](int i) { return a.p[i] > b.p[i] ? a.p[i] : b.p[i]; });
 }
 
+// Nothing is aligned to registers. (A vector type with less alignment would say so; clang forgets
+// it.)
 inline Vec load(const float* p) {
-  return each(
-      [&](int i) -> Part { return *reinterpret_cast<const LoosePart*>(p + i * kPartLanes); });
+  return each([&](int i) {
+    Part part;
+    __builtin_memcpy(&part, p + i * kPartLanes, sizeof(part));
+    return part;
+  });
 }
 inline Vec load(const std::int8_t* p) {
   return each([&](int i) {
-    const CodePart codes = *reinterpret_cast<const CodePart*>(p + i * kPartLanes);
+    CodePart codes;
+    __builtin_memcpy(&codes, p + i * kPartLanes, sizeof(codes));
     return __builtin_convertvector(codes, Part);
   });
 }
 inline void store(float* p, Vec v) {
-  for (int i = 0; i < kParts; ++i) *reinterpret_cast<LoosePart*>(p + i * kPartLanes) = v.p[i];
+  for (int i = 0; i < kParts; ++i) __builtin_memcpy(p + i * kPartLanes, &v.p[i], sizeof(Part));
 }
 template <class T>
 inline Vec load_part(const T* p, std::int64_t count) {
