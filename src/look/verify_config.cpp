@@ -52,6 +52,14 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
                  "): transformers would not load it");
   }
   if (!section->is_object()) return error("quantization_config is not an object");
+  const io::FindTensor find = [&](const std::string& name) { return tensors.find(name); };
+  for (const io::TensorFile& model : tensors.files()) {
+    for (const io::TensorInfo& info : model.tensors()) {
+      if (!io::lacks_scales(find, info)) continue;
+      error("the model is quantized, but the scales of tensor " + io::in_quotes(info.name) + ", " +
+            io::describe_tensor(info.dtype, info.shape) + ", are missing");
+    }
+  }
   std::string method = "bitsandbytes";  // what early files mean that do not say it
   if (const auto it = section->find("quant_method"); it != section->end() && it->is_string()) {
     method = it->get<std::string>();

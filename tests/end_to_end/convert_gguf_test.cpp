@@ -1,6 +1,7 @@
 // kvant convert, and the other commands on what it wrote: what is printed, exit codes, nothing
 // left.
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -82,6 +83,10 @@ TEST_CASE("kvant convert: wrong words are 2, what cannot be is 1, and nothing is
   says(failure({"convert", (folder.path() / "none").string(), file}, 1), "none");
   says(failure({"convert", kModel, (folder.path() / "no/such/m.gguf").string()}, 1), "m.gguf");
   CHECK(std::filesystem::is_empty(folder.path()));
+  const std::string other = (folder.path() / "note.gguf").string();
+  std::ofstream(other) << "not a model";
+  says(failure({"convert", kModel, other, "--force"}, 1), "is no GGUF file");
+  CHECK(kvant::test::read_text(other) == "not a model");
   CHECK(kvant_program({"convert", kModel, file, "--quiet"}).exit_code == 0);
   says(failure({"convert", kModel, file, "--quiet"}, 1), "--force");
   CHECK(kvant_program({"convert", kModel, file, "--quiet", "--force"}).exit_code == 0);

@@ -119,4 +119,53 @@ TEST_CASE("compressed-tensors: what is broken is refused, with the tensor and th
   has(refused(elements, false), "in blocks of 128 x 64 those would be [3, 1]");
 }
 
+TEST_CASE("codes without the scales of their form are an error, not floats") {
+  const auto refused_by_all = [](const std::string& config, auto&& fill) {
+    const TempFolder folder;
+    CheckpointBuilder builder;
+    builder.config(config);
+    fill(builder);
+    const fs::path model = builder.write();
+    std::string text;
+    CHECK(code_of([&] { kvant::io::dequantize_checkpoint(model, folder.path() / "out"); }, &text) ==
+          ErrorCode::invalid_file);
+    CHECK_FALSE(kvant::look::verify_checkpoint(model).ok());
+    CHECK_FALSE(fs::exists(folder.path() / "out"));
+    return text;
+  };
+  const std::string deepseek = R"({"model_type": "llama", "quantization_config": {
+    "quant_method": "fp8", "weight_block_size": [128, 128]}})";
+  has(refused_by_all(
+          deepseek,
+          [](CheckpointBuilder& builder) {
+            builder.add<float8_e4m3fn>("a.q_proj.weight", {4, 64}, std::vector<float8_e4m3fn>(256));
+          }),
+      "a.q_proj.weight\" is F8_E4M3 [4, 64], codes of a quantized layer, but its scales are "
+      "missing");
+  has(refused_by_all(section("mxfp4-pack-quantized", R"({"num_bits": 4, "type": "float"})"),
+                     [](CheckpointBuilder& builder) {
+                       builder.add<std::uint8_t>("a.q_proj.weight_packed", {2, 32},
+                                                 std::vector<std::uint8_t>(64, 0x21));
+                     }),
+      "a.q_proj.weight_packed\" is U8 [2, 32]");
+}
+
+TEST_CASE("compressed-tensors, int8: zero points count, whatever the type of the scales") {
+  const auto values = [](auto scale) {
+    CheckpointBuilder builder;
+    builder.config(section("int-quantized", R"({"num_bits": 8, "symmetric": false})"));
+    builder.add<std::int8_t>("a.q_proj.weight", {2, 64}, std::vector<std::int8_t>(128, 5));
+    builder.add<decltype(scale)>("a.q_proj.weight_scale", {2, 1}, {scale, scale});
+    builder.add<std::int8_t>("a.q_proj.weight_zero_point", {2, 1}, {3, -3});
+    const fs::path model = builder.write();
+    CHECK(kvant::look::verify_checkpoint(model).ok());
+    const Checkpoint file(model);
+    return weights_of(file, layers_of(model, file).at(0));
+  };
+  const std::vector<float> half = values(float16(0.5f));
+  CHECK(half == values(0.5f));
+  CHECK(half.front() == 1.0f);
+  CHECK(half.back() == 4.0f);
+}
+
 }  // namespace kvant::test

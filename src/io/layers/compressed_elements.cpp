@@ -42,7 +42,9 @@ class CompressedElements final : public StoredFormat {
     const TensorView scales = find(layer_of(weight) + kScale);
     if (scales.info == nullptr) return false;
     if (weight.dtype == DType::float8_e4m3fn) return true;
-    return weight.dtype == DType::int8 && !is_int8_group(weight, *scales.info);
+    // kvant's groups have no zero points.
+    return weight.dtype == DType::int8 && (find(layer_of(weight) + kZeroPoint).info != nullptr ||
+                                           !is_int8_group(weight, *scales.info));
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,

@@ -60,6 +60,17 @@ const StoredFormat* form_of(const FindTensor& find, const TensorInfo& weight) {
   return nullptr;
 }
 
+bool lacks_scales(const FindTensor& find, const TensorInfo& weight) {
+  const auto stands_alone = [&](DType dtype, std::string_view suffix) {
+    if (weight.dtype != dtype || !weight.name.ends_with(suffix)) return false;
+    const std::string layer = weight.name.substr(0, weight.name.size() - suffix.size());
+    return find(layer + ".weight_scale").info == nullptr &&
+           find(layer + ".weight_scale_inv").info == nullptr;
+  };
+  return weight.shape.size() == 2 && (stands_alone(DType::float8_e4m3fn, ".weight") ||
+                                      stands_alone(DType::uint8, ".weight_packed"));
+}
+
 const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
   const StoredFormat* form = form_of(find_in(checkpoint), *checkpoint.tensor(layer.tensor).info);
   if (form == nullptr) {
@@ -111,6 +122,12 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
                               std::string(part->part->suffix.substr(1)) +
                               " but no weight that it belongs to");
       }
+    }
+    if (hints.quant_method && lacks_scales(find, *info)) {
+      throw FormatError(FormatErrorKind::missing_scales,
+                        "tensor " + in_quotes(info->name) + " is " +
+                            describe_tensor(info->dtype, info->shape) +
+                            ", codes of a quantized layer, but its scales are missing");
     }
     const StoredFormat* form = form_of(find, *info);
     if (form == nullptr || form->quant_method().empty()) continue;

@@ -200,6 +200,9 @@ class KVANT_API StoredFormat {
 /// The form that claims a tensor NAME.weight; null: none does.
 [[nodiscard]] KVANT_API const StoredFormat* form_of(const FindTensor& find,
                                                     const TensorInfo& weight);
+/// Whether a matrix of codes stands without the scales that its form keeps beside it: elements of
+/// e4m3 (which may be meant as floats where config.json knows of no quantization), packed e2m1.
+[[nodiscard]] KVANT_API bool lacks_scales(const FindTensor& find, const TensorInfo& weight);
 /// The form of a layer that was recognised.
 [[nodiscard]] KVANT_API const StoredFormat& form_of(const Checkpoint& checkpoint,
                                                     const StoredLayer& layer);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
@@ -351,6 +352,15 @@ class Writer {
   std::vector<std::byte> blocks_;
 };
 
+/// By its first bytes, whatever its name.
+bool holds_gguf(const std::filesystem::path& file) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(file, error)) return false;
+  std::string magic(4, '\0');
+  std::ifstream(file, std::ios::binary).read(magic.data(), 4);
+  return magic == "GGUF";
+}
+
 }  // namespace
 
 std::string gguf_type_names() {
@@ -365,8 +375,14 @@ GgufSummary convert_to_gguf(Context& context, const std::filesystem::path& model
   if (std::filesystem::equivalent(model, output, error) && !error) {
     throw Error(ErrorCode::invalid_argument, output.string() + " is the model itself");
   }
-  if (!options.job.force && std::filesystem::exists(output, error)) {
-    throw Error(ErrorCode::io, output.string() + " exists already; --force replaces it");
+  if (std::filesystem::exists(output, error)) {
+    if (!options.job.force) {
+      throw Error(ErrorCode::io, output.string() + " exists already; --force replaces it");
+    }
+    if (!holds_gguf(output)) {
+      throw Error(ErrorCode::io,
+                  output.string() + " exists and is no GGUF file, which alone would be replaced");
+    }
   }
   return Writer(context, model, output, options).run();
 }
