@@ -61,10 +61,13 @@ suite() {  # preset directory [ctest arguments]
     # which take as long to compile, too in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
     targets=(--target kvant_{unit,io,kernels,linear,models}_tests
-             {safetensors,gguf,index,config,tokenizer}_replay)
+             {safetensors,gguf,index,quantization,config,tokenizer}_replay)
     labels=(-L '^(unit|io|kernels|linear|models|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
+  elif [ "$preset" = tsan ]; then  # what shares work out over threads
+    targets=(--target kvant_{unit,kernels,linear}_tests)
+    labels=(-L '^(unit|kernels|linear)$')
   fi
   configure "$preset" "$directory" "${parts[@]}"
   cmake --build "$directory" -j "$jobs" ${targets[@]+"${targets[@]}"} -- --quiet
@@ -104,7 +107,7 @@ if [ $all -eq 1 ]; then
   suite clang build-clang
   suite debug build-debug
   # Over std::thread: Debian's OpenMP runtime is not instrumented.
-  suite tsan build-tsan -L 'linear|kernels|unit'
+  suite tsan build-tsan
 fi
 suite release build
 
