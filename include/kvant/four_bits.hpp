@@ -101,8 +101,11 @@ class FourBitLinear {
   Linear linear_;
 };
 
+/// QLoRA's format: 16 values that split a normal distribution evenly.
 using Nf4Linear = FourBitLinear<WeightFormat::nf4>;
+/// bitsandbytes' floats of 4 bits.
 using Fp4Linear = FourBitLinear<WeightFormat::fp4>;
+/// Groups of integers of 4 bits, with zero points or symmetric: GPTQ's and AWQ's.
 using Int4Linear = FourBitLinear<WeightFormat::int4_group>;
 
 }  // namespace kvant

@@ -46,6 +46,7 @@ KVANT_API void save_params(const std::filesystem::path& path, const QuantParams&
 [[nodiscard]] KVANT_API QuantParams load_params(const std::filesystem::path& path);
 /// The same with the codes.
 KVANT_API void save_quantized(const std::filesystem::path& path, const QuantizedMatrix& matrix);
+/// @throws Error as read_quantized, io
 [[nodiscard]] KVANT_API QuantizedMatrix load_quantized(const std::filesystem::path& path);
 
 }  // namespace kvant::io

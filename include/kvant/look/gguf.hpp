@@ -17,6 +17,7 @@ namespace kvant::look {
 
 /// Metadata and tensors of a GGUF file.
 struct GgufContents {
+  /// One tensor.
   struct Tensor {
     std::string name;
     std::string_view type;             ///< "Q4_0"

@@ -22,6 +22,7 @@ enum class KvFormat : std::uint8_t {
 
 /// "fp32", "int8"
 [[nodiscard]] KVANT_API std::string_view to_string(KvFormat format) noexcept;
+/// The format of a name; nothing: there is none.
 [[nodiscard]] KVANT_API std::optional<KvFormat> kv_format_from_name(std::string_view name) noexcept;
 
 /// Keys, or values, of one layer: as floats, or as codes with scales.

@@ -20,9 +20,9 @@ enum class ChatForm : std::uint8_t {
   chatml,  ///< <|im_start|>user ... <|im_end|> (Qwen, SmolLM)
   llama2,  ///< [INST] ... [/INST]
   llama3,  ///< <|start_header_id|>user<|end_header_id|> ... <|eot_id|>
-  zephyr,  ///< <|user|> ... </s>
+  zephyr,  ///< `<|user|> ... </s>`
   phi3,    ///< <|user|> ... <|end|>
-  gemma,   ///< <start_of_turn>user ... <end_of_turn>
+  gemma,   ///< `<start_of_turn>user ... <end_of_turn>`
 };
 
 /// A form, and what a model's own template adds to it.
@@ -40,6 +40,7 @@ struct ChatMessage {
 
 /// "chatml", "llama2", ...
 [[nodiscard]] KVANT_API std::string_view to_string(ChatForm form) noexcept;
+/// The form of a name; nothing: there is none.
 [[nodiscard]] KVANT_API std::optional<ChatForm> chat_form_from_name(std::string_view name) noexcept;
 /// "chatml, llama2, ...", for messages.
 [[nodiscard]] KVANT_API std::string chat_form_names();
