@@ -44,6 +44,12 @@ struct BlockRange {
     }
     finite = finite && bits < 0x7F800000;
   }
+  /// The elements [first, last) of row r.
+  void add_row(const KernelTable& kernels, const FloatRows& x, std::int64_t r, std::int64_t first,
+               std::int64_t last) noexcept {
+    for_floats(kernels, x, r, first, last,
+               [this](const float* values, std::int64_t count) { add(values, count); });
+  }
   [[nodiscard]] float absmax() const noexcept { return std::max(-least, largest); }
 };
 

@@ -50,8 +50,7 @@ float absmax_of(const KernelTable& kernels, const FloatRows& x, std::int64_t blo
     const std::int64_t row = at / x.cols;
     const std::int64_t first = at - row * x.cols;
     const std::int64_t last = std::min(x.cols, first + (end - at));
-    for_floats(kernels, x, row, first, last,
-               [&](const float* values, std::int64_t count) { range.add(values, count); });
+    range.add_row(kernels, x, row, first, last);
     at += last - first;
   }
   if (!range.finite) return std::numeric_limits<float>::quiet_NaN();

@@ -50,8 +50,7 @@ void encode_together(const KernelTable& kernels, const FloatRows& x, std::int64_
     const std::int64_t end = std::min(x.cols, begin + block);
     BlockRange range;
     for (std::int64_t r = first; r < first + rows && !options.one_scale; ++r) {
-      for_floats(kernels, x, r, begin, end,
-                 [&](const float* values, std::int64_t count) { range.add(values, count); });
+      range.add_row(kernels, x, r, begin, end);
     }
     const float absmax = options.one_scale ? options.given_absmax
                          : range.finite    ? range.absmax()

@@ -27,8 +27,7 @@ void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, 
       const std::int64_t begin = b * options.block;
       const std::int64_t end = std::min(x.cols, begin + options.block);
       BlockRange range;
-      for_floats(kernels, x, first + r, begin, end,
-                 [&](const float* values, std::int64_t count) { range.add(values, count); });
+      range.add_row(kernels, x, first + r, begin, end);
       const float scale = scale_of(range);
       to.scales[r * blocks + b] = scale;
       std::int8_t* at = codes + begin;

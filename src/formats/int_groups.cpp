@@ -52,8 +52,7 @@ void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, 
       const std::int64_t begin = b * block;
       const std::int64_t end = std::min(x.cols, begin + block);
       BlockRange range;
-      for_floats(kernels, x, first + r, begin, end,
-                 [&](const float* values, std::int64_t count) { range.add(values, count); });
+      range.add_row(kernels, x, first + r, begin, end);
       const Block found = block_of(range, options.zero_points, kHighest<kFormat>);
       to.scales[r * blocks + b] = found.scale;
       if (options.zero_points || describe(kFormat).needs_zero_points()) {

@@ -59,8 +59,7 @@ void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, 
       const std::int64_t begin = b * options.block;
       const std::int64_t end = std::min(x.cols, begin + options.block);
       BlockRange range;
-      for_floats(kernels, x, first + r, begin, end,
-                 [&](const float* values, std::int64_t count) { range.add(values, count); });
+      range.add_row(kernels, x, first + r, begin, end);
       const int exponent = range.finite ? scale_exponent(range.absmax()) : 0;
       to.scales[r * blocks + b] =
           range.finite ? power_of_two(exponent) : std::numeric_limits<float>::quiet_NaN();

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/child_process.hpp"
+#include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
+using kvant::test::kvant_failure;
+using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
@@ -20,21 +22,6 @@ using nlohmann::json;
 const std::string kGptq = std::string(KVANT_TEST_DATA) + "/gptq_awq/gptq_4bit_g32_sym";
 const std::string kActOrder = std::string(KVANT_TEST_DATA) + "/gptq_awq/gptq_4bit_g32_asym_act";
 const std::string kFp8 = std::string(KVANT_TEST_DATA) + "/compressed_tensors/fp8_block";
-
-ProcessResult kvant_program(std::vector<std::string> words) {
-  words.insert(words.begin(), std::string(KVANT_PROGRAM_DIR) + "/kvant");
-  return kvant::test::run_process(words);
-}
-
-std::string failure(const std::vector<std::string>& words, int code) {
-  const ProcessResult result = kvant_program(words);
-  INFO(result.err);
-  CHECK(result.exit_code == code);
-  CHECK(result.out.empty());
-  CHECK(result.err.find("kvant: ") == 0);
-  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  return result.err;
-}
 
 }  // namespace
 
@@ -66,22 +53,23 @@ TEST_CASE("kvant convert --as: GPTQ to AWQ, valid, and the same ids when it runs
 TEST_CASE("kvant convert --as: what is wrong is one line") {
   const TempFolder folder;
   const std::string out = (folder.path() / "out").string();
-  CHECK(failure({"convert", kActOrder, out, "--as", "awq"}, 1)
+  CHECK(kvant_failure({"convert", kActOrder, out, "--as", "awq"}, 1)
             .find("has groups in the order of its activations (g_idx), which AWQ cannot hold") !=
         std::string::npos);
-  CHECK(failure({"convert", kFp8, out, "--as", "gptq"}, 1)
+  CHECK(kvant_failure({"convert", kFp8, out, "--as", "gptq"}, 1)
             .find("is stored as compressed-tensors has it") != std::string::npos);
-  CHECK(failure({"convert", kGptq, out, "--as", "exl2"}, 2).find("exl2") != std::string::npos);
-  CHECK(failure({"convert", kGptq + "/model.safetensors", out, "--as", "awq"}, 2)
+  CHECK(kvant_failure({"convert", kGptq, out, "--as", "exl2"}, 2).find("exl2") !=
+        std::string::npos);
+  CHECK(kvant_failure({"convert", kGptq + "/model.safetensors", out, "--as", "awq"}, 2)
             .find("is not a folder") != std::string::npos);
-  CHECK(failure({"convert", kGptq, out}, 2).find("--as") != std::string::npos);
+  CHECK(kvant_failure({"convert", kGptq, out}, 2).find("--as") != std::string::npos);
   CHECK_FALSE(std::filesystem::exists(out));
 }
 
 TEST_CASE("kvant run: the scheme stored is for quantized folders") {
-  CHECK(failure({"run", std::string(KVANT_TEST_DATA) + "/families/qwen3", "--ids", "5", "--scheme",
-                 "stored"},
-                2)
+  CHECK(kvant_failure({"run", std::string(KVANT_TEST_DATA) + "/families/qwen3", "--ids", "5",
+                       "--scheme", "stored"},
+                      2)
             .find("this one holds floats") != std::string::npos);
   CHECK(kvant_program({"run", kFp8, "--ids", "5,6", "--tokens", "2"}).exit_code == 0);
 }

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/child_process.hpp"
+#include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
+using kvant::test::kvant_failure;
+using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
@@ -19,25 +21,11 @@ using nlohmann::json;
 const std::string kModel = std::string(KVANT_TEST_DATA) + "/families/llama_rope3";
 const std::string kText = "1,7,42,9";
 
-ProcessResult kvant_program(std::vector<std::string> words) {
-  words.insert(words.begin(), std::string(KVANT_PROGRAM_DIR) + "/kvant");
-  return kvant::test::run_process(words);
-}
-
 std::string output(const std::vector<std::string>& words) {
   const ProcessResult result = kvant_program(words);
   INFO(result.err);
   CHECK(result.exit_code == 0);
   return result.out;
-}
-
-std::string failure(const std::vector<std::string>& words, int code) {
-  const ProcessResult result = kvant_program(words);
-  INFO(result.err);
-  CHECK(result.exit_code == code);
-  CHECK(result.out.empty());
-  CHECK(result.err.find("kvant: ") == 0);
-  return result.err;
 }
 
 }  // namespace
@@ -74,20 +62,22 @@ TEST_CASE("kvant convert: wrong words are 2, what cannot be is 1, and nothing is
     INFO(message);
     CHECK(message.find(what) != std::string::npos);
   };
-  says(failure({"convert", kModel, file, "--type", "q9"}, 2), "q8_0");
-  says(failure({"convert", kModel, file, "--dtype", "fp16"}, 2), "--type");
-  says(failure({"convert", file, (folder.path() / "x").string(), "--type", "q8_0"}, 2), "--dtype");
-  says(failure({"convert", kModel, (folder.path() / "x").string()}, 2), ".gguf");
-  says(failure({"convert", kModel}, 2), "OUT");
-  says(failure({"convert", std::string(KVANT_TEST_DATA) + "/families/opt", file}, 1), "opt");
-  says(failure({"convert", (folder.path() / "none").string(), file}, 1), "none");
-  says(failure({"convert", kModel, (folder.path() / "no/such/m.gguf").string()}, 1), "m.gguf");
+  says(kvant_failure({"convert", kModel, file, "--type", "q9"}, 2), "q8_0");
+  says(kvant_failure({"convert", kModel, file, "--dtype", "fp16"}, 2), "--type");
+  says(kvant_failure({"convert", file, (folder.path() / "x").string(), "--type", "q8_0"}, 2),
+       "--dtype");
+  says(kvant_failure({"convert", kModel, (folder.path() / "x").string()}, 2), ".gguf");
+  says(kvant_failure({"convert", kModel}, 2), "OUT");
+  says(kvant_failure({"convert", std::string(KVANT_TEST_DATA) + "/families/opt", file}, 1), "opt");
+  says(kvant_failure({"convert", (folder.path() / "none").string(), file}, 1), "none");
+  says(kvant_failure({"convert", kModel, (folder.path() / "no/such/m.gguf").string()}, 1),
+       "m.gguf");
   CHECK(std::filesystem::is_empty(folder.path()));
   const std::string other = (folder.path() / "note.gguf").string();
   std::ofstream(other) << "not a model";
-  says(failure({"convert", kModel, other, "--force"}, 1), "is no GGUF file");
+  says(kvant_failure({"convert", kModel, other, "--force"}, 1), "is no GGUF file");
   CHECK(kvant::test::read_text(other) == "not a model");
   CHECK(kvant_program({"convert", kModel, file, "--quiet"}).exit_code == 0);
-  says(failure({"convert", kModel, file, "--quiet"}, 1), "--force");
+  says(kvant_failure({"convert", kModel, file, "--quiet"}, 1), "--force");
   CHECK(kvant_program({"convert", kModel, file, "--quiet", "--force"}).exit_code == 0);
 }

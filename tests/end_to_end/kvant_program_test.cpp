@@ -17,12 +17,13 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/child_process.hpp"
+#include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
+using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
 using kvant::test::read_bytes;
 using kvant::test::run_process;
@@ -33,11 +34,6 @@ const std::string kProgram = KVANT_PROGRAM_DIR "/kvant";
 const fs::path kData = KVANT_TEST_DATA;
 const fs::path kTiny = fs::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model";
 const std::string kFp32 = (kData / "checkpoints/fp32").string();
-
-ProcessResult kvant_program(std::vector<std::string> words) {
-  words.insert(words.begin(), kProgram);
-  return run_process(words);
-}
 
 using Contents = std::map<std::string, std::vector<std::byte>>;
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/child_process.hpp"
+#include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -26,18 +26,13 @@ const std::string kTiny = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny
 const std::string kFamilies = std::string(KVANT_TEST_DATA) + "/families/";
 
 ProcessResult run(std::vector<std::string> words) {
-  words.insert(words.begin(), {std::string(KVANT_PROGRAM_DIR) + "/kvant", "run"});
-  return kvant::test::run_process(words);
+  words.insert(words.begin(), "run");
+  return kvant::test::kvant_program(words);
 }
 
-std::string failure(const std::vector<std::string>& words, int code) {
-  const ProcessResult result = run(words);
-  INFO(result.err);
-  CHECK(result.exit_code == code);
-  CHECK(result.out.empty());
-  CHECK(result.err.find("kvant: ") == 0);
-  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  return result.err;
+std::string failure(std::vector<std::string> words, int code) {
+  words.insert(words.begin(), "run");
+  return kvant::test::kvant_failure(words, code);
 }
 
 }  // namespace

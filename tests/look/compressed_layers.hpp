@@ -11,9 +11,9 @@
 
 #include "kvant/float8.hpp"
 #include "kvant/io/checkpoint.hpp"
-#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/look/verify.hpp"
+#include "look/stored_layers.hpp"
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
 #include "support/error_code.hpp"
@@ -23,31 +23,6 @@ namespace kvant::test {
 
 namespace fs = std::filesystem;
 using io::Checkpoint;
-
-inline std::vector<kvant::io::StoredLayer> layers_of(const fs::path& model,
-                                                     const Checkpoint& file) {
-  auto layers = kvant::io::find_linear_layers(file, kvant::io::model_hints_of(model));
-  std::erase_if(layers, [](const auto& layer) { return !layer.quantized(); });
-  return layers;
-}
-
-/// [outputs, inputs], in pieces of 7 rows.
-inline std::vector<float> weights_of(const Checkpoint& file, const kvant::io::StoredLayer& layer) {
-  std::vector<float> values(static_cast<std::size_t>(layer.elements()));
-  const kvant::io::LayerReader reader(file, layer);
-  for (std::int64_t row = 0; row < layer.outputs; row += 7) {
-    reader.read(row, std::min<std::int64_t>(7, layer.outputs - row),
-                values.data() + row * layer.inputs);
-  }
-  return values;
-}
-
-inline bool has(const std::string& text, const std::string& part) {
-  INFO(text);
-  const bool found = text.find(part) != std::string::npos;
-  CHECK(found);
-  return found;
-}
 
 inline std::string section(const std::string& format, const std::string& weights,
                            const std::string& more = {}) {

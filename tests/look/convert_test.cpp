@@ -13,6 +13,7 @@
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/look/report.hpp"
 #include "kvant/look/verify.hpp"
+#include "look/stored_layers.hpp"
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
 #include "support/error_code.hpp"
@@ -28,6 +29,7 @@ using kvant::io::Checkpoint;
 using kvant::io::GroupForm;
 using kvant::test::CheckpointBuilder;
 using kvant::test::data_path;
+using kvant::test::has;
 using kvant::test::TempFolder;
 
 const std::vector<GroupForm> kForms = {GroupForm::gptq, GroupForm::gptq_v1, GroupForm::awq};
@@ -100,13 +102,6 @@ std::string refused(const fs::path& model, GroupForm form) {
             &message) == ErrorCode::unsupported);
   CHECK_FALSE(fs::exists(folder.path() / "out"));
   return message;
-}
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text);
-  const bool found = text.find(part) != std::string::npos;
-  CHECK(found);
-  return found;
 }
 
 }  // namespace

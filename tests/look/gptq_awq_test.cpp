@@ -12,11 +12,11 @@
 #include "kvant/float16.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/format_error.hpp"
-#include "kvant/io/layer_reader.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/look/inspect.hpp"
 #include "kvant/look/report.hpp"
 #include "kvant/look/verify.hpp"
+#include "look/stored_layers.hpp"
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
 #include "support/error_code.hpp"
@@ -32,29 +32,15 @@ using kvant::float16;
 using kvant::io::Checkpoint;
 using kvant::test::CheckpointBuilder;
 using kvant::test::data_path;
+using kvant::test::has;
+using kvant::test::layers_of;
 using kvant::test::TempFolder;
+using kvant::test::weights_of;
 
 const std::string kV1 = R"({"model_type": "llama", "quantization_config":
     {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq"}})";
 const std::string kAwq = R"({"model_type": "llama", "quantization_config":
     {"quant_method": "awq", "bits": 4, "version": "gemm"}})";
-
-std::vector<kvant::io::StoredLayer> layers_of(const fs::path& model, const Checkpoint& file) {
-  auto layers = kvant::io::find_linear_layers(file, kvant::io::model_hints_of(model));
-  std::erase_if(layers, [](const auto& layer) { return !layer.quantized(); });
-  return layers;
-}
-
-/// [outputs, inputs], in pieces of 7 rows.
-std::vector<float> weights_of(const Checkpoint& file, const kvant::io::StoredLayer& layer) {
-  std::vector<float> values(static_cast<std::size_t>(layer.elements()));
-  const kvant::io::LayerReader reader(file, layer);
-  for (std::int64_t row = 0; row < layer.outputs; row += 7) {
-    reader.read(row, std::min<std::int64_t>(7, layer.outputs - row),
-                values.data() + row * layer.inputs);
-  }
-  return values;
-}
 
 void copy(CheckpointBuilder& builder, const Checkpoint& from, const std::string& prefix,
           const std::string& layer) {
@@ -245,13 +231,6 @@ std::string refused(const Layer& layer, bool verified = true) {
   CHECK_FALSE(fs::exists(folder.path() / "out"));
   if (verified) CHECK_FALSE(kvant::look::verify_checkpoint(model).ok());
   return message;
-}
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text);
-  const bool found = text.find(part) != std::string::npos;
-  CHECK(found);
-  return found;
 }
 
 }  // namespace

@@ -51,6 +51,8 @@ inline constexpr float kLargestGgufValue = 65504.0f;
 /// By its name in upper or lower case; null: there is none.
 [[nodiscard]] KVANT_API const GgufType* find_gguf_type(std::string_view name) noexcept;
 
+/// A regular file that begins as GGUF does, whatever its name. Never throws.
+[[nodiscard]] KVANT_API bool starts_as_gguf(const std::filesystem::path& path) noexcept;
 /// A file that is meant to be GGUF: by its name, or by its first four bytes. Never throws; false
 /// for folders and for what cannot be read.
 [[nodiscard]] KVANT_API bool is_gguf_file(const std::filesystem::path& path) noexcept;

@@ -203,7 +203,7 @@ struct Avx512 {
   /// A bit for each lane with a sum beyond kPairLimit.
   static std::uint32_t large_pairs(I sums) noexcept {
     const __mmask32 beyond =
-        _mm512_cmpgt_epi16_mask(_mm512_abs_epi16(sums), _mm512_set1_epi16(128));
+        _mm512_cmpgt_epi16_mask(_mm512_abs_epi16(sums), _mm512_set1_epi16(kPairLimit));
     return _mm512_test_epi32_mask(_mm512_movm_epi16(beyond), _mm512_movm_epi16(beyond));
   }
 

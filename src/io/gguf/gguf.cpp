@@ -86,14 +86,23 @@ struct Array {
 
 }  // namespace
 
+bool starts_as_gguf(const std::filesystem::path& path) noexcept {
+  try {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return false;
+    char magic[4] = {};
+    std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+    return std::memcmp(magic, "GGUF", sizeof magic) == 0;
+  } catch (...) {
+    return false;
+  }
+}
+
 bool is_gguf_file(const std::filesystem::path& path) noexcept {
   try {
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error)) return false;
-    if (path.extension() == ".gguf") return true;
-    char magic[4] = {};
-    std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
-    return std::memcmp(magic, "GGUF", sizeof magic) == 0;
+    return path.extension() == ".gguf" || starts_as_gguf(path);
   } catch (...) {
     return false;
   }

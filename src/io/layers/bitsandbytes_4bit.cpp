@@ -26,10 +26,6 @@ constexpr std::array kParts{LayerPart{kAbsmax, true},       LayerPart{kTable, tr
                             LayerPart{kNestedAbsmax, true}, LayerPart{kNestedTable, true},
                             LayerPart{kStates[0]},          LayerPart{kStates[1]}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
-}
-
 class Bitsandbytes4bit final : public StoredFormat {
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }

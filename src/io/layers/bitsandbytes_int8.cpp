@@ -104,17 +104,13 @@ class BitsandbytesInt8 final : public StoredFormat {
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
-    StoredLayer layer = start_layer(weight, WeightFormat::int8_row);
-    const TensorView scales = find(layer.name + int8_names::kScales);
+    const TensorView scales = find(layer_of(weight) + int8_names::kScales);
     if (!is_weight_matrix(weight) || scales.info == nullptr ||
         scales.info->dtype != DType::float32 ||
         scales.info->shape != std::vector<std::uint64_t>{weight.shape[0]}) {
       return std::nullopt;
     }
-    layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
-    layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
-    add_parts(layer, find, kParts);
-    return layer;
+    return matrix_layer(weight, WeightFormat::int8_row, find, kParts);
   }
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
@@ -128,7 +124,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     const auto add = [&](Severity severity, const char* kind, std::string text) {
       findings.push_back({severity, kind, std::move(text)});
     };
-    const std::string name = info.name.substr(0, info.name.size() - kWeightSuffix.size());
+    const std::string name = layer_of(info);
     if (info.shape.size() != 2) {
       add(Severity::error, "codes",
           named(info) + " is " + describe_info(info) +
@@ -334,15 +330,13 @@ std::vector<std::string> int8_layers(const Checkpoint& checkpoint) {
   for (const TensorInfo* info : checkpoint.tensors()) {
     for (const std::string_view suffix : {int8_names::kScales, int8_names::kFormat}) {
       if (!info->name.ends_with(suffix)) continue;
-      const std::string layer = info->name.substr(0, info->name.size() - suffix.size());
+      const std::string layer = layer_of(*info, suffix);
       if (!is_int8_layer(checkpoint, layer)) {
         refuse_int8(FormatErrorKind::missing_scales, layer,
                     "there is " + std::string(suffix.substr(1)) + " but no weight of I8");
       }
     }
-    if (is_claimed(find, *info)) {
-      result.push_back(info->name.substr(0, info->name.size() - kWeightSuffix.size()));
-    }
+    if (is_claimed(find, *info)) result.push_back(layer_of(*info));
   }
   std::sort(result.begin(), result.end());
   return result;

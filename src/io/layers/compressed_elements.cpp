@@ -22,10 +22,6 @@ constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint},
                             LayerPart{".input_scale", true, true},
                             LayerPart{".input_zero_point", false, true}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
-}
-
 /// Kept beside kvant's own groups of int8: F16 scales [N, ceil(K / 128)].
 bool is_int8_group(const TensorInfo& weight, const TensorInfo& scales) {
   if (scales.dtype != DType::float16 || scales.shape.size() != 2 || weight.shape.size() != 2) {
@@ -47,26 +43,21 @@ class CompressedElements final : public StoredFormat {
                                            !is_int8_group(weight, *scales.info));
   }
 
+  [[nodiscard]] bool needs_scales(const TensorInfo& weight) const override {
+    return weight.dtype == DType::float8_e4m3fn;
+  }
+
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
+    if (!is_weight_matrix(weight)) return std::nullopt;
+    WeightFormat format = WeightFormat::fp8_block;  // in blocks of a size that config.json says
     try {
-      if (!is_weight_matrix(weight)) return std::nullopt;
-      const ScaleGrid grid = grid_of(find, weight, {});
-      StoredLayer layer = start_layer(
-          weight, element_format(weight.dtype, grid, static_cast<std::int64_t>(weight.shape[1])));
-      layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
-      layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
-      add_parts(layer, find, kParts);
-      return layer;
+      format = element_format(weight.dtype, grid_of(find, weight, {}),
+                              static_cast<std::int64_t>(weight.shape[1]));
     } catch (const FormatError&) {
-      // Blocks of a size of their own, which config.json says.
-      StoredLayer layer = start_layer(weight, WeightFormat::fp8_block);
-      layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
-      layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
-      add_parts(layer, find, kParts);
-      return layer;
     }
+    return matrix_layer(weight, format, find, kParts);
   }
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,

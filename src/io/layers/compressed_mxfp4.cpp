@@ -25,10 +25,6 @@ constexpr const char* kGlobalScale = ".weight_global_scale";  // nvfp4's, which 
 constexpr std::array kParts{LayerPart{kScale}};
 constexpr std::int64_t kBlock = describe(WeightFormat::mxfp4).block;
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kCodes.size());
-}
-
 [[noreturn]] void refuse(FormatErrorKind kind, const TensorInfo& info, const std::string& what) {
   throw FormatError(kind, "tensor " + in_quotes(info.name) + " is " +
                               describe_tensor(info.dtype, info.shape) + what);
@@ -41,7 +37,7 @@ std::int64_t inputs_of(const FindTensor& find, const TensorInfo& weight) {
     refuse(FormatErrorKind::size, weight,
            ", not a matrix of e2m1 elements in blocks of " + std::to_string(kBlock));
   }
-  const TensorInfo& scales = *find(layer_of(weight) + kScale).info;
+  const TensorInfo& scales = *find(layer_of(weight, kCodes) + kScale).info;
   const std::vector<std::uint64_t> shape = {weight.shape[0], weight.shape[1] / bytes};
   if (scales.dtype != DType::uint8 || scales.shape != shape) {
     refuse(FormatErrorKind::bad_scales, scales,
@@ -119,9 +115,13 @@ class CompressedMxfp4 final : public StoredFormat {
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    const std::string layer = layer_of(weight);
+    const std::string layer = layer_of(weight, kCodes);
     return weight.dtype == DType::uint8 && find(layer + kScale).info != nullptr &&
            find(layer + kGlobalScale).info == nullptr;
+  }
+
+  [[nodiscard]] bool needs_scales(const TensorInfo& weight) const override {
+    return weight.dtype == DType::uint8;
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
@@ -149,7 +149,7 @@ class CompressedMxfp4 final : public StoredFormat {
                      Findings& findings) const override {
     try {
       static_cast<void>(inputs_of(find, *weight.info));
-      static_cast<void>(read_exponents(find(layer_of(*weight.info) + kScale)));
+      static_cast<void>(read_exponents(find(layer_of(*weight.info, kCodes) + kScale)));
     } catch (const FormatError& error) {
       findings.push_back({Severity::error, "scale", error.what()});
     }

@@ -26,10 +26,6 @@ constexpr const char* kIndex = ".weight_g_idx";
 constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint}, LayerPart{kShape},
                             LayerPart{kIndex}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kCodes.size());
-}
-
 [[noreturn]] void refuse(FormatErrorKind kind, const TensorInfo& info, const std::string& what) {
   throw FormatError(kind, "tensor " + in_quotes(info.name) + " is " +
                               describe_tensor(info.dtype, info.shape) + what);
@@ -150,7 +146,7 @@ class CompressedPacked final : public StoredFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     try {
-      const PackedGroups shape = shape_of(find, weight, layer_of(weight));
+      const PackedGroups shape = shape_of(find, weight, layer_of(weight, kCodes));
       StoredLayer layer = start_layer(weight, group_format(shape.bits), kCodes);
       layer.outputs = shape.outputs;
       layer.inputs = shape.inputs;
@@ -179,7 +175,7 @@ class CompressedPacked final : public StoredFormat {
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
-    const std::string layer = layer_of(*weight.info);
+    const std::string layer = layer_of(*weight.info, kCodes);
     try {
       const PackedGroups shape = shape_of(find, *weight.info, layer);
       static_cast<void>(values_in(find, layer, shape));

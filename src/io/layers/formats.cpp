@@ -4,6 +4,7 @@
 #include <array>
 
 #include "io/checkpoint/linear_rules.hpp"
+#include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -61,14 +62,12 @@ const StoredFormat* form_of(const FindTensor& find, const TensorInfo& weight) {
 }
 
 bool lacks_scales(const FindTensor& find, const TensorInfo& weight) {
-  const auto stands_alone = [&](DType dtype, std::string_view suffix) {
-    if (weight.dtype != dtype || !weight.name.ends_with(suffix)) return false;
-    const std::string layer = weight.name.substr(0, weight.name.size() - suffix.size());
-    return find(layer + ".weight_scale").info == nullptr &&
-           find(layer + ".weight_scale_inv").info == nullptr;
+  const auto needs = [&](const StoredFormat* form) {
+    return weight.name.ends_with(form->codes()) && form->needs_scales(weight);
   };
-  return weight.shape.size() == 2 && (stands_alone(DType::float8_e4m3fn, ".weight") ||
-                                      stands_alone(DType::uint8, ".weight_packed"));
+  if (weight.shape.size() != 2 || std::none_of(list().begin(), list().end(), needs)) return false;
+  const StoredFormat* form = form_of(find, weight);
+  return form == nullptr || form->quant_method().empty();
 }
 
 const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
@@ -132,7 +131,7 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
     const StoredFormat* form = form_of(find, *info);
     if (form == nullptr || form->quant_method().empty()) continue;
     StoredLayer layer;
-    layer.name = info->name.substr(0, info->name.size() - form->codes().size());
+    layer.name = layer_of(*info, form->codes());
     layer.tensor = info->name;
     // What cannot be recognised cannot be opened either, and then it is said why.
     if (auto known = form->recognise(find, *info, rules)) layer = std::move(*known);

@@ -18,10 +18,6 @@ namespace {
 constexpr const char* kScale = ".weight_scale_inv";
 constexpr std::array kParts{LayerPart{kScale, true}};
 
-std::string layer_of(const TensorInfo& weight) {
-  return weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
-}
-
 /// weight_block_size; zeros where it is not said, and where it makes no sense.
 SaidBlocks blocks_in(const nlohmann::json& section) {
   const auto it = section.is_object() ? section.find("weight_block_size") : section.end();
@@ -46,11 +42,7 @@ class Fp8Blocks final : public StoredFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     if (!is_weight_matrix(weight)) return std::nullopt;
-    StoredLayer layer = start_layer(weight, WeightFormat::fp8_block);
-    layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
-    layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
-    add_parts(layer, find, kParts);
-    return layer;
+    return matrix_layer(weight, WeightFormat::fp8_block, find, kParts);
   }
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,

@@ -115,22 +115,17 @@ class Int8Group final : public StoredFormat {
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    const std::string name = weight.name.substr(0, weight.name.size() - kWeightSuffix.size());
-    return weight.dtype == DType::int8 && find(name + kScales).info != nullptr;
+    return weight.dtype == DType::int8 && find(layer_of(weight) + kScales).info != nullptr;
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
-    StoredLayer layer = start_layer(weight, WeightFormat::int8_group);
     if (!is_weight_matrix(weight) ||
-        !wrong_scales(weight, find(layer.name + kScales).info).empty()) {
+        !wrong_scales(weight, find(layer_of(weight) + kScales).info).empty()) {
       return std::nullopt;
     }
-    layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
-    layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
-    add_parts(layer, find, kParts);
-    return layer;
+    return matrix_layer(weight, WeightFormat::int8_group, find, kParts);
   }
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
@@ -166,8 +161,7 @@ class Int8Group final : public StoredFormat {
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     const TensorInfo& info = *weight.info;
-    const std::string name = info.name.substr(0, info.name.size() - kWeightSuffix.size());
-    const std::string wrong = wrong_scales(info, find(name + kScales).info);
+    const std::string wrong = wrong_scales(info, find(layer_of(info) + kScales).info);
     if (wrong.empty()) return;
     findings.push_back({Severity::error, info.shape.size() != 2 ? "codes" : "scale", wrong});
   }

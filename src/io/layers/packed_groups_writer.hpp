@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/layers/packed_groups.hpp"
+#include "io/layers/start_layer.hpp"
 
 namespace kvant::io {
 
@@ -55,7 +56,7 @@ class PackedGroupsFormat : public StoredFormat {
   explicit PackedGroupsFormat(GroupPacking written) : written_(written) {}
   /// NAME of NAME.qweight.
   static std::string layer_of(const TensorInfo& weight) {
-    return weight.name.substr(0, weight.name.size() - kPackedCodes.size());
+    return io::layer_of(weight, kPackedCodes);
   }
 
  private:

@@ -12,10 +12,14 @@ bool is_weight_matrix(const TensorInfo& weight) noexcept {
          weight.shape[0] <= kMaxDimension && weight.shape[1] <= kMaxDimension;
 }
 
+std::string layer_of(const TensorInfo& weight, std::string_view suffix) {
+  return weight.name.substr(0, weight.name.size() - suffix.size());
+}
+
 StoredLayer start_layer(const TensorInfo& weight, std::optional<WeightFormat> format,
                         std::string_view suffix) {
   StoredLayer layer;
-  layer.name = weight.name.substr(0, weight.name.size() - suffix.size());
+  layer.name = layer_of(weight, suffix);
   layer.tensor = weight.name;
   layer.format = format;
   layer.dtype = weight.dtype;
@@ -30,6 +34,15 @@ void add_parts(StoredLayer& layer, const FindTensor& find, std::span<const Layer
     layer.scales += view.info->bytes;
     layer.bytes += view.info->bytes;
   }
+}
+
+StoredLayer matrix_layer(const TensorInfo& weight, WeightFormat format, const FindTensor& find,
+                         std::span<const LayerPart> parts) {
+  StoredLayer layer = start_layer(weight, format);
+  layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
+  layer.inputs = static_cast<std::int64_t>(weight.shape[1]);
+  add_parts(layer, find, parts);
+  return layer;
 }
 
 }  // namespace kvant::io

@@ -125,6 +125,9 @@ class KVANT_API StoredFormat {
   /// Whether NAME.weight is meant to be of this form, right or wrong. The first form in the list
   /// that claims a weight has it.
   [[nodiscard]] virtual bool claims(const FindTensor& find, const TensorInfo& weight) const = 0;
+  /// Whether elements of this type are codes of this form that mean nothing without the scales
+  /// beside them, where it claims them only with these.
+  [[nodiscard]] virtual bool needs_scales(const TensorInfo& /*weight*/) const { return false; }
   /// Name, form and sizes of a claimed weight; nothing where it is not a linear layer, or too
   /// broken to be one. Values are not looked at.
   /// @throws FormatError structure: a description that cannot be read
@@ -200,8 +203,8 @@ class KVANT_API StoredFormat {
 /// The form that claims a tensor NAME.weight; null: none does.
 [[nodiscard]] KVANT_API const StoredFormat* form_of(const FindTensor& find,
                                                     const TensorInfo& weight);
-/// Whether a matrix of codes stands without the scales that its form keeps beside it: elements of
-/// e4m3 (which may be meant as floats where config.json knows of no quantization), packed e2m1.
+/// Whether a matrix of codes stands without the scales that its form keeps beside it. (Elements of
+/// e4m3 may be meant as floats where config.json knows of no quantization.)
 [[nodiscard]] KVANT_API bool lacks_scales(const FindTensor& find, const TensorInfo& weight);
 /// The form of a layer that was recognised.
 [[nodiscard]] KVANT_API const StoredFormat& form_of(const Checkpoint& checkpoint,

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
@@ -10,6 +9,7 @@
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/architecture.hpp"
+#include "kvant/io/gguf.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/models/convert_gguf.hpp"
 #include "kvant/models/model_files.hpp"
@@ -352,15 +352,6 @@ class Writer {
   std::vector<std::byte> blocks_;
 };
 
-/// By its first bytes, whatever its name.
-bool holds_gguf(const std::filesystem::path& file) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(file, error)) return false;
-  std::string magic(4, '\0');
-  std::ifstream(file, std::ios::binary).read(magic.data(), 4);
-  return magic == "GGUF";
-}
-
 }  // namespace
 
 std::string gguf_type_names() {
@@ -379,7 +370,7 @@ GgufSummary convert_to_gguf(Context& context, const std::filesystem::path& model
     if (!options.job.force) {
       throw Error(ErrorCode::io, output.string() + " exists already; --force replaces it");
     }
-    if (!holds_gguf(output)) {
+    if (!io::starts_as_gguf(output)) {
       throw Error(ErrorCode::io,
                   output.string() + " exists and is no GGUF file, which alone would be replaced");
     }

@@ -122,8 +122,7 @@ void check_coded(const char* who, const CodedWeights& w, std::int64_t scales) {
 float absmax_of(const KernelTable& kernels, const FloatRows& x) noexcept {
   BlockRange range;
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    for_floats(kernels, x, r, 0, x.cols,
-               [&](const float* values, std::int64_t count) { range.add(values, count); });
+    range.add_row(kernels, x, r, 0, x.cols);
   }
   return range.finite ? range.absmax() : std::numeric_limits<float>::quiet_NaN();
 }
