@@ -1,6 +1,7 @@
 // What the element types can hold: limits, one third in each of them to 60 digits, what a downcast
 // loses, and a dot product in fp32 and bf16.
 
+#include <kvant/exact_decimal.hpp>
 #include <kvant/finfo.hpp>
 #include <kvant/float8.hpp>
 #include <kvant/tf32.hpp>

@@ -20,7 +20,8 @@
 #endif
 
 #if defined(__cplusplus) && __cplusplus < 202002L && !defined(_MSC_VER)
-#error "kvant needs C++20: compile with -std=c++20, or CMake's target_compile_features(... cxx_std_20)"
+#error \
+    "kvant needs C++20: compile with -std=c++20, or CMake's target_compile_features(... cxx_std_20)"
 #include <kvant_needs_cxx20>  // no such file: nothing of what would follow is worth reading
 #endif
 

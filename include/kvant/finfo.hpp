@@ -9,7 +9,9 @@
 #include <string>
 
 #include "kvant/config.hpp"
+#include "kvant/core/number_text.hpp"
 #include "kvant/dtype.hpp"
+#include "kvant/error.hpp"
 
 namespace kvant {
 
@@ -101,19 +103,43 @@ requires(detail::has_int_info(dtype_of<T>)) constexpr IntInfo iinfo() noexcept {
 /// The same at run time. complex64 has the limits of its parts, as in torch.
 /// @throws Error invalid_argument for an integer or bool (torch: TypeError), unsupported for the
 ///         4- and 6-bit floats.
-[[nodiscard]] KVANT_API FloatInfo finfo(DType dtype);
+[[nodiscard]] inline FloatInfo finfo(DType dtype) {
+  if (dtype == DType::complex64) return detail::float_info(DType::float32);
+  if (detail::has_float_info(dtype)) return detail::float_info(dtype);
+  const std::string name(to_string(dtype));
+  if (detail::has_int_info(dtype)) {
+    throw Error(ErrorCode::invalid_argument,
+                "finfo: " + name + " is not a floating-point type; iinfo has its limits");
+  }
+  if (dtype == DType::boolean) {
+    throw Error(ErrorCode::invalid_argument, "finfo: bool is not a floating-point type");
+  }
+  throw Error(ErrorCode::unsupported, "finfo: no limits for " + name);
+}
 /// @throws Error invalid_argument for anything but an integer (torch: TypeError)
-[[nodiscard]] KVANT_API IntInfo iinfo(DType dtype);
+[[nodiscard]] inline IntInfo iinfo(DType dtype) {
+  if (detail::has_int_info(dtype)) return detail::int_info(dtype);
+  const std::string name(to_string(dtype));
+  throw Error(ErrorCode::invalid_argument,
+              "iinfo: " + name + " is not an integer type" +
+                  (detail::has_float_info(dtype) ? "; finfo has its limits" : ""));
+}
 
 /// torch's printed form: finfo(resolution=0.001, min=-65504, max=65504, eps=0.000976562, ...).
-[[nodiscard]] KVANT_API std::string to_string(const FloatInfo& info);
-/// torch's printed form: iinfo(min=-128, max=127, dtype=int8).
-[[nodiscard]] KVANT_API std::string to_string(const IntInfo& info);
+[[nodiscard]] inline std::string to_string(const FloatInfo& info) {
+  return "finfo(resolution=" + detail::number_text(info.resolution) +
+         ", min=" + detail::number_text(info.min) + ", max=" + detail::number_text(info.max) +
+         ", eps=" + detail::number_text(info.eps) +
+         ", smallest_normal=" + detail::number_text(info.smallest_normal) +
+         ", tiny=" + detail::number_text(info.tiny) +
+         ", dtype=" + std::string(to_string(info.dtype)) + ")";
+}
 
-/// The exact decimal expansion of a binary number, like printf("%.60f") but independent of the C
-/// library and the locale: rounded to `digits` decimals (half to even on the exact value), or all
-/// decimals there are where digits is negative. "inf", "-inf", "nan" for those.
-/// @throws Error invalid_argument for more than 100,000 digits.
-[[nodiscard]] KVANT_API std::string exact_decimal(double value, int digits = -1);
+/// torch's printed form: iinfo(min=-128, max=127, dtype=int8).
+[[nodiscard]] inline std::string to_string(const IntInfo& info) {
+  return "iinfo(min=" + detail::number_text(static_cast<double>(info.min)) +
+         ", max=" + detail::number_text(static_cast<double>(info.max)) +
+         ", dtype=" + std::string(to_string(info.dtype)) + ")";
+}
 
 }  // namespace kvant

@@ -1,18 +1,22 @@
 #pragma once
 
 /// @file
-/// Everything of the core: vocabulary, quantizers, LLM.int8(). Files (kvant/io/...) and the
-/// adapters kvant/eigen.hpp and kvant/fmt.hpp are included by name.
+/// Everything of the library kvant::kvant: vocabulary, quantizers, LLM.int8(). Files (kvant/io/...)
+/// and the adapters kvant/eigen.hpp and kvant/fmt.hpp are included by name.
 
+#include "kvant/activation_options.hpp"
 #include "kvant/activations.hpp"
 #include "kvant/aligned_array.hpp"
 #include "kvant/bitsandbytes.hpp"
+#include "kvant/block_range.hpp"
+#include "kvant/checked_view.hpp"
 #include "kvant/codebook.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
 #include "kvant/error_metrics.hpp"
+#include "kvant/exact_decimal.hpp"
 #include "kvant/executor.hpp"
 #include "kvant/finfo.hpp"
 #include "kvant/float16.hpp"
@@ -32,8 +36,11 @@
 #include "kvant/packed_matrix.hpp"
 #include "kvant/packed_weights.hpp"
 #include "kvant/quant_params.hpp"
+#include "kvant/quant_scheme.hpp"
 #include "kvant/quantize.hpp"
+#include "kvant/quantized_matrix.hpp"
 #include "kvant/round_order.hpp"
+#include "kvant/tensor_view.hpp"
 #include "kvant/tf32.hpp"
 #include "kvant/torch_quantize.hpp"
 #include "kvant/version.hpp"

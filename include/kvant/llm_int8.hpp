@@ -5,15 +5,12 @@
 /// by output, the few outlier features (|x| >= threshold) multiplied in floating point, both
 /// summed. src/numerics.md, section "LLM.int8()", is the contract.
 
-#include "kvant/activations.hpp"
+#include "kvant/activation_options.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant {
-
-/// LLM.int8() is int8 weights with these options for the activations.
-using Int8Options = ActivationOptions;
 
 /// y [M, N] = x [M, K] w^T + bias by LLM.int8(), both sides quantized in this call as in the paper:
 /// outlier columns are found in x first, and their weights are taken from w in half precision.

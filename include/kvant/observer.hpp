@@ -4,28 +4,13 @@
 /// Observers: they see batches and remember the range, from which parameters follow. A range is
 /// kept per block, so the same class observes tensors, rows, columns, groups and tiles.
 
-#include <cstdint>
-#include <vector>
-
+#include "kvant/block_range.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/matrix_view.hpp"
 #include "kvant/quant_params.hpp"
 
 namespace kvant {
-
-/// What to do with NaN and infinities when choosing parameters.
-enum class NonFinite : std::uint8_t {
-  error,   ///< Error not_finite says where the first one is
-  ignore,  ///< as if they were not there
-};
-
-/// The smallest and largest value of each block, row-major over the blocks; an empty block (or one
-/// of nothing but ignored values) has min = +inf, max = -inf.
-struct BlockRange {
-  std::vector<float> min;
-  std::vector<float> max;
-};
 
 /// @throws Error not_finite, unsupported (dtype), invalid_argument
 [[nodiscard]] KVANT_API BlockRange block_range(Context& context, ConstAnyMatrix x, BlockShape block,

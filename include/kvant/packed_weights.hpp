@@ -19,6 +19,7 @@
 
 #include "kvant/activations.hpp"
 #include "kvant/config.hpp"
+#include "kvant/core/activation_checks.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
 #include "kvant/weight_format.hpp"
@@ -27,9 +28,6 @@ namespace kvant {
 
 class Context;
 class QuantizedMatrix;
-
-/// The longest K whose s8 x s8 dot product fits int32 for every code, -128 included.
-inline constexpr std::int64_t kMaxInnerDimension = 131071;
 
 /// How weights are quantized when they are packed.
 struct PackOptions {

@@ -39,11 +39,18 @@ constexpr float round_half_even(float x) noexcept {
 namespace detail {
 
 /// Keeps a product from being contracted with the addition that follows it: a caller's own flags
-/// (-march=haswell and g++'s default) would make an fma of torch_channel's two roundings.
-constexpr float separate_rounding(float value) noexcept {
-#if defined(__GNUC__)
-  if (!std::is_constant_evaluated()) __asm__("" : "+m"(value));
+/// (-march=haswell and g++'s default) would make one rounding of two.
+template <class Float>
+constexpr Float separate_rounding(Float value) noexcept {
+  if (!std::is_constant_evaluated()) {
+#if defined(__GNUC__) && defined(__x86_64__)
+    __asm__("" : "+x"(value));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    __asm__("" : "+w"(value));
+#elif defined(__GNUC__)
+    __asm__("" : "+m"(value));
 #endif
+  }
   return value;
 }
 

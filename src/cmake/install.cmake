@@ -12,6 +12,10 @@ foreach(target IN LISTS kvant_installed_targets)
           RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
           LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
           ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  list(APPEND kvant_installed_components ${component})
+endforeach()
+list(REMOVE_DUPLICATES kvant_installed_components)  # kvant::core and kvant::kvant are one
+foreach(component IN LISTS kvant_installed_components)
   install(EXPORT kvant_${component} NAMESPACE kvant:: FILE kvant-${component}.cmake
           DESTINATION ${kvant_package_dir})
 endforeach()
@@ -52,11 +56,16 @@ install(FILES ${PROJECT_BINARY_DIR}/kvantConfig.cmake ${PROJECT_BINARY_DIR}/kvan
 file(RELATIVE_PATH kvant_pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" kvant_pc_prefix ${kvant_pc_prefix})
 function(kvant_pkg_config name description requires libraries)
+  set(flags ${ARGN})
   configure_file(${PROJECT_SOURCE_DIR}/src/cmake/kvant.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/${name}.pc
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
+kvant_pkg_config(kvant-core "kvant: dtypes, quantizers and LLM.int8() as headers" "" "")
+if(NOT KVANT_LIBRARY)
+  return()
+endif()
 set(kvant_pc_libraries "-L\${libdir} -lkvant")
 if(kvant_needs_openmp)
   string(APPEND kvant_pc_libraries " ${OpenMP_CXX_FLAGS}")
@@ -64,7 +73,7 @@ endif()
 if(kvant_needs_cuda)
   string(APPEND kvant_pc_libraries " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt -lpthread")
 endif()
-kvant_pkg_config(kvant "${PROJECT_DESCRIPTION}" "" "${kvant_pc_libraries}")
+kvant_pkg_config(kvant "${PROJECT_DESCRIPTION}" "" "${kvant_pc_libraries}" " -DKVANT_LINKED=1")
 if(KVANT_IO)
   kvant_pkg_config(kvant-io "kvant: reading and writing model files" "kvant = ${PROJECT_VERSION}"
                    "-L\${libdir} -lkvant_io")

@@ -40,9 +40,6 @@ function(kvant_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   # numerics.md: integers are bit-identical everywhere, so no contraction and no fast math.
   target_compile_options(${target} PRIVATE -ffp-contract=off)
-  target_include_directories(${target} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
-    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${target} PRIVATE KVANT_BUILDING=1)
   set_target_properties(${target} PROPERTIES

@@ -15,6 +15,7 @@
 #                                 and the rules in quantize.hpp)
 #   dispatch/registry.cpp      -> the only file outside cpu that names its tables
 #   quantize.hpp (the rules)   -> vocabulary
+#   core/ (templates)          -> vocabulary, quantize.hpp, core/, headers without a library
 #   vocabulary                 -> std
 set -euo pipefail
 cd "$1"
@@ -49,7 +50,7 @@ never() {
 }
 
 std='[a-z_0-9]+'
-names='aligned_array codebook config dtype error finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
+names='activation_options aligned_array codebook config core/checks core/number_text dtype error exact_decimal finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
 vocabulary="kvant/(${names// /|})\\.hpp"
 c_headers='cstdint|cstddef|type_traits|immintrin\.h'
 intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
@@ -63,13 +64,22 @@ only "the kernels' border" "$std|$vocabulary|$border" include/kvant/kernel_table
 only "quantize.hpp" "$std|$vocabulary" include/kvant/quantize.hpp
 
 mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
-only "a public header of the core" "$std|kvant/[a-z0-9_]+\\.hpp|$border" "${core[@]}"
+only "a public header of the core" "$std|kvant/(core/)?[a-z0-9_]+\\.hpp|$border" "${core[@]}"
 never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
 only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
 only "a public header of models" "$std|kvant/((io|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
 only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
+
+# What needs no library to link: nothing that such a header includes may be declared KVANT_API only.
+headers='activation_options block_range checked_view core error_metrics quant_params quant_scheme quantize quantized_matrix tensor_view'
+alone="$vocabulary|kvant/(core/[a-z0-9_]+|${headers// /|})\\.hpp"
+header_files=(include/kvant/core/*.hpp)
+for name in $headers; do
+  [ "$name" = core ] || header_files+=("include/kvant/$name.hpp")
+done
+only "a header of kvant::core" "$std|$alone" "${header_files[@]}"
 
 mapfile -t formats < <(find src/formats -type f)
 only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" "${formats[@]}"

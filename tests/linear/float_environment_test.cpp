@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "kvant/bitsandbytes.hpp"
+#include "kvant/core.hpp"
 #include "kvant/error_metrics.hpp"
 #include "kvant/linear.hpp"
 #include "kvant/linear_quantizer.hpp"
@@ -116,6 +117,22 @@ std::vector<Call> calls() {
       });
     }
   }
+  add("kvant::core", [=] {
+    Bytes bytes;
+    for (const QuantScheme& scheme : {int8_affine, quanto_qint4, float8_e4m3fn_symmetric}) {
+      const QuantParams params = core::choose_params(view(x, kM, kK), scheme, per_row);
+      const QuantizedMatrix q = core::quantize(view(x, kM, kK), params);
+      bytes.add(params);
+      bytes.add(q.bytes());
+      bytes.add(core::dequantize<float>(q).values());
+      bytes.add(core::requantize(q, params).bytes());
+      bytes.add(core::fake_quantize<float>(view(x, kM, kK), params).values());
+    }
+    Matrix<float> y(kM, kN);
+    core::llm_int8_matmul(view(x, kM, kK), view(w, kN, kK), y);
+    bytes.add(y.values());
+    return bytes;
+  });
   add("observers", [=] {
     MinMaxObserver extremes(per_row);
     MovingAverageObserver average(0.3f, per_row);

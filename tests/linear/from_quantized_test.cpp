@@ -83,6 +83,7 @@ TEST_CASE("from a linear quantizer: what no format holds is refused by name") {
   CHECK(refused(int8_symmetric, per_column).find("0 x 1") != std::string::npos);
   CHECK(refused(int8_symmetric, per_group(20)).find("1 x 20") != std::string::npos);
   CHECK(refused(quanto_qint4, per_row).find("shift") != std::string::npos);
+  CHECK(refused(float8_e4m3fn_symmetric, per_row).find("fp8_row") != std::string::npos);
   std::vector<float> lopsided(w.size());
   for (std::size_t i = 0; i < w.size(); ++i) lopsided[i] = std::abs(w[i]);
   const QuantizedMatrix affine = quantize(

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvant/dtype.hpp"
+#include "kvant/exact_decimal.hpp"
 #include "kvant/finfo.hpp"
 #include "kvant/float8.hpp"
 #include "kvant/int4.hpp"

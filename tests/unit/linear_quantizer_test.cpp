@@ -318,8 +318,6 @@ TEST_CASE("bad parameters are refused with their values") {
 
   CHECK_THROWS_AS(kvant::per_group(0), kvant::Error);
   CHECK_THROWS_AS(kvant::per_block(1, -1), kvant::Error);
-  CHECK_THROWS_AS(kvant::per_channel(2), kvant::Error);
-  CHECK(kvant::per_channel(-1) == kvant::per_column);
   CHECK_THROWS_AS(kvant::params_from_range({1}, {0}, kvant::int8_affine, kvant::per_tensor),
                   kvant::Error);
   CHECK_THROWS_AS(kvant::params_from_range({1, 2}, {3}, kvant::int8_affine, kvant::per_row),

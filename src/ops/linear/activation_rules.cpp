@@ -1,8 +1,8 @@
 // ActivationOptions become rules: checked, owned, and where the kernels are.
 
 #include <limits>
-#include <string>
 
+#include "kvant/core/activation_checks.hpp"
 #include "ops/linear/activations.hpp"
 #include "ops/support/device_data.hpp"
 #include "ops/support/validate.hpp"
@@ -12,32 +12,7 @@ namespace kvant::detail {
 std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
                                                            const ActivationOptions& options,
                                                            std::int64_t k, const Memory* memory) {
-  if (!(options.threshold >= 0.0f)) {  // NaN too
-    fail(ErrorCode::invalid_argument, std::string(who) + ": threshold " +
-                                          std::to_string(options.threshold) +
-                                          "; it must be 0 (no outliers) or positive");
-  }
-  if (options.arithmetic == Arithmetic::bitsandbytes &&
-      (!options.keep_columns.empty() || options.outliers != Outliers::per_call ||
-       options.activation_scale != ActivationScale::per_row)) {
-    fail(
-        ErrorCode::invalid_argument,
-        std::string(who) +
-            ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
-  }
-  std::int64_t previous = -1;
-  for (const std::int64_t column : options.keep_columns) {
-    if (column < 0 || column >= k) {
-      fail(ErrorCode::out_of_range, std::string(who) + ": keep_columns names column " +
-                                        std::to_string(column) + " of " + std::to_string(k));
-    }
-    if (column <= previous) {
-      fail(ErrorCode::invalid_argument,
-           std::string(who) + ": keep_columns must ascend without duplicates; " +
-               std::to_string(column) + " follows " + std::to_string(previous));
-    }
-    previous = column;
-  }
+  check_activation_options(who, options, k);
   auto rules = std::make_shared<ActivationRules>();
   rules->options = options;
   rules->keep_columns.assign(options.keep_columns.begin(), options.keep_columns.end());

@@ -30,6 +30,12 @@ struct Target {
 };
 Target target_of(const QuantizedMatrix& q) {
   const QuantParams& params = q.params();
+  if (describe(q.dtype()).kind == DTypeKind::floating) {
+    fail(ErrorCode::unsupported, std::string(kWho) + ": codes of type " +
+                                     std::string(to_string(q.dtype())) +
+                                     " are no integers; PackedWeights::quantize makes fp8 weights "
+                                     "(WeightFormat::fp8_row)");
+  }
   if (!params.shift.empty()) {
     fail(ErrorCode::unsupported, std::string(kWho) + ": " + std::string(params.scheme.name) +
                                      " has a float shift for each block, which no weight format " +

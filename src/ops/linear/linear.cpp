@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "kvant/core/activation_checks.hpp"
 #include "kvant/linear_quantizer.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
@@ -186,12 +187,7 @@ Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix wei
   return at_border(who, [&] {
     check_float(who, "weights", weights);
     const auto rules = ActivationRules::of(who, options, weights.cols);
-    if (options.outliers == Outliers::calibrated && rules->kept() == 0 && options.threshold > 0) {
-      fail(ErrorCode::invalid_argument,
-           std::string(who) +
-               ": calibrated outliers without keep_columns: no column would be multiplied in "
-               "floating point; give the columns (OutlierFinder), or threshold 0 if that is meant");
-    }
+    check_calibrated(who, options);
     check_bias(who, bias, weights.rows);
     // The weights of the kept columns, side by side.
     std::vector<float> kept;

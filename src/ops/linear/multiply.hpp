@@ -4,15 +4,11 @@
 // features and the bias in the epilogue.
 
 #include "kvant/aligned_array.hpp"
+#include "kvant/core/activation_checks.hpp"
 #include "kvant/packed_weights.hpp"
 #include "ops/linear/activations.hpp"
 
 namespace kvant::detail {
-
-/// float32(1/127) as bitsandbytes writes it.
-inline constexpr float kInverse127 = 7.874015718698502e-3f;
-/// bitsandbytes' CPU constant for 1/127^2: 1.8e-5 too large, and part of its results.
-inline constexpr float kBitsandbytesScale = 6.200124e-05f;
 
 /// What a layer multiplies by.
 struct LayerWeights {

@@ -66,11 +66,7 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
     fail(ErrorCode::unsupported, std::string(who) + ": kernel set \"" + kernels.name +
                                      "\" multiplies no " + std::string(info.name) + " weights");
   }
-  if (!info.is_float() && k > kMaxInnerDimension) {
-    fail(ErrorCode::out_of_range, std::string(who) + ": " + std::to_string(k) +
-                                      " inputs; int8 products are summed in int32, " +
-                                      "which is exact up to " + std::to_string(kMaxInnerDimension));
-  }
+  if (!info.is_float()) check_inner_dimension(who, k);
   const std::int64_t padded_n = s.layout().padded_n(n);
   if (s.k_padded > 0 && padded_n > INT64_MAX / 8 / s.k_padded) {
     fail(ErrorCode::out_of_range,

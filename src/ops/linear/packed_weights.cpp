@@ -9,6 +9,7 @@
 #include "formats/block_range.hpp"
 #include "formats/rules.hpp"
 #include "kvant/context.hpp"
+#include "kvant/core/number_text.hpp"
 #include "kvant/float8.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/isa.hpp"
@@ -16,7 +17,6 @@
 #include "ops/support/arena.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/context_use.hpp"
-#include "ops/support/number_text.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 

@@ -6,12 +6,12 @@
 #include <string>
 
 #include "kvant/context.hpp"
+#include "kvant/core/float_environment.hpp"
 #include "kvant/error.hpp"
 #include "kvant/int8_matmul.hpp"
 #include "kvant/kernel_table.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/support/elements.hpp"
-#include "ops/support/float_environment.hpp"
 #include "ops/support/validate.hpp"
 
 namespace kvant::bitsandbytes {

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <exception>
-#include <string>
 #include <utility>
 
-#include "kvant/int4.hpp"
+#include "kvant/core/float_environment.hpp"
+#include "kvant/core/pack_codes.hpp"
+#include "kvant/core/quantizer_checks.hpp"
 #include "ops/quantize/quant_blocks.hpp"
-#include "ops/support/float_environment.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -17,12 +16,9 @@ namespace kvant {
 
 namespace {
 
-using detail::BlockParams;
+using detail::QuantizedMatrixAccess;
+using detail::QuantizerKernels;
 using detail::Window;
-
-// Columns that are worked on at a time where codes pass through a buffer: on the stack, in the
-// cache, and a multiple of what shares a byte.
-constexpr std::int64_t kStrip = 1024;
 
 int code_bits(const QuantParams& params) noexcept {
   return describe(params.scheme.dtype).bits;
@@ -31,6 +27,10 @@ int code_bits(const QuantParams& params) noexcept {
 bool is_signed(const QuantParams& params) noexcept {
   return describe(params.scheme.dtype).kind == DTypeKind::signed_integer;
 }
+
+// Columns that are worked on at a time where codes pass through a buffer: on the stack, in the
+// cache, and a multiple of what shares a byte.
+constexpr std::int64_t kStrip = 1024;
 
 const std::byte* element(const ConstAnyMatrix& m, std::int64_t row, std::int64_t col) noexcept {
   return static_cast<const std::byte*>(m.data) +
@@ -69,34 +69,6 @@ void for_each_strip(Context& context, std::int64_t rows, std::int64_t cols, F&& 
   });
 }
 
-void check_shape(const char* who, const AnyMatrix& y, std::int64_t rows, std::int64_t cols) {
-  if (y.rows == rows && y.cols == cols) return;
-  detail::fail(ErrorCode::shape_mismatch,
-               std::string(who) + ": the result is " + detail::shape_text(rows, cols) +
-                   ", the output has the shape " + detail::shape_text(y.rows, y.cols));
-}
-
-std::size_t code_bytes(std::int64_t rows, std::int64_t cols, const QuantParams& params) {
-  const std::int64_t row_bytes = packed_bytes(cols, code_bits(params));
-  if (row_bytes > 0 && rows > INT64_MAX / 16 / row_bytes) {
-    detail::fail(
-        ErrorCode::out_of_range,
-        "the codes of a matrix " + detail::shape_text(rows, cols) + " do not fit an address space");
-  }
-  return static_cast<std::size_t>(rows) * static_cast<std::size_t>(row_bytes);
-}
-
-std::vector<std::uint8_t> allocate_codes(std::int64_t rows, std::int64_t cols,
-                                         const QuantParams& params) {
-  const std::size_t bytes = code_bytes(rows, cols, params);
-  try {
-    return std::vector<std::uint8_t>(bytes);
-  } catch (const std::exception&) {  // bad_alloc, length_error
-    detail::fail(ErrorCode::out_of_memory,
-                 "no memory for " + std::to_string(bytes) + " bytes of codes");
-  }
-}
-
 // Reads and writes strips of a QuantizedMatrix, one code per byte.
 struct CodeStrips {
   const QuantParams& params;
@@ -124,92 +96,6 @@ struct CodeStrips {
 
 }  // namespace
 
-QuantizedMatrix::QuantizedMatrix(Unchecked, std::int64_t rows, std::int64_t cols,
-                                 QuantParams params)
-    : bytes_(allocate_codes(rows, cols, params)),
-      rows_(rows),
-      cols_(cols),
-      params_(std::move(params)) {}
-
-QuantizedMatrix::QuantizedMatrix(std::int64_t rows, std::int64_t cols,
-                                 std::vector<std::uint8_t> bytes, QuantParams params)
-    : bytes_(std::move(bytes)), rows_(rows), cols_(cols), params_(std::move(params)) {
-  if (rows < 0 || cols < 0) {
-    detail::fail(ErrorCode::invalid_argument,
-                 "QuantizedMatrix: the shape " + detail::shape_text(rows, cols) + " is negative");
-  }
-  check_params(params_, rows, cols);
-  if (bytes_.size() != code_bytes(rows, cols, params_)) {
-    detail::fail(ErrorCode::shape_mismatch, "QuantizedMatrix: " + detail::shape_text(rows, cols) +
-                                                " " + std::string(to_string(dtype())) +
-                                                " codes take " +
-                                                std::to_string(code_bytes(rows, cols, params_)) +
-                                                " bytes, not " + std::to_string(bytes_.size()));
-  }
-  const QuantScheme& scheme = params_.scheme;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < cols; ++c) {
-      const std::int32_t q = code(r, c);
-      if (q >= scheme.lowest && q <= scheme.highest) continue;
-      detail::fail(ErrorCode::invalid_argument,
-                   "QuantizedMatrix: the code " + std::to_string(q) + " at " +
-                       detail::shape_text(r, c) + " is outside the range " +
-                       std::to_string(scheme.lowest) + ".." + std::to_string(scheme.highest));
-    }
-  }
-}
-
-std::int64_t QuantizedMatrix::row_bytes() const noexcept {
-  return packed_bytes(cols_, code_bits(params_));
-}
-
-std::int32_t QuantizedMatrix::code(std::int64_t r, std::int64_t c) const noexcept {
-  return packed_get(bytes_.data() + r * row_bytes(), c, code_bits(params_), is_signed(params_));
-}
-
-const void* QuantizedMatrix::codes_of(DType dtype) const {
-  if (dtype == params_.scheme.dtype && code_bits(params_) == 8) return bytes_.data();
-  detail::fail(ErrorCode::unsupported, "QuantizedMatrix: the codes are " +
-                                           std::string(to_string(params_.scheme.dtype)) + ", not " +
-                                           std::string(to_string(dtype)) +
-                                           "; unpack() gives them whatever their type");
-}
-
-std::vector<std::int32_t> QuantizedMatrix::unpack() const {
-  std::vector<std::int32_t> codes;
-  codes.reserve(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(cols_));
-  for (std::int64_t r = 0; r < rows_; ++r) {
-    for (std::int64_t c = 0; c < cols_; ++c) codes.push_back(code(r, c));
-  }
-  return codes;
-}
-
-void QuantizedMatrix::unpack_to(AnyMatrix codes) const {
-  constexpr const char* kWho = "QuantizedMatrix::unpack_to";
-  const bool is_int8 = is_signed(params_);
-  const DType wanted = is_int8 ? DType::int8 : DType::uint8;
-  if (codes.dtype != wanted) {
-    detail::fail(ErrorCode::unsupported, std::string(kWho) + ": " +
-                                             std::string(to_string(params_.scheme.dtype)) +
-                                             " codes unpack to " + std::string(to_string(wanted)) +
-                                             ", not to " + std::string(to_string(codes.dtype)));
-  }
-  detail::check_writable(kWho, "codes", codes);
-  detail::check_result_shape(kWho, codes, rows_, cols_);
-  const int bits = code_bits(params_);
-  for (std::int64_t r = 0; r < rows_; ++r) {
-    const std::uint8_t* from = bytes_.data() + r * row_bytes();
-    auto* to = reinterpret_cast<std::uint8_t*>(element(codes, r, 0));
-    if (bits == 8) {
-      std::copy(from, from + cols_, to);
-      continue;
-    }
-    for (std::int64_t c = 0; c < cols_; ++c) {
-      to[c] = static_cast<std::uint8_t>(packed_get(from, c, bits, is_int8));
-    }
-  }
-}
-
 QuantParams choose_params(Context& context, ConstAnyMatrix x, const QuantScheme& scheme,
                           BlockShape block, NonFinite non_finite) {
   const detail::ScopedFloatEnvironment environment;
@@ -222,21 +108,22 @@ QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params)
   detail::check_host("quantize", context);
   detail::check_float("quantize", "x", x);
   check_params(params, x.rows, x.cols);
-  QuantizedMatrix q(QuantizedMatrix::Unchecked{}, x.rows, x.cols, std::move(params));
-  if (q.bytes_.empty()) return q;
-  const BlockParams blocks(context.kernels(), q.params_, x.rows, x.cols);
-  const CodeStrips strips{q.params_, q.row_bytes()};
+  QuantizedMatrix q = QuantizedMatrixAccess::make(x.rows, x.cols, std::move(params));
+  if (q.bytes().empty()) return q;
+  std::uint8_t* const bytes = QuantizedMatrixAccess::bytes(q);
+  const QuantizerKernels blocks(context.kernels(), q.params(), x.rows, x.cols);
+  const CodeStrips strips{q.params(), q.row_bytes()};
   if (strips.bits == 8) {
     for_each_window(context, x.rows, x.cols, [&](const Window& w) {
-      blocks.quantize(w, element(x, w.row, w.col), x.dtype, x.stride,
-                      q.bytes_.data() + strips.byte_of(w), strips.row_bytes);
+      blocks.quantize(w, element(x, w.row, w.col), x.dtype, x.stride, bytes + strips.byte_of(w),
+                      strips.row_bytes);
     });
     return q;
   }
   for_each_strip(context, x.rows, x.cols, [&](const Window& w) {
     std::array<std::uint8_t, kStrip> codes;
     blocks.quantize(w, element(x, w.row, w.col), x.dtype, x.stride, codes.data(), kStrip);
-    strips.write(q.bytes_.data(), w, codes.data());
+    strips.write(bytes, w, codes.data());
   });
   return q;
 }
@@ -244,21 +131,10 @@ QuantizedMatrix quantize(Context& context, ConstAnyMatrix x, QuantParams params)
 void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix codes) {
   const detail::ScopedFloatEnvironment environment;
   detail::check_host("quantize_to", context);
-  detail::check_float("quantize_to", "x", x);
-  check_params(params, x.rows, x.cols);
-  if (codes.dtype != params.scheme.dtype) {
-    detail::fail(ErrorCode::invalid_argument,
-                 "quantize_to: the codes' memory is " + std::string(to_string(codes.dtype)) +
-                     ", the scheme makes " + std::string(to_string(params.scheme.dtype)));
-  }
-  codes.dtype = DType::uint8;  // one per byte, whatever the type
-  check_shape("quantize_to", codes, x.rows, x.cols);
-  detail::check_writable("quantize_to", "the codes' memory", codes);
-  if (detail::overlap(x, codes)) {
-    detail::fail(ErrorCode::invalid_argument, "quantize_to: the codes' memory overlaps x");
-  }
+  detail::check_quantize_to(x, params, codes);
   if (x.rows == 0 || x.cols == 0) return;
-  const BlockParams blocks(context.kernels(), params, x.rows, x.cols);
+  codes.dtype = DType::uint8;  // one per byte, whatever the type
+  const QuantizerKernels blocks(context.kernels(), params, x.rows, x.cols);
   for_each_window(context, x.rows, x.cols, [&](const Window& w) {
     blocks.quantize(w, element(x, w.row, w.col), x.dtype, x.stride, element(codes, w.row, w.col),
                     codes.stride);
@@ -268,11 +144,9 @@ void quantize_to(Context& context, ConstAnyMatrix x, const QuantParams& params, 
 void dequantize(Context& context, const QuantizedMatrix& q, AnyMatrix y) {
   const detail::ScopedFloatEnvironment environment;
   detail::check_host("dequantize", context);
-  detail::check_float("dequantize", "y", y);
-  check_shape("dequantize", y, q.rows(), q.cols());
-  detail::check_writable("dequantize", "y", y);
+  detail::check_dequantize(q.rows(), q.cols(), y);
   if (q.bytes().empty()) return;
-  const BlockParams blocks(context.kernels(), q.params(), q.rows(), q.cols());
+  const QuantizerKernels blocks(context.kernels(), q.params(), q.rows(), q.cols());
   const CodeStrips strips{q.params(), q.row_bytes()};
   if (strips.bits == 8) {
     for_each_window(context, q.rows(), q.cols(), [&](const Window& w) {
@@ -292,19 +166,20 @@ QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantPara
   const detail::ScopedFloatEnvironment environment;
   detail::check_host("requantize", context);
   check_params(params, q.rows(), q.cols());
-  QuantizedMatrix result(QuantizedMatrix::Unchecked{}, q.rows(), q.cols(), std::move(params));
+  QuantizedMatrix result = QuantizedMatrixAccess::make(q.rows(), q.cols(), std::move(params));
   if (q.bytes().empty()) return result;
-  const BlockParams from(context.kernels(), q.params(), q.rows(), q.cols());
-  const BlockParams to(context.kernels(), result.params_, q.rows(), q.cols());
+  std::uint8_t* const bytes = QuantizedMatrixAccess::bytes(result);
+  const QuantizerKernels from(context.kernels(), q.params(), q.rows(), q.cols());
+  const QuantizerKernels to(context.kernels(), result.params(), q.rows(), q.cols());
   const CodeStrips in{q.params(), q.row_bytes()};
-  const CodeStrips out{result.params_, result.row_bytes()};
+  const CodeStrips out{result.params(), result.row_bytes()};
   for_each_strip(context, q.rows(), q.cols(), [&](const Window& w) {
     std::array<std::uint8_t, kStrip> codes;
     std::array<float, kStrip> values;
     const void* old_codes = in.read(q.bytes().data(), w, codes.data());
     from.dequantize(w, old_codes, kStrip, values.data(), DType::float32, kStrip);
     to.quantize(w, values.data(), DType::float32, kStrip, codes.data(), kStrip);
-    out.write(result.bytes_.data(), w, codes.data());
+    out.write(bytes, w, codes.data());
   });
   return result;
 }
@@ -312,18 +187,9 @@ QuantizedMatrix requantize(Context& context, const QuantizedMatrix& q, QuantPara
 void fake_quantize(Context& context, ConstAnyMatrix x, const QuantParams& params, AnyMatrix y) {
   const detail::ScopedFloatEnvironment environment;
   detail::check_host("fake_quantize", context);
-  detail::check_float("fake_quantize", "x", x);
-  detail::check_float("fake_quantize", "y", y);
-  check_params(params, x.rows, x.cols);
-  check_shape("fake_quantize", y, x.rows, x.cols);
-  detail::check_writable("fake_quantize", "y", y);
-  const bool in_place = x.data == y.data && x.dtype == y.dtype && x.stride == y.stride;
-  if (!in_place && detail::overlap(x, y)) {
-    detail::fail(ErrorCode::invalid_argument,
-                 "fake_quantize: y overlaps x without being x (same type and stride)");
-  }
+  detail::check_fake_quantize(x, params, y);
   if (x.rows == 0 || x.cols == 0) return;
-  const BlockParams blocks(context.kernels(), params, x.rows, x.cols);
+  const QuantizerKernels blocks(context.kernels(), params, x.rows, x.cols);
   for_each_strip(context, x.rows, x.cols, [&](const Window& w) {
     std::array<std::uint8_t, kStrip> codes;
     blocks.quantize(w, element(x, w.row, w.col), x.dtype, x.stride, codes.data(), kStrip);

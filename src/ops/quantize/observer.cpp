@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string>
 
+#include "kvant/core/float_environment.hpp"
 #include "kvant/float_element.hpp"
-#include "ops/support/float_environment.hpp"
-#include "ops/support/number_text.hpp"
 #include "ops/support/parallel.hpp"
 #include "ops/support/validate.hpp"
 
@@ -143,10 +141,7 @@ class RangeScan {
     for (std::int64_t row = 0; row < x_.rows; ++row) {
       for (std::int64_t col = 0; col < x_.cols; ++col) {
         const float v = value(row, col);
-        if (std::isfinite(v)) continue;
-        detail::fail(ErrorCode::not_finite, "no scale fits x: it holds " + detail::number_text(v) +
-                                                " at " + detail::shape_text(row, col) +
-                                                "; NonFinite::ignore leaves such values out");
+        if (!std::isfinite(v)) detail::fail_not_finite(v, row, col);
       }
     }
     detail::fail(ErrorCode::not_finite, "x changed while it was read");
@@ -163,40 +158,13 @@ class RangeScan {
   std::atomic<bool> special_{false};
 };
 
-/// Takes a batch into what was seen so far: the first as it is, of the others combine(i) block i.
-template <class Combine>
-void take_batch(BlockRange& seen, const BlockRange& batch, Combine&& combine) {
-  if (batch.min.empty()) return;
-  if (seen.min.empty()) {
-    seen = batch;
-    return;
-  }
-  if (seen.min.size() != batch.min.size()) {
-    detail::fail(ErrorCode::shape_mismatch,
-                 "the observer has seen " + std::to_string(seen.min.size()) +
-                     " blocks, this batch has " + std::to_string(batch.min.size()));
-  }
-  for (std::size_t i = 0; i < batch.min.size(); ++i) combine(i);
-}
-
-QuantParams observed_params(const BlockRange& range, const QuantScheme& scheme, BlockShape block) {
-  if (!range.min.empty()) return params_from_range(range.min, range.max, scheme, block);
-  if (block == per_tensor) return params_from_range({kInfinity}, {-kInfinity}, scheme, block);
-  detail::fail(ErrorCode::invalid_argument,
-               "the observer has seen no batch, so the number of blocks is unknown");
-}
-
 }  // namespace
 
 BlockRange block_range(Context& context, ConstAnyMatrix x, BlockShape block, NonFinite non_finite) {
   const detail::ScopedFloatEnvironment environment;
   detail::check_host("choose_params", context);
   detail::check_float("block_range", "x", x);
-  if (block.rows < 0 || block.cols < 0) {
-    detail::fail(ErrorCode::invalid_argument, "block_range: the block shape " +
-                                                  detail::shape_text(block.rows, block.cols) +
-                                                  " is negative");
-  }
+  detail::check_block("block_range", block);
   if (x.rows == 0 || x.cols == 0) return {};
   if (block.count_rows(x.rows) * block.count_cols(x.cols) == 1 && x.rows > 1) {
     // One block: by rows first, so that threads have something to share.
@@ -212,26 +180,16 @@ void MinMaxObserver::observe(ConstAnyMatrix x) {
 }
 
 void MinMaxObserver::observe(Context& context, ConstAnyMatrix x) {
-  const detail::ScopedFloatEnvironment environment;
-  const BlockRange batch = block_range(context, x, block_, non_finite_);
-  take_batch(range_, batch, [&](std::size_t i) {
-    range_.min[i] = std::min(range_.min[i], batch.min[i]);
-    range_.max[i] = std::max(range_.max[i], batch.max[i]);
-  });
+  detail::take_extremes(range_, block_range(context, x, block_, non_finite_));
 }
 
 QuantParams MinMaxObserver::params(const QuantScheme& scheme) const {
-  const detail::ScopedFloatEnvironment environment;
-  return observed_params(range_, scheme, block_);
+  return detail::observed_params(range_, scheme, block_);
 }
 
 MovingAverageObserver::MovingAverageObserver(float c, BlockShape block, NonFinite non_finite)
     : c_(c), block_(block), non_finite_(non_finite) {
-  if (!(c > 0 && c <= 1)) {
-    detail::fail(ErrorCode::invalid_argument, "MovingAverageObserver: the averaging constant is " +
-                                                  detail::number_text(c) +
-                                                  ", it must be above 0 and at most 1");
-  }
+  detail::check_averaging(c);
 }
 
 void MovingAverageObserver::observe(ConstAnyMatrix x) {
@@ -239,23 +197,11 @@ void MovingAverageObserver::observe(ConstAnyMatrix x) {
 }
 
 void MovingAverageObserver::observe(Context& context, ConstAnyMatrix x) {
-  const detail::ScopedFloatEnvironment environment;
-  const BlockRange batch = block_range(context, x, block_, non_finite_);
-  take_batch(range_, batch, [&](std::size_t i) {
-    if (!std::isfinite(batch.min[i])) return;  // nothing but ignored values
-    if (!std::isfinite(range_.min[i])) {
-      range_.min[i] = batch.min[i];
-      range_.max[i] = batch.max[i];
-      return;
-    }
-    range_.min[i] += c_ * (batch.min[i] - range_.min[i]);
-    range_.max[i] += c_ * (batch.max[i] - range_.max[i]);
-  });
+  detail::take_average(range_, block_range(context, x, block_, non_finite_), c_);
 }
 
 QuantParams MovingAverageObserver::params(const QuantScheme& scheme) const {
-  const detail::ScopedFloatEnvironment environment;
-  return observed_params(range_, scheme, block_);
+  return detail::observed_params(range_, scheme, block_);
 }
 
 }  // namespace kvant

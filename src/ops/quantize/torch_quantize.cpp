@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "kvant/core/float_environment.hpp"
 #include "kvant/error.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/quantize.hpp"
-#include "ops/support/float_environment.hpp"
 #include "ops/support/validate.hpp"
 
 namespace kvant::torch {

@@ -7,8 +7,8 @@
 #include <new>
 #include <string>
 
+#include "kvant/core/float_environment.hpp"
 #include "kvant/error.hpp"
-#include "ops/support/float_environment.hpp"
 
 namespace kvant::detail {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "kvant/context.hpp"
-#include "ops/support/float_environment.hpp"
+#include "kvant/core/float_environment.hpp"
 
 namespace kvant::detail {
 

@@ -1,68 +1,27 @@
-#include "kvant/finfo.hpp"
+#pragma once
 
-#include <charconv>
+/// @file
+/// exact_decimal: every decimal of a binary floating-point number.
+
+#include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <vector>
 
+#include "kvant/config.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant {
 
-namespace {
-
-// printf's %g, whatever the locale.
-std::string short_form(double value) {
-  char buffer[32];
-  const auto result =
-      std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::general, 6);
-  return {buffer, result.ptr};
-}
-
-}  // namespace
-
-FloatInfo finfo(DType dtype) {
-  if (dtype == DType::complex64) return detail::float_info(DType::float32);
-  if (detail::has_float_info(dtype)) return detail::float_info(dtype);
-  const std::string name(to_string(dtype));
-  if (detail::has_int_info(dtype)) {
-    throw Error(ErrorCode::invalid_argument,
-                "finfo: " + name + " is not a floating-point type; iinfo has its limits");
-  }
-  if (dtype == DType::boolean) {
-    throw Error(ErrorCode::invalid_argument, "finfo: bool is not a floating-point type");
-  }
-  throw Error(ErrorCode::unsupported, "finfo: no limits for " + name);
-}
-
-IntInfo iinfo(DType dtype) {
-  if (detail::has_int_info(dtype)) return detail::int_info(dtype);
-  const std::string name(to_string(dtype));
-  throw Error(ErrorCode::invalid_argument,
-              "iinfo: " + name + " is not an integer type" +
-                  (detail::has_float_info(dtype) ? "; finfo has its limits" : ""));
-}
-
-std::string to_string(const FloatInfo& info) {
-  return "finfo(resolution=" + short_form(info.resolution) + ", min=" + short_form(info.min) +
-         ", max=" + short_form(info.max) + ", eps=" + short_form(info.eps) +
-         ", smallest_normal=" + short_form(info.smallest_normal) +
-         ", tiny=" + short_form(info.tiny) + ", dtype=" + std::string(to_string(info.dtype)) + ")";
-}
-
-std::string to_string(const IntInfo& info) {
-  return "iinfo(min=" + short_form(static_cast<double>(info.min)) +
-         ", max=" + short_form(static_cast<double>(info.max)) +
-         ", dtype=" + std::string(to_string(info.dtype)) + ")";
-}
-
-namespace {
+namespace detail::decimal {
 
 // A little-endian number of 32-bit limbs.
 using Limbs = std::vector<std::uint32_t>;
 
 // limbs = limbs * factor + carry; returns what no longer fits.
-std::uint32_t multiply(Limbs& limbs, std::uint32_t factor) {
+inline std::uint32_t multiply(Limbs& limbs, std::uint32_t factor) {
   std::uint64_t carry = 0;
   for (std::uint32_t& limb : limbs) {
     carry += static_cast<std::uint64_t>(limb) * factor;
@@ -72,7 +31,7 @@ std::uint32_t multiply(Limbs& limbs, std::uint32_t factor) {
   return static_cast<std::uint32_t>(carry);
 }
 
-bool is_zero(const Limbs& limbs) {
+inline bool is_zero(const Limbs& limbs) {
   for (const std::uint32_t limb : limbs) {
     if (limb != 0) return false;
   }
@@ -80,7 +39,7 @@ bool is_zero(const Limbs& limbs) {
 }
 
 // mantissa << shift, in just enough limbs.
-Limbs shifted(std::uint64_t mantissa, int shift) {
+inline Limbs shifted(std::uint64_t mantissa, int shift) {
   Limbs limbs(static_cast<std::size_t>(shift / 32) + 3, 0);
   const auto at = static_cast<std::size_t>(shift / 32);
   const int rest = shift % 32;
@@ -90,7 +49,7 @@ Limbs shifted(std::uint64_t mantissa, int shift) {
   return limbs;
 }
 
-std::string integer_digits(Limbs limbs) {
+inline std::string integer_digits(Limbs limbs) {
   std::string digits;
   do {  // divide by ten, the remainder is the next digit from the right
     std::uint64_t remainder = 0;
@@ -105,7 +64,7 @@ std::string integer_digits(Limbs limbs) {
 }
 
 // Adds one in the last place of a decimal number.
-void increment(std::string& number) {
+inline void increment(std::string& number) {
   std::size_t i = number.size();
   while (i > 0) {
     char& digit = number[--i];
@@ -119,9 +78,14 @@ void increment(std::string& number) {
   number.insert(number.begin(), '1');
 }
 
-}  // namespace
+}  // namespace detail::decimal
 
-std::string exact_decimal(double value, int digits) {
+/// The exact decimal expansion of a binary number, like printf("%.60f") but independent of the C
+/// library and the locale: rounded to `digits` decimals (half to even on the exact value), or all
+/// decimals there are where digits is negative. "inf", "-inf", "nan" for those.
+/// @throws Error invalid_argument for more than 100,000 digits.
+[[nodiscard]] inline std::string exact_decimal(double value, int digits = -1) {
+  using namespace detail::decimal;
   if (digits > 100'000) {
     throw Error(ErrorCode::invalid_argument,
                 "exact_decimal: " + std::to_string(digits) + " digits asked, 100000 at most");

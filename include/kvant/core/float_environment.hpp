@@ -1,12 +1,15 @@
 #pragma once
 
-// numerics.md fixes the rounding; a caller's thread may run with another one, or with subnormals
-// flushed to zero (audio code and some math libraries set that). Cost: two instructions each way.
+/// @file
+/// numerics.md fixes the rounding; a caller's thread may run with another one, or with subnormals
+/// flushed to zero (audio code and some math libraries set that). Cost: two instructions each way.
 
 #include <cstdint>
 #if !defined(__x86_64__)
 #include <cfenv>
 #endif
+
+#include "kvant/config.hpp"
 
 namespace kvant::detail {
 

@@ -1,9 +1,12 @@
 #pragma once
 
-// Numbers in error messages.
+/// @file
+/// Numbers in error messages.
 
 #include <charconv>
 #include <string>
+
+#include "kvant/config.hpp"
 
 namespace kvant::detail {
 

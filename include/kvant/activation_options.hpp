@@ -1,0 +1,56 @@
+#pragma once
+
+/// @file
+/// How a layer with integer weights quantizes its activations (ActivationOptions).
+
+#include <cstdint>
+#include <span>
+
+#include "kvant/config.hpp"
+
+namespace kvant {
+
+/// How outlier features are chosen.
+enum class Outliers : std::uint8_t {
+  per_call,    ///< the paper: a column with an outlier in any row of the call is one for all rows
+  per_row,     ///< batch-invariant: a row's result does not depend on its neighbours
+  calibrated,  ///< only the listed columns; nothing is searched at run time
+};
+
+/// Which arithmetic the floating-point steps follow.
+enum class Arithmetic : std::uint8_t {
+  kvant,         ///< int8 products, one rounding to the output type, exact 1/127^2
+  bitsandbytes,  ///< bitsandbytes' CPU backend: codes and scales bit for bit, its constants;
+                 ///< formats other than its 8-bit weights: as `exact`
+  exact,         ///< weights as the real values they stand for, activations in fp32, sums in fp32:
+                 ///< what bitsandbytes' 4-bit layers and GPTQ's compute. Slower
+};
+
+/// The absmax that activations are scaled by.
+enum class ActivationScale : std::uint8_t {
+  per_row,     ///< each row's own (vector-wise)
+  per_tensor,  ///< the largest of the call, for all rows
+};
+
+/// How a layer with integer weights quantizes its activations.
+struct ActivationOptions {
+  /// |x| >= threshold makes an outlier; 0: no decomposition. NaN or negative is an error.
+  float threshold = 6.0f;
+  Outliers outliers = Outliers::per_call;
+  Arithmetic arithmetic = Arithmetic::kvant;
+  /// Columns (input features) known to be outliers, ascending, without duplicates. Their weights
+  /// are kept in fp16 (bf16 where one exceeds 65504) beside the codes; they always take the float
+  /// path. Further outliers are still found at run time unless outliers == calibrated.
+  /// Not with Arithmetic::bitsandbytes, which has only the int8 codes.
+  std::span<const std::int64_t> keep_columns = {};
+  ActivationScale activation_scale = ActivationScale::per_row;
+  /// Report NaN and Inf in weights and activations as Error not_finite. Otherwise they are defined
+  /// results: a row of x with a NaN gives NaN, and so does an output with a NaN or an infinity
+  /// among its int8 weights; infinities in x propagate as in floating point.
+  bool check_finite = false;
+};
+
+/// LLM.int8() is int8 weights with these options for the activations.
+using Int8Options = ActivationOptions;
+
+}  // namespace kvant
