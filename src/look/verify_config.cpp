@@ -1,6 +1,7 @@
 // config.json of a model folder: does it parse, and does it say what the tensors are?
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -9,6 +10,8 @@
 #include "io/json/json_tree.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
+#include "kvant/io/architecture.hpp"
+#include "kvant/io/checkpoint.hpp"
 #include "look/text_table.hpp"
 #include "look/verify_tensors.hpp"
 
@@ -89,6 +92,68 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
   if (method == "bitsandbytes") verify_modules(file, hints, *section, tensors, findings);
 }
 
+/// The number of blocks and the embedding, for families of the table.
+void check_blocks(const std::string& file, const io::ModelHints& hints,
+                  const nlohmann::json& config, const TensorSet& tensors, io::Findings& findings) {
+  const io::Architecture* family = io::find_architecture(hints.model_type);
+  if (family == nullptr || family->blocks.empty() || !config.is_object()) return;
+  const auto error = [&](const std::string& message) {
+    findings.push_back({io::Severity::error, "config", file + ": " + message});
+  };
+  std::set<std::uint64_t> blocks;
+  std::string prefix;
+  bool more = false;                              // than blocks: not only some layers of a model
+  for (const bool with_prefix : {true, false}) {  // base models are saved without it
+    if (!blocks.empty()) break;
+    prefix = with_prefix ? std::string(family->prefix) : std::string();
+    const std::string start = prefix + std::string(family->blocks) + ".";
+    for (const io::TensorFile& model : tensors.files()) {
+      for (const io::TensorInfo& info : model.tensors()) {
+        more = more || !info.name.starts_with(start);
+        if (!info.name.starts_with(start)) continue;
+        const char* const end = info.name.data() + info.name.size();
+        std::uint64_t block = 0;
+        const auto read = std::from_chars(info.name.data() + start.size(), end, block);
+        if (read.ec == std::errc() && read.ptr != end && *read.ptr == '.') blocks.insert(block);
+      }
+    }
+  }
+  if (blocks.empty()) return;
+  for (const char* key : {"num_hidden_layers", "n_layer", "num_layers"}) {
+    const auto it = config.find(key);
+    if (it == config.end() || !it->is_number_unsigned()) continue;
+    const auto said = it->get<std::uint64_t>();
+    if (said != blocks.size() || *blocks.rbegin() + 1 != said) {
+      error(std::string(key) + " is " + std::to_string(said) + ", but the tensors are of " +
+            counted(blocks.size(), "block") + ", the last of them " +
+            std::to_string(*blocks.rbegin()));
+    }
+    break;
+  }
+  const std::string tokens = prefix + std::string(family->tokens) + ".weight";
+  if (more && !family->tokens.empty() && tensors.find(tokens).info == nullptr) {
+    error("there is no tensor " + io::in_quotes(tokens) + ", the embedding of tokens");
+  }
+}
+
+/// What reading the layers says, where nothing was said of them before.
+void check_layers(const std::filesystem::path& folder, const io::ModelHints& hints,
+                  VerifyResult& result) {
+  const auto said = [&](const std::string& message) {
+    return std::any_of(result.findings.begin(), result.findings.end(),
+                       [&](const io::Finding& finding) {
+                         return finding.severity == io::Severity::error &&
+                                finding.message.find(message) != std::string::npos;
+                       });
+  };
+  const io::Checkpoint checkpoint(folder, {.allow_missing = true});
+  for (const io::FormatError& error : io::unreadable_layers(checkpoint, hints)) {
+    if (!said(error.what())) {
+      add_finding(result, io::Severity::error, to_string(error.kind()), error.what());
+    }
+  }
+}
+
 }  // namespace
 
 void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,
@@ -108,7 +173,13 @@ void verify_config(const std::filesystem::path& folder, const io::ModelHints& hi
     try {
       const nlohmann::json json = io::read_json_tree(path, kMaxTokenizerBytes);
       if (config && !tensors.empty() && !foreign) {
+        const std::size_t before = result.count(io::Severity::error);
         check_quantization(path.string(), hints, json, tensors, result.findings);
+        check_blocks(path.string(), hints, json, tensors, result.findings);
+        // What is wrong already would only be said again in other words.
+        if (before == 0 && result.count(io::Severity::error) == 0) {
+          check_layers(folder, hints, result);
+        }
       }
     } catch (const Error& error) {
       const auto* format = dynamic_cast<const io::FormatError*>(&error);

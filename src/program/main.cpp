@@ -14,6 +14,7 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "command_line.hpp"
 #include "commands.hpp"
@@ -81,11 +82,28 @@ bool open_standard_streams() {
   return no_output;
 }
 
+/// Bytes from `at` on that a terminal would obey instead of showing them: controls of ASCII, those
+/// of U+0080 to U+009F, and the marks that turn the direction of writing. 0: none.
+std::size_t control_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) {
+    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+  };
+  if (byte(0) < 0x20 || byte(0) == 0x7F) return 1;
+  if (byte(0) == 0xC2 && byte(1) >= 0x80 && byte(1) < 0xA0) return 2;
+  if (byte(0) != 0xE2) return 0;
+  const bool turns = (byte(1) == 0x80 && (byte(2) == 0x8E || byte(2) == 0x8F ||
+                                          (byte(2) >= 0xAA && byte(2) <= 0xAE))) ||
+                     (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9);
+  return turns ? 3 : 0;
+}
+
 /// One line, whatever the message holds.
 int fail(const std::string& message, int code) {
-  std::string line = "kvant: " + message;
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  std::string line = "kvant: ";
+  for (std::size_t at = 0; at < message.size();) {
+    const std::size_t control = control_at(message, at);
+    line += control > 0 ? ' ' : message[at];
+    at += std::max<std::size_t>(control, 1);
   }
   std::fprintf(stderr, "%s\n", line.c_str());
   return code;

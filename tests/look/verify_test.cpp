@@ -13,6 +13,7 @@
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
 #include "support/golden.hpp"
+#include "support/temp_folder.hpp"
 
 using kvant::io::Severity;
 using kvant::look::verify_checkpoint;
@@ -144,6 +145,50 @@ TEST_CASE("verify compares config.json with the tensors") {
   CheckpointBuilder plain;
   plain.config(kConfig).add("q_proj.weight", {2, 3}, wave(6, 1));
   CHECK(verify_checkpoint(plain.write()).count(Severity::error) == 1);
+}
+
+TEST_CASE("verify compares config.json with shapes: groups, blocks of a model, its embedding") {
+  const auto verify_with = [](const char* model, const auto& change) {
+    const kvant::test::TempFolder folder;
+    const std::filesystem::path from = kvant::test::data_path(model);
+    for (const char* name : {"model.safetensors", "config.json"}) {
+      std::filesystem::copy_file(from / name, folder.path() / name);
+    }
+    nlohmann::json config = kvant::test::read_json(std::string(model) + "/config.json");
+    change(config);
+    folder.write("config.json", config.dump());
+    return verify_checkpoint(folder.path());
+  };
+  const auto nothing = [](nlohmann::json&) {};
+  const auto one_error = [&](const char* model, const auto& change, const char* words) {
+    const VerifyResult result = verify_with(model, change);
+    INFO(model << ": " << to_text(result));
+    CHECK(result.count(Severity::error) >= 1);
+    CHECK(to_text(result).find(words) != std::string::npos);
+  };
+  CHECK(verify_with("gptq_awq/awq_4bit_g32", nothing).ok());
+  CHECK(verify_with("families/llama_bias", nothing).ok());
+  one_error(
+      "gptq_awq/awq_4bit_g32",
+      [](auto& config) { config["quantization_config"]["group_size"] = 64; },
+      "config.json says 64");
+  one_error(
+      "gptq_awq/awq_4bit_g32",
+      [](auto& config) { config["quantization_config"]["group_size"] = UINT64_MAX; },
+      "group_size is 18446744073709551615");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["num_hidden_layers"] = 1; },
+      "num_hidden_layers is 1, but the tensors are of");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["num_hidden_layers"] = 77; },
+      "num_hidden_layers is 77");
+  // Without the embedding of tokens.
+  CheckpointBuilder builder;
+  builder.config(R"({"model_type": "llama", "num_hidden_layers": 1})");
+  builder.add("model.layers.0.mlp.up_proj.weight", {2, 3}, std::vector<float>(6));
+  builder.add("model.norm.weight", {3}, std::vector<float>(3));
+  CHECK(to_text(verify_checkpoint(builder.write())).find("model.embed_tokens.weight") !=
+        std::string::npos);
 }
 
 TEST_CASE("verify counts NaN and infinities, and misses no stray scales") {

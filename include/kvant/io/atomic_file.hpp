@@ -16,10 +16,18 @@ namespace kvant::io {
 
 /// Writes to a temporary name in the same folder; commit() makes it durable and renames it over the
 /// target, so that a reader (or a mapping of the old file) never sees half of it. Without commit()
-/// the temporary file disappears. A target that is a symlink stays one: the file it points to is
-/// replaced. A target that is not a regular file (a pipe, /dev/null) is written to directly.
+/// the temporary file disappears; after kill -9 it goes when the next one for the same target is
+/// made (a lock tells it from one that is being filled). A target that is a symlink stays one: the
+/// file it points to is replaced. A target that is not a regular file (a pipe, /dev/null) is
+/// written to directly.
 class KVANT_API AtomicFile {
  public:
+  /// What commit() does with a file of that name.
+  enum class Existing : std::uint8_t {
+    replace,
+    keep,  ///< Error io, also where it came while this one was being written
+  };
+
   /// @param shown the file's name in messages; empty: the path
   /// @throws Error io
   explicit AtomicFile(const std::filesystem::path& path, std::string shown = {});
@@ -41,7 +49,7 @@ class KVANT_API AtomicFile {
   /// once than a process may have descriptors. No write() after it. @throws Error io
   void close_between_writes();
   /// @throws Error io; the target is untouched then
-  void commit();
+  void commit(Existing existing = Existing::replace);
 
  private:
   class Opened;
@@ -51,6 +59,7 @@ class KVANT_API AtomicFile {
   std::string shown_;
   std::filesystem::path temporary_;  ///< empty: writing to the target itself
   int file_ = -1;
+  int lock_ = -1;
 };
 
 }  // namespace kvant::io

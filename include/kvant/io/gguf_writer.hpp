@@ -67,7 +67,7 @@ class KVANT_API GgufWriter {
   /// Makes the file durable and gives it its name. That every byte was written is the caller's
   /// care; what was not is zero.
   /// @throws Error io, invalid_argument (before begin())
-  void commit();
+  void commit(AtomicFile::Existing existing = AtomicFile::Existing::replace);
 
   /// Bytes of all tensors that were added, without padding.
   [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }

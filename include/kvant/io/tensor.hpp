@@ -26,7 +26,7 @@ struct TensorInfo {
 /// A tensor with its elements.
 struct TensorView {
   const TensorInfo* info = nullptr;  ///< lives as long as the file object
-  std::span<const std::byte> data;   ///< at any alignment; little-endian, row-major
+  std::span<const std::byte> data;   ///< at any alignment; in the machine's own order, row-major
 };
 
 /// A tensor that will be written: what a header says of it before there are bytes.

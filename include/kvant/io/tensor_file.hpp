@@ -37,7 +37,8 @@ struct TensorMatrix {
 };
 }  // namespace detail
 
-/// One file, validated. Copies share it; views stay valid while any copy lives. All const calls may
+/// One file, validated. (Files are little-endian; a big-endian machine has a copy of it in memory,
+/// turned round, whatever the mode.) Copies share it; views stay valid while any copy lives. All const calls may
 /// come from several threads at once.
 class KVANT_API TensorFile {
  public:

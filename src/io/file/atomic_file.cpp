@@ -1,6 +1,7 @@
 #include "kvant/io/atomic_file.hpp"
 
 #include <fcntl.h>
+#include <stdio.h>  // renameat2: POSIX and Linux names, not those of <cstdio>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,7 +10,10 @@
 #include <system_error>
 #include <utility>
 
+#include "io/file/atomic_folder.hpp"
 #include "io/file/os_error.hpp"
+#include "io/file/temporary_name.hpp"
+#include "kvant/error.hpp"
 
 namespace kvant::io {
 
@@ -31,12 +35,16 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::string shown)
     if (file_ < 0) fail("cannot write", errno);
     return;
   }
+  remove_abandoned(path_);
   // O_EXCL with a counter: no race with another writer, and the usual permissions (umask).
   for (int attempt = 0; file_ < 0; ++attempt) {
-    temporary_ = path_;
-    temporary_ += ".tmp" + std::to_string(::getpid()) + "." + std::to_string(attempt);
+    temporary_ = temporary_name(path_, attempt);
     file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file_ < 0 && (errno != EEXIST || attempt == 100)) {
+    if (file_ >= 0) {
+      const TemporaryLock lock = lock_temporary(temporary_);
+      lock_ = lock.file;
+      if (lock.taken_by_another) ::close(std::exchange(file_, -1));  // gone already
+    } else if (errno != EEXIST || attempt == 100) {
       const int code = errno;
       temporary_.clear();
       fail("cannot write", code);
@@ -47,6 +55,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::string shown)
 AtomicFile::~AtomicFile() {
   if (file_ >= 0) ::close(file_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (lock_ >= 0) ::close(lock_);
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -60,6 +69,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::close_between_writes() {
   if (temporary_.empty() || file_ < 0) return;  // not a regular file: it stays open
+  if (lock_ >= 0) ::close(std::exchange(lock_, -1));
   if (::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
 }
 
@@ -120,23 +130,39 @@ void AtomicFile::reserve(std::uint64_t size) {
 #endif
 }
 
-void AtomicFile::commit() {
+namespace {
+
+/// Gives a file its name unless there is one. @return errno, or 0
+int rename_to_new(const char* from, const char* to) noexcept {
+#if defined(__linux__) && defined(RENAME_NOREPLACE)
+  if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+#endif
+  if (::link(from, to) != 0) return errno;
+  ::unlink(from);
+  return 0;
+}
+
+}  // namespace
+
+void AtomicFile::commit(Existing existing) {
   {
     const Opened opened(*this);
     if (!temporary_.empty() && ::fsync(opened.descriptor()) != 0) fail("cannot write", errno);
   }
   if (file_ >= 0 && ::close(std::exchange(file_, -1)) != 0) fail("cannot write", errno);
   if (temporary_.empty()) return;
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot replace", errno);
-  temporary_.clear();
-  // The new name itself is durable once its folder is; a folder that cannot be synced is not an
-  // error.
-  const std::filesystem::path parent = path_.has_parent_path() ? path_.parent_path() : ".";
-  const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder >= 0) {
-    ::fsync(folder);
-    ::close(folder);
+  if (existing == Existing::keep) {
+    const int code = rename_to_new(temporary_.c_str(), path_.c_str());
+    if (code == EEXIST) {
+      throw Error(ErrorCode::io, shown_ + ": was created by somebody else meanwhile");
+    }
+    if (code != 0) fail("cannot create", code);
+  } else if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail("cannot replace", errno);
   }
+  temporary_.clear();
+  sync_folder(parent_of(path_));  // the new name itself is durable once its folder is
 }
 
 }  // namespace kvant::io

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>  // renameat2: POSIX and Linux names, not those of <cstdio>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,10 +10,10 @@
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "io/file/checkpoint_layout.hpp"
 #include "io/file/os_error.hpp"
+#include "io/file/temporary_name.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 
@@ -22,10 +21,6 @@ namespace kvant::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
 
 /// Absolute, symlinks resolved as far as the path exists, without a trailing slash.
 fs::path resolve(const fs::path& path) {
@@ -39,61 +34,6 @@ fs::path resolve(const fs::path& path) {
 bool is_inside(const fs::path& inner, const fs::path& outer) {
   const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
   return o == outer.end();
-}
-
-struct FolderLock {
-  int file = -1;
-  bool taken_by_another = false;
-};
-
-/// Held while a temporary folder is being filled, so that one which nobody holds is known to be
-/// abandoned. A file system without locks gives file -1: nothing there is ever taken for abandoned.
-FolderLock lock_folder(const fs::path& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (file < 0) return {-1, errno == ENOENT};
-  if (::flock(file, LOCK_EX | LOCK_NB) != 0) {
-    const bool taken = errno == EWOULDBLOCK;
-    ::close(file);
-    return {-1, taken};
-  }
-  // Somebody may have taken the folder for abandoned between its creation and the lock.
-  struct stat opened {};
-  struct stat named {};
-  if (::fstat(file, &opened) != 0 || ::stat(path.c_str(), &named) != 0 ||
-      opened.st_ino != named.st_ino) {
-    ::close(file);
-    return {-1, true};
-  }
-  return {file, false};
-}
-
-/// NAME.tmpPID.N of this target, as the constructor below names them.
-bool is_temporary_of(const fs::path& target, const std::string& name) {
-  const std::string prefix = target.filename().string() + ".tmp";
-  if (name.size() <= prefix.size() || name.compare(0, prefix.size(), prefix) != 0) return false;
-  const std::string rest = name.substr(prefix.size());
-  const std::size_t dot = rest.find('.');
-  return dot != 0 && dot != std::string::npos && dot + 1 < rest.size() &&
-         rest.find_first_not_of("0123456789", dot + 1) == std::string::npos &&
-         rest.find_first_not_of("0123456789") == dot;
-}
-
-/// Removes what runs that were killed left beside the target: a folder that no process has locked.
-void remove_abandoned(const fs::path& target) {
-  std::error_code error;
-  std::vector<fs::path> found;
-  for (fs::directory_iterator at(parent_of(target), error), end; !error && at != end;
-       at.increment(error)) {
-    if (is_temporary_of(target, at->path().filename().string())) found.push_back(at->path());
-  }
-  if (found.empty()) return;
-  sync_folder(parent_of(target));  // one may be the old target after an exchange
-  for (const fs::path& folder : found) {
-    const FolderLock lock = lock_folder(folder);
-    if (lock.file < 0) continue;
-    fs::remove_all(folder, error);
-    ::close(lock.file);
-  }
 }
 
 enum class Exchange { done, unsupported, failed };
@@ -166,10 +106,9 @@ AtomicFolder::AtomicFolder(const fs::path& target, const Options& options)
   }
   remove_abandoned(target_);
   for (int attempt = 0;; ++attempt) {
-    temporary_ = target_;
-    temporary_ += ".tmp" + std::to_string(::getpid()) + "." + std::to_string(attempt);
+    temporary_ = temporary_name(target_, attempt);
     if (::mkdir(temporary_.c_str(), 0777) == 0) {
-      const FolderLock lock = lock_folder(temporary_);
+      const TemporaryLock lock = lock_temporary(temporary_);
       lock_ = lock.file;
       if (!lock.taken_by_another) return;
     } else if (errno != EEXIST || attempt == 100) {

@@ -9,15 +9,13 @@
 #include <optional>
 #include <utility>
 
+#include "io/file/byte_order.hpp"
 #include "io/file/file_bytes.hpp"
 #include "io/file/open_file.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
-
-static_assert(std::endian::native == std::endian::little,
-              "tensor files are little-endian; views into them need a little-endian machine");
 
 struct TensorFile::State {
   State(std::optional<OpenFile> open, FileBytes file_bytes, std::span<const std::byte> all,
@@ -32,6 +30,21 @@ struct TensorFile::State {
     std::sort(by_name.begin(), by_name.end(), [this](std::size_t a, std::size_t b) {
       return contents.tensors[a].name < contents.tensors[b].name;
     });
+    if constexpr (kTurnsBytes) turn_tensors();
+  }
+
+  /// On a big-endian machine: a copy of the file with every tensor in the machine's own order. It
+  /// is in memory from here on, whatever the mode.
+  void turn_tensors() {
+    turned.assign(bytes.begin(), bytes.end());
+    for (const TensorInfo& info : contents.tensors) {
+      turn_elements(std::span(turned).subspan(static_cast<std::size_t>(info.file_offset),
+                                              static_cast<std::size_t>(info.bytes)),
+                    turning_bytes(info.dtype));
+    }
+    bytes = turned;
+    opened.reset();
+    memory = FileBytes();
   }
 
   [[nodiscard]] const TensorInfo* find(std::string_view wanted) const noexcept {
@@ -78,6 +91,7 @@ struct TensorFile::State {
   FileBytes memory;
   std::string name;
   std::span<const std::byte> bytes;
+  std::vector<std::byte> turned;
   Contents contents;
   std::vector<std::size_t> by_name;
   // Copies of tensors that are not aligned where they are, made on demand. operator new aligns

@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "io/file/byte_order.hpp"
 #include "io/gguf/gguf_header.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -16,9 +17,7 @@ namespace {
 
 template <class T>
 T load(std::span<const std::byte> bytes) noexcept {
-  T value;
-  std::memcpy(&value, bytes.data(), sizeof value);
-  return value;
+  return load_little<T>(bytes.data());
 }
 
 std::string_view as_text(std::span<const std::byte> bytes) noexcept {

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
+#include "io/file/byte_order.hpp"
 #include "kvant/float16.hpp"
 
 namespace kvant::io {
@@ -27,9 +27,7 @@ class BlockBytes {
 
   template <class T>
   [[nodiscard]] T load(int at) const noexcept {
-    T value;
-    std::memcpy(&value, block_ + at, sizeof value);
-    return value;
+    return load_little<T>(block_ + at);
   }
 
  private:

@@ -1,6 +1,7 @@
 // Plain elements, and the types whose blocks are 32, 64 or 128 values under one scale.
 
 #include <cmath>
+#include <cstring>
 
 #include "io/gguf/gguf_block_bytes.hpp"
 #include "io/gguf/gguf_blocks.hpp"
@@ -8,20 +9,32 @@
 
 namespace kvant::io {
 
+namespace {
+
+/// A plain element, in the machine's own order like those of every tensor.
+template <class T>
+T element(const std::byte* at) noexcept {
+  T value;
+  std::memcpy(static_cast<void*>(&value), at, sizeof value);
+  return value;
+}
+
+}  // namespace
+
 void dequantize_f32(const std::byte* block, float* out) noexcept {
-  *out = BlockBytes(block).f32(0);
+  *out = element<float>(block);
 }
 
 void dequantize_f16(const std::byte* block, float* out) noexcept {
-  *out = BlockBytes(block).half(0);
+  *out = static_cast<float>(element<float16>(block));
 }
 
 void dequantize_bf16(const std::byte* block, float* out) noexcept {
-  *out = static_cast<float>(bfloat16::from_bits(BlockBytes(block).load<std::uint16_t>(0)));
+  *out = static_cast<float>(element<bfloat16>(block));
 }
 
 void dequantize_f64(const std::byte* block, float* out) noexcept {
-  *out = static_cast<float>(BlockBytes(block).load<double>(0));
+  *out = static_cast<float>(element<double>(block));
 }
 
 void dequantize_q4_0(const std::byte* block, float* out) noexcept {

@@ -6,6 +6,7 @@
 #include <limits>
 #include <unordered_set>
 
+#include "io/file/byte_order.hpp"
 #include "io/file/checked.hpp"
 #include "io/text/quoting.hpp"
 
@@ -42,9 +43,7 @@ class Reader {
   }
   template <class T>
   T number(const char* what) {
-    T value;
-    std::memcpy(&value, take(sizeof value, what).data(), sizeof value);
-    return value;
+    return load_little<T>(take(sizeof(T), what).data());
   }
   std::string_view text(const char* what) {
     const auto bytes = take(number<std::uint64_t>(what), what);
@@ -119,7 +118,7 @@ std::uint64_t alignment_of(const Reader& reader, const GgufHeader& header) {
     if (pair.key != "general.alignment") continue;
     std::uint32_t alignment = 0;
     if (pair.type == GgufValueType::u32) {
-      std::memcpy(&alignment, pair.value.data(), sizeof alignment);
+      alignment = load_little<std::uint32_t>(pair.value.data());
     }
     if (alignment == 0 || alignment > kLargestAlignment || (alignment & (alignment - 1)) != 0) {
       reader.fail(FormatErrorKind::structure,

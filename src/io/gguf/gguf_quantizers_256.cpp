@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "io/file/byte_order.hpp"
 #include "io/gguf/gguf_quantizers.hpp"
 #include "kvant/float16.hpp"
 
@@ -31,7 +32,7 @@ inline float nearest(float x, float low, float high) noexcept {
 /// A half, as it will be read.
 float as_half(std::byte* at, float value) noexcept {
   const float16 half(value);
-  std::memcpy(at, &half.bits, sizeof half.bits);
+  store_little(at, half.bits);
   return static_cast<float>(half);
 }
 

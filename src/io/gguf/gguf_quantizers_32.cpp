@@ -1,11 +1,13 @@
-// Plain elements, and blocks of 32 values under one scale. Codes are made with the scale before it
-// is rounded to half, and the order of the float operations is ggml's: nothing is fused.
+// Plain elements (in the machine's own order), and blocks of 32 values under one scale. Codes are
+// made with the scale before it is rounded to half, and the order of the float operations is
+// ggml's: nothing is fused.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "io/file/byte_order.hpp"
 #include "io/gguf/gguf_quantizers.hpp"
 #include "kvant/float16.hpp"
 
@@ -16,7 +18,7 @@ constexpr int kBlock = 32;
 
 template <class T>
 void store(std::byte* at, T value) noexcept {
-  std::memcpy(at, &value, sizeof value);
+  store_little(at, value);
 }
 
 void store_half(std::byte* at, float value) noexcept {
@@ -82,15 +84,17 @@ Affine affine(const float* values, int top, int* codes) noexcept {
 }  // namespace
 
 void quantize_f32(const float* values, std::byte* block) noexcept {
-  store(block, *values);
+  std::memcpy(block, values, sizeof *values);
 }
 
 void quantize_f16(const float* values, std::byte* block) noexcept {
-  store_half(block, *values);
+  const float16 half(*values);
+  std::memcpy(block, &half, sizeof half);
 }
 
 void quantize_bf16(const float* values, std::byte* block) noexcept {
-  store(block, bfloat16(*values).bits);
+  const bfloat16 half(*values);
+  std::memcpy(block, &half, sizeof half);
 }
 
 void quantize_q4_0(const float* values, std::byte* block) noexcept {

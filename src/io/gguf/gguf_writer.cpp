@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "io/file/byte_order.hpp"
 #include "io/file/checked.hpp"
 #include "io/gguf/gguf_header.hpp"
 #include "io/text/quoting.hpp"
@@ -31,8 +32,9 @@ class Header {
   template <class T>
   void number(T value) {
     static_assert(std::is_arithmetic_v<T>);
-    const auto* bytes = reinterpret_cast<const char*>(&value);
-    bytes_.append(bytes, sizeof value);
+    std::byte bytes[sizeof(T)];
+    store_little(bytes, value);
+    bytes_.append(reinterpret_cast<const char*>(bytes), sizeof(T));
   }
   void type(GgufValueType value) { number(static_cast<std::uint32_t>(value)); }
   void text(std::string_view value) {
@@ -197,12 +199,22 @@ void GgufWriter::write(std::string_view tensor, std::uint64_t offset,
                                              in_quotes(tensor) + ", which has " +
                                              std::to_string(found.bytes));
   }
+  if (kTurnsBytes && found.type->dtype) {  // blocks are little-endian already
+    const std::size_t turning = turning_bytes(*found.type->dtype);
+    if (offset % turning != 0 || bytes.size() % turning != 0) {
+      refuse("tensor " + in_quotes(tensor) + " is written in whole elements");
+    }
+    std::vector<std::byte> turned(bytes.begin(), bytes.end());
+    turn_elements(turned, turning);
+    file_->write_at(found.offset + offset, turned);
+    return;
+  }
   file_->write_at(found.offset + offset, bytes);
 }
 
-void GgufWriter::commit() {
+void GgufWriter::commit(AtomicFile::Existing existing) {
   require_begun(true, "commit()");
-  file_->commit();
+  file_->commit(existing);
 }
 
 void quantize_gguf(const GgufType& type, const float* values, std::int64_t rows, std::int64_t cols,

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "io/layers/packed_groups.hpp"
 #include "io/text/quoting.hpp"
 
 namespace kvant::io {
@@ -24,9 +25,7 @@ std::string shown(const nlohmann::json& value) {
 
 std::int64_t number_in(const nlohmann::json& object, const char* key) {
   const auto it = object.find(key);
-  if (it == object.end() || !it->is_number_integer()) return 0;
-  const auto value = it->get<std::int64_t>();
-  return value == -1 || (value > 0 && value <= kMost) ? value : 0;
+  return it == object.end() ? 0 : group_size_in(*it);
 }
 
 /// Whether one of a group's targets can mean the layer: its name, or that of a class or expression.
@@ -75,6 +74,10 @@ void check_weights(const std::string& name, const nlohmann::json& weights,
                    const ConfigErrors& error) {
   const std::string where = "config_groups." + name + ".weights";
   if (!weights.is_object()) return error(where + " is " + shown(weights) + ", not an object");
+  if (const auto it = weights.find("group_size");
+      it != weights.end() && !it->is_null() && group_size_in(*it) == 0) {
+    error(where + ".group_size is " + shown(*it) + ", neither -1 nor above 0 (and at most 2^31)");
+  }
   const std::string type = weights.value("type", nlohmann::json("int")).dump();
   const std::int64_t bits = number_in(weights, "num_bits");
   const bool integer = type == "\"int\"" && (bits == 2 || bits == 3 || bits == 4 || bits == 8);

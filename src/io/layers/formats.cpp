@@ -108,39 +108,68 @@ FindTensor find_in(const Checkpoint& checkpoint) {
   };
 }
 
+namespace {
+
+/// The quantized layer that a tensor of codes begins, opened: everything about it checked but the
+/// codes. Nothing where the tensor begins none.
+/// @throws FormatError as StoredFormat::open; missing_scales: a part without its codes
+std::optional<StoredLayer> checked_layer(const Checkpoint& checkpoint, const FindTensor& find,
+                                         const ModelHints& hints, const LinearRules& rules,
+                                         const TensorInfo& info) {
+  if (const auto part = part_of_layer(find, info.name)) {
+    const TensorView weight = find(part->layer + std::string(part->form->codes()));
+    if (weight.info == nullptr || form_of(find, *weight.info) != part->form) {
+      throw FormatError(FormatErrorKind::missing_scales,
+                        "layer " + in_quotes(part->layer) + ": there is " +
+                            std::string(part->part->suffix.substr(1)) +
+                            " but no weight that it belongs to");
+    }
+  }
+  if (hints.quant_method && lacks_scales(find, info)) {
+    throw FormatError(FormatErrorKind::missing_scales,
+                      "tensor " + in_quotes(info.name) + " is " +
+                          describe_tensor(info.dtype, info.shape) +
+                          ", codes of a quantized layer, but its scales are missing");
+  }
+  const StoredFormat* form = form_of(find, info);
+  if (form == nullptr || form->quant_method().empty()) return std::nullopt;
+  StoredLayer layer;
+  layer.name = layer_of(info, form->codes());
+  layer.tensor = info.name;
+  // What cannot be recognised cannot be opened either, and then it is said why.
+  if (auto known = form->recognise(find, info, rules)) layer = std::move(*known);
+  static_cast<void>(form->open(checkpoint, layer));
+  return layer;
+}
+
+}  // namespace
+
 std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
   const FindTensor find = find_in(checkpoint);
   const LinearRules rules(hints);
   std::vector<StoredLayer> layers;
   for (const TensorInfo* info : checkpoint.tensors()) {
-    if (const auto part = part_of_layer(find, info->name)) {
-      const TensorView weight = find(part->layer + std::string(part->form->codes()));
-      if (weight.info == nullptr || form_of(find, *weight.info) != part->form) {
-        throw FormatError(FormatErrorKind::missing_scales,
-                          "layer " + in_quotes(part->layer) + ": there is " +
-                              std::string(part->part->suffix.substr(1)) +
-                              " but no weight that it belongs to");
-      }
+    if (auto layer = checked_layer(checkpoint, find, hints, rules, *info)) {
+      layers.push_back(std::move(*layer));
     }
-    if (hints.quant_method && lacks_scales(find, *info)) {
-      throw FormatError(FormatErrorKind::missing_scales,
-                        "tensor " + in_quotes(info->name) + " is " +
-                            describe_tensor(info->dtype, info->shape) +
-                            ", codes of a quantized layer, but its scales are missing");
-    }
-    const StoredFormat* form = form_of(find, *info);
-    if (form == nullptr || form->quant_method().empty()) continue;
-    StoredLayer layer;
-    layer.name = layer_of(*info, form->codes());
-    layer.tensor = info->name;
-    // What cannot be recognised cannot be opened either, and then it is said why.
-    if (auto known = form->recognise(find, *info, rules)) layer = std::move(*known);
-    static_cast<void>(form->open(checkpoint, layer));
-    layers.push_back(std::move(layer));
   }
   std::sort(layers.begin(), layers.end(),
             [](const StoredLayer& a, const StoredLayer& b) { return a.name < b.name; });
   return layers;
+}
+
+std::vector<FormatError> unreadable_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
+  const FindTensor find = find_in(checkpoint);
+  const LinearRules rules(hints);
+  std::vector<FormatError> errors;
+  for (const TensorInfo* info : checkpoint.tensors()) {
+    try {
+      static_cast<void>(checked_layer(checkpoint, find, hints, rules, *info));
+    } catch (const FormatError& error) {
+      errors.push_back(error);
+    }
+  }
+  return errors;
 }
 
 std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer) {

@@ -255,6 +255,15 @@ StoredLayer packed_groups_layer(const PackedGroups& shape, const TensorInfo& wei
   return layer;
 }
 
+std::int64_t group_size_in(const nlohmann::json& value) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  if (value.is_number_unsigned()) {
+    const auto size = value.get<std::uint64_t>();
+    return size <= static_cast<std::uint64_t>(kMost) ? static_cast<std::int64_t>(size) : 0;
+  }
+  return value.is_number_integer() && value.get<std::int64_t>() == -1 ? -1 : 0;
+}
+
 void check_group_config(const nlohmann::json& section, std::string_view method,
                         const std::set<std::string>& layers, const ConfigErrors& error) {
   const auto text = [](const nlohmann::json& value) {
@@ -272,8 +281,9 @@ void check_group_config(const nlohmann::json& section, std::string_view method,
   for (const char* key : {"group_size", "q_group_size"}) {
     const auto it = section.find(key);
     if (it == section.end()) continue;
-    const bool whole = it->is_number_integer() && (*it == -1 || *it > 0);
-    if (!whole) error(std::string(key) + " is " + text(*it) + ", neither -1 nor above 0");
+    if (group_size_in(*it) == 0) {
+      error(std::string(key) + " is " + text(*it) + ", neither -1 nor above 0 (and at most 2^31)");
+    }
   }
   if (layers.empty()) {
     error("quant_method is " + in_quotes(std::string(method)) +
@@ -285,9 +295,8 @@ std::int64_t group_size_of(const nlohmann::json& section) {
   if (!section.is_object()) return 0;
   for (const char* key : {"group_size", "q_group_size"}) {
     const auto it = section.find(key);
-    if (it == section.end() || !it->is_number_integer()) continue;
-    const auto size = it->get<std::int64_t>();
-    if (size == -1 || (size > 0 && size <= std::int64_t{1} << 31)) return size;
+    if (it == section.end()) continue;
+    if (const std::int64_t size = group_size_in(*it); size != 0) return size;
   }
   return 0;
 }

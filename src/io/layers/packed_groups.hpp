@@ -128,6 +128,9 @@ class PackedGroupRows final : public RowDecoder {
 /// quant_config.json hold where it has none; null where there is nothing of the kind.
 [[nodiscard]] nlohmann::json group_config(const Checkpoint& checkpoint);
 
+/// A size of groups as configs have it: -1 (one group) or from 1 to 2^31; 0 for anything else.
+[[nodiscard]] std::int64_t group_size_in(const nlohmann::json& value);
+
 /// "group_size" of such a section; 0: it does not say, -1: one group.
 [[nodiscard]] std::int64_t group_size_of(const nlohmann::json& section);
 /// What is wrong with it for any layer. @param method "gptq" or "awq"

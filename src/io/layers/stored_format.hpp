@@ -25,6 +25,7 @@
 #include "kvant/config.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/finding.hpp"
+#include "kvant/io/format_error.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/kernel_table.hpp"
@@ -230,6 +231,11 @@ struct PartOfLayer {
 /// @throws FormatError as StoredFormat::open; missing_scales: a part without its codes
 [[nodiscard]] std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint,
                                                         const ModelHints& hints);
+
+/// Why those of its quantized layers cannot be read that cannot: what is wrong with them and their
+/// parts, or between them and config.json.
+[[nodiscard]] KVANT_API std::vector<FormatError> unreadable_layers(const Checkpoint& checkpoint,
+                                                                   const ModelHints& hints);
 
 /// Bytes of a new layer in this form, with scales and kept columns.
 [[nodiscard]] KVANT_API std::uint64_t stored_bytes(const StoredFormat& form, const NewLayer& layer);

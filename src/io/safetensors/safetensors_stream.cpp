@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <utility>
+#include <vector>
 
+#include "io/file/byte_order.hpp"
 #include "io/safetensors/safetensors_layout.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -17,6 +19,7 @@ struct SafeTensorsStream::State {
   struct Place {
     std::uint64_t offset;
     std::uint64_t bytes;
+    std::size_t turning;  ///< bytes that a big-endian machine turns round together
   };
   AtomicFile file;
   std::string name;
@@ -32,8 +35,9 @@ SafeTensorsStream::SafeTensorsStream(const std::filesystem::path& path,
   const SafeTensorsLayout layout = plan_safetensors(tensors, metadata);
   state_ = std::make_unique<State>(path, shown);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    state_->places.emplace(std::move(tensors[i].name),
-                           State::Place{layout.offsets[i], layout.bytes[i]});
+    state_->places.emplace(
+        std::move(tensors[i].name),
+        State::Place{layout.offsets[i], layout.bytes[i], turning_bytes(tensors[i].dtype)});
   }
   state_->expected = layout.file_size - layout.header.size();
   state_->file.reserve(layout.file_size);
@@ -66,7 +70,18 @@ void SafeTensorsStream::write(std::string_view name, std::uint64_t offset,
                                              " do not fit tensor " + in_quotes(name) + " of " +
                                              std::to_string(size));
   }
-  state_->file.write_at(place->second.offset + offset, bytes);
+  if constexpr (kTurnsBytes) {
+    const std::size_t turning = place->second.turning;
+    if (offset % turning != 0 || bytes.size() % turning != 0) {
+      throw Error(ErrorCode::invalid_argument,
+                  state_->name + ": tensor " + in_quotes(name) + " is written in whole elements");
+    }
+    std::vector<std::byte> turned(bytes.begin(), bytes.end());
+    turn_elements(turned, turning);
+    state_->file.write_at(place->second.offset + offset, turned);
+  } else {
+    state_->file.write_at(place->second.offset + offset, bytes);
+  }
   state_->written += bytes.size();
 }
 

@@ -75,7 +75,8 @@ class Writer {
     write_frequencies();
     for (const MappedTensor& tensor : tensors_) write_tensor(tensor);
     check_cancelled();
-    writer_.commit();
+    writer_.commit(options_.job.force ? io::AtomicFile::Existing::replace
+                                      : io::AtomicFile::Existing::keep);
     summary_.architecture = architecture_.name;
     summary_.bytes = writer_.tensor_bytes();
     return std::move(summary_);
