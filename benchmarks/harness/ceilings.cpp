@@ -4,6 +4,7 @@ namespace kvant::bench {
 
 #if KVANT_BENCH_X86
 std::int64_t ceiling_avx2(std::int64_t steps);
+std::int64_t ceiling_avxvnni(std::int64_t steps);
 std::int64_t ceiling_avx512(std::int64_t steps);
 std::int64_t ceiling_avx512vnni(std::int64_t steps);
 #endif
@@ -21,6 +22,7 @@ struct Ceiling {
 constexpr Ceiling kCeilings[] = {
 #if KVANT_BENCH_X86
     {"avx2", "vpmaddubsw + vpmaddwd + vpaddd", 6 * 32 * 2, &ceiling_avx2},
+    {"avxvnni", "vpdpbusd (256 bits)", 12 * 32 * 2, &ceiling_avxvnni},
     {"avx512", "vpmaddubsw + vpmaddwd + vpaddd (512 bits)", 10 * 64 * 2, &ceiling_avx512},
     {"avx512vnni", "vpdpbusd", 24 * 64 * 2, &ceiling_avx512vnni},
 #endif

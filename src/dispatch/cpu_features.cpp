@@ -21,6 +21,7 @@ const char* feature_name(CpuFeature feature) noexcept {
     case kAvx512dq: return "avx512dq";
     case kAvx512vnni: return "avx512_vnni";
     case kAvx512bf16: return "avx512_bf16";
+    case kAvxvnni: return "avx_vnni";
   }
   return "?";
 }
@@ -64,6 +65,7 @@ std::uint32_t detect_cpu_features() noexcept {
     add(ebx >> 31 & 1u, zmm, kAvx512vl);
     add(ecx >> 11 & 1u, zmm, kAvx512vnni);
     if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+      add(eax >> 4 & 1u, ymm && avx, kAvxvnni);
       add(eax >> 5 & 1u, zmm, kAvx512bf16);
     }
   }

@@ -17,6 +17,7 @@ enum CpuFeature : std::uint32_t {
   kAvx512dq = 1u << 6,
   kAvx512vnni = 1u << 7,
   kAvx512bf16 = 1u << 8,
+  kAvxvnni = 1u << 9,
 };
 
 /// The name of one feature, as /proc/cpuinfo and compilers spell it.

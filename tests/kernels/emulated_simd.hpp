@@ -469,6 +469,7 @@ struct EmulatedSimd {
 };
 
 using EmulatedAvx2 = EmulatedSimd<8, EmulatedDot::maddubs, 6, 2>;
+using EmulatedAvxVnni = EmulatedSimd<8, EmulatedDot::dpbusd, 6, 2>;
 using EmulatedAvx512 = EmulatedSimd<16, EmulatedDot::maddubs, 8, 3>;
 using EmulatedAvx512Vnni = EmulatedSimd<16, EmulatedDot::dpbusd, 8, 3>;
 

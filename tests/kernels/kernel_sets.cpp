@@ -8,6 +8,11 @@
 #include "kvant/isa.hpp"
 
 namespace kvant::test {
+
+#if KVANT_TEST_X86
+extern const KernelTable avxvnni_by_evex;
+#endif
+
 namespace {
 
 /// As avx512vnni with AVX-512 BF16: products of pairs of bfloat16.
@@ -19,6 +24,7 @@ constexpr KernelTable with_bf16_pairs(KernelTable table) {
 
 constexpr KernelTable kEmulated[] = {
     make_table<EmulatedAvx2>("emulated avx2"),
+    make_integer_table<EmulatedAvxVnni>("emulated avxvnni"),
     make_table<EmulatedAvx512>("emulated avx512"),
     with_bf16_pairs<EmulatedAvx512Vnni>(make_table<EmulatedAvx512Vnni>("emulated avx512vnni")),
 };
@@ -37,6 +43,12 @@ std::vector<const KernelTable*> kernel_sets() {
   std::vector<const KernelTable*> sets;
   for (const IsaInfo& isa : instruction_sets()) {
     if (isa.available) sets.push_back(&kernels_for(isa.name));
+#if KVANT_TEST_X86
+    if (isa.available && isa.name == "avx512vnni") {
+      static const KernelTable by_evex = detail::completed(avxvnni_by_evex, kernels_for("avx2"));
+      sets.push_back(&by_evex);
+    }
+#endif
   }
   for (const KernelTable& table : emulated) sets.push_back(&table);
   return sets;
