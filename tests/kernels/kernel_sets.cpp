@@ -1,6 +1,7 @@
 #define KVANT_UNROLL  // emulated vectors are arrays: unrolling them only makes them slow to compile
 #include "kernels/kernel_sets.hpp"
 
+#include "cpu/micro/gemm_pairs.hpp"
 #include "cpu/micro/make_table.hpp"
 #include "cuda/emulator/emulated_cuda.hpp"
 #include "dispatch/completed.hpp"
@@ -22,11 +23,22 @@ constexpr KernelTable with_bf16_pairs(KernelTable table) {
   return table;
 }
 
+/// As neon_i8mm: products of pairs of rows alone.
+template <SimdPairs S>
+constexpr KernelTable make_pairs_table(const char* name) noexcept {
+  KernelTable table = detail::empty_table(name);
+  give(table, WeightFormat::int8_row, pair_kernels<S>());
+  return table;
+}
+
 constexpr KernelTable kEmulated[] = {
     make_table<EmulatedAvx2>("emulated avx2"),
     make_integer_table<EmulatedAvxVnni>("emulated avxvnni"),
     make_table<EmulatedAvx512>("emulated avx512"),
     with_bf16_pairs<EmulatedAvx512Vnni>(make_table<EmulatedAvx512Vnni>("emulated avx512vnni")),
+    make_table<EmulatedNeon>("emulated neon"),
+    make_integer_table<EmulatedNeonDotprod>("emulated neon_dotprod"),
+    make_pairs_table<EmulatedNeonI8mm>("emulated neon_i8mm"),
 };
 
 }  // namespace

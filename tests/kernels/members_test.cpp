@@ -15,6 +15,10 @@ const char* compare_avxvnni_evex_members();
 const char* compare_avx512_members();
 const char* compare_avx512vnni_members();
 const char* compare_avx512bf16_members();
+#elif KVANT_TEST_ARM
+const char* compare_neon_members();
+const char* compare_neon_dotprod_members();
+const char* compare_neon_i8mm_members();
 #endif
 
 namespace {
@@ -51,6 +55,12 @@ TEST_CASE("simd members mean what their emulation says") {
   } else {
     WARN("avx512bf16: not compared, this machine has no avx512_bf16");
   }
+}
+#elif KVANT_TEST_ARM
+TEST_CASE("simd members mean what their emulation says") {
+  check("neon", &compare_neon_members);
+  check("neon_dotprod", &compare_neon_dotprod_members);
+  check("neon_i8mm", &compare_neon_i8mm_members);
 }
 #endif
 
