@@ -424,16 +424,8 @@ struct EmulatedSimd {
   struct Halves {
     std::int16_t v[2 * kWidth];
   };
-  static Bytes bytes_of(I a) {
-    Bytes bytes;
-    std::memcpy(bytes.v, a.v, sizeof(a.v));
-    return bytes;
-  }
-  static Halves halves_of(I a) {
-    Halves halves;
-    std::memcpy(halves.v, a.v, sizeof(a.v));
-    return halves;
-  }
+  static Bytes bytes_of(I a) { return std::bit_cast<Bytes>(a); }
+  static Halves halves_of(I a) { return std::bit_cast<Halves>(a); }
   /// Of the activations' side.
   static int byte_of(I a, int i) {
     const std::uint8_t byte = bytes_of(a).v[i];
@@ -443,17 +435,13 @@ struct EmulatedSimd {
   static I each_byte(Function&& f) {
     Bytes bytes;
     for (int i = 0; i < 4 * kWidth; ++i) bytes.v[i] = static_cast<std::uint8_t>(f(i));
-    I r;
-    std::memcpy(r.v, bytes.v, sizeof(r.v));
-    return r;
+    return std::bit_cast<I>(bytes);
   }
   template <class Function>
   static I each_half(Function&& f) {
     Halves halves;
     for (int i = 0; i < 2 * kWidth; ++i) halves.v[i] = static_cast<std::int16_t>(f(i));
-    I r;
-    std::memcpy(r.v, halves.v, sizeof(r.v));
-    return r;
+    return std::bit_cast<I>(halves);
   }
   static I multiply(I acc, I a, I b, bool in_16_bits) {
     I r = acc;
