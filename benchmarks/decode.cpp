@@ -1,10 +1,8 @@
 // Decode: one to eight rows, weights cold, as in the generation of text, where each layer's weights
-// come from memory once per token. A ring of matrices of at least 4 times the last-level cache (or,
-// where that is larger than half of the memory, as many as fit there); ceiling: the best streaming
-// read of the same bytes.
+// come from memory once per token. A ring of matrices of cold_bytes together; ceiling: the best
+// streaming read of the same bytes.
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -19,10 +17,7 @@ namespace {
 
 /// How many matrices of this size make the ring.
 std::int64_t ring_size(std::int64_t bytes) {
-  const Machine machine = this_machine();
-  const std::int64_t memory = std::int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  const std::int64_t wanted = 4 * std::max<std::int64_t>(machine.l3, 32 << 20);
-  return std::max<std::int64_t>(4, std::min(wanted, memory / 4) / bytes + 1);
+  return std::max<std::int64_t>(4, cold_bytes() / bytes + 1);
 }
 
 }  // namespace

@@ -21,8 +21,7 @@ int main(int argc, char** argv) {
   for (const Shape& s : options.shapes) {
     for (const DType dtype : {DType::bfloat16, DType::float32}) {
       const std::int64_t bytes = s.m * s.k * describe(dtype).bits / 8;
-      const std::int64_t ring = std::max<std::int64_t>(
-          2, std::min<std::int64_t>(4 * this_machine().l3, std::int64_t{2} << 30) / bytes + 1);
+      const std::int64_t ring = std::max<std::int64_t>(2, cold_bytes() / bytes + 1);
       const AlignedArray<std::byte> data(static_cast<std::size_t>(ring * bytes));
       {
         const auto values = normal_floats(s.m * s.k, 1);

@@ -6,8 +6,8 @@
 #   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
 #                              is no GPU: on the emulated device alone)
 #   bash tests/run.sh --all    also the rest under the sanitizers, clang, Debug, ThreadSanitizer, a
-#                              plain x86-64 under qemu, the reference pages, and a minute of libFuzzer
-#                              for each target of tests/fuzz
+#                              plain x86-64 and ARM (tests/cross.sh) under qemu, the reference pages,
+#                              and a minute of libFuzzer for each target of tests/fuzz
 #
 # The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
 set -euo pipefail
@@ -129,6 +129,9 @@ if [ $all -eq 1 ]; then
   quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_linear_tests
   quietly qemu-x86_64 -cpu Nehalem build/bin/kvant_kernels_tests '~*threads*'
   quietly qemu-x86_64 -cpu Nehalem build/bin/quickstart
+fi
+if [ $all -eq 1 ]; then
+  bash tests/cross.sh aarch64 cortex-a53=neon cortex-a76=neon_dotprod max=neon_i8mm
 fi
 # Fuzzing: new inputs are kept in build-fuzz/fuzz between runs, what crashes is left there too.
 if [ $all -eq 1 ]; then

@@ -4,8 +4,13 @@ namespace kvant::bench {
 
 #if KVANT_BENCH_X86
 std::int64_t ceiling_avx2(std::int64_t steps);
+std::int64_t ceiling_avxvnni(std::int64_t steps);
 std::int64_t ceiling_avx512(std::int64_t steps);
 std::int64_t ceiling_avx512vnni(std::int64_t steps);
+#elif KVANT_BENCH_ARM
+std::int64_t ceiling_neon(std::int64_t steps);
+std::int64_t ceiling_neon_dotprod(std::int64_t steps);
+std::int64_t ceiling_neon_i8mm(std::int64_t steps);
 #endif
 
 namespace {
@@ -21,8 +26,13 @@ struct Ceiling {
 constexpr Ceiling kCeilings[] = {
 #if KVANT_BENCH_X86
     {"avx2", "vpmaddubsw + vpmaddwd + vpaddd", 6 * 32 * 2, &ceiling_avx2},
+    {"avxvnni", "vpdpbusd (256 bits)", 12 * 32 * 2, &ceiling_avxvnni},
     {"avx512", "vpmaddubsw + vpmaddwd + vpaddd (512 bits)", 10 * 64 * 2, &ceiling_avx512},
     {"avx512vnni", "vpdpbusd", 24 * 64 * 2, &ceiling_avx512vnni},
+#elif KVANT_BENCH_ARM
+    {"neon", "smull + smull2 + addp + sadalp", 6 * 16 * 2, &ceiling_neon},
+    {"neon_dotprod", "sdot", 24 * 16 * 2, &ceiling_neon_dotprod},
+    {"neon_i8mm", "smmla", 24 * 32 * 2, &ceiling_neon_i8mm},
 #endif
     {"", "", 0, nullptr}};
 

@@ -37,4 +37,11 @@ Machine this_machine() {
   return m;
 }
 
+std::int64_t cold_bytes() {
+  const std::int64_t memory = std::int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  const std::int64_t wanted = std::clamp<std::int64_t>(
+      4 * std::int64_t{this_machine().l3}, std::int64_t{128} << 20, std::int64_t{1} << 30);
+  return std::min(wanted, memory / 4);
+}
+
 }  // namespace kvant::bench

@@ -2,6 +2,7 @@
 
 // What the figures were measured on.
 
+#include <cstdint>
 #include <string>
 
 namespace kvant::bench {
@@ -15,5 +16,10 @@ struct Machine {
 };
 
 Machine this_machine();
+
+/// How many bytes to go through before the first are in no cache any more: 4 times the last level
+/// that is reported, within 128 MiB (virtual machines report too little, or nothing) and 1 GiB (or
+/// a whole socket's, of which their cores have a part), and within a quarter of the free memory.
+std::int64_t cold_bytes();
 
 }  // namespace kvant::bench

@@ -2,17 +2,25 @@
 # which processors (CMAKE_SYSTEM_PROCESSOR) it is built. The rest of the library is built for the
 # plain processor. src/README.md says what else a new set takes.
 set(kvant_processors_x86 "x86_64|AMD64")
+set(kvant_processors_arm "aarch64|arm64")
 
-set(kvant_isa_names_x86 avx2 avx512 avx512vnni avx512bf16)
+set(kvant_isa_names_x86 avx2 avxvnni avx512 avx512vnni avx512bf16)
 set(kvant_isa_flags_avx2 -mavx2 -mfma -mf16c)
+set(kvant_isa_flags_avxvnni ${kvant_isa_flags_avx2} -mavxvnni)
 set(kvant_isa_flags_avx512 ${kvant_isa_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 set(kvant_isa_flags_avx512vnni ${kvant_isa_flags_avx512} -mavx512vnni)
 set(kvant_isa_flags_avx512bf16 ${kvant_isa_flags_avx512} -mavx512bf16)
 
+set(kvant_isa_names_arm neon neon_dotprod neon_i8mm)
+# (g++ would move loads of operands forward, and then keep sums in memory for want of registers.)
+set(kvant_isa_flags_neon $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+set(kvant_isa_flags_neon_dotprod ${kvant_isa_flags_neon} -march=armv8.2-a+dotprod)
+set(kvant_isa_flags_neon_i8mm ${kvant_isa_flags_neon} -march=armv8.2-a+i8mm)
+
 # The sets of the processor at hand, and the room of src/cpu that they are in.
 set(kvant_isa_names "")
 set(kvant_isa_room "")
-foreach(room x86)
+foreach(room x86 arm)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${kvant_processors_${room}})$")
     set(kvant_isa_room ${room})
     set(kvant_isa_names ${kvant_isa_names_${room}})

@@ -25,8 +25,12 @@ constexpr void give(KernelTable& table, WeightFormat format, const GemmKernels& 
 
 extern const KernelTable kernels_scalar;
 extern const KernelTable kernels_avx2;
+extern const KernelTable kernels_avxvnni;
 extern const KernelTable kernels_avx512;
 extern const KernelTable kernels_avx512vnni;
 extern const KernelTable kernels_avx512bf16;
+extern const KernelTable kernels_neon;
+extern const KernelTable kernels_neon_dotprod;
+extern const KernelTable kernels_neon_i8mm;
 
 }  // namespace kvant::detail

@@ -1,8 +1,14 @@
 #include "dispatch/cpu_features.hpp"
 
+#include <algorithm>
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #define KVANT_X86 1
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -21,6 +27,10 @@ const char* feature_name(CpuFeature feature) noexcept {
     case kAvx512dq: return "avx512dq";
     case kAvx512vnni: return "avx512_vnni";
     case kAvx512bf16: return "avx512_bf16";
+    case kAvxvnni: return "avx_vnni";
+    case kNeon: return "asimd";
+    case kDotprod: return "asimddp";
+    case kI8mm: return "i8mm";
   }
   return "?";
 }
@@ -64,10 +74,48 @@ std::uint32_t detect_cpu_features() noexcept {
     add(ebx >> 31 & 1u, zmm, kAvx512vl);
     add(ecx >> 11 & 1u, zmm, kAvx512vnni);
     if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+      add(eax >> 4 & 1u, ymm && avx, kAvxvnni);
       add(eax >> 5 & 1u, zmm, kAvx512bf16);
     }
   }
   return features;
+}
+#elif defined(__aarch64__)
+namespace {
+
+#if defined(__APPLE__)
+bool has(const char* name) noexcept {
+  int value = 0;
+  std::size_t size = sizeof(value);
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dotprod() noexcept {
+  return has("hw.optional.arm.FEAT_DotProd");
+}
+bool has_i8mm() noexcept {
+  return has("hw.optional.arm.FEAT_I8MM");
+}
+#elif defined(__linux__)
+// The kernel's bits, by number: not every C library's header has their names.
+bool has_dotprod() noexcept {
+  return (getauxval(AT_HWCAP) >> 20 & 1u) != 0;  // HWCAP_ASIMDDP
+}
+bool has_i8mm() noexcept {
+  return (getauxval(AT_HWCAP2) >> 13 & 1u) != 0;  // HWCAP2_I8MM
+}
+#else
+bool has_dotprod() noexcept {
+  return false;
+}
+bool has_i8mm() noexcept {
+  return false;
+}
+#endif
+
+}  // namespace
+
+std::uint32_t detect_cpu_features() noexcept {
+  return kNeon | (has_dotprod() ? kDotprod : 0u) | (has_i8mm() ? kI8mm : 0u);
 }
 #else
 std::uint32_t detect_cpu_features() noexcept {
@@ -75,20 +123,17 @@ std::uint32_t detect_cpu_features() noexcept {
 }
 #endif
 
-CacheSizes cache_sizes() noexcept {
-  static const CacheSizes sizes = [] {
-    CacheSizes found{32u << 10, 512u << 10};
-#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
-    if (const long l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE); l1 > 0) {
-      found.l1_data = static_cast<std::size_t>(l1);
-    }
-    if (const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE); l2 > 0) {
-      found.l2 = static_cast<std::size_t>(l2);
-    }
+std::int64_t sane_l2_bytes(long reported) noexcept {
+  return reported <= 0 ? 512 << 10 : std::clamp<std::int64_t>(reported, 64 << 10, 4 << 20);
+}
+
+std::int64_t l2_bytes() noexcept {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const std::int64_t bytes = sane_l2_bytes(sysconf(_SC_LEVEL2_CACHE_SIZE));
+#else
+  static const std::int64_t bytes = sane_l2_bytes(0);
 #endif
-    return found;
-  }();
-  return sizes;
+  return bytes;
 }
 
 }  // namespace kvant::detail

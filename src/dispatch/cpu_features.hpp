@@ -1,8 +1,7 @@
 #pragma once
 
-// What the processor has and the operating system saves, and the sizes of the caches.
+// What the processor has and the operating system saves, and the size of the second-level cache.
 
-#include <cstddef>
 #include <cstdint>
 
 namespace kvant::detail {
@@ -17,22 +16,29 @@ enum CpuFeature : std::uint32_t {
   kAvx512dq = 1u << 6,
   kAvx512vnni = 1u << 7,
   kAvx512bf16 = 1u << 8,
+  kAvxvnni = 1u << 9,
+  kNeon = 1u << 10,
+  kDotprod = 1u << 11,
+  kI8mm = 1u << 12,
 };
 
 /// The name of one feature, as /proc/cpuinfo and compilers spell it.
 [[nodiscard]] const char* feature_name(CpuFeature feature) noexcept;
 
-/// Features that instructions may use: CPUID reports them and XGETBV says that the operating system
-/// saves their registers. Cheap; not cached here.
+/// Features that instructions may use. x86: CPUID reports them and XGETBV says that the operating
+/// system saves their registers. ARM: the operating system says so (HWCAP; sysctl on macOS). Cheap;
+/// not cached here.
 [[nodiscard]] std::uint32_t detect_cpu_features() noexcept;
 
-struct CacheSizes {
-  std::size_t l1_data;
-  std::size_t l2;
-};
+/// Bytes of the second-level cache of a core that blocking may rely on, of what the system reports
+/// (0 or negative: it is silent, then a modest 512 KiB). At least 64 KiB and at most 4 MiB: a
+/// hypervisor's slip must not make blocks of nothing or of gigabytes, and of a larger one, which
+/// several cores share, a core has hardly more. (Of the third level nothing is asked: processors
+/// report the whole socket's, of which a virtual machine's few cores have what the neighbours
+/// leave.)
+[[nodiscard]] std::int64_t sane_l2_bytes(long reported) noexcept;
 
-/// Per core, in bytes, as the system reports them; modest guesses (32 KiB, 512 KiB) where it is
-/// silent. Read once.
-[[nodiscard]] CacheSizes cache_sizes() noexcept;
+/// sane_l2_bytes of this system. Read once.
+[[nodiscard]] std::int64_t l2_bytes() noexcept;
 
 }  // namespace kvant::detail

@@ -10,8 +10,8 @@
 #   ops                        -> public headers, formats, dispatch; never an instruction set
 #   formats (the rules)        -> kernel_table, vocabulary
 #   kernel_table, kernels/     -> vocabulary
-#   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, C headers (the
-#                                 scalar kernels, built for every processor: std,
+#   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, <arm_neon.h>, C headers
+#                                 (the scalar kernels, built for every processor: std,
 #                                 and the rules in quantize.hpp)
 #   dispatch/registry.cpp      -> the only file outside cpu that names its tables
 #   quantize.hpp (the rules)   -> vocabulary
@@ -52,8 +52,8 @@ never() {
 std='[a-z_0-9]+'
 names='activation_options aligned_array codebook config core/checks core/number_text dtype error exact_decimal finfo float16 float8 float_element int4 matrix matrix_view round_order tf32 version visit_dtype weight_format'
 vocabulary="kvant/(${names// /|})\\.hpp"
-c_headers='cstdint|cstddef|type_traits|immintrin\.h'
-intrinsics='immintrin\.h|[a-z0-9]*intrin\.h'
+c_headers='cstdint|cstddef|type_traits|immintrin\.h|arm_neon\.h'
+intrinsics='immintrin\.h|[a-z0-9]*intrin\.h|arm_neon\.h'
 foreign='Eigen/.*|fmt/.*|nlohmann/.*|catch2/.*'
 
 vocabulary_files=()

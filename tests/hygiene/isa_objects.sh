@@ -2,7 +2,7 @@
 # isa_objects.sh NM OBJDUMP OBJECT...: a translation unit of an instruction set exports its table and
 # nothing else, no weak symbol in particular: an inline function of the standard library compiled
 # there may be the copy that the linker keeps for everybody, and then older machines die of SIGILL.
-# The other objects contain no AVX instruction at all.
+# The other objects contain no AVX instruction at all, and none of ARM's products of bytes.
 set -euo pipefail
 nm=$1 objdump=$2
 shift 2
@@ -25,9 +25,9 @@ for object in "$@"; do
       tables=$((tables + 1)) ;;
   esac
   case $object in
-    */cpu/x86/* | */models/vector/avx*) ;;
+    */cpu/x86/* | */cpu/arm/* | */models/vector/avx*) ;;
     *)
-      if "$objdump" -d --no-show-raw-insn "$object" | grep -m 3 -E '%[yz]mm|\sv[a-z0-9]+[ps][sd] '; then
+      if "$objdump" -d --no-show-raw-insn "$object" | grep -m 3 -E '%[yz]mm|\sv[a-z0-9]+[ps][sd] |\s([su]|us)(dot|mmla)\s'; then
         echo "$object is for every processor and has the instructions above" >&2
         bad=1
       fi ;;

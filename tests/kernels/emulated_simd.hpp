@@ -15,12 +15,13 @@
 namespace kvant {
 namespace {
 
-enum class EmulatedDot { maddubs, dpbusd };
+/// How four products of bytes are summed: smull's pairs in 16 bits that wrap, maddubs' saturate.
+enum class EmulatedDot { maddubs, dpbusd, smull, sdot };
 
 template <int kWidth, EmulatedDot kDot, int kTileRows, int kTileVectors>
 struct EmulatedSimd {
   static constexpr int kLanes = kWidth;
-  using Narrow = EmulatedSimd<8, kDot, kTileRows, kTileVectors>;
+  using Narrow = EmulatedSimd<(kWidth < 8 ? kWidth : 8), kDot, kTileRows, kTileVectors>;
   struct F {
     float v[kWidth];
   };
@@ -307,7 +308,10 @@ struct EmulatedSimd {
   static constexpr int kVectors = kTileVectors;
   static constexpr int kGroup = 4;
   static constexpr int kBytesB = kWidth * 4;
-  static constexpr int kPairLimit = kDot == EmulatedDot::maddubs ? 128 : 0;
+  static constexpr int kPairLimit = kDot == EmulatedDot::maddubs ? 128
+                                    : kDot == EmulatedDot::smull ? 255
+                                                                 : 0;
+  static constexpr bool kSignedCodes = kDot == EmulatedDot::smull || kDot == EmulatedDot::sdot;
   static constexpr int kMaxAccumulators = kTileRows * kTileVectors;
   static constexpr int panels(int rows) {
     return kWidth == 8 ? (rows == 1 ? 4 : rows == 2 ? 2 : 1) : (rows <= 2 ? 4 : rows <= 4 ? 2 : 1);
@@ -335,8 +339,8 @@ struct EmulatedSimd {
     }
     return acc;
   }
-  /// Four products of unsigned by signed bytes; maddubs sums pairs of them in saturating 16 bits.
-  static I dot(I acc, I a, I b) { return multiply(acc, a, b, kDot == EmulatedDot::maddubs); }
+  /// Four products of bytes; some sum pairs of them in 16 bits.
+  static I dot(I acc, I a, I b) { return multiply(acc, a, b, kPairLimit != 0); }
   static I dot_unlimited(I acc, I a, I b) { return multiply(acc, a, b, false); }
   static I lost(I a, I b) {
     const I zero = zero_i();
@@ -352,7 +356,7 @@ struct EmulatedSimd {
     std::uint32_t found = 0;
     for (int i = 0; i < 2 * kWidth; ++i) {
       const int sum = halves_of(sums).v[i];
-      found |= static_cast<std::uint32_t>(sum > 128 || sum < -128) << (i / 2);
+      found |= static_cast<std::uint32_t>(sum > kPairLimit || sum < -kPairLimit) << (i / 2);
     }
     return found;
   }
@@ -374,15 +378,12 @@ struct EmulatedSimd {
   static F lookup_f32(const float* table, I index) {
     return each([&](int i) { return table[index.v[i]]; });
   }
-  /// Wraps; pairs of products saturate, as maddubs has them.
+  /// Pairs of products, added to lanes that wrap; none is beyond 16 bits.
   static I dot16(I acc, I a, I b) {
     return each_half([&](int i) {
-      const int first = bytes_of(a).v[2 * i] * static_cast<std::int8_t>(bytes_of(b).v[2 * i]);
-      const int second =
-          bytes_of(a).v[2 * i + 1] * static_cast<std::int8_t>(bytes_of(b).v[2 * i + 1]);
-      const int sum = first + second;
-      const int pair = sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum;
-      return halves_of(acc).v[i] + pair;
+      const int first = byte_of(a, 2 * i) * static_cast<std::int8_t>(bytes_of(b).v[2 * i]);
+      const int second = byte_of(a, 2 * i + 1) * static_cast<std::int8_t>(bytes_of(b).v[2 * i + 1]);
+      return halves_of(acc).v[i] + first + second;
     });
   }
   static I keep(I a) { return a; }
@@ -423,43 +424,38 @@ struct EmulatedSimd {
   struct Halves {
     std::int16_t v[2 * kWidth];
   };
-  static Bytes bytes_of(I a) {
-    Bytes bytes;
-    std::memcpy(bytes.v, a.v, sizeof(a.v));
-    return bytes;
-  }
-  static Halves halves_of(I a) {
-    Halves halves;
-    std::memcpy(halves.v, a.v, sizeof(a.v));
-    return halves;
+  static Bytes bytes_of(I a) { return std::bit_cast<Bytes>(a); }
+  static Halves halves_of(I a) { return std::bit_cast<Halves>(a); }
+  /// Of the activations' side.
+  static int byte_of(I a, int i) {
+    const std::uint8_t byte = bytes_of(a).v[i];
+    return kSignedCodes ? int{static_cast<std::int8_t>(byte)} : int{byte};
   }
   template <class Function>
   static I each_byte(Function&& f) {
     Bytes bytes;
     for (int i = 0; i < 4 * kWidth; ++i) bytes.v[i] = static_cast<std::uint8_t>(f(i));
-    I r;
-    std::memcpy(r.v, bytes.v, sizeof(r.v));
-    return r;
+    return std::bit_cast<I>(bytes);
   }
   template <class Function>
   static I each_half(Function&& f) {
     Halves halves;
     for (int i = 0; i < 2 * kWidth; ++i) halves.v[i] = static_cast<std::int16_t>(f(i));
-    I r;
-    std::memcpy(r.v, halves.v, sizeof(r.v));
-    return r;
+    return std::bit_cast<I>(halves);
   }
-  static I multiply(I acc, I a, I b, bool saturate) {
+  static I multiply(I acc, I a, I b, bool in_16_bits) {
     I r = acc;
     for (int i = 0; i < kWidth; ++i) {
-      std::uint8_t x[4];
       std::int8_t w[4];
-      std::memcpy(x, &a.v[i], 4);
       std::memcpy(w, &b.v[i], 4);
       auto sum = static_cast<std::uint32_t>(acc.v[i]);
       for (int j = 0; j < 4; j += 2) {
-        int pair = int{x[j]} * int{w[j]} + int{x[j + 1]} * int{w[j + 1]};
-        if (saturate) pair = pair > 32767 ? 32767 : pair < -32768 ? -32768 : pair;
+        int pair = byte_of(a, 4 * i + j) * w[j] + byte_of(a, 4 * i + j + 1) * w[j + 1];
+        if (in_16_bits && kDot == EmulatedDot::smull) {
+          pair = static_cast<std::int16_t>(pair);
+        } else if (in_16_bits) {
+          pair = pair > 32767 ? 32767 : pair < -32768 ? -32768 : pair;
+        }
         sum += static_cast<std::uint32_t>(pair);
       }
       r.v[i] = static_cast<std::int32_t>(sum);
@@ -469,8 +465,30 @@ struct EmulatedSimd {
 };
 
 using EmulatedAvx2 = EmulatedSimd<8, EmulatedDot::maddubs, 6, 2>;
+using EmulatedAvxVnni = EmulatedSimd<8, EmulatedDot::dpbusd, 6, 2>;
 using EmulatedAvx512 = EmulatedSimd<16, EmulatedDot::maddubs, 8, 3>;
 using EmulatedAvx512Vnni = EmulatedSimd<16, EmulatedDot::dpbusd, 8, 3>;
+using EmulatedNeon = EmulatedSimd<4, EmulatedDot::smull, 8, 3>;
+using EmulatedNeonDotprod = EmulatedSimd<4, EmulatedDot::sdot, 8, 3>;
+
+/// Products of two rows by two columns, 8 codes each.
+struct EmulatedNeonI8mm : EmulatedNeon {
+  static I dot_pairs(I acc, I a, I b) {
+    std::int8_t x[16];
+    std::int8_t w[16];
+    std::memcpy(x, a.v, 16);
+    std::memcpy(w, b.v, 16);
+    return each_i([&](int i) {
+      auto sum = static_cast<std::uint32_t>(acc.v[i]);
+      for (int k = 0; k < 8; ++k) {
+        sum += static_cast<std::uint32_t>(x[i / 2 * 8 + k] * w[i % 2 * 8 + k]);
+      }
+      return static_cast<std::int32_t>(sum);
+    });
+  }
+  static I first_row(I low, I high) { return {low.v[0], low.v[1], high.v[0], high.v[1]}; }
+  static I second_row(I low, I high) { return {low.v[2], low.v[3], high.v[2], high.v[3]}; }
+};
 
 }  // namespace
 }  // namespace kvant

@@ -111,6 +111,30 @@ TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit,
   }
 }
 
+TEST_CASE("gemm: rare pairs of -128 against rows of -128: 32768 does not fit 16 bits") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    std::mt19937_64 generator(test_seed());
+    for (const std::int64_t m : {1, 5, 7, 8, 13}) {
+      const std::int64_t n = 100;
+      const std::int64_t k = 256;
+      GemmCase c = filled(m, n, k, -128, 0);
+      for (std::int8_t& code : c.b) code = static_cast<std::int8_t>(generator() % 101 - 50);
+      for (std::int64_t i = 0; i < n; ++i) {  // one word of 64, in either half of it or in both
+        const auto at = static_cast<std::size_t>(i * k + i * 37 % 64 * 4);
+        for (const std::size_t half : {std::size_t{0}, std::size_t{2}}) {
+          if (i % 3 == (half == 0 ? 1 : 2)) continue;
+          c.b[at + half] = c.b[at + half + 1] = -128;
+        }
+      }
+      check_exact(*kernels, c);
+      if (int8_of(*kernels).saturates) {
+        const auto packed = pack(*kernels, c);
+        CHECK(packed->saturating.size() == static_cast<std::size_t>(n));
+      }
+    }
+  }
+}
+
 TEST_CASE("gemm: all 65,536 products of two codes") {
   GemmCase c{256, 256, 1, {}, {}};
   for (int i = -128; i < 128; ++i) {

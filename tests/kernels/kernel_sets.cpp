@@ -1,6 +1,7 @@
 #define KVANT_UNROLL  // emulated vectors are arrays: unrolling them only makes them slow to compile
 #include "kernels/kernel_sets.hpp"
 
+#include "cpu/micro/gemm_pairs.hpp"
 #include "cpu/micro/make_table.hpp"
 #include "cuda/emulator/emulated_cuda.hpp"
 #include "dispatch/completed.hpp"
@@ -8,6 +9,11 @@
 #include "kvant/isa.hpp"
 
 namespace kvant::test {
+
+#if KVANT_TEST_X86
+extern const KernelTable avxvnni_by_evex;
+#endif
+
 namespace {
 
 /// As avx512vnni with AVX-512 BF16: products of pairs of bfloat16.
@@ -17,10 +23,22 @@ constexpr KernelTable with_bf16_pairs(KernelTable table) {
   return table;
 }
 
+/// As neon_i8mm: products of pairs of rows alone.
+template <SimdPairs S>
+constexpr KernelTable make_pairs_table(const char* name) noexcept {
+  KernelTable table = detail::empty_table(name);
+  give(table, WeightFormat::int8_row, pair_kernels<S>());
+  return table;
+}
+
 constexpr KernelTable kEmulated[] = {
     make_table<EmulatedAvx2>("emulated avx2"),
+    make_integer_table<EmulatedAvxVnni>("emulated avxvnni"),
     make_table<EmulatedAvx512>("emulated avx512"),
     with_bf16_pairs<EmulatedAvx512Vnni>(make_table<EmulatedAvx512Vnni>("emulated avx512vnni")),
+    make_table<EmulatedNeon>("emulated neon"),
+    make_integer_table<EmulatedNeonDotprod>("emulated neon_dotprod"),
+    make_pairs_table<EmulatedNeonI8mm>("emulated neon_i8mm"),
 };
 
 }  // namespace
@@ -37,6 +55,12 @@ std::vector<const KernelTable*> kernel_sets() {
   std::vector<const KernelTable*> sets;
   for (const IsaInfo& isa : instruction_sets()) {
     if (isa.available) sets.push_back(&kernels_for(isa.name));
+#if KVANT_TEST_X86
+    if (isa.available && isa.name == "avx512vnni") {
+      static const KernelTable by_evex = detail::completed(avxvnni_by_evex, kernels_for("avx2"));
+      sets.push_back(&by_evex);
+    }
+#endif
   }
   for (const KernelTable& table : emulated) sets.push_back(&table);
   return sets;

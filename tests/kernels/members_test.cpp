@@ -10,16 +10,24 @@ namespace kvant::test {
 
 #if KVANT_TEST_X86
 const char* compare_avx2_members();
+const char* compare_avxvnni_members();
+const char* compare_avxvnni_evex_members();
 const char* compare_avx512_members();
 const char* compare_avx512vnni_members();
 const char* compare_avx512bf16_members();
+#elif KVANT_TEST_ARM
+const char* compare_neon_members();
+const char* compare_neon_dotprod_members();
+const char* compare_neon_i8mm_members();
 #endif
 
 namespace {
 
-void check(std::string_view name, const char* (*compare)()) {
+/// @param set  whose processor features the comparison needs
+void check(std::string_view name, const char* (*compare)(), std::string_view set = {}) {
+  if (set.empty()) set = name;
   for (const IsaInfo& isa : instruction_sets()) {
-    if (isa.name != name) continue;
+    if (isa.name != set) continue;
     if (!isa.available) {
       WARN(name << ": not compared, this machine has no " << isa.missing);
       return;
@@ -29,7 +37,7 @@ void check(std::string_view name, const char* (*compare)()) {
     CHECK(differs == nullptr);
     return;
   }
-  FAIL(name << " is not in this build");
+  FAIL(set << " is not in this build");
 }
 
 }  // namespace
@@ -37,6 +45,8 @@ void check(std::string_view name, const char* (*compare)()) {
 #if KVANT_TEST_X86
 TEST_CASE("simd members mean what their emulation says") {
   check("avx2", &compare_avx2_members);
+  check("avxvnni", &compare_avxvnni_members);
+  check("avxvnni by EVEX", &compare_avxvnni_evex_members, "avx512vnni");
   check("avx512", &compare_avx512_members);
   check("avx512vnni", &compare_avx512vnni_members);
   if (kernels_for().gemm_for(WeightFormat::bfloat16).activations ==
@@ -45,6 +55,12 @@ TEST_CASE("simd members mean what their emulation says") {
   } else {
     WARN("avx512bf16: not compared, this machine has no avx512_bf16");
   }
+}
+#elif KVANT_TEST_ARM
+TEST_CASE("simd members mean what their emulation says") {
+  check("neon", &compare_neon_members);
+  check("neon_dotprod", &compare_neon_dotprod_members);
+  check("neon_i8mm", &compare_neon_i8mm_members);
 }
 #endif
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/micro/simd_concept.hpp"
 #include "emulated_simd.hpp"
 
 namespace kvant {
@@ -47,7 +48,7 @@ const char* compare_simd_members() {
   constexpr int kLanes = S::kLanes;
   static_assert(kLanes == E::kLanes && S::kRows == E::kRows && S::kVectors == E::kVectors);
   static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB &&
-                S::kPairLimit == E::kPairLimit);
+                S::kPairLimit == E::kPairLimit && S::kSignedCodes == E::kSignedCodes);
   static_assert(S::kMaxAccumulators == E::kMaxAccumulators);
   for (int rows = 1; rows <= S::kRows; ++rows) {
     if (S::panels(rows) != E::panels(rows)) return "panels";
@@ -132,7 +133,8 @@ const char* compare_simd_members() {
     KVANT_COMPARE(f, round_f16, KVANT_A(T));
     KVANT_COMPARE(f, round_bf16, KVANT_A(T));
     KVANT_COMPARE(i, sub_i, T::load_i32(codes), T::load_i8(reinterpret_cast<std::int8_t*>(bytes)));
-    KVANT_COMPARE(i, to_i32, KVANT_A(T));
+    KVANT_COMPARE(i, to_i32,
+                  T::min(T::max(KVANT_A(T), T::set1(-0x1p31f)), T::set1(0x1.FFFFFEp30f)));
     KVANT_COMPARE(f, to_f32, T::load_i32(reinterpret_cast<const std::int32_t*>(words[1])));
     KVANT_COMPARE(m, greater_equal, KVANT_A(T), KVANT_B(T));
     KVANT_COMPARE(m, is_nan, KVANT_A(T));
@@ -181,13 +183,23 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
 
+    if constexpr (SimdPairs<S>) {
+      KVANT_COMPARE(i, dot_pairs, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
+                    T::load_b(reinterpret_cast<const std::int8_t*>(bytes)),
+                    T::load_b(reinterpret_cast<const std::int8_t*>(words[1])));
+      KVANT_COMPARE(i, first_row, T::load_i32(codes),
+                    T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
+      KVANT_COMPARE(i, second_row, T::load_i32(codes),
+                    T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])));
+    }
+
 #define KVANT_WORDS(T, i) T::load_i32(reinterpret_cast<const std::int32_t*>(words[i]))
     KVANT_COMPARE(i, low_nibbles, KVANT_WORDS(T, 0));
     KVANT_COMPARE(i, high_nibbles, KVANT_WORDS(T, 0));
     KVANT_COMPARE(i, lookup, T::load_table(bytes), T::low_nibbles(KVANT_WORDS(T, 0)));
     KVANT_COMPARE(f, lookup_f32, nibble_values, T::and_i(KVANT_WORDS(T, 0), T::set1_i(15)));
-    KVANT_COMPARE(i, dot16, KVANT_WORDS(T, 0),
-                  T::load_b(reinterpret_cast<const std::int8_t*>(bytes)), T::broadcast_a(bytes));
+    KVANT_COMPARE(i, dot16, KVANT_WORDS(T, 0), T::low_nibbles(KVANT_WORDS(T, 1)),
+                  T::broadcast_a(bytes));
     KVANT_COMPARE(i, sum_pairs16, KVANT_WORDS(T, 0));
     KVANT_COMPARE(i, add16, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
     KVANT_COMPARE(i, mul16, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));

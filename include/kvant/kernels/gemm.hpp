@@ -99,9 +99,9 @@ struct SaturatingWord {
 
 /// Where products of packed codes may saturate. Some instructions sum pairs of products in 16 bits,
 /// which is exact for all activations only if the two weights of a pair (k even, k + 1) lie within
-/// -128..128 together. The words in which some pair does not are listed when weights are packed;
-/// kernels add what saturation took away, and the result is exact. The codes themselves are
-/// complete.
+/// a limit together (-128..128 on x86). The words in which some pair does not are listed when
+/// weights are packed; kernels add what saturation took away, and the result is exact. The codes
+/// themselves are complete.
 struct SaturatingWords {
   /// [panels + 1] into words.
   const std::int64_t* panel_begin;
@@ -152,8 +152,8 @@ struct GemmKernels {
   /// them. Null: the rules do it.
   void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
   /// Of kernels that saturate: one packed panel's words for SaturatingWords, and the sums of its
-  /// outputs' codes on the way. Returns the count, or -1 where there are more than `room` words;
-  /// `to` has place for nr more.
+  /// outputs' codes on the way (null: not wanted). Returns the count, or -1 where there are more
+  /// than `room` words; `to` has place for nr more.
   std::int64_t (*list_saturating)(const std::int8_t* panel, std::int64_t k_padded,
                                   std::int32_t* sums, SaturatingWord* to,
                                   std::int64_t room) noexcept = nullptr;

@@ -138,21 +138,19 @@ template <class S, class P, int kRows, int kPanels>
   }
 }
 
-template <class P>
-using GemmTile = void (*)(const unsigned char*, const unsigned char*, std::ptrdiff_t, std::int64_t,
-                          typename P::Element*, Ahead) noexcept;
+template <class S, class P>
+struct GemmTiles {
+  template <int kRows, int kPanels>
+  static constexpr auto kTile = &gemm_tile<S, P, kRows, kPanels>;
+};
 
-/// The tile for a number of rows, over S::panels(rows) panels (several) or over one.
-template <class S, class P, int kRows = S::kRows>
-inline GemmTile<P> find_tile(int rows, bool several) noexcept {
-  if constexpr (kRows == 0) {
-    return nullptr;
-  } else {
-    if (rows == kRows) {
-      return several ? &gemm_tile<S, P, kRows, S::panels(kRows)> : &gemm_tile<S, P, kRows, 1>;
-    }
-    return find_tile<S, P, kRows - 1>(rows, several);
+/// The tile Tiles::kTile for a number of rows, over S::panels(rows) panels (several) or over one.
+template <class S, class Tiles, int kRows = S::kRows>
+inline auto find_tile(int rows, bool several) noexcept {
+  if constexpr (kRows > 1) {
+    if (rows != kRows) return find_tile<S, Tiles, kRows - 1>(rows, several);
   }
+  return several ? Tiles::template kTile<kRows, S::panels(kRows)> : Tiles::template kTile<kRows, 1>;
 }
 
 /// The panels of one tile.
@@ -206,6 +204,15 @@ inline void walk_tiles(const GemmArgs& args, std::ptrdiff_t panel_bytes, std::in
   }
 }
 
+/// The integer sums of one panel; the weights are in groups of kGroup k.
+template <class S, int kGroup>
+inline void finish_int8(const GemmArgs& g, FoundWeights& found, const std::int32_t* acc,
+                        std::ptrdiff_t acc_stride, std::int64_t row, int rows,
+                        std::int64_t panel) noexcept {
+  found.turn_to(panel, [&](float* weights) { gather_panel<S, kGroup>(g, panel, weights); });
+  epilogue<S>(g, acc, acc_stride, row, rows, panel);
+}
+
 template <class S>
 void gemm_int8(const GemmArgs& args) noexcept {
   using P = Int8Product<S>;
@@ -219,18 +226,18 @@ void gemm_int8(const GemmArgs& args) noexcept {
           std::int32_t* acc, Ahead ahead, std::int64_t /*row*/, int rows, const Panels& panels) {
         const bool several = panels.count > 1;
         if constexpr (S::kPairLimit == 0) {
-          find_tile<S, P>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
+          find_tile<S, GemmTiles<S, P>>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
         } else {
           bool unlimited = rows <= kFewRows;
           for (int p = 0; p < panels.count && !unlimited; ++p) {
             unlimited = g.saturating.unlimited[panels[p]] != 0;
           }
           if (unlimited) {
-            find_tile<S, UnlimitedInt8Product<S>>(rows, several)(a, b, panel_bytes, groups, acc,
-                                                                 ahead);
+            find_tile<S, GemmTiles<S, UnlimitedInt8Product<S>>>(rows, several)(a, b, panel_bytes,
+                                                                               groups, acc, ahead);
             return;
           }
-          find_tile<S, P>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
+          find_tile<S, GemmTiles<S, P>>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
           for (int p = 0; p < panels.count; ++p) {
             add_lost<S>(g.saturating, panels[p], a, b + p * panel_bytes, acc + p * kColumns,
                         panels.count * kColumns, rows);
@@ -239,20 +246,19 @@ void gemm_int8(const GemmArgs& args) noexcept {
       },
       [&](const std::int32_t* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) {
-        found.turn_to(panel, [&](float* weights) { gather_panel<S>(g, panel, weights); });
-        epilogue<S>(g, acc, acc_stride, row, rows, panel);
+        finish_int8<S, P::kGroup>(g, found, acc, acc_stride, row, rows, panel);
       });
 }
 
 template <class S>
 constexpr GemmKernels int8_kernels() noexcept {
-  return {.activations = ActivationFormat::u8_offset,
+  return {.activations = S::kSignedCodes ? ActivationFormat::s8 : ActivationFormat::u8_offset,
           .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
           .mr = S::kRows,
           .group = kGroupBytes,
           .saturates = S::kPairLimit != 0,
           .gemm = &gemm_int8<S>,
-          .gather_columns = &gather_columns<S>,
+          .gather_columns = &gather_columns<S, S::kGroup>,
           .list_saturating = S::kPairLimit != 0 ? &list_saturating<S> : nullptr};
 }
 

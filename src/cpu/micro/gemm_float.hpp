@@ -67,7 +67,8 @@ void gemm_float(const GemmArgs& g) noexcept {
       g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes, float* acc,
           Ahead ahead, std::int64_t /*block*/, int rows, const Panels& panels) {
-        find_tile<S, P>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc, ahead);
+        find_tile<S, GemmTiles<S, P>>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc,
+                                                              ahead);
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) { float_epilogue<S>(g, acc, acc_stride, row, rows, panel); });

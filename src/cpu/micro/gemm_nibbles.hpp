@@ -31,27 +31,39 @@ struct NibbleTile {
 };
 
 /// Where the sums of one chain begin: -zero * (sum of the activations from part `part` of 32 on).
+/// (Formats whose integers have no zero to subtract have no zero points either.)
 template <class S, class P, int kRows, int kColumns>
 [[gnu::always_inline]] inline void start_chain(const NibbleTile& t, const unsigned char* header,
                                                std::int64_t part, std::int64_t parts,
                                                typename S::I (&c)[kRows][kColumns]) noexcept {
-  // The rows' sums lie side by side: all in one vector, then each to all lanes.
-  const std::int32_t* sums = t.sums + part * kRows;
-  typename S::I start = S::load_i32(sums);
-  if constexpr (P::kNarrow) {
-    if (parts == 2) start = S::add16(start, S::load_i32(sums + kRows));
-  } else {
-    start = S::sub_i(S::load_i32(sums + parts * kRows), start);
-  }
-  alignas(64) std::int32_t starts[S::kLanes];
-  if (!t.w.zero_points) {
-    if constexpr (P::kNarrow) {
-      start = S::mul16(start, S::set1_i(static_cast<std::int32_t>(
-                                  static_cast<std::uint32_t>(-P::kZero & 0xFFFF) * 0x10001u)));
-    } else {
-      start = S::mul_i(start, S::set1_i(-P::kZero));
+  if constexpr (P::kZero == 0) {
+    KVANT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      KVANT_UNROLL
+      for (int j = 0; j < kColumns; ++j) c[r][j] = S::zero_i();
     }
-    S::store_i32(starts, start);
+    return;
+  }
+  // The rows' sums lie side by side: all in one vector (or in few), then each to all lanes.
+  constexpr int kVectorsOfRows = (kRows + S::kLanes - 1) / S::kLanes;
+  alignas(64) std::int32_t starts[kVectorsOfRows * S::kLanes];
+  KVANT_UNROLL
+  for (int v = 0; v < kVectorsOfRows; ++v) {
+    const std::int32_t* sums = t.sums + part * kRows + v * S::kLanes;
+    typename S::I start = S::load_i32(sums);
+    if constexpr (P::kNarrow) {
+      if (parts == 2) start = S::add16(start, S::load_i32(sums + kRows));
+      if (!t.w.zero_points) {
+        start = S::mul16(start, S::set1_i(static_cast<std::int32_t>(
+                                    static_cast<std::uint32_t>(-P::kZero & 0xFFFF) * 0x10001u)));
+      }
+    } else {
+      start = S::sub_i(S::load_i32(sums + parts * kRows), start);
+      if (!t.w.zero_points) start = S::mul_i(start, S::set1_i(-P::kZero));
+    }
+    S::store_i32(starts + v * S::kLanes, start);
+  }
+  if (!t.w.zero_points) {
     KVANT_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const typename S::I row = S::set1_i(starts[r]);
@@ -60,7 +72,6 @@ template <class S, class P, int kRows, int kColumns>
     }
     return;
   }
-  S::store_i32(starts, start);
   KVANT_UNROLL
   for (int j = 0; j < kColumns; ++j) {
     const unsigned char* zeros =
@@ -223,20 +234,11 @@ void nibble_tile(const NibbleTile& t, float* acc) noexcept {
   }
 }
 
-using NibbleTileOf = void (*)(const NibbleTile&, float*) noexcept;
-
-/// The tile for a number of rows, over S::panels(rows) panels (several) or over one.
-template <class S, class P, int kRows = S::kRows>
-inline NibbleTileOf find_nibble_tile(int rows, bool several) noexcept {
-  if constexpr (kRows == 0) {
-    return nullptr;
-  } else {
-    if (rows == kRows) {
-      return several ? &nibble_tile<S, P, kRows, S::panels(kRows)> : &nibble_tile<S, P, kRows, 1>;
-    }
-    return find_nibble_tile<S, P, kRows - 1>(rows, several);
-  }
-}
+template <class S, class P>
+struct NibbleTiles {
+  template <int kRows, int kPanels>
+  static constexpr auto kTile = &nibble_tile<S, P, kRows, kPanels>;
+};
 
 template <class S, class P>
 void gemm_nibbles(const GemmArgs& args) noexcept {
@@ -249,7 +251,7 @@ void gemm_nibbles(const GemmArgs& args) noexcept {
           Ahead ahead, std::int64_t row, int rows, const Panels& panels) {
         const NibbleTile tile = {a,    g.a_sums + row * sums_of_row(k_padded), b, stride, g.nibbles,
                                  ahead};
-        find_nibble_tile<S, P>(rows, panels.count > 1)(tile, acc);
+        find_tile<S, NibbleTiles<S, P>>(rows, panels.count > 1)(tile, acc);
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) {

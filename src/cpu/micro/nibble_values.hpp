@@ -32,13 +32,27 @@ struct LinearNibbles {
   }
 };
 
-/// Codes through a table: integers up to 128 in products, floats where the values are wanted.
+/// The integers of a table as they are (up to 128), or as signed bytes without their zero.
+struct IntegerTable {
+  alignas(16) std::uint8_t integer[16];
+
+  static constexpr IntegerTable of(const CodebookTable& book, bool is_signed) noexcept {
+    IntegerTable table{};
+    for (int i = 0; i < 16; ++i) {
+      table.integer[i] = static_cast<std::uint8_t>(book.integer[i] - (is_signed ? book.zero : 0));
+    }
+    return table;
+  }
+};
+
+/// Codes through a table: integers in products, floats where the values are wanted.
 template <class S, const CodebookTable& kTable>
 struct BookNibbles {
   static constexpr bool kNarrow = false;
-  static constexpr std::int32_t kZero = kTable.zero;
+  static constexpr IntegerTable kIntegers = IntegerTable::of(kTable, S::kSignedCodes);
+  static constexpr std::int32_t kZero = S::kSignedCodes ? 0 : kTable.zero;
   static constexpr std::int32_t kScaleBytes = 4;
-  static typename S::I table() noexcept { return S::load_table(kTable.integer); }
+  static typename S::I table() noexcept { return S::load_table(kIntegers.integer); }
   static typename S::I integers(typename S::I codes, typename S::I table) noexcept {
     return S::lookup(table, codes);
   }

@@ -1,9 +1,10 @@
 #pragma once
 
-// Instructions that sum pairs of products in 16 bits saturate where two weights of equal sign and
-// both their activations are large. Where they might is a property of the weights:
+// Instructions that sum pairs of products in 16 bits saturate (or wrap) where two weights of equal
+// sign and both their activations are large. Where they might is a property of the weights:
 // list_saturating finds these words of a packed panel (SaturatingWords), 1 to 2 % of trained
-// weights, and add_lost adds to a tile's sums what saturation took away.
+// weights (of AVX2; of NEON, which multiplies signed codes, only pairs of -128), and add_lost adds
+// to a tile's sums what was lost.
 //
 // Cost: 16 instructions for a word and block of rows, a tenth of a tile's time. Words of which no
 // activation of the block can saturate might be passed over (they are nine of ten); branches that
@@ -55,8 +56,10 @@ std::int64_t list_saturating(const std::int8_t* panel, std::int64_t k_padded, st
       count = 0;
     }
   }
-  KVANT_UNROLL
-  for (int v = 0; v < S::kVectors; ++v) S::store_i32(sums + v * S::kLanes, totals[v]);
+  if (sums != nullptr) {
+    KVANT_UNROLL
+    for (int v = 0; v < S::kVectors; ++v) S::store_i32(sums + v * S::kLanes, totals[v]);
+  }
   return too_many ? -1 : count;
 }
 
@@ -66,18 +69,23 @@ template <class S, int kRows>
                                         std::int32_t* acc, std::ptrdiff_t acc_stride) noexcept {
   using R = typename S::Narrow;  // a row to each lane: wider vectors would cost more
   constexpr int kColumns = S::kVectors * S::kLanes;
-  static_assert(kRows <= R::kLanes && R::kLanes * 4 <= kActivationSlack && S::kGroup == 4);
-  // Sums of one output in one vector, turned round at the end.
-  alignas(64) std::int32_t sums[kColumns][R::kLanes];
-  KVANT_UNROLL
-  for (int n = 0; n < kColumns; ++n) R::store_i32(sums[n], R::zero_i());
+  constexpr int kLanesOfRows = (kRows + R::kLanes - 1) / R::kLanes * R::kLanes;
+  static_assert(kLanesOfRows * 4 <= kActivationSlack && S::kGroup == 4);
+  // Sums of one output in one vector (or in few), turned round at the end.
+  alignas(64) std::int32_t sums[kColumns][kLanesOfRows];
+  for (auto& output : sums) {
+    for (int r = 0; r < kLanesOfRows; r += R::kLanes) R::store_i32(output + r, R::zero_i());
+  }
   for (; word != end; ++word) {
     const std::int64_t group = word->group();
     const std::int64_t output = word->output();
     const auto* codes = reinterpret_cast<const std::int32_t*>(a + group * (4 * kRows));
     const typename R::I weights = R::broadcast_a(b + (group * kColumns + output) * 4);
-    R::store_i32(sums[output],
-                 R::add_i(R::load_i32(sums[output]), R::lost(R::load_i32(codes), weights)));
+    KVANT_UNROLL
+    for (int r = 0; r < kLanesOfRows; r += R::kLanes) {
+      std::int32_t* const to = sums[output] + r;
+      R::store_i32(to, R::add_i(R::load_i32(to), R::lost(R::load_i32(codes + r), weights)));
+    }
   }
   for (int r = 0; r < kRows; ++r) {
     for (int n = 0; n < kColumns; ++n) add_wrapping(acc[r * acc_stride + n], sums[n][r]);

@@ -53,7 +53,7 @@ concept SimdVectors = requires(typename S::F f, typename S::I i, typename S::M m
   { S::round(f) } -> Is<typename S::F>;
   { S::round_f16(f) } -> Is<typename S::F>;
   { S::round_bf16(f) } -> Is<typename S::F>;
-  { S::to_i32(f) } -> Is<typename S::I>;
+  { S::to_i32(f) } -> Is<typename S::I>;  // rounded to nearest even; values that fit
   { S::to_f32(i) } -> Is<typename S::F>;
   { S::bit_and(f, i) } -> Is<typename S::F>;
   { S::and_i(i, i) } -> Is<typename S::I>;
@@ -91,14 +91,16 @@ concept SimdScan = requires(typename S::F f, typename S::I i, std::uint8_t* flag
   { S::narrow_lanes(i, i, i, i) } -> Is<typename S::I>;
 };
 
-/// The register tile and the integer dot product: kGroup unsigned codes of activations times as
-/// many signed codes of weights in every lane. dot may saturate where two neighbouring weights pass
-/// kPairLimit together (0: never); dot_unlimited may not. lost: what dot lacks; large_pairs: a bit for
-/// each lane with such a pair among pair_sums.
+/// The register tile and the integer dot product: kGroup codes of activations, unsigned (code +
+/// 128) or signed (kSignedCodes), times as many signed codes of weights in every lane. dot may
+/// saturate or wrap where two neighbouring weights pass kPairLimit together (0: never);
+/// dot_unlimited may not. lost: what dot lacks; large_pairs: a bit for each lane with such a pair
+/// among pair_sums.
 template <class S>
 concept SimdProduct = requires(typename S::I i, const unsigned char* a, const std::int8_t* b) {
   { S::kRows + S::kVectors + S::kGroup + S::kBytesB + S::kMaxAccumulators } -> Is<int>;
   { S::kPairLimit + 0 } -> Is<int>;
+  { S::kSignedCodes } -> Is<const bool&>;
   { S::panels(1) } -> Is<int>;
   { S::broadcast_a(a) } -> Is<typename S::I>;
   { S::load_b(b) } -> Is<typename S::I>;
@@ -128,6 +130,14 @@ concept SimdNibbles = requires(typename S::I i, const std::uint8_t* table, const
   { S::add_i(i, i) } -> Is<typename S::I>;
   { S::mul_i(i, i) } -> Is<typename S::I>;
   { S::shift_right(i, 4) } -> Is<typename S::I>;
+};
+
+/// Products of two rows by two columns, 8 signed codes each, and their four sums put in order.
+template <class S>
+concept SimdPairs = requires(typename S::I i) {
+  { S::dot_pairs(i, i, i) } -> Is<typename S::I>;
+  { S::first_row(i, i) } -> Is<typename S::I>;
+  { S::second_row(i, i) } -> Is<typename S::I>;
 };
 
 template <class S>

@@ -191,6 +191,7 @@ struct Avx2 {
   static constexpr int kBytesB = 32;
   static constexpr int kMaxAccumulators = 12;
   static constexpr int kPairLimit = 128;
+  static constexpr bool kSignedCodes = false;
   static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static I broadcast_a(const unsigned char* p) noexcept {
     std::int32_t group;

@@ -170,6 +170,7 @@ struct Avx512 {
   static constexpr int kBytesB = 64;
   static constexpr int kMaxAccumulators = 24;
   static constexpr int kPairLimit = 128;
+  static constexpr bool kSignedCodes = false;
   static constexpr int panels(int rows) noexcept { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
   static I broadcast_a(const unsigned char* p) noexcept {
     std::int32_t group;

@@ -144,7 +144,7 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
                                   words_.data() + panel * list_stride(), room_);
     unlimited_[panel] = found < 0 ? 1 : 0;
     begin_[panel + 1] = found < 0 ? 0 : found;
-    for (std::int64_t n = 0; n < nr; ++n) sums[n] *= 128;
+    for (std::int64_t n = 0; sums != nullptr && n < nr; ++n) sums[n] *= 128;
   }
 }
 

@@ -35,9 +35,9 @@ inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKer
   // The second-level cache belongs to the panel of weights in use and the one being fetched.
   // Activations pass by once for each panel, a few bytes per step: from the third level that costs
   // nothing, and a run that filled the second would push the weights out. A longer run means fewer
-  // passes over the weights, as long as the third level holds it.
-  std::int64_t run =
-      std::max<std::int64_t>(1, 2 * static_cast<std::int64_t>(cache_sizes().l2) / block_bytes);
+  // passes over the weights, as long as the third level holds it: twice the second level is little
+  // enough for what a core has there, whatever the processor reports.
+  std::int64_t run = std::max<std::int64_t>(1, 2 * l2_bytes() / block_bytes);
   if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
     run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
   }
