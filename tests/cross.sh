@@ -3,6 +3,7 @@
 # qemu-user, once for each model of that processor:
 #
 #   bash tests/cross.sh aarch64 cortex-a53=neon cortex-a76=neon_dotprod max=neon_i8mm
+#   bash tests/cross.sh s390x max=scalar        big-endian, and so with the tests of files
 #
 # A model of qemu's, and the kernel set that must be chosen there. Libraries of that processor are
 # unpacked into build-ARCH/sysroot; the system gets none.
@@ -13,6 +14,10 @@ shift
 triple=$arch-linux-gnu
 debian=$arch
 [ "$arch" != aarch64 ] || debian=arm64
+suites=(unit core kernels linear)
+[ "$arch" != s390x ] || suites+=(io)
+programs=("${suites[@]/#/kvant_}")
+programs=("${programs[@]/%/_tests}")
 build=build-$arch
 sysroot=$PWD/$build/sysroot
 
@@ -42,7 +47,7 @@ cmake --preset release -B "$build" -DCMAKE_SYSTEM_NAME=Linux "-DCMAKE_SYSTEM_PRO
   "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-$arch;-L;/usr/$triple" \
   -DKVANT_TESTS=ON -DKVANT_PROGRAM=OFF -DKVANT_WERROR=ON --log-level=WARNING >/dev/null
 cmake --build "$build" -j "${KVANT_JOBS:-$(nproc)}" \
-  --target kvant_{unit,kernels,linear}_tests list_isa gpt_bigcode -- --quiet
+  --target "${programs[@]}" list_isa gpt_bigcode -- --quiet
 ctest --test-dir "$build" --output-on-failure -R '^hygiene: isa_objects$'
 
 run() { qemu-"$arch" -L "/usr/$triple" "$build/bin/$1" "${@:2}"; }
@@ -51,8 +56,6 @@ for cpu_and_set in "$@"; do
   export QEMU_CPU=${cpu_and_set%=*} want=${cpu_and_set#*=}
   echo "== $arch: $QEMU_CPU, kernel set $want"
   [ "$(run list_isa --chosen)" = "$want" ] || { run list_isa; exit 1; }
-  run kvant_unit_tests
-  run kvant_kernels_tests
-  run kvant_linear_tests
+  for program in "${programs[@]}"; do run "$program"; done
   run gpt_bigcode $model --scheme llm-int8 --prompt 'template <typename T>' --tokens 16
 done

@@ -132,6 +132,7 @@ if [ $all -eq 1 ]; then
 fi
 if [ $all -eq 1 ]; then
   bash tests/cross.sh aarch64 cortex-a53=neon cortex-a76=neon_dotprod max=neon_i8mm
+  bash tests/cross.sh s390x max=scalar
 fi
 # Fuzzing: new inputs are kept in build-fuzz/fuzz between runs, what crashes is left there too.
 if [ $all -eq 1 ]; then
