@@ -49,11 +49,12 @@ struct GenerateOptions {
   std::function<void(TokenId)> on_token = {};   ///< each new id as soon as it is known
 };
 
-/// Continues `prompt`. Ends after an end token, which is part of the result, and where the model
-/// has no position left for the id that would have to be fed next. Keys and values are allocated
-/// once.
+/// Continues `prompt`; of an encoder and a decoder, answers it: the encoder reads the prompt, the
+/// decoder begins with decoder_start_id, which is no part of the result. Ends after an end token,
+/// which is part of the result, and where the model has no position left for the id that would have
+/// to be fed next. Keys and values are allocated once.
 /// @throws Error out_of_range for a prompt longer than position_limit(); invalid_argument for an
-///         empty one, and as Sampler
+///         empty one, and as Sampler; unsupported: an encoder alone
 KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt,
                                         const GenerateOptions& options);
@@ -79,7 +80,8 @@ struct EvaluateOptions {
 
 /// Consecutive windows of `window` ids, each one call of the model; every id but the first of a
 /// window is predicted; the mean is over all predictions.
-/// @throws Error invalid_argument (nothing to predict), out_of_range (window), cancelled
+/// @throws Error invalid_argument (nothing to predict), out_of_range (window), cancelled;
+///         unsupported: a model with an encoder
 KVANT_API Perplexity evaluate(Context& context, const Model& model, std::span<const TokenId> ids,
                               std::int64_t window, const EvaluateOptions& options = {});
 
