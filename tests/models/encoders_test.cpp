@@ -291,3 +291,30 @@ TEST_CASE("encoders: buckets of distances as transformers computes them") {
     CHECK(bucket(distance, false) == wanted);
   }
 }
+
+TEST_CASE("encoders: masks are filled with what is most likely") {
+  kvant::Context context;
+  const Path folder = kEncoders / "bert_masked";
+  const Model model = load(context, folder);
+  const Ids ids = {5, 3, 7, 3};
+  const auto guesses = kvant::models::fill_masks(context, model, ids, 3, 4);
+  REQUIRE(guesses.size() == 2);
+  const std::vector<float> logits =
+      logits_from(context, model, kvant::models::encode(context, model, ids));
+  const auto best = std::max_element(logits.begin() + 300, logits.end()) - logits.begin() - 300;
+  CHECK(guesses[1].size() == 4);
+  CHECK(guesses[1][0].id == best);
+  CHECK(guesses[1][0].probability > guesses[1][1].probability);
+  double sum = 0;
+  const auto all = kvant::models::fill_masks(context, model, ids, 3, 1000);
+  CHECK(all[0].size() == 100);
+  for (const auto& guess : all[0]) {
+    sum += static_cast<double>(guess.probability);
+  }
+  CHECK(std::fabs(sum - 1) < 1e-5);
+  const auto code = [&](TokenId mask, std::int64_t count) {
+    return code_of([&] { (void)kvant::models::fill_masks(context, model, ids, mask, count); });
+  };
+  CHECK(code(9, 4) == ErrorCode::invalid_argument);
+  CHECK(code(3, 0) == ErrorCode::invalid_argument);
+}

@@ -1,7 +1,8 @@
 #pragma once
 
 /// @file
-/// What one does with a model: continue a text, and measure how well it predicts one.
+/// What one does with a model: continue or answer a text, fill in what is masked, and measure how
+/// well it predicts one.
 
 #include <atomic>
 #include <cstdint>
@@ -63,6 +64,18 @@ KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
 KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt, std::int64_t tokens,
                                         const std::function<void(TokenId)>& on_token = {});
+
+/// What may be behind a mask.
+struct MaskGuess {
+  TokenId id = 0;
+  float probability = 0;
+};
+
+/// For each place of `mask` in ids, in order: the `count` most likely ids, the best first.
+/// @throws Error as encode() and compute_logits(); invalid_argument: no mask, a count below 1
+KVANT_API std::vector<std::vector<MaskGuess>> fill_masks(Context& context, const Model& model,
+                                                         std::span<const TokenId> ids, TokenId mask,
+                                                         std::int64_t count = 5);
 
 /// How well a model foretells a text.
 struct Perplexity {

@@ -22,9 +22,9 @@ namespace kvant::models {
 /// are load_model's.
 class KVANT_API ModelFiles {
  public:
-  /// Of a GGUF file everything is in its metadata. Of a folder: reads config.json, the end tokens
-  /// of generation_config.json where there is one, and the chat template (chat_template.jinja, or
-  /// the one in tokenizer_config.json).
+  /// Of a GGUF file everything is in its metadata. Of a folder: reads config.json, the end and
+  /// start tokens of generation_config.json where there is one, and the chat template
+  /// (chat_template.jinja, or the one in tokenizer_config.json).
   /// @throws Error as load_config; invalid_file for the other files
   explicit ModelFiles(std::filesystem::path path);
 

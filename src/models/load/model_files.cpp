@@ -46,7 +46,9 @@ ModelFiles::ModelFiles(std::filesystem::path path) : path_(std::move(path)) {
   if (is_there(generation)) {
     const nlohmann::json json = io::read_json_tree(generation);
     const std::string name = generation.string();
-    ConfigReader(json, name).ids(config_.eos_token_ids, "eos_token_id");
+    const ConfigReader reader(json, name);
+    reader.ids(config_.eos_token_ids, "eos_token_id");
+    reader.integer(config_.decoder_start_id, 0, config_.vocab_size - 1, "decoder_start_token_id");
   }
   const std::filesystem::path jinja = path_ / "chat_template.jinja";
   const std::filesystem::path tokenizer_config = path_ / "tokenizer_config.json";
