@@ -32,7 +32,8 @@ class KVANT_API ModelFiles {
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   /// The chat template in Jinja; empty: there is none.
   [[nodiscard]] const std::string& chat_template() const noexcept { return chat_template_; }
-  /// From tokenizer.json, or the metadata. @throws Error as Tokenizer
+  /// From tokenizer.json, BERT's vocab.txt where there is none, or the metadata.
+  /// @throws Error as Tokenizer; unsupported: SentencePiece's own files alone
   [[nodiscard]] Tokenizer tokenizer() const;
 
  private:
