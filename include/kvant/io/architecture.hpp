@@ -48,6 +48,8 @@ struct Architecture {
   std::string_view other_embeddings = {};  ///< last parts of the names of further embeddings
   bool transposed = false;  ///< linear weights are stored as [in, out] (GPT-2's Conv1D)
 
+  /// Whether transformers keeps this linear layer in float, whatever the others are.
+  [[nodiscard]] KVANT_API bool keeps_float(std::string_view layer) const noexcept;
   /// "transformer.h.3.attn.c_attn", or without the prefix.
   [[nodiscard]] KVANT_API std::string linear_name(std::string_view linear, long long block,
                                                   bool with_prefix = true) const;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "io/checkpoint/known_models.hpp"
+
 namespace kvant::io {
 namespace {
 
@@ -185,6 +187,10 @@ const Architecture* find_architecture(std::string_view model_type) noexcept {
     return each.model_type == model_type;
   });
   return row == kTable.end() ? nullptr : row;
+}
+
+bool Architecture::keeps_float(std::string_view layer) const noexcept {
+  return has_ending(float_linears, layer);
 }
 
 std::string Architecture::linear_name(std::string_view linear, long long block,

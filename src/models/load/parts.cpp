@@ -3,7 +3,6 @@
 #include <numeric>
 #include <utility>
 
-#include "io/checkpoint/known_models.hpp"
 #include "models/decoder/positions.hpp"
 #include "models/load/tensors.hpp"
 
@@ -33,7 +32,7 @@ LayerName PartLoader::name_of(const std::string& part) const {
 std::vector<LinearSpec> PartLoader::linears(const Stack& stack, Block& block) const {
   std::vector<LinearSpec> result = linears_of(config_, *stack.linears, block);
   for (LinearSpec& linear : result) {
-    linear.stays_float = io::has_ending(names_.float_linears, linear.name);
+    linear.stays_float = names_.keeps_float(linear.name);
   }
   return result;
 }
