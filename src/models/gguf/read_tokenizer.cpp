@@ -226,8 +226,7 @@ json gguf_tokenizer(const io::Gguf& file) {
   const auto types = file.numbers("tokenizer.ggml.token_type");
   for (std::size_t id = 0; types && id < types->size() && id < tokens->size(); ++id) {
     const double type = (*types)[id];
-    const bool unknown = type == kUnknownToken && *kind == "t5";  // not part of a text there
-    if (type != kControlToken && type != kUserDefinedToken && !unknown) continue;
+    if (type != kControlToken && type != kUserDefinedToken && type != kUnknownToken) continue;
     const std::string_view token = (*tokens)[id];
     if (io::find_invalid_utf8(token) != token.size()) continue;
     result["added_tokens"].push_back({{"id", id},
