@@ -5,6 +5,7 @@
 /// adapters kvant/eigen.hpp and kvant/fmt.hpp are included by name.
 
 #include "kvant/activations.hpp"
+#include "kvant/adapter.hpp"
 #include "kvant/aligned_array.hpp"
 #include "kvant/bitsandbytes.hpp"
 #include "kvant/codebook.hpp"

@@ -183,6 +183,7 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
       load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
     } else if (plan_.calibrate) {

@@ -58,7 +58,7 @@ std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
   std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
-      decoder_ids, perplexity, logits, hidden, json, kv;
+      decoder_ids, adapter, perplexity, logits, hidden, json, kv;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -100,6 +100,11 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->type_name("PATTERN")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option(
+         "--adapter", words.adapter,
+         "a LoRA adapter in PEFT's form, run in float beside the layers (kvant merge writes\n"
+         "it into them)")
+      ->type_name("DIR");
   app.add_option("--kv", words.kv,
                  "keys and values of the tokens seen: fp32 (default), or int8: a scale for each\n"
                  "token and head. --perplexity says what that costs")
@@ -203,6 +208,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     options.request.threshold = words.threshold;
   }
   if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
+  options.adapter = text("--adapter", words.adapter);
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();
   options.prompt = text("--prompt", words.prompt);

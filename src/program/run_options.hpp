@@ -20,6 +20,7 @@ struct RunOptions {
   models::Request request;
   std::optional<std::string> calibrate;
   std::vector<std::string> skip;
+  std::optional<std::string> adapter;
   int threads = 0;  ///< 0: all
   std::optional<std::string> prompt;
   std::optional<std::string> chat;

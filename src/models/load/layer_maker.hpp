@@ -24,6 +24,7 @@ struct FloatParameters {
 struct LayerName {
   std::string file;  ///< in the file: base models are saved without the prefix
   std::string full;  ///< in the model, which patterns are matched against
+  std::string bare;  ///< without the prefix
 };
 
 class LayerMaker {

@@ -9,6 +9,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/models/calibration.hpp"
+#include "models/load/adapter_layers.hpp"
 #include "models/load/layer_maker.hpp"
 #include "models/load/parts.hpp"
 #include "models/load/tensors.hpp"
@@ -35,7 +36,8 @@ class Loader {
         options_(options),
         source_(open_weights(folder, config)),
         parts_(context, config, options, *source_),
-        maker_(context, options, *source_) {
+        maker_(context, options, *source_),
+        adapter_(context, options) {
     check_shapes();
     check_skip_patterns();
   }
@@ -62,6 +64,7 @@ class Loader {
           parts_.distance_bias(stack, sees_all(stack));
     }
     load_head(model, window);
+    adapter_.check_all_used();
     return model;
   }
 
@@ -79,7 +82,7 @@ class Loader {
     });
     Model model;
     if (const auto linear = parts_.head_linear(model)) {
-      const LayerName name{linear->name, linear->name};
+      const LayerName name{linear->name, linear->name, linear->name};
       result[linear->name] = observe_linear(parts_.linear(*linear, name), window);
     }
     return result;
@@ -234,7 +237,7 @@ class Loader {
       auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
                                                      observed.parameters[i].bias, plan().threshold);
       observers.push_back(layer.get());
-      *specs[i].slot = std::move(layer);
+      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
     }
     LayerCache cache;
     LayerCache read;
@@ -284,12 +287,13 @@ class Loader {
     return maker_.quantize(name, parts_.linear(spec, name), {});
   }
 
-  [[nodiscard]] Block load_block(const Stack& stack, std::int64_t n, Window& window) {
+  Block load_block(const Stack& stack, std::int64_t n, Window& window) {
     Block block = load_float_parts(stack, n);
     const std::vector<LinearSpec> specs = parts_.linears(stack, block);
     if (window.h.empty()) {
       for (const LinearSpec& spec : specs) {
-        *spec.slot = make_layer(spec, parts_.name_of(stack.name(n, spec.name)));
+        const LayerName name = parts_.name_of(stack.name(n, spec.name));
+        *spec.slot = adapter_.beside(name, spec, make_layer(spec, name));
       }
       return block;
     }
@@ -297,10 +301,10 @@ class Loader {
     ObservedBlock observed = observe_block(stack, n, window);
     for (std::size_t i = 0; i < specs.size(); ++i) {
       FloatParameters parameters = std::move(observed.parameters[i]);
-      *specs[i].slot =
-          specs[i].stays_float
-              ? maker_.stay_float(std::move(parameters))
-              : maker_.quantize(observed.names[i], std::move(parameters), observed.columns[i]);
+      auto layer = specs[i].stays_float ? maker_.stay_float(std::move(parameters))
+                                        : maker_.quantize(observed.names[i], std::move(parameters),
+                                                          observed.columns[i]);
+      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
     }
     return block;
   }
@@ -308,7 +312,7 @@ class Loader {
   void load_head(Model& model, Window& window) {
     const auto linear = parts_.head_linear(model);
     if (!linear) return;
-    const LayerName name{linear->name, linear->name};
+    const LayerName name{linear->name, linear->name, linear->name};
     if (window.h.empty()) {
       *linear->slot = make_layer(*linear, name);
     } else {
@@ -316,6 +320,7 @@ class Loader {
       const std::vector<std::int64_t> columns = observe_linear(parameters, window);
       *linear->slot = maker_.quantize(name, std::move(parameters), columns);
     }
+    *linear->slot = adapter_.beside(name, *linear, std::move(*linear->slot));
     parts_.head_parts(model);
   }
 
@@ -325,6 +330,7 @@ class Loader {
   std::unique_ptr<WeightSource> source_;
   PartLoader parts_;
   LayerMaker maker_;
+  AdapterLayers adapter_;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ std::int64_t PartLoader::block_count() const {
 }
 
 LayerName PartLoader::name_of(const std::string& part) const {
-  return {prefix_ + part, std::string(names_.prefix) + part};
+  return {prefix_ + part, std::string(names_.prefix) + part, part};
 }
 
 std::vector<LinearSpec> PartLoader::linears(const Stack& stack, Block& block) const {
