@@ -94,6 +94,12 @@ void t5(const ConfigReader& reader, Config& config) {
                    " is not a multiple of 4 below twice relative_attention_max_distance " +
                    std::to_string(config.relative.max_distance));
   }
+  constexpr std::int64_t kLargestTable = 1 << 26;  // of biases by distance; T5-11B: 32896
+  if (config.n_head > kLargestTable / (2 * config.relative.max_distance + 1)) {
+    reader.invalid(std::to_string(config.n_head) +
+                   " heads with a relative_attention_max_distance of " +
+                   std::to_string(config.relative.max_distance) + " are beyond any model");
+  }
   config.attention_scale = 1.0f;
   config.norm = NormKind::rms;
   config.norm_bias = false;
