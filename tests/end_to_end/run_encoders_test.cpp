@@ -86,6 +86,14 @@ TEST_CASE("kvant run: T5 answers a text") {
   CHECK(kvant::io::SafeTensors(logits).tensor("logits").info->shape == Shape{2, 100});
   CHECK(kvant::io::SafeTensors(hidden).tensor("hidden").info->shape == Shape{3, 32});
 
+  // Calibrated on a text, the outlier columns of both stacks are kept.
+  const std::string text = folder.write("text", "w5 w6 w7 w8 w9").string();
+  const std::string out = (folder.path() / "out").string();
+  CHECK(
+      kvant::test::kvant_program({"quantize", model, out, "--calibrate", text, "--threshold", "2"})
+          .exit_code == 0);
+  CHECK(run({out, "--ids", "5,6,7", "--tokens", "3"}).exit_code == 0);
+
   CHECK(failure({model, "--perplexity", file}, 2).find("perplexity") != std::string::npos);
   CHECK(failure({model, "--chat", "w5"}, 1).find("template") != std::string::npos);
 }
