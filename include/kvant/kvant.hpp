@@ -6,6 +6,7 @@
 
 #include "kvant/activation_options.hpp"
 #include "kvant/activations.hpp"
+#include "kvant/adapter.hpp"
 #include "kvant/aligned_array.hpp"
 #include "kvant/bitsandbytes.hpp"
 #include "kvant/block_range.hpp"

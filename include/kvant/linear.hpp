@@ -20,6 +20,8 @@
 
 namespace kvant {
 
+class Adapter;
+
 /// An immutable layer: packed weights, an optional bias, and how its activations are quantized.
 /// Weights are [out, in] row-major as nn.Linear stores them; copies share them. Any number of
 /// threads may call forward at once, each with its own Context.
@@ -58,6 +60,17 @@ class KVANT_API Linear {
   static Linear from(Context& context, const QuantizedMatrix& weights, ConstAnyMatrix bias = {},
                      const ActivationOptions& options = {});
 
+  /// The same layer with a low-rank correction (LoRA): forward adds scale * (x A^T) B^T, in fp32,
+  /// before y is rounded to its dtype. The weights are shared with this layer; an adapter that it
+  /// had is replaced. Forward takes memory for the correction then.
+  /// @param a [rank, in], @param b [out, rank], each fp32, fp16 or bf16
+  /// @throws Error as Adapter; shape_mismatch: other inputs or outputs than the layer's
+  [[nodiscard]] Linear with_adapter(ConstAnyMatrix a, ConstAnyMatrix b, float scale) const;
+  [[nodiscard]] Linear with_adapter(Context& context, ConstAnyMatrix a, ConstAnyMatrix b,
+                                    float scale) const;
+  /// Null: there is none.
+  [[nodiscard]] const Adapter* adapter() const noexcept { return adapter_.get(); }
+
   /// y [M, out] = x [M, in] W^T + b; x and y each fp32, fp16 or bf16, any M including 0. Leading
   /// dimensions of higher-rank tensors are flattened into M. y must not overlap x.
   /// @throws Error shape_mismatch, invalid_argument, unsupported (dtype, or the layer was packed
@@ -72,10 +85,10 @@ class KVANT_API Linear {
   /// Other layers take it too if they have the same inputs, format of activations and options.
   void quantize_activations(Context& context, ConstAnyMatrix x, QuantizedActivations& into) const;
   /// The second stage. y may overlap what x was.
-  /// @throws Error shape_mismatch, invalid_argument (made for layers with other options),
-  ///         unsupported (made for other kernels)
+  /// @throws Error shape_mismatch, invalid_argument (made for layers with other options; a layer
+  ///         with an adapter, which reads x itself), unsupported (made for other kernels)
   void forward(Context& context, const QuantizedActivations& x, AnyMatrix y) const;
-  /// Takes what `other` quantizes.
+  /// Takes what `other` quantizes. (A layer with an adapter takes nothing.)
   [[nodiscard]] bool shares_activations_with(const Linear& other) const noexcept;
 
   [[nodiscard]] std::int64_t in_features() const noexcept;
@@ -88,7 +101,7 @@ class KVANT_API Linear {
   /// The weights of the kept columns [out, keep_columns], as float.
   [[nodiscard]] std::vector<float> kept_weights() const;
   /// The weights this layer multiplies by, [out, in] into w (fp32, fp16 or bf16); kept columns as
-  /// kept.
+  /// kept, and without an adapter.
   void dequantize(AnyMatrix w) const;
 
   /// Bytes this layer holds: packed weights with padding, scales, bias, kept columns.
@@ -100,6 +113,7 @@ class KVANT_API Linear {
   struct State;
   explicit Linear(std::shared_ptr<const State> state) : state_(std::move(state)) {}
   void forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const;
+  void forward_adapted(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const;
   static Linear assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
                          const ActivationOptions& options, ConstAnyMatrix kept_weights);
   static Linear quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
@@ -108,6 +122,7 @@ class KVANT_API Linear {
   friend class Int8Linear;
   friend class Bf16Linear;
   std::shared_ptr<const State> state_;
+  std::shared_ptr<const Adapter> adapter_;
 };
 
 /// A layer of int8 weights by LLM.int8(), the common case by its name.

@@ -77,6 +77,13 @@ std::size_t FloatLinear::weight_bytes() const {
   return weights_.bytes() + bias_.size() * element;
 }
 
+void AdaptedLinear::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
+  layer_->forward(context, x, y);
+  adapter_.add_to(context, x.x(), y);
+  if (!round_to_bf16_) return;
+  for (std::int64_t r = 0; r < y.rows(); ++r) round_to_bfloat16(y.row_data(r), y.cols());
+}
+
 ObservingLinear::ObservingLinear(const WeightMatrix& weights, const std::vector<float>& bias,
                                  float threshold)
     : weights_(weights),

@@ -16,6 +16,7 @@
 #include "kvant/io/text_file.hpp"
 #include "kvant/models/calibration.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/models/model_files.hpp"
 #include "kvant/models/tokenizer.hpp"
 #endif
 
@@ -66,14 +67,17 @@ OutlierColumns read_outlier_columns(const std::string& file) {
 OutlierColumns find_outlier_columns(const std::string& model, const std::string& text_file,
                                     float threshold, int threads, bool quiet) {
   const std::filesystem::path folder(model);
-  const models::Config config = models::load_config(folder / "config.json");
-  const models::Tokenizer tokenizer(folder / "tokenizer.json");
+  const models::ModelFiles files(folder);
+  const models::Config& config = files.config();
+  const models::Tokenizer tokenizer = files.tokenizer();
   const std::string words = io::read_text_file(text_file);
   if (words.find_first_not_of(" \t\r\n") == std::string::npos) {
     throw Error(ErrorCode::invalid_file,
                 text_file + ": holds no text; outlier features show only where a model reads some");
   }
-  std::vector<models::TokenId> ids = {static_cast<models::TokenId>(config.bos())};
+  // As texts begin for this model.
+  std::vector<models::TokenId> ids = tokenizer.prefix();
+  if (config.texts_begin_with_bos) ids = {static_cast<models::TokenId>(config.bos())};
   const std::vector<models::TokenId> text = tokenizer.encode(words);
   ids.insert(ids.end(), text.begin(), text.end());
   Context context(ContextOptions{.threads = threads});

@@ -17,6 +17,7 @@ int run_command(const Arguments& arguments);
 int quantize_command(const Arguments& arguments);
 int dequantize_command(const Arguments& arguments);
 int convert_command(const Arguments& arguments);
+int merge_command(const Arguments& arguments);
 int inspect_command(const Arguments& arguments);
 int report_command(const Arguments& arguments);
 int verify_command(const Arguments& arguments);

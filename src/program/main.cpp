@@ -40,6 +40,8 @@ constexpr std::array kCommands = {
             kvant::program::dequantize_command},
     Command{"convert", "write a GGUF file, a folder from one, or GPTQ as AWQ, without loss",
             kvant::program::convert_command},
+    Command{"merge", "write a LoRA adapter into the floats of a model",
+            kvant::program::merge_command},
     Command{"inspect", "list tensors, shapes, schemes and the footprint",
             kvant::program::inspect_command},
     Command{"report", "compare a model with its quantized form, layer by layer",

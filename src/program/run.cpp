@@ -5,6 +5,7 @@
 #if KVANT_PROGRAM_MODELS
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -42,6 +43,7 @@ class Session {
         files_(options.model),
         plan_(make_plan(files_.config(), options.request)),
         context_(ContextOptions{.threads = options.threads}) {
+    check_kind();
     if (options.prompt || options.chat || options.perplexity || options.calibrate) {
       tokenizer_.emplace(files_.tokenizer());
     }
@@ -63,7 +65,12 @@ class Session {
   void run() {
     if (options_.perplexity) run_perplexity();
     if (options_.logits) run_logits();
-    if (options_.generates()) run_generation();
+    if (options_.hidden) run_hidden();
+    if (config().kind == models::ModelKind::encoder) {
+      if (options_.prompt && !options_.hidden) run_masks();
+    } else if (options_.generates()) {
+      run_generation();
+    }
     if (options_.json) {
       io::AtomicFile file(*options_.json);
       file.write(report_.dump(1) + "\n");
@@ -74,6 +81,35 @@ class Session {
 
  private:
   [[nodiscard]] const models::Config& config() const { return files_.config(); }
+
+  /// What this kind of model cannot do, before it is loaded.
+  void check_kind() const {
+    const auto refuse = [this](const std::string& what) {
+      throw models::RequestError(files_.path().string() + " is a " +
+                                 std::string(config().model_type) + ": " + what);
+    };
+    switch (config().kind) {
+      case models::ModelKind::decoder:
+        if (options_.decoder_ids)
+          refuse("--decoder-ids is for models with an encoder and a decoder");
+        break;
+      case models::ModelKind::encoder_decoder:
+        if (options_.perplexity) {
+          refuse("--perplexity is for models that continue a text; this one answers it");
+        }
+        break;
+      case models::ModelKind::encoder:
+        if (!options_.writing_flags.empty()) {
+          refuse("an encoder, which reads a text and writes none, has no use for " +
+                 options_.writing_flags);
+        }
+        if (options_.decoder_ids) refuse("--decoder-ids is for models with a decoder");
+        if (options_.ids && !options_.logits && !options_.hidden) {
+          refuse("--ids needs --logits OUT (of a masked language model) or --hidden OUT");
+        }
+        break;
+    }
+  }
 
   /// As texts begin for this model: what its tokenizer puts first, or GPTBigCode's bos.
   [[nodiscard]] std::vector<TokenId> ids_of_text(const std::string& text) const {
@@ -91,10 +127,13 @@ class Session {
       ids = tokenizer_->prefix();
       const std::vector<TokenId> text = tokenizer_->encode(*options_.prompt);
       ids.insert(ids.end(), text.begin(), text.end());
+      if (config().kind != models::ModelKind::decoder) {  // an encoder reads a text to its end
+        ids.insert(ids.end(), tokenizer_->suffix().begin(), tokenizer_->suffix().end());
+      }
     }
     if (options_.chat) ids = ids_of_chat();
     // An empty prompt is the beginning of a text.
-    if (ids.empty() && options_.generates()) {
+    if (ids.empty() && options_.generates() && config().kind == models::ModelKind::decoder) {
       ids = {static_cast<TokenId>(config().bos())};
     }
     return ids;
@@ -144,6 +183,7 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
       load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
     } else if (plan_.calibrate) {
@@ -190,17 +230,85 @@ class Session {
                 100 * (result.perplexity / exact.perplexity - 1));
   }
 
-  void run_logits() {
+  /// What the head reads: of --ids, or of --decoder-ids behind them.
+  [[nodiscard]] std::vector<float> hidden_of_ids() {
+    if (config().kind == models::ModelKind::encoder) return encode(context_, model_, prompt_ids_);
     models::Cache cache(options_.kv);
-    const std::vector<float> hidden = forward(context_, model_, prompt_ids_, cache);
-    const auto rows = static_cast<std::int64_t>(prompt_ids_.size());
-    std::vector<float> logits(prompt_ids_.size() * static_cast<std::size_t>(config().vocab_size));
+    if (config().kind == models::ModelKind::decoder) {
+      return forward(context_, model_, prompt_ids_, cache);
+    }
+    read_source(context_, model_, prompt_ids_, cache);
+    return forward(context_, model_,
+                   options_.decoder_ids.value_or(
+                       std::vector<TokenId>{static_cast<TokenId>(config().decoder_start_id)}),
+                   cache);
+  }
+
+  void write_rows(const std::string& file, const char* name, MatrixView<const float> rows) {
+    io::SafeTensorsWriter writer;
+    writer.add(name, rows);
+    writer.write(file);
+    report_["prompt_ids"] = prompt_ids_;
+  }
+
+  void run_logits() {
+    const std::vector<float> hidden = hidden_of_ids();
+    const auto rows = static_cast<std::int64_t>(hidden.size()) / config().n_embd;
+    std::vector<float> logits(static_cast<std::size_t>(rows * config().vocab_size));
     const MatrixView<float> view(logits.data(), rows, config().vocab_size);
     compute_logits(context_, model_, {hidden.data(), rows, config().n_embd}, view);
-    io::SafeTensorsWriter writer;
-    writer.add("logits", MatrixView<const float>(view));
-    writer.write(*options_.logits);
+    write_rows(*options_.logits, "logits", view);
+  }
+
+  void run_hidden() {
+    models::Cache cache(options_.kv);
+    const std::vector<float> hidden = config().kind == models::ModelKind::decoder
+                                          ? forward(context_, model_, prompt_ids_, cache)
+                                          : encode(context_, model_, prompt_ids_);
+    const auto rows = static_cast<std::int64_t>(prompt_ids_.size());
+    write_rows(*options_.hidden, "hidden", {hidden.data(), rows, config().n_embd});
+  }
+
+  /// The prompt with the most likely token in place of each mask, and what else there may be.
+  void run_masks() {
+    std::optional<TokenId> mask;
+    for (const char* spelling : {"[MASK]", "<mask>"}) {
+      if (!mask) mask = tokenizer_->find(spelling);
+    }
+    if (!mask || std::find(prompt_ids_.begin(), prompt_ids_.end(), *mask) == prompt_ids_.end()) {
+      throw models::RequestError(
+          "the prompt has no mask to fill in (" +
+          std::string(mask ? tokenizer_->token_bytes(*mask, false) : "its tokenizer knows none") +
+          "); --hidden OUT writes the hidden states of a text");
+    }
+    const auto guesses = fill_masks(context_, model_, prompt_ids_, *mask);
+    std::vector<TokenId> filled = prompt_ids_;
+    nlohmann::ordered_json found = nlohmann::ordered_json::array();
+    std::string lines;
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < filled.size(); ++i) {
+      if (filled[i] != *mask) continue;
+      filled[i] = guesses[next].front().id;
+      nlohmann::ordered_json candidates = nlohmann::ordered_json::array();
+      lines += "mask " + std::to_string(next + 1) + " ";
+      for (const models::MaskGuess& guess : guesses[next]) {
+        const std::string token = tokenizer_->decode({guess.id}, false);
+        char text[32];
+        std::snprintf(text, sizeof text, " %.1f %%",
+                      100.0 * static_cast<double>(guess.probability));
+        lines += "  " + token + text;
+        candidates.push_back(
+            {{"id", guess.id}, {"token", token}, {"probability", guess.probability}});
+      }
+      lines += "\n";
+      found.push_back({{"position", i}, {"candidates", std::move(candidates)}});
+      ++next;
+    }
+    const std::string text = tokenizer_->decode(filled);
+    std::printf("%s\n%s", text.c_str(), lines.c_str());
     report_["prompt_ids"] = prompt_ids_;
+    report_["text"] = text;
+    report_["masks"] = std::move(found);
   }
 
   /// Text is streamed as it comes; a run from --ids streams ids, because it has no tokenizer.
@@ -208,7 +316,10 @@ class Session {
     const bool as_text = options_.prompt.has_value() || options_.chat.has_value();
     models::Utf8Stream stream;
     std::string text;
-    const auto show = [&](const std::string& part) {
+    // An answer, unlike a continuation, begins without the space of its first word.
+    const bool answers = config().kind == models::ModelKind::encoder_decoder;
+    const auto show = [&](std::string part) {
+      if (answers && text.empty() && part.starts_with(' ')) part.erase(0, 1);
       text += part;
       std::fwrite(part.data(), 1, part.size(), stdout);
       std::fflush(stdout);

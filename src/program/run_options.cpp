@@ -14,7 +14,9 @@ constexpr const char* kDescription =
     "  kvant run MODEL --chat 'What is a cache line?'\n"
     "  kvant run MODEL --scheme llm-int8 --prompt 'Once upon a time' --tokens 100\n"
     "  kvant run MODEL --scheme int8-group --perplexity text.txt --window 512 --json "
-    "figures.json\n\n"
+    "figures.json\n"
+    "  kvant run T5 --prompt 'translate English to German: The house is small.'\n"
+    "  kvant run BERT --prompt 'Paris is the [MASK] of France.'\n\n"
     "Runs a language model from a folder in Hugging Face form or a GGUF file, with its linear "
     "layers\n"
     "in any weight format. Families: ";
@@ -35,7 +37,7 @@ std::string description() {
   return text + "\n";
 }
 
-std::vector<models::TokenId> parse_ids(const std::string& text) {
+std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text) {
   std::vector<models::TokenId> ids;
   const char* at = text.data();
   const char* const end = at + text.size();
@@ -43,7 +45,7 @@ std::vector<models::TokenId> parse_ids(const std::string& text) {
     models::TokenId id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || id < 0 || (next != end && *next != ',')) {
-      throw UsageError("--ids " + text.substr(0, 60) +
+      throw UsageError(std::string(flag) + " " + text.substr(0, 60) +
                        ": not a list of ids like 1,7,42 (at character " +
                        std::to_string(at - text.data()) + ")");
     }
@@ -56,7 +58,7 @@ std::vector<models::TokenId> parse_ids(const std::string& text) {
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
   std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
-      perplexity, logits, json, kv;
+      decoder_ids, adapter, perplexity, logits, hidden, json, kv;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -98,6 +100,11 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->type_name("PATTERN")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option(
+         "--adapter", words.adapter,
+         "a LoRA adapter in PEFT's form, run in float beside the layers (kvant merge writes\n"
+         "it into them)")
+      ->type_name("DIR");
   app.add_option("--kv", words.kv,
                  "keys and values of the tokens seen: fp32 (default), or int8: a scale for each\n"
                  "token and head. --perplexity says what that costs")
@@ -109,7 +116,9 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
 }
 
 void add_text_options(CLI::App& app, Words& words, RunOptions& options) {
-  auto* prompt = app.add_option("--prompt", words.prompt, "continue this text")->type_name("TEXT");
+  auto* prompt = app.add_option("--prompt", words.prompt,
+                                "continue this text; T5 answers it, BERT fills in its masks")
+                     ->type_name("TEXT");
   auto* chat = app.add_option("--chat", words.chat, "answer this, by the model's chat template")
                    ->type_name("TEXT");
   auto* ids =
@@ -146,9 +155,19 @@ void add_text_options(CLI::App& app, Words& words, RunOptions& options) {
       ->type_name("N")
       ->check(CLI::Range(std::int64_t{2}, kMaxTokens))
       ->needs(perplexity);
-  app.add_option("--logits", words.logits, "write the logits of --ids as tensor \"logits\"")
-      ->type_name("OUT")
-      ->needs(ids);
+  auto* logits = app.add_option("--logits", words.logits,
+                                "write the logits of --ids as tensor \"logits\"; of T5, those of "
+                                "--decoder-ids")
+                     ->type_name("OUT")
+                     ->needs(ids);
+  app.add_option("--decoder-ids", words.decoder_ids,
+                 "T5: what the decoder has written so far (default: its start token)")
+      ->type_name("LIST")
+      ->needs(logits);
+  app.add_option("--hidden", words.hidden,
+                 "write the last hidden state of each id as tensor \"hidden\": BERT's\n"
+                 "embeddings of a text; of T5 those of the encoder")
+      ->type_name("OUT");
   app.add_option("--json", words.json, "write everything that was found as one object")
       ->type_name("FILE");
   app.add_flag("--quiet", options.quiet, "no progress");
@@ -189,6 +208,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     options.request.threshold = words.threshold;
   }
   if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
+  options.adapter = text("--adapter", words.adapter);
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();
   options.prompt = text("--prompt", words.prompt);
@@ -201,12 +221,19 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
                        models::chat_form_names());
     }
   }
-  if (given("--ids")) options.ids = parse_ids(words.ids);
+  if (given("--ids")) options.ids = parse_ids("--ids", words.ids);
+  if (given("--decoder-ids")) options.decoder_ids = parse_ids("--decoder-ids", words.decoder_ids);
   options.tokens_given = given("--tokens");
   (void)models::Sampler(options.sampling);  // checks it
   options.perplexity = text("--perplexity", words.perplexity);
   if (given("--window")) options.window = words.window;
   options.logits = text("--logits", words.logits);
+  options.hidden = text("--hidden", words.hidden);
+  for (const char* flag : {"--chat", "--perplexity", "--tokens", "--temperature", "--top-k",
+                           "--top-p", "--seed", "--ignore-eos", "--kv"}) {
+    if (given(flag))
+      options.writing_flags.append(options.writing_flags.empty() ? "" : ", ").append(flag);
+  }
   options.json = text("--json", words.json);
   if (!options.prompt && !options.chat && !options.ids && !options.perplexity) {
     throw UsageError("nothing to do: give --prompt, --chat, --ids or --perplexity");

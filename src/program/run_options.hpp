@@ -20,6 +20,7 @@ struct RunOptions {
   models::Request request;
   std::optional<std::string> calibrate;
   std::vector<std::string> skip;
+  std::optional<std::string> adapter;
   int threads = 0;  ///< 0: all
   std::optional<std::string> prompt;
   std::optional<std::string> chat;
@@ -33,13 +34,19 @@ struct RunOptions {
   bool ignore_eos = false;
   std::optional<std::string> perplexity;
   std::optional<std::int64_t> window;
+  std::optional<std::vector<models::TokenId>> decoder_ids;
   std::optional<std::string> logits;
+  std::optional<std::string> hidden;
   std::optional<std::string> json;
   bool quiet = false;
 
+  /// Flags that mean something to models that write text alone, as they were given; empty: none.
+  std::string writing_flags;
+
   [[nodiscard]] bool generates() const {
-    return prompt.has_value() || chat.has_value() ||
-           (ids.has_value() && (!logits.has_value() || tokens_given));
+    const bool writes_file = logits.has_value() || hidden.has_value();
+    return (prompt.has_value() && (!hidden.has_value() || tokens_given)) || chat.has_value() ||
+           (ids.has_value() && (!writes_file || tokens_given));
   }
 };
 

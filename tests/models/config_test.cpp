@@ -99,6 +99,15 @@ TEST_CASE("config: what would change the results and is not built is refused") {
         ErrorCode::unsupported);
   CHECK(code("gemma2", {{"use_bidirectional_attention", true}}) == ErrorCode::unsupported);
   CHECK(code("opt", {{"layer_norm_elementwise_affine", false}}) == ErrorCode::unsupported);
+  CHECK(code("bert", {{"is_decoder", true}}) == ErrorCode::unsupported);
+  CHECK(code("bert", {{"position_embedding_type", "relative_key"}}) == ErrorCode::unsupported);
+  CHECK(code("roberta", {{"pad_token_id", 512}}) == ErrorCode::invalid_file);
+  CHECK(code("t5", {{"feed_forward_proj", "gated-gelu_10"}}) == ErrorCode::unsupported);
+  CHECK(code("t5", {{"relative_attention_num_buckets", 30}}) == ErrorCode::invalid_file);
+  CHECK(code("t5", {{"relative_attention_max_distance", 16}}) == ErrorCode::invalid_file);
+  CHECK(code("t5", {{"relative_attention_max_distance", 65536}, {"num_heads", 4096}}) ==
+        ErrorCode::invalid_file);
+  CHECK(code("t5", {{"decoder_start_token_id", 32128}}) == ErrorCode::invalid_file);
   CHECK(code("qwen2", {{"num_hidden_layers", 1}, {"layer_types", {"chunked_attention"}}}) ==
         ErrorCode::unsupported);
   CHECK(code("qwen2", {{"num_hidden_layers", 2}, {"layer_types", {"full_attention"}}}) ==

@@ -175,7 +175,7 @@ TEST_CASE("tokenizer: what it cannot do is refused") {
     description[json::json_pointer(pointer)] = value;
     return code_of(description);
   };
-  CHECK(changed("/normalizer", {{"type", "BertNormalizer"}}) == ErrorCode::unsupported);
+  CHECK(changed("/normalizer", {{"type", "Nmt"}}) == ErrorCode::unsupported);
   CHECK(changed("/model/type", "WordPiece") == ErrorCode::unsupported);
   CHECK(changed("/model/unk_token", "<unk>") == ErrorCode::unsupported);
   CHECK(changed("/model/dropout", 0.1) == ErrorCode::unsupported);

@@ -48,7 +48,7 @@ TEST_CASE("tokenizers: what a file asks for and is not known is refused by name"
     return kvant::test::code_of([&] { Tokenizer(changed.dump(), "test"); });
   };
   using kvant::ErrorCode;
-  CHECK(with("normalizer", {{"type", "BertNormalizer"}}) == ErrorCode::unsupported);
+  CHECK(with("normalizer", {{"type", "Nmt"}}) == ErrorCode::unsupported);
   CHECK(with("normalizer", {{"type", "Sequence"}, {"normalizers", 3}}) == ErrorCode::invalid_file);
   CHECK(with("normalizer", {{"type", "Replace"}, {"pattern", 3}}) == ErrorCode::invalid_file);
   CHECK(with("pre_tokenizer", {{"type", "Punctuation"}}) == ErrorCode::unsupported);

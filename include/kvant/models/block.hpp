@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kvant/config.hpp"
@@ -38,6 +39,14 @@ struct Mlp {
   std::unique_ptr<LinearLayer> down;
 };
 
+/// Attention of a decoder's tokens over an encoder's output.
+struct CrossAttention {
+  Norm norm;
+  std::unique_ptr<LinearLayer> q;  ///< null: the block has no such attention
+  Projection kv;                   ///< of the encoder's output: keys, values
+  std::unique_ptr<LinearLayer> output;
+};
+
 /// One block. Config says which norms there are and where they act.
 struct Block {
   Norm attention_norm;
@@ -48,6 +57,7 @@ struct Block {
   Norm k_norm;
   Projection qkv;  ///< one fused layer, or three
   std::unique_ptr<LinearLayer> attention_output;
+  CrossAttention cross;
   std::unique_ptr<LinearLayer> router;  ///< of a mixture of experts
   std::vector<Mlp> mlps;                ///< one, or the experts
 };
@@ -68,6 +78,10 @@ struct KVANT_API Pass : PassMemory {
   std::vector<float> cosines;  ///< rotary: [tokens, dims / 2], times the attention factor
   std::vector<float> sines;
   std::vector<float> slopes;  ///< ALiBi: by query head
+  bool causal = true;         ///< a token sees those before it; false: all of the call
+  /// Relative positions: by query head, for distances (key - query) from -max_distance to
+  /// max_distance, which farther ones share.
+  std::span<const float> distance_bias = {};
 };
 
 /// Row by row: out = norm(x), statistics in fp32. x and out may be the same.
@@ -82,20 +96,35 @@ KVANT_API void apply_activation(Context& context, Activation activation, Stream 
 KVANT_API void apply_gate(Context& context, Activation activation, Stream stream,
                           MatrixView<float> x, MatrixView<float> out);
 
-/// Causal attention of the call's tokens over all tokens in the cache, which they join. Queries and
-/// keys are normalized and rotated in place first, where the family does so.
+/// Attention of the call's tokens over the tokens in the cache, which they join: those before them,
+/// or all. Queries and keys are normalized and rotated in place first, where the family does so.
 /// @param qkv [T, q_dim + 2 kv_dim]
 /// @param out [T, q_dim]
 KVANT_API void attention(Context& context, const Config& config, const Block& block,
                          std::int64_t layer, const Pass& pass, MatrixView<float> qkv,
                          LayerCache& cache, MatrixView<float> out);
 
+/// Attention of the call's tokens over an encoder's output.
+/// @param q [T, q_dim]
+/// @param source as read_source() makes it
+/// @param out [T, q_dim]
+KVANT_API void cross_attention(Context& context, const Config& config, const Pass& pass,
+                               MatrixView<const float> q, const LayerCache& source,
+                               MatrixView<float> out);
+
+/// A decoder block's keys and values of an encoder's output [S, n_embd]; what `source` held is
+/// gone.
+KVANT_API void read_source(Context& context, const Config& config, const Block& block, Pass& pass,
+                           MatrixView<const float> states, LayerCache& source);
+
 /// out [T, n_embd] = the MLP of x, or the weighted sum of the experts that its router chooses.
 KVANT_API void run_mlp(Context& context, const Config& config, const Block& block, Pass& pass,
                        LayerInput& x, MatrixView<float> out);
 
 /// h [T, n_embd] = block number `layer` of h, in place.
+/// @param source what a block with cross attention reads; null for others
 KVANT_API void run_block(Context& context, const Config& config, const Block& block,
-                         std::int64_t layer, Pass& pass, MatrixView<float> h, LayerCache& cache);
+                         std::int64_t layer, Pass& pass, MatrixView<float> h, LayerCache& cache,
+                         const LayerCache* source = nullptr);
 
 }  // namespace kvant::models

@@ -44,6 +44,8 @@ struct KVANT_API LayerCache {
 
   /// Appends a token: its heads' keys and values, side by side.
   void append(const float* key, const float* value, std::int64_t heads, std::int64_t head_dim);
+  /// Forgets the tokens; the memory stays.
+  void clear();
 };
 
 /// Memory of a call, which the next one with the same cache takes again. A copy is empty.
@@ -59,13 +61,14 @@ struct PassMemory {
   QuantizedActivations activations;
 };
 
-/// Keys and values of the tokens seen so far.
+/// Keys and values of the tokens seen so far, and of the text that an encoder has read.
 struct KVANT_API Cache {
   explicit Cache(KvFormat kv_format = KvFormat::fp32) : format(kv_format) {}
 
   KvFormat format;
   std::vector<LayerCache> layers = {};
   std::int64_t length = 0;
+  std::vector<LayerCache> source = {};  ///< of the encoder's output, by decoder layer
   PassMemory memory = {};
 
   /// Forgets the tokens; the memory stays, for the next text.

@@ -1,9 +1,9 @@
 #pragma once
 
 /// @file
-/// Config: what a decoder-only language model is made of, one description for all families. It is
-/// filled from config.json by the table of families (src/models/load/families.cpp); the one decoder
-/// (block.hpp, model.hpp) and the loader read nothing else.
+/// Config: what a language model is made of, one description for all families. It is filled from
+/// config.json by the table of families (src/models/load/families.cpp); the one decoder (block.hpp,
+/// model.hpp) and the loader read nothing else.
 
 #include <cstdint>
 #include <filesystem>
@@ -15,6 +15,13 @@
 #include "kvant/config.hpp"
 
 namespace kvant::models {
+
+/// Which tokens see which, and so what a model is good for.
+enum class ModelKind : std::uint8_t {
+  decoder,          ///< each token sees those before it: a text is continued
+  encoder,          ///< all tokens of a text see each other: BERT
+  encoder_decoder,  ///< an encoder reads one text, a decoder writes another: T5
+};
 
 /// The MLP's activation function.
 enum class Activation : std::uint8_t {
@@ -33,9 +40,10 @@ enum class NormKind : std::uint8_t {
 
 /// How a token's position enters.
 enum class Positions : std::uint8_t {
-  learned,  ///< a table, added to the embeddings
-  rotary,   ///< queries and keys are rotated
-  alibi,    ///< scores get a bias that grows with the key's position (arXiv 2108.12409)
+  learned,   ///< a table, added to the embeddings
+  rotary,    ///< queries and keys are rotated
+  alibi,     ///< scores get a bias that grows with the key's position (arXiv 2108.12409)
+  relative,  ///< scores get a bias by the distance of key and query, from a table (T5)
 };
 
 /// How rotary frequencies are stretched for sequences longer than those of the training.
@@ -65,6 +73,13 @@ struct Rotary {
   std::vector<float> divisors = {};    ///< of the frequencies, [dims / 2] (GGUF's rope_freqs)
 };
 
+/// Relative positions: each bucket of distances has a bias for each head. Half of the buckets are
+/// single distances, the others are the wider the farther, up to max_distance (arXiv 1910.10683).
+struct Relative {
+  std::int64_t buckets = 32;
+  std::int64_t max_distance = 128;
+};
+
 /// Names of the parts of a block that are no linear layers, from the block on ("ln_1"), and of the
 /// parts outside of the blocks, after the prefix. Empty: the family has no such part.
 struct PartNames {
@@ -74,12 +89,19 @@ struct PartNames {
   std::string_view mlp_output_norm = {};
   std::string_view q_norm = {};
   std::string_view k_norm = {};
-  std::string_view router = {};   ///< a linear layer: the weights of a mixture's experts
-  std::string_view experts = {};  ///< expert e's layers are EXPERTS.e.NAME
+  std::string_view cross_norm = {};     ///< of what attention over the encoder's output reads
+  std::string_view position_bias = {};  ///< a table of the first block, which all blocks use
+  std::string_view router = {};         ///< a linear layer: the weights of a mixture's experts
+  std::string_view experts = {};        ///< expert e's layers are EXPERTS.e.NAME
+  std::string_view token_types = {};    ///< a table beside the tokens'
   std::string_view embedding_norm = {};
   std::string_view final_norm = {};
   std::string_view project_in = {};  ///< a linear layer behind the embeddings, without bias
   std::string_view project_out = {};
+  // A layer, the activation function and a norm between the last block and the head. Full names.
+  std::string_view head_dense = {};
+  std::string_view head_norm = {};
+  std::string_view head_bias = {};  ///< the head's own, which is stored beside it
 };
 
 /// What config.json says of a model quantized by bitsandbytes.
@@ -90,20 +112,26 @@ struct QuantizationConfig {
 /// A model. The defaults are GPTBigCode's; every number has been checked.
 struct Config {
   std::string_view model_type = "gpt_bigcode";  ///< one of families()
-  PartNames names = {};
+  ModelKind kind = ModelKind::decoder;
+  PartNames names = {};          ///< of a decoder's blocks, or those of an encoder alone
+  PartNames encoder_names = {};  ///< of the encoder beside a decoder
 
   std::int64_t vocab_size = 50257;
   std::int64_t n_positions = 1024;  ///< longest sequence of the training
   std::int64_t n_embd = 768;        ///< width of the residual stream
   std::int64_t n_layer = 12;
-  std::int64_t n_head = 12;     ///< query heads
-  std::int64_t n_kv_head = 12;  ///< key and value heads; divides n_head
+  std::int64_t n_encoder_layer = 0;  ///< of the encoder beside a decoder
+  std::int64_t n_head = 12;          ///< query heads
+  std::int64_t n_kv_head = 12;       ///< key and value heads; divides n_head
   std::int64_t head_dim = 64;
   std::int64_t n_inner = 3072;  ///< width inside the MLP
 
   std::int64_t embedding_size = 768;  ///< n_embd, or what project_in makes n_embd of
   float embedding_multiplier = 1.0f;
+  std::int64_t n_token_type = 0;  ///< kinds of tokens that have an embedding of their own; 0: none
   bool tie_word_embeddings = true;
+  /// The head is tied only in files that have none of their own (T5's say it is, and some have).
+  bool head_may_be_stored = false;
   float logit_divisor = 1.0f;
   float logit_softcap = 0.0f;  ///< logits become cap * tanh(logit / cap); 0: they stay
 
@@ -118,6 +146,7 @@ struct Config {
   Positions positions = Positions::learned;
   std::int64_t position_offset = 0;  ///< learned: position 0 is this row of the table
   Rotary rotary = {};
+  Relative relative = {};
   bool alibi_bf16 = false;  ///< Falcon: the bias is rounded to bf16, and scaled as scores are
 
   /// Fused q, k and v: true: for each key head its query heads, then its key, then its value;
@@ -140,10 +169,11 @@ struct Config {
 
   /// A text to evaluate or to calibrate with begins with bos, whatever the tokenizer says.
   bool texts_begin_with_bos = false;
-  std::int64_t bos_token_id = 50256;                  ///< -1: none
+  std::int64_t bos_token_id = 50256;  ///< -1: none
+  std::int64_t decoder_start_id = 0;  ///< what a decoder beside an encoder begins with
   std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
   std::optional<QuantizationConfig> int8;  ///< layers hold the 8-bit codes of bitsandbytes
-  bool stored_quantized = false;  ///< layers are stored in another quantized form
+  bool stored_quantized = false;           ///< layers are stored in another quantized form
 
   [[nodiscard]] std::int64_t q_dim() const { return n_head * head_dim; }
   /// Columns of K, and of V, per token.
@@ -162,7 +192,7 @@ struct Config {
   /// The token that a text begins with.
   /// @throws Error invalid_file: config.json names none, or none that the vocabulary has
   [[nodiscard]] KVANT_API std::int64_t bos() const;
-  /// The longest sequence that can be computed: rotary and ALiBi positions go on beyond
+  /// The longest sequence that can be computed: all positions but learned ones go on beyond
   /// n_positions, though not well.
   [[nodiscard]] std::int64_t position_limit() const {
     return positions == Positions::learned ? n_positions : std::int64_t{1} << 28;

@@ -1,7 +1,8 @@
 #pragma once
 
 /// @file
-/// What one does with a model: continue a text, and measure how well it predicts one.
+/// What one does with a model: continue or answer a text, fill in what is masked, and measure how
+/// well it predicts one.
 
 #include <atomic>
 #include <cstdint>
@@ -49,11 +50,12 @@ struct GenerateOptions {
   std::function<void(TokenId)> on_token = {};   ///< each new id as soon as it is known
 };
 
-/// Continues `prompt`. Ends after an end token, which is part of the result, and where the model
-/// has no position left for the id that would have to be fed next. Keys and values are allocated
-/// once.
+/// Continues `prompt`; of an encoder and a decoder, answers it: the encoder reads the prompt, the
+/// decoder begins with decoder_start_id, which is no part of the result. Ends after an end token,
+/// which is part of the result, and where the model has no position left for the id that would have
+/// to be fed next. Keys and values are allocated once.
 /// @throws Error out_of_range for a prompt longer than position_limit(); invalid_argument for an
-///         empty one, and as Sampler
+///         empty one, and as Sampler; unsupported: an encoder alone
 KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt,
                                         const GenerateOptions& options);
@@ -62,6 +64,18 @@ KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
 KVANT_API std::vector<TokenId> generate(Context& context, const Model& model,
                                         std::span<const TokenId> prompt, std::int64_t tokens,
                                         const std::function<void(TokenId)>& on_token = {});
+
+/// What may be behind a mask.
+struct MaskGuess {
+  TokenId id = 0;
+  float probability = 0;
+};
+
+/// For each place of `mask` in ids, in order: the `count` most likely ids, the best first.
+/// @throws Error as encode() and compute_logits(); invalid_argument: no mask, a count below 1
+KVANT_API std::vector<std::vector<MaskGuess>> fill_masks(Context& context, const Model& model,
+                                                         std::span<const TokenId> ids, TokenId mask,
+                                                         std::int64_t count = 5);
 
 /// How well a model foretells a text.
 struct Perplexity {
@@ -79,7 +93,8 @@ struct EvaluateOptions {
 
 /// Consecutive windows of `window` ids, each one call of the model; every id but the first of a
 /// window is predicted; the mean is over all predictions.
-/// @throws Error invalid_argument (nothing to predict), out_of_range (window), cancelled
+/// @throws Error invalid_argument (nothing to predict), out_of_range (window), cancelled;
+///         unsupported: a model with an encoder
 KVANT_API Perplexity evaluate(Context& context, const Model& model, std::span<const TokenId> ids,
                               std::int64_t window, const EvaluateOptions& options = {});
 

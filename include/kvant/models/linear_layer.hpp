@@ -5,10 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "kvant/activations.hpp"
+#include "kvant/adapter.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
 #include "kvant/linear.hpp"
@@ -78,6 +80,23 @@ class KVANT_API QuantizedLinear final : public LinearLayer {
 
  private:
   Linear layer_;
+};
+
+/// Any layer with a low-rank correction beside it.
+class KVANT_API AdaptedLinear final : public LinearLayer {
+ public:
+  AdaptedLinear(std::unique_ptr<LinearLayer> layer, Adapter adapter, bool round_to_bf16 = false)
+      : layer_(std::move(layer)), adapter_(std::move(adapter)), round_to_bf16_(round_to_bf16) {}
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
+  [[nodiscard]] std::int64_t out_features() const override { return layer_->out_features(); }
+  [[nodiscard]] std::size_t weight_bytes() const override {
+    return layer_->weight_bytes() + adapter_.weight_bytes();
+  }
+
+ private:
+  std::unique_ptr<LinearLayer> layer_;
+  Adapter adapter_;
+  bool round_to_bf16_;
 };
 
 /// Float arithmetic that remembers which input columns reached |x| >= threshold: how LLM.int8() is

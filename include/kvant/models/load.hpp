@@ -30,6 +30,9 @@ struct LoadOptions {
   std::vector<std::string> skip = {};
   /// The ids to calibrate with; empty: some fixed pseudo-random ones.
   std::vector<TokenId> calibration_ids = {};
+  /// A LoRA adapter in PEFT's form, run in float beside the layers (adapter.hpp); empty: none. One
+  /// that is for layers which the model does not have is an error.
+  std::filesystem::path adapter = {};
   /// Called before each block with its index and the number of blocks.
   std::function<void(std::int64_t, std::int64_t)> progress = {};
 };

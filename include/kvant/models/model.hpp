@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// A whole decoder-only language model of any family: ids in, logits out.
+/// A whole language model of any family: ids in, logits out.
 
 #include <cstdint>
 #include <memory>
@@ -18,6 +18,20 @@
 
 namespace kvant::models {
 
+/// What stands between the last block and the head of an encoder.
+struct Head {
+  std::unique_ptr<LinearLayer> dense;  ///< null: there is no such thing
+  Norm norm;
+  std::vector<float> bias;  ///< of the head itself, [vocab_size]
+};
+
+/// The encoder beside a decoder.
+struct Encoder {
+  std::vector<Block> blocks;
+  std::vector<float> distance_bias;
+  Norm final_norm;
+};
+
 /// Parameters are public: the loader builds them, forward() only reads them.
 struct KVANT_API Model {
   Config config;
@@ -25,13 +39,17 @@ struct KVANT_API Model {
   /// Whether a row's result is the same whatever other rows are in the call; only then may a
   /// prompt be cut into several calls.
   bool rows_are_independent = true;
-  WeightMatrix wte;  ///< of tokens, [vocab_size, embedding_size]
-  WeightMatrix wpe;  ///< of learned positions, [position_offset + n_positions, n_embd]
+  WeightMatrix wte;          ///< of tokens, [vocab_size, embedding_size]
+  WeightMatrix wpe;          ///< of learned positions, [position_offset + n_positions, n_embd]
+  WeightMatrix token_types;  ///< [n_token_type, n_embd]
   Norm embedding_norm;
   std::unique_ptr<LinearLayer> project_in;  ///< embedding_size -> n_embd; null where they are equal
+  Encoder encoder;                          ///< of ModelKind::encoder_decoder
   std::vector<Block> blocks;
+  std::vector<float> distance_bias;  ///< Positions::relative: as in Pass
   Norm final_norm;
   std::unique_ptr<LinearLayer> project_out;
+  Head head;
   WeightMatrix own_lm_head;  ///< empty: tied to wte
 
   [[nodiscard]] const WeightMatrix& lm_head() const {
@@ -42,13 +60,31 @@ struct KVANT_API Model {
 };
 
 /// h [T, n_embd]: what the first block reads of ids at the positions from `first_position` on.
-/// @throws Error out_of_range: an id outside the vocabulary, or a position beyond position_limit()
+/// @param token_types of each id, for families that have them; empty: all 0
+/// @throws Error out_of_range: an id outside the vocabulary, a position beyond position_limit(), a
+///         type that the family does not have; invalid_argument: not as many types as ids
 KVANT_API std::vector<float> embed(Context& context, const Model& model,
-                                   std::span<const TokenId> ids, std::int64_t first_position);
+                                   std::span<const TokenId> ids, std::int64_t first_position,
+                                   std::span<const std::int32_t> token_types = {});
 
-/// Runs ids through the model as one call, after the tokens in the cache, which they join.
+/// What an encoder, alone or beside a decoder, makes of a text: a row for each id, which has seen
+/// all of them. Of an encoder alone, compute_logits() says what each id was most likely.
+/// @return [T, n_embd]
+/// @throws Error as embed(); unsupported: a model without an encoder
+KVANT_API std::vector<float> encode(Context& context, const Model& model,
+                                    std::span<const TokenId> ids,
+                                    std::span<const std::int32_t> token_types = {});
+
+/// Encodes the text that a decoder is to see, into an empty cache: what forward() needs first where
+/// the model is an encoder and a decoder.
+/// @throws Error as encode()
+KVANT_API void read_source(Context& context, const Model& model, std::span<const TokenId> ids,
+                           Cache& cache);
+
+/// Runs ids through the decoder as one call, after the tokens in the cache, which they join.
 /// @return the last norm's output [T, n_embd]
-/// @throws Error out_of_range as embed(); the cache is untouched then
+/// @throws Error out_of_range as embed(); unsupported: an encoder alone, which has no past;
+///         invalid_argument: nothing was read by read_source(). The cache is untouched then
 KVANT_API std::vector<float> forward(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache);
 
@@ -58,7 +94,8 @@ KVANT_API std::vector<float> prefill(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache,
                                      std::int64_t chunk = 512);
 
-/// logits [T, vocab] of rows of forward()'s output.
+/// logits [T, vocab] of rows of forward()'s output, or of encode()'s where there is no decoder.
+/// @throws Error unsupported: an encoder that was stored without a head
 KVANT_API void compute_logits(Context& context, const Model& model, MatrixView<const float> hidden,
                               MatrixView<float> logits);
 

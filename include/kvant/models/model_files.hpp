@@ -22,9 +22,9 @@ namespace kvant::models {
 /// are load_model's.
 class KVANT_API ModelFiles {
  public:
-  /// Of a GGUF file everything is in its metadata. Of a folder: reads config.json, the end tokens
-  /// of generation_config.json where there is one, and the chat template (chat_template.jinja, or
-  /// the one in tokenizer_config.json).
+  /// Of a GGUF file everything is in its metadata. Of a folder: reads config.json, the end and
+  /// start tokens of generation_config.json where there is one, and the chat template
+  /// (chat_template.jinja, or the one in tokenizer_config.json).
   /// @throws Error as load_config; invalid_file for the other files
   explicit ModelFiles(std::filesystem::path path);
 
@@ -32,7 +32,8 @@ class KVANT_API ModelFiles {
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   /// The chat template in Jinja; empty: there is none.
   [[nodiscard]] const std::string& chat_template() const noexcept { return chat_template_; }
-  /// From tokenizer.json, or the metadata. @throws Error as Tokenizer
+  /// From tokenizer.json, BERT's vocab.txt where there is none, or the metadata.
+  /// @throws Error as Tokenizer; unsupported: SentencePiece's own files alone
   [[nodiscard]] Tokenizer tokenizer() const;
 
  private:

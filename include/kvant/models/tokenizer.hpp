@@ -1,8 +1,9 @@
 #pragma once
 
 /// @file
-/// Byte-pair encoding from a tokenizer.json: byte-level (GPT-2, StarCoder, Llama 3, Qwen, SmolLM)
-/// and SentencePiece's (Llama 2, Mistral).
+/// Text <-> ids, from a tokenizer.json: byte-pair encoding, byte-level (GPT-2, StarCoder, Llama 3,
+/// Qwen, SmolLM) and SentencePiece's (Llama 2, Mistral), SentencePiece's unigram model (T5) and
+/// WordPiece (BERT).
 
 #include <cstddef>
 #include <cstdint>
@@ -23,9 +24,9 @@ using TokenId = std::int32_t;
 /// Text <-> token ids. Copies share their tables and a match buffer: one thread at a time.
 class KVANT_API Tokenizer {
  public:
-  /// @throws Error io, invalid_file; unsupported for what this tokenizer does not do: a model other
-  ///         than BPE, dropout, affixes, and kinds of normalizers and pre-tokenizers that are not
-  ///         known (the message lists those that are)
+  /// @throws Error io, invalid_file; unsupported for what this tokenizer does not do: a model
+  ///         other than BPE, Unigram and WordPiece, dropout, affixes, and kinds of normalizers and
+  ///         pre-tokenizers that are not known (the message lists those that are)
   explicit Tokenizer(const std::filesystem::path& path);
   /// @param json tokenizer.json as text; @param name of the file, for messages
   Tokenizer(std::string_view json, const std::string& name);

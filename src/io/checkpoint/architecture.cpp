@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "io/checkpoint/known_models.hpp"
+
 namespace kvant::io {
 namespace {
 
@@ -17,6 +19,13 @@ constexpr BlockLinears kLlamaLinears{.q = "self_attn.q_proj",
                                      .gate = "mlp.gate_proj",
                                      .up = "mlp.up_proj",
                                      .down = "mlp.down_proj"};
+
+constexpr BlockLinears kBertLinears{.q = "attention.self.query",
+                                    .k = "attention.self.key",
+                                    .v = "attention.self.value",
+                                    .attention_output = "attention.output.dense",
+                                    .up = "intermediate.dense",
+                                    .down = "output.dense"};
 
 constexpr Architecture gpt2_like(std::string_view model_type, bool transposed) {
   return {.model_type = model_type,
@@ -124,21 +133,43 @@ constexpr std::array kTable{
     Architecture{.model_type = "bert",
                  .prefix = "bert.",
                  .blocks = "encoder.layer",
-                 .linears = {.q = "attention.self.query",
-                             .k = "attention.self.key",
-                             .v = "attention.self.value",
-                             .attention_output = "attention.output.dense",
-                             .up = "intermediate.dense",
-                             .down = "output.dense"},
+                 .linears = kBertLinears,
                  .head = "cls.predictions.decoder",
                  .tokens = "embeddings.word_embeddings",
                  .positions = "embeddings.position_embeddings",
                  .other_embeddings = "token_type_embeddings"},
-    // Two stacks, whose blocks have their layers under numbers of their own.
+    Architecture{.model_type = "roberta",
+                 .prefix = "roberta.",
+                 .blocks = "encoder.layer",
+                 .linears = kBertLinears,
+                 .head = "lm_head.decoder",
+                 .tokens = "embeddings.word_embeddings",
+                 .positions = "embeddings.position_embeddings",
+                 .other_embeddings = "token_type_embeddings"},
     Architecture{.model_type = "t5",
                  .prefix = "",
-                 .blocks = "",
-                 .other_linears = "q k v o wi wi_0 wi_1",
+                 .blocks = "decoder.block",
+                 .linears = {.q = "layer.0.SelfAttention.q",
+                             .k = "layer.0.SelfAttention.k",
+                             .v = "layer.0.SelfAttention.v",
+                             .attention_output = "layer.0.SelfAttention.o",
+                             .gate = "layer.2.DenseReluDense.wi_0",
+                             .up = "layer.2.DenseReluDense.wi_1",
+                             .plain_up = "layer.2.DenseReluDense.wi",
+                             .down = "layer.2.DenseReluDense.wo",
+                             .cross_q = "layer.1.EncDecAttention.q",
+                             .cross_k = "layer.1.EncDecAttention.k",
+                             .cross_v = "layer.1.EncDecAttention.v",
+                             .cross_output = "layer.1.EncDecAttention.o"},
+                 .encoder_blocks = "encoder.block",
+                 .encoder_linears = {.q = "layer.0.SelfAttention.q",
+                                     .k = "layer.0.SelfAttention.k",
+                                     .v = "layer.0.SelfAttention.v",
+                                     .attention_output = "layer.0.SelfAttention.o",
+                                     .gate = "layer.1.DenseReluDense.wi_0",
+                                     .up = "layer.1.DenseReluDense.wi_1",
+                                     .plain_up = "layer.1.DenseReluDense.wi",
+                                     .down = "layer.1.DenseReluDense.wo"},
                  .head = "lm_head",
                  .float_linears = "wo",
                  .tokens = "shared",
@@ -156,6 +187,10 @@ const Architecture* find_architecture(std::string_view model_type) noexcept {
     return each.model_type == model_type;
   });
   return row == kTable.end() ? nullptr : row;
+}
+
+bool Architecture::keeps_float(std::string_view layer) const noexcept {
+  return has_ending(float_linears, layer);
 }
 
 std::string Architecture::linear_name(std::string_view linear, long long block,

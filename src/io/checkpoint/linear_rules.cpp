@@ -113,7 +113,7 @@ bool LinearRules::stays_float(std::string_view layer, const FindTensor& find) co
   if (model_ != nullptr && has_ending(model_->float_linears, layer)) return true;
   // Of T5 and its relatives, and of DeepSeek's sparse attention: asked for in float32.
   if (has_ending("DenseReluDense.wo indexer.weights_proj", layer)) return true;
-  if (architecture_ != nullptr && has_word(architecture_->float_linears, last)) return true;
+  if (architecture_ != nullptr && architecture_->keeps_float(layer)) return true;
   // torch's MultiheadAttention, whose output projection is of a class of its own.
   if (last == "out_proj" && find(std::string(parent) + ".in_proj_weight").info != nullptr) {
     return true;

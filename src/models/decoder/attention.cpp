@@ -1,7 +1,10 @@
-// Causal attention with a key-value cache.
+// Attention with a key-value cache: of tokens over those before them, over each other, and over
+// what an encoder has read.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "kvant/models/block.hpp"
 #include "models/decoder/norm.hpp"
@@ -159,30 +162,46 @@ void add_alibi(const Config& config, float slope, std::int64_t first, float scal
   }
 }
 
-}  // namespace
+/// Relative positions: what the scores of the keys from `first` on get.
+void add_distance_bias(std::span<const float> biases, std::int64_t max_distance, std::int64_t head,
+                       std::int64_t position, std::int64_t first, ArrayMap row) {
+  const float* at_zero = biases.data() + head * (2 * max_distance + 1) + max_distance;
+  for (std::int64_t j = 0; j < row.size(); ++j) {
+    row[j] += at_zero[std::clamp(first + j - position, -max_distance, max_distance)];
+  }
+}
 
-void attention(Context& context, const Config& config, const Block& block, std::int64_t layer,
-               const Pass& pass, MatrixView<float> qkv, LayerCache& cache, MatrixView<float> out) {
-  const QkvLayout layout(config);
+/// Which keys of a cache a query sees, by their positions.
+struct Sight {
+  std::int64_t past;    ///< position of the call's first query
+  std::int64_t window;  ///< 0: all
+  bool causal;
+  std::int64_t keys;  ///< in the cache
+
+  [[nodiscard]] std::int64_t begin(std::int64_t position) const {
+    return window > 0 ? std::max<std::int64_t>(0, position + 1 - window) : 0;
+  }
+  [[nodiscard]] std::int64_t end(std::int64_t position) const {
+    return causal ? position + 1 : keys;
+  }
+};
+
+/// out [T, q_dim] = attention of the queries in `q` over what they see of the cache.
+/// @param biased by positions, as the pass says
+void attend(Context& context, const Config& config, const QkvLayout& layout, const Pass& pass,
+            MatrixView<const float> q, const LayerCache& cache, const Sight& sight, float scale,
+            bool biased, MatrixView<float> out) {
   const std::int64_t head_dim = layout.head_dim;
   const std::int64_t kv_heads = config.n_kv_head;
   const std::int64_t group = layout.group;
-  const std::int64_t past = cache.tokens;
-  const std::int64_t tokens = qkv.rows();
-  prepare(context, config, block, layout, pass, qkv);
-  append_to_cache(config, layout, qkv, cache);
+  const std::int64_t past = sight.past;
+  const std::int64_t tokens = q.rows();
   const VectorKernels& kernels = vector_kernels(context.isa());
-  const float scale =
-      config.attention_scale / (config.scale_by_layer ? static_cast<float>(layer + 1) : 1.0f);
-  const std::int64_t window = config.window(layer);
-  const auto first_seen = [window](std::int64_t position) {
-    return window > 0 ? std::max<std::int64_t>(0, position + 1 - window) : 0;
-  };
 
   // A task is some query tokens times the heads that share a K/V head: one product with K, one
   // with V. Its first and last token decide which keys it sees; the rest is masked.
   const std::int64_t token_blocks = (tokens + kTokensPerTask - 1) / kTokensPerTask;
-  const std::int64_t operations = 2 * tokens * (past + tokens) * config.q_dim();
+  const std::int64_t operations = 2 * tokens * cache.tokens * config.q_dim();
   parallel_tasks(context, token_blocks * kv_heads, operations, [&](std::int64_t task) {
     thread_local std::vector<float> queries;  // and then the result
     thread_local std::vector<float> scores;
@@ -190,8 +209,8 @@ void attention(Context& context, const Config& config, const Block& block, std::
     const std::int64_t first = task / kv_heads * kTokensPerTask;
     const std::int64_t count = std::min(kTokensPerTask, tokens - first);
     const std::int64_t rows = count * group;
-    const HeadView head(cache, config, kv_head, first_seen(past + first));
-    const std::int64_t seen = past + first + count - head.first;
+    const HeadView head(cache, config, kv_head, sight.begin(past + first));
+    const std::int64_t seen = sight.end(past + first + count - 1) - head.first;
     const std::int64_t panels = (seen + kPanelTokens - 1) / kPanelTokens;
     const std::int64_t width = panels * kPanelTokens;
 
@@ -199,7 +218,7 @@ void attention(Context& context, const Config& config, const Block& block, std::
     scores.resize(static_cast<std::size_t>(rows * width));
     for (std::int64_t r = 0; r < rows; ++r) {
       std::memcpy(queries.data() + r * head_dim,
-                  qkv.row_data(first + r / group) + layout.q(kv_head * group + r % group),
+                  q.row_data(first + r / group) + layout.q(kv_head * group + r % group),
                   static_cast<std::size_t>(head_dim) * sizeof(float));
     }
     kernels.scores({queries.data(), rows, head_dim, head.keys, head.key_codes, head.key_scales,
@@ -211,12 +230,18 @@ void attention(Context& context, const Config& config, const Block& block, std::
         ArrayMap capped(row, width);
         capped = (capped * (1.0f / config.attention_softcap)).tanh() * config.attention_softcap;
       }
-      if (!pass.slopes.empty()) {
-        const auto number = static_cast<std::size_t>(kv_head * group + r % group);
-        add_alibi(config, pass.slopes[number], head.first, scale, ArrayMap(row, seen));
-      }
       const std::int64_t position = past + first + r / group;
-      kernels.softmax({row, first_seen(position) - head.first, position + 1 - head.first, width});
+      const std::int64_t number = kv_head * group + r % group;
+      if (biased && !pass.slopes.empty()) {
+        add_alibi(config, pass.slopes[static_cast<std::size_t>(number)], head.first, scale,
+                  ArrayMap(row, seen));
+      }
+      if (biased && !pass.distance_bias.empty()) {
+        add_distance_bias(pass.distance_bias, config.relative.max_distance, number, position,
+                          head.first, ArrayMap(row, seen));
+      }
+      kernels.softmax(
+          {row, sight.begin(position) - head.first, sight.end(position) - head.first, width});
       if (head.value_scales != nullptr) scale_weights(head, kv_heads, width, row);
     }
     kernels.mix({scores.data(), width, rows, seen, head.values, head.value_codes, config.kv_dim(),
@@ -229,6 +254,41 @@ void attention(Context& context, const Config& config, const Block& block, std::
     }
   });
   if (pass.stream == Stream::bf16) round_to_bfloat16(out.data(), out.size());
+}
+
+}  // namespace
+
+void attention(Context& context, const Config& config, const Block& block, std::int64_t layer,
+               const Pass& pass, MatrixView<float> qkv, LayerCache& cache, MatrixView<float> out) {
+  const QkvLayout layout(config);
+  const std::int64_t past = cache.tokens;
+  prepare(context, config, block, layout, pass, qkv);
+  append_to_cache(config, layout, qkv, cache);
+  const float scale =
+      config.attention_scale / (config.scale_by_layer ? static_cast<float>(layer + 1) : 1.0f);
+  const Sight sight{past, config.window(layer), pass.causal, cache.tokens};
+  attend(context, config, layout, pass, qkv, cache, sight, scale, true, out);
+}
+
+void cross_attention(Context& context, const Config& config, const Pass& pass,
+                     MatrixView<const float> q, const LayerCache& source, MatrixView<float> out) {
+  const Sight all{0, 0, false, source.tokens};
+  attend(context, config, QkvLayout(config), pass, q, source, all, config.attention_scale, false,
+         out);
+}
+
+void read_source(Context& context, const Config& config, const Block& block, Pass& pass,
+                 MatrixView<const float> states, LayerCache& source) {
+  const std::int64_t tokens = states.rows();
+  pass.qkv.resize(static_cast<std::size_t>(tokens * 2 * config.kv_dim()));
+  const MatrixView<float> kv(pass.qkv.data(), tokens, 2 * config.kv_dim());
+  LayerInput input(states, &pass.activations);
+  block.cross.kv.forward(context, input, kv);
+  source.clear();
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const float* row = kv.row_data(t);
+    source.append(row, row + config.kv_dim(), config.n_kv_head, config.head_dim);
+  }
 }
 
 }  // namespace kvant::models

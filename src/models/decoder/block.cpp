@@ -19,7 +19,7 @@ std::size_t Projection::weight_bytes() const {
 }
 
 void run_block(Context& context, const Config& config, const Block& block, std::int64_t layer,
-               Pass& pass, MatrixView<float> h, LayerCache& cache) {
+               Pass& pass, MatrixView<float> h, LayerCache& cache, const LayerCache* source) {
   const std::int64_t tokens = h.rows();
   const Stream stream = pass.stream;
   const auto view = [tokens](std::vector<float>& memory, std::int64_t columns) {
@@ -61,6 +61,15 @@ void run_block(Context& context, const Config& config, const Block& block, std::
   const bool mlp_shares = block.mlps.front().up.parts.size() > 1;
   if (config.residual != Residual::parallel) {
     add_to_stream(block.attention_output_norm, block.attention_norm);
+    if (source != nullptr) {
+      LayerInput cross_input = read(block.cross.norm, false);
+      const MatrixView<float> q = view(pass.qkv, config.q_dim());
+      block.cross.q->forward(context, cross_input, q);
+      cross_attention(context, config, pass, q, *source, attended);
+      LayerInput cross_output(attended);
+      block.cross.output->forward(context, cross_output, y);
+      add_to_stream({}, block.cross.norm);
+    }
     LayerInput mlp_input = read(block.mlp_norm, mlp_shares);
     run_mlp(context, config, block, pass, mlp_input, y);
     add_to_stream(block.mlp_output_norm, block.mlp_norm);

@@ -90,16 +90,19 @@ void LayerCache::append(const float* key, const float* value, std::int64_t heads
   ++tokens;
 }
 
+void LayerCache::clear() {
+  tokens = 0;
+  for (KvValues* part : {&keys, &values}) {
+    part->floats.clear();
+    part->codes.clear();
+    part->scales.clear();
+  }
+}
+
 void Cache::clear() {
   length = 0;
-  for (LayerCache& layer : layers) {
-    layer.tokens = 0;
-    for (KvValues* part : {&layer.keys, &layer.values}) {
-      part->floats.clear();
-      part->codes.clear();
-      part->scales.clear();
-    }
-  }
+  source.clear();
+  for (LayerCache& layer : layers) layer.clear();
 }
 
 std::size_t Cache::token_bytes(const Config& config, KvFormat format) {

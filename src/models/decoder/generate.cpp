@@ -29,8 +29,18 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
     throw Error(ErrorCode::invalid_argument, "the prompt has no ids");
   }
   const Config& config = model.config;
+  if (config.kind == ModelKind::encoder) {
+    throw Error(ErrorCode::unsupported, std::string(config.model_type) +
+                                            " is an encoder: it reads a text (encode()), and does "
+                                            "not continue it");
+  }
   Sampler sampler(options.sampling);
   Cache cache(options.kv);
+  const auto start = static_cast<TokenId>(config.decoder_start_id);
+  if (config.kind == ModelKind::encoder_decoder) {
+    read_source(context, model, prompt, cache);
+    prompt = {&start, 1};
+  }
   const auto length = static_cast<std::int64_t>(prompt.size());
   // Beyond the training's length memory grows as it is needed.
   const std::int64_t room = std::max<std::int64_t>(0, config.n_positions - length);
@@ -68,6 +78,12 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
 Perplexity evaluate(Context& context, const Model& model, std::span<const TokenId> ids,
                     std::int64_t window, const EvaluateOptions& options) {
   const Config& config = model.config;
+  if (config.kind != ModelKind::decoder) {
+    throw Error(ErrorCode::unsupported,
+                "perplexity is of models that continue a text; " + std::string(config.model_type) +
+                    (config.kind == ModelKind::encoder ? " is an encoder"
+                                                       : " answers one text with another"));
+  }
   if (window < 2 || window > config.position_limit()) {
     throw Error(ErrorCode::out_of_range,
                 "a window of " + std::to_string(window) + " ids is not between 2 and " +

@@ -8,36 +8,28 @@
 
 namespace kvant::models {
 
-std::size_t Model::weight_bytes() const {
-  const std::size_t element = stream == Stream::bf16 ? sizeof(bfloat16) : sizeof(float);
-  const auto norm = [element](const Norm& n) {
-    return (n.weight.size() + n.bias.size()) * element;
-  };
-  const auto linear = [](const std::unique_ptr<LinearLayer>& layer) {
-    return layer == nullptr ? 0 : layer->weight_bytes();
-  };
-  std::size_t total = wte.bytes() + wpe.bytes() + own_lm_head.bytes() + norm(embedding_norm) +
-                      norm(final_norm) + linear(project_in) + linear(project_out);
-  for (const Block& block : blocks) {
-    for (const Norm* each : {&block.attention_norm, &block.attention_output_norm, &block.mlp_norm,
-                             &block.mlp_output_norm, &block.q_norm, &block.k_norm}) {
-      total += norm(*each);
-    }
-    total += block.qkv.weight_bytes() + linear(block.attention_output) + linear(block.router);
-    for (const Mlp& mlp : block.mlps) total += mlp.up.weight_bytes() + linear(mlp.down);
+namespace {
+
+std::size_t linear_bytes(const std::unique_ptr<LinearLayer>& layer) {
+  return layer == nullptr ? 0 : layer->weight_bytes();
+}
+
+std::size_t block_bytes(const Block& block, std::size_t element) {
+  std::size_t total = 0;
+  for (const Norm* each :
+       {&block.attention_norm, &block.attention_output_norm, &block.mlp_norm,
+        &block.mlp_output_norm, &block.q_norm, &block.k_norm, &block.cross.norm}) {
+    total += (each->weight.size() + each->bias.size()) * element;
   }
+  total += block.qkv.weight_bytes() + linear_bytes(block.attention_output) +
+           linear_bytes(block.router) + linear_bytes(block.cross.q) +
+           block.cross.kv.weight_bytes() + linear_bytes(block.cross.output);
+  for (const Mlp& mlp : block.mlps) total += mlp.up.weight_bytes() + linear_bytes(mlp.down);
   return total;
 }
 
-std::vector<float> embed(Context& context, const Model& model, std::span<const TokenId> ids,
-                         std::int64_t first_position) {
-  const Config& config = model.config;
-  const auto tokens = static_cast<std::int64_t>(ids.size());
-  if (first_position + tokens > config.position_limit()) {
-    throw Error(ErrorCode::out_of_range, std::to_string(first_position + tokens) +
-                                             " tokens, but the model has n_positions " +
-                                             std::to_string(config.position_limit()));
-  }
+void check_ids(const Config& config, std::span<const TokenId> ids,
+               std::span<const std::int32_t> token_types) {
   for (const TokenId id : ids) {
     if (id < 0 || id >= config.vocab_size) {
       throw Error(ErrorCode::out_of_range, "the id " + std::to_string(id) +
@@ -45,6 +37,50 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
                                                std::to_string(config.vocab_size));
     }
   }
+  if (!token_types.empty() && token_types.size() != ids.size()) {
+    throw Error(ErrorCode::invalid_argument, std::to_string(token_types.size()) +
+                                                 " token types for " + std::to_string(ids.size()) +
+                                                 " ids");
+  }
+  for (const std::int32_t type : token_types) {
+    if (type < 0 || type >= std::max<std::int64_t>(1, config.n_token_type)) {
+      throw Error(ErrorCode::out_of_range, "the token type " + std::to_string(type) +
+                                               " is not one of the model's " +
+                                               std::to_string(config.n_token_type));
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t Model::weight_bytes() const {
+  const std::size_t element = stream == Stream::bf16 ? sizeof(bfloat16) : sizeof(float);
+  std::size_t total = wte.bytes() + wpe.bytes() + token_types.bytes() + own_lm_head.bytes() +
+                      linear_bytes(project_in) + linear_bytes(project_out) +
+                      linear_bytes(head.dense);
+  for (const Norm* norm : {&embedding_norm, &final_norm, &encoder.final_norm, &head.norm}) {
+    total += (norm->weight.size() + norm->bias.size()) * element;
+  }
+  total += head.bias.size() * element;
+  for (const Block& block : encoder.blocks) total += block_bytes(block, element);
+  for (const Block& block : blocks) total += block_bytes(block, element);
+  if (config.positions == Positions::relative) {
+    const std::size_t stacks = encoder.blocks.empty() ? 1 : 2;
+    total += stacks * static_cast<std::size_t>(config.relative.buckets * config.n_head) * element;
+  }
+  return total;
+}
+
+std::vector<float> embed(Context& context, const Model& model, std::span<const TokenId> ids,
+                         std::int64_t first_position, std::span<const std::int32_t> token_types) {
+  const Config& config = model.config;
+  const auto tokens = static_cast<std::int64_t>(ids.size());
+  if (first_position + tokens > config.position_limit()) {
+    throw Error(ErrorCode::out_of_range, std::to_string(first_position + tokens) +
+                                             " tokens, but the model has n_positions " +
+                                             std::to_string(config.position_limit()));
+  }
+  check_ids(config, ids, token_types);
   const bool bf16 = model.stream == Stream::bf16;
   const auto rounded = [bf16](std::vector<float>& values) {
     if (bf16) round_to_bfloat16(values.data(), static_cast<std::int64_t>(values.size()));
@@ -66,6 +102,13 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
     model.project_in->forward(context, input, {projected.data(), tokens, config.n_embd});
     h = std::move(projected);
   }
+  if (config.n_token_type > 0) {
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      const std::int64_t row = token_types.empty() ? 0 : token_types[t];
+      const float* type = model.token_types.widen(context, row, 1, scratch);
+      for (std::size_t c = 0; c < width; ++c) h[t * width + c] += type[c];
+    }
+  }
   if (config.positions == Positions::learned) {
     for (std::size_t t = 0; t < ids.size(); ++t) {
       const std::int64_t row =
@@ -82,16 +125,74 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
   return h;
 }
 
+std::vector<float> encode(Context& context, const Model& model, std::span<const TokenId> ids,
+                          std::span<const std::int32_t> token_types) {
+  const Config& config = model.config;
+  if (config.kind == ModelKind::decoder) {
+    throw Error(ErrorCode::unsupported, std::string(config.model_type) +
+                                            " is a decoder: its tokens do not see those behind "
+                                            "them; use forward()");
+  }
+  const bool alone = config.kind == ModelKind::encoder;
+  std::vector<float> h = embed(context, model, ids, 0, token_types);
+  const MatrixView<float> view(h.data(), static_cast<std::int64_t>(ids.size()), config.n_embd);
+  Pass pass(config, model.stream, 0, view.rows());
+  pass.causal = false;
+  pass.distance_bias = alone ? model.distance_bias : model.encoder.distance_bias;
+  LayerCache keys_and_values;
+  const std::vector<Block>& blocks = alone ? model.blocks : model.encoder.blocks;
+  for (std::size_t n = 0; n < blocks.size(); ++n) {
+    keys_and_values.clear();
+    run_block(context, config, blocks[n], static_cast<std::int64_t>(n), pass, view,
+              keys_and_values);
+  }
+  const Norm& norm = alone ? model.final_norm : model.encoder.final_norm;
+  if (!norm.empty()) normalize(context, config, view, norm, model.stream, view);
+  return h;
+}
+
+void read_source(Context& context, const Model& model, std::span<const TokenId> ids, Cache& cache) {
+  const Config& config = model.config;
+  if (config.kind != ModelKind::encoder_decoder) {
+    throw Error(ErrorCode::unsupported,
+                std::string(config.model_type) + " has no encoder beside a decoder");
+  }
+  if (ids.empty()) {
+    throw Error(ErrorCode::invalid_argument, "the text to encode has no ids");
+  }
+  const std::vector<float> states = encode(context, model, ids);
+  const MatrixView<const float> view(states.data(), static_cast<std::int64_t>(ids.size()),
+                                     config.n_embd);
+  cache.clear();
+  Pass pass(config, model.stream, 0, view.rows(), std::move(cache.memory));
+  cache.source.assign(model.blocks.size(), LayerCache{cache.format});
+  for (std::size_t n = 0; n < model.blocks.size(); ++n) {
+    read_source(context, config, model.blocks[n], pass, view, cache.source[n]);
+  }
+  cache.memory = std::move(static_cast<PassMemory&>(pass));
+}
+
 std::vector<float> forward(Context& context, const Model& model, std::span<const TokenId> ids,
                            Cache& cache) {
+  if (model.config.kind == ModelKind::encoder) {
+    throw Error(ErrorCode::unsupported,
+                std::string(model.config.model_type) +
+                    " is an encoder: a text is read at once, by encode(), and not continued");
+  }
+  const bool reads = model.config.kind == ModelKind::encoder_decoder;
+  if (reads && cache.source.size() != model.blocks.size()) {
+    throw Error(ErrorCode::invalid_argument,
+                "the decoder has no encoded text to see: read_source() comes first");
+  }
   std::vector<float> h = embed(context, model, ids, cache.length);
   cache.layers.resize(model.blocks.size(), LayerCache{cache.format});
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const MatrixView<float> view(h.data(), tokens, model.config.n_embd);
   Pass pass(model.config, model.stream, cache.length, tokens, std::move(cache.memory));
+  pass.distance_bias = model.distance_bias;
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
     run_block(context, model.config, model.blocks[n], static_cast<std::int64_t>(n), pass, view,
-              cache.layers[n]);
+              cache.layers[n], reads ? &cache.source[n] : nullptr);
   }
   cache.length += tokens;
   cache.memory = std::move(static_cast<PassMemory&>(pass));
@@ -123,15 +224,26 @@ std::vector<float> prefill(Context& context, const Model& model, std::span<const
 void compute_logits(Context& context, const Model& model, MatrixView<const float> hidden,
                     MatrixView<float> logits) {
   const Config& config = model.config;
-  if (model.project_out != nullptr) {
-    std::vector<float> projected(static_cast<std::size_t>(hidden.rows() * config.embedding_size));
-    const MatrixView<float> view(projected.data(), hidden.rows(), config.embedding_size);
-    LayerInput input(hidden);
-    model.project_out->forward(context, input, view);
-    multiply_float(context, view, model.lm_head(), {}, logits);
-  } else {
-    multiply_float(context, hidden, model.lm_head(), {}, logits);
+  if (config.kind == ModelKind::encoder && model.head.dense == nullptr) {
+    throw Error(ErrorCode::unsupported,
+                "this " + std::string(config.model_type) + " was stored without its head (" +
+                    std::string(config.names.head_dense) + "): it gives hidden states, not logits");
   }
+  std::vector<float> made;  // what the head reads, where it is not `hidden`
+  if (model.project_out != nullptr || model.head.dense != nullptr) {
+    const bool projects = model.project_out != nullptr;
+    const std::int64_t width = projects ? config.embedding_size : config.n_embd;
+    made.resize(static_cast<std::size_t>(hidden.rows() * width));
+    const MatrixView<float> view(made.data(), hidden.rows(), width);
+    LayerInput input(hidden);
+    (projects ? model.project_out : model.head.dense)->forward(context, input, view);
+    if (!projects) {
+      apply_activation(context, config.activation, model.stream, view);
+      normalize(context, config, view, model.head.norm, model.stream, view);
+    }
+    hidden = view;
+  }
+  multiply_float(context, hidden, model.lm_head(), model.head.bias, logits);
   if (config.logit_divisor == 1.0f && config.logit_softcap == 0.0f) return;
   by_rows(context, logits.rows(), kExpCost * logits.size(),
           [&](std::int64_t begin, std::int64_t end) {

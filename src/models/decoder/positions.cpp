@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "kvant/models/block.hpp"
@@ -99,6 +100,26 @@ void rotate(float* x, const float* cosines, const float* sines, std::int64_t hal
     x[i] = a * cosines[i] - b * sines[i];
     x[i + half] = b * cosines[i] + a * sines[i];
   }
+}
+
+std::int64_t relative_bucket(const Relative& relative, std::int64_t distance, bool both_ways) {
+  std::int64_t buckets = relative.buckets;
+  std::int64_t first = 0;
+  if (both_ways) {
+    buckets /= 2;
+    if (distance > 0) first = buckets;
+    distance = std::abs(distance);
+  } else {
+    distance = std::max<std::int64_t>(-distance, 0);
+  }
+  const std::int64_t single = buckets / 2;
+  if (distance < single) return first + distance;
+  // In float32, step by step, as transformers computes it: a bucket begins where it says.
+  const float ratio = std::log(static_cast<float>(distance) / static_cast<float>(single)) /
+                      static_cast<float>(std::log(static_cast<double>(relative.max_distance) /
+                                                  static_cast<double>(single)));
+  const auto wide = static_cast<std::int64_t>(ratio * static_cast<float>(buckets - single));
+  return first + std::min(single + wide, buckets - 1);
 }
 
 std::vector<float> alibi_slopes(std::int64_t heads) {

@@ -11,6 +11,7 @@
 #include "models/gguf/gguf_model.hpp"
 #include "models/gguf/pre_tokenizers.hpp"
 #include "models/gguf/token_types.hpp"
+#include "models/text/base64.hpp"
 
 namespace kvant::models {
 namespace {
@@ -80,6 +81,67 @@ void add_sentencepiece(const io::Gguf& file, json& result,
   result["decoder"] = {{"type", "Sequence"}, {"decoders", std::move(decoders)}};
 }
 
+/// The bytes of a list of numbers.
+std::string bytes_in(const io::Gguf& file, const char* key) {
+  const auto values = file.numbers(key);
+  std::string bytes;
+  if (!values) return bytes;
+  for (const double value : *values) {
+    if (!(value >= -128 && value <= 255)) {
+      fail(file, ErrorCode::invalid_file,
+           std::string(key) + " holds " + std::to_string(value) + ", which is no byte");
+    }
+    bytes += static_cast<char>(static_cast<unsigned char>(static_cast<int>(value) & 0xFF));
+  }
+  return bytes;
+}
+
+/// SentencePiece's unigram model, T5's.
+void add_unigram(const io::Gguf& file, json& result, const std::vector<std::string_view>& tokens) {
+  const auto scores = file.numbers("tokenizer.ggml.scores");
+  if (!scores || scores->size() != tokens.size()) {
+    fail(file, ErrorCode::invalid_file, "tokenizer.ggml.scores is not a number for each token");
+  }
+  json vocabulary = json::array();
+  bool has_bytes = false;
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    const bool text = io::find_invalid_utf8(tokens[id]) == tokens[id].size();
+    vocabulary.push_back({text ? std::string(tokens[id]) : std::string(), (*scores)[id]});
+    has_bytes = has_bytes || tokens[id] == "<0x00>";
+  }
+  json unknown;
+  const auto unknown_id = file.integer("tokenizer.ggml.unknown_token_id");
+  if (unknown_id && *unknown_id >= 0 && *unknown_id < static_cast<std::int64_t>(tokens.size())) {
+    unknown = *unknown_id;
+  }
+  result["model"] = {{"type", "Unigram"},
+                     {"unk_id", unknown},
+                     {"vocab", std::move(vocabulary)},
+                     {"byte_fallback", has_bytes}};
+  json steps = json::array();
+  const std::string charsmap = bytes_in(file, "tokenizer.ggml.precompiled_charsmap");
+  if (!charsmap.empty()) {
+    steps.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(charsmap)}});
+  }
+  const bool prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
+  const bool single = file.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(true);
+  if (single && !prefix) {
+    steps.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
+    steps.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});
+  }
+  result["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::move(steps)}};
+  const json spaces = {{"type", "Metaspace"},
+                       {"replacement", "\u2581"},
+                       {"prepend_scheme", prefix ? "always" : "never"},
+                       {"split", true}};
+  result["pre_tokenizer"] = spaces;
+  if (single && prefix) {  // a sign for every run of spaces, as T5's tokenizer.json has it
+    result["pre_tokenizer"] = {{"type", "Sequence"},
+                               {"pretokenizers", {{{"type", "WhitespaceSplit"}}, spaces}}};
+  }
+  result["decoder"] = spaces;
+}
+
 /// A token that the file names, or nothing.
 std::optional<std::int64_t> named_token(const io::Gguf& file, const char* key,
                                         const std::vector<std::string_view>& tokens) {
@@ -90,11 +152,11 @@ std::optional<std::int64_t> named_token(const io::Gguf& file, const char* key,
 
 /// bos before a text and eos behind it, where the file says so.
 void add_post_processor(const io::Gguf& file, const std::vector<std::string_view>& tokens,
-                        bool bos_first, json& result) {
+                        bool bos_first, bool eos_last, json& result) {
   const auto bos = named_token(file, "tokenizer.ggml.bos_token_id", tokens);
   const auto eos = named_token(file, "tokenizer.ggml.eos_token_id", tokens);
   const bool first = bos && file.boolean("tokenizer.ggml.add_bos_token").value_or(bos_first);
-  const bool last = eos && file.boolean("tokenizer.ggml.add_eos_token").value_or(false);
+  const bool last = eos && file.boolean("tokenizer.ggml.add_eos_token").value_or(eos_last);
   if (!first && !last) return;
   json special = json::object();
   const auto step = [&](std::int64_t id) -> json {
@@ -130,9 +192,9 @@ json gguf_tokenizer(const io::Gguf& file) {
   if (!kind || !tokens) {
     fail(file, ErrorCode::invalid_file, "there is no tokenizer (tokenizer.ggml.tokens) in it");
   }
-  if (*kind != "gpt2" && *kind != "llama") {
+  if (*kind != "gpt2" && *kind != "llama" && *kind != "t5") {
     fail(file, ErrorCode::unsupported,
-         "tokenizer.ggml.model " + io::in_quotes(*kind) + " is not gpt2 or llama");
+         "tokenizer.ggml.model " + io::in_quotes(*kind) + " is not gpt2, llama or t5");
   }
   std::unordered_map<std::string_view, std::size_t> ids;
   json vocabulary = json::object();
@@ -164,7 +226,7 @@ json gguf_tokenizer(const io::Gguf& file) {
   const auto types = file.numbers("tokenizer.ggml.token_type");
   for (std::size_t id = 0; types && id < types->size() && id < tokens->size(); ++id) {
     const double type = (*types)[id];
-    if (type != kControlToken && type != kUserDefinedToken) continue;
+    if (type != kControlToken && type != kUserDefinedToken && type != kUnknownToken) continue;
     const std::string_view token = (*tokens)[id];
     if (io::find_invalid_utf8(token) != token.size()) continue;
     result["added_tokens"].push_back({{"id", id},
@@ -173,12 +235,14 @@ json gguf_tokenizer(const io::Gguf& file) {
                                       {"lstrip", false},
                                       {"rstrip", false},
                                       {"normalized", false},
-                                      {"special", type == kControlToken}});
+                                      {"special", type != kUserDefinedToken}});
   }
   const std::string_view pre = file.text("tokenizer.ggml.pre").value_or("gpt-2");
-  const bool bos_first = *kind == "llama" || begins_with_bos(pre);
+  const bool bos_first = *kind == "llama" || (*kind == "gpt2" && begins_with_bos(pre));
   if (*kind == "llama") {
     add_sentencepiece(file, result, ids, *tokens);
+  } else if (*kind == "t5") {
+    add_unigram(file, result, *tokens);
   } else {
     const auto merges = file.texts("tokenizer.ggml.merges");
     if (!merges) fail(file, ErrorCode::invalid_file, "tokenizer.ggml.merges is missing");
@@ -196,7 +260,7 @@ json gguf_tokenizer(const io::Gguf& file) {
                          {"trim_offsets", true},
                          {"use_regex", true}};
   }
-  add_post_processor(file, *tokens, bos_first, result);
+  add_post_processor(file, *tokens, bos_first, *kind == "t5", result);
   return result;
 }
 

@@ -35,6 +35,10 @@ class TokenizerWriter {
         tokenizer_(tokenizer.dump(), name) {}
 
   void run() {
+    if (const std::string type = model_.value("type", "BPE");
+        type != "BPE" || !model_.at("vocab").is_object()) {
+      unsupported("the tokenizer's model is of type " + type + " and not BPE");
+    }
     collect_tokens();
     if (is_byte_level(json_)) {
       write_byte_level();

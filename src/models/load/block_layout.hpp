@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvant/io/architecture.hpp"
@@ -19,7 +20,22 @@ struct LinearSpec {
   std::int64_t inputs;
   bool bias;
   std::unique_ptr<LinearLayer>* slot;
+  bool stays_float = false;  ///< whatever the scheme
 };
+
+/// One of a model's stacks of blocks: what its parts are called.
+struct Stack {
+  std::string_view blocks;  ///< block n is PREFIX BLOCKS.n
+  const io::BlockLinears* linears;
+  const PartNames* parts;
+  std::int64_t layers;
+
+  /// "encoder.block.3.layer.0.SelfAttention.q": without the prefix.
+  [[nodiscard]] std::string name(std::int64_t block, std::string_view part) const;
+};
+
+/// In the order in which they run: the encoder beside a decoder is the first of two.
+[[nodiscard]] std::vector<Stack> stacks_of(const Config& config, const io::Architecture& names);
 
 /// A block with a place for each of its layers.
 [[nodiscard]] Block empty_block(const Config& config, const io::BlockLinears& names);

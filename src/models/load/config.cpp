@@ -51,6 +51,10 @@ void read_quantization(const ConfigReader& outer, Config& config) {
 
 /// What no family may leave unchecked, since memory and loops are sized by it.
 void check(const ConfigReader& reader, const Config& config) {
+  if (config.decoder_start_id >= config.vocab_size) {
+    reader.invalid("decoder_start_token_id " + std::to_string(config.decoder_start_id) +
+                   " is not below vocab_size " + std::to_string(config.vocab_size));
+  }
   if (config.n_head % config.n_kv_head != 0) {
     reader.invalid(std::to_string(config.n_head) + " attention heads are not a multiple of " +
                    std::to_string(config.n_kv_head) + " key-value heads");
@@ -73,12 +77,15 @@ Config parse_config(std::string_view text, const std::string& file) {
   Config config;
   config.model_type = family.model_type;
   config.names = family.names;
+  config.encoder_names = family.encoder_names;
   family.describe(reader, config);
   check(reader, config);
   if (config.attention_scale == 0.0f) {
     config.attention_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
   }
-  reader.boolean(config.tie_word_embeddings, "tie_word_embeddings");
+  if (!config.head_may_be_stored) {
+    reader.boolean(config.tie_word_embeddings, "tie_word_embeddings");
+  }
   if (reader.is_null("bos_token_id")) config.bos_token_id = -1;
   reader.integer(config.bos_token_id, -1, kSizeLimit, "bos_token_id");
   reader.ids(config.eos_token_ids, "eos_token_id");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "models/load/encoders.hpp"
 #include "models/load/family_parts.hpp"
 
 namespace kvant::models {
@@ -250,7 +251,25 @@ constexpr PartNames kBloomNames{.attention_norm = "input_layernorm",
                                 .embedding_norm = "word_embeddings_layernorm",
                                 .final_norm = "ln_f"};
 
+/// RoBERTa's, but for the names of the head.
+constexpr PartNames kBertNames{.attention_norm = "attention.output.LayerNorm",
+                               .mlp_norm = "output.LayerNorm",
+                               .token_types = "embeddings.token_type_embeddings",
+                               .embedding_norm = "embeddings.LayerNorm",
+                               .head_dense = "cls.predictions.transform.dense",
+                               .head_norm = "cls.predictions.transform.LayerNorm",
+                               .head_bias = "cls.predictions.bias"};
+
+constexpr PartNames roberta_names() {
+  PartNames names = kBertNames;
+  names.head_dense = "lm_head.dense";
+  names.head_norm = "lm_head.layer_norm";
+  names.head_bias = "lm_head.bias";
+  return names;
+}
+
 constexpr std::array kTable{
+    Family{"bert", kBertNames, bert},
     Family{"bloom", kBloomNames, bloom},
     Family{"falcon",
            {.attention_norm = "input_layernorm",
@@ -304,7 +323,19 @@ constexpr std::array kTable{
             .k_norm = "self_attn.k_norm",
             .final_norm = "norm"},
            qwen3},
+    Family{"roberta", roberta_names(), roberta},
     Family{"starcoder2", kLlamaNames, starcoder2},
+    Family{"t5",
+           {.attention_norm = "layer.0.layer_norm",
+            .mlp_norm = "layer.2.layer_norm",
+            .cross_norm = "layer.1.layer_norm",
+            .position_bias = "layer.0.SelfAttention.relative_attention_bias",
+            .final_norm = "decoder.final_layer_norm"},
+           t5,
+           {.attention_norm = "layer.0.layer_norm",
+            .mlp_norm = "layer.1.layer_norm",
+            .position_bias = "layer.0.SelfAttention.relative_attention_bias",
+            .final_norm = "encoder.final_layer_norm"}},
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ struct Family {
   /// Fills in what differs from Config's defaults. What all families share (limits, divisibility,
   /// end tokens, quantization) is parse_config's.
   void (*describe)(const ConfigReader& reader, Config& config);
+  PartNames encoder_names = {};  ///< of the encoder beside a decoder
 };
 
 /// In alphabetical order.

@@ -18,22 +18,16 @@ ConstAnyMatrix bias_view(const std::vector<float>& bias) {
 
 }  // namespace
 
-LayerMaker::LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source,
-                       std::string prefix, std::string full_prefix)
-    : context_(context),
-      options_(options),
-      source_(source),
-      prefix_(std::move(prefix)),
-      full_prefix_(std::move(full_prefix)) {
+LayerMaker::LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source)
+    : context_(context), options_(options), source_(source) {
   if (plan().stored_int8 && plan().mode == Arithmetic::kvant) {
     outliers_ = io::stored_outliers(*source.checkpoint());
   }
 }
 
-/// Patterns are matched against the full name, whether the file has the prefix or not.
-bool LayerMaker::skipped(const std::string& layer) const {
+bool LayerMaker::skipped(const LayerName& layer) const {
   return std::any_of(options_.skip.begin(), options_.skip.end(), [&](const std::string& pattern) {
-    return io::glob_match(pattern, full_prefix_ + layer);
+    return io::glob_match(pattern, layer.full);
   });
 }
 
@@ -43,7 +37,7 @@ std::unique_ptr<LinearLayer> LayerMaker::stay_float(FloatParameters parameters) 
 }
 
 std::unique_ptr<LinearLayer> LayerMaker::quantize(
-    const std::string& layer, FloatParameters parameters,
+    const LayerName& layer, FloatParameters parameters,
     const std::vector<std::int64_t>& keep_columns) const {
   // What a quantized folder holds in float is meant to stay so.
   const bool stays = plan().scheme == Scheme::fp32 || plan().scheme == Scheme::stored || bf16() ||
@@ -74,10 +68,10 @@ ActivationOptions LayerMaker::activations() const {
   return options;
 }
 
-std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const std::string& layer,
+std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& layer,
                                                            const LinearSpec& linear,
                                                            const std::vector<float>& bias) const {
-  const std::string name = prefix_ + layer + ".weight";
+  const std::string name = layer.file + ".weight";
   if (plan().scheme != Scheme::stored || skipped(layer) || !source_.is_quantized(name)) {
     return nullptr;
   }
@@ -86,7 +80,7 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const std::string& la
   if (!weights) return nullptr;
   if (weights->n() != linear.outputs || weights->k() != linear.inputs) {
     throw Error(ErrorCode::shape_mismatch,
-                "layer \"" + prefix_ + layer + "\" is [" + std::to_string(weights->n()) + ", " +
+                "layer \"" + layer.file + "\" is [" + std::to_string(weights->n()) + ", " +
                     std::to_string(weights->k()) + "], config.json makes it [" +
                     std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
   }
@@ -94,15 +88,15 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const std::string& la
       Linear::from(std::move(*weights), bias_view(bias), activations()));
 }
 
-bool LayerMaker::holds_codes(const std::string& layer) const {
+bool LayerMaker::holds_codes(const LayerName& layer) const {
   return plan().stored_int8 && source_.checkpoint() != nullptr &&
-         io::is_int8_layer(*source_.checkpoint(), prefix_ + layer);
+         io::is_int8_layer(*source_.checkpoint(), layer.file);
 }
 
-std::unique_ptr<LinearLayer> LayerMaker::from_stored_codes(const std::string& layer,
+std::unique_ptr<LinearLayer> LayerMaker::from_stored_codes(const LayerName& layer,
                                                            const LinearSpec& linear,
                                                            const std::vector<float>& bias) const {
-  const std::string base = prefix_ + layer;
+  const std::string& base = layer.file;
   if (skipped(layer)) {
     throw RequestError("layer " + base +
                        " is to stay in float, but is stored in 8 bits: its float weights are gone");

@@ -20,32 +20,36 @@ struct FloatParameters {
   std::vector<float> bias;
 };
 
+/// What a layer is called.
+struct LayerName {
+  std::string file;  ///< in the file: base models are saved without the prefix
+  std::string full;  ///< in the model, which patterns are matched against
+  std::string bare;  ///< without the prefix
+};
+
 class LayerMaker {
  public:
-  /// @param prefix     of layers in the file
-  /// @param full_name  of layers in the model, which patterns are matched against
-  LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source,
-             std::string prefix, std::string full_prefix);
+  LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source);
 
   /// A layer in float; what it takes is gone from memory when the layer is there, here and below.
   [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(FloatParameters parameters) const;
   /// A layer as the plan has it.
   [[nodiscard]] std::unique_ptr<LinearLayer> quantize(
-      const std::string& layer, FloatParameters parameters,
+      const LayerName& layer, FloatParameters parameters,
       const std::vector<std::int64_t>& keep_columns) const;
 
   /// The file has the layer in bitsandbytes' 8-bit form.
-  [[nodiscard]] bool holds_codes(const std::string& layer) const;
+  [[nodiscard]] bool holds_codes(const LayerName& layer) const;
   /// From that form, with the columns that kvant kept beside the codes.
   /// @throws RequestError, Error shape_mismatch
   [[nodiscard]] std::unique_ptr<LinearLayer> from_stored_codes(
-      const std::string& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
+      const LayerName& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
 
   /// From the codes of a folder in any other form, as the plan has it; null: the layer is to be in
   /// float, or in another scheme, or no weight format holds what is stored.
   /// @throws Error shape_mismatch; as WeightSource::packed
   [[nodiscard]] std::unique_ptr<LinearLayer> from_stored_layer(
-      const std::string& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
+      const LayerName& layer, const LinearSpec& linear, const std::vector<float>& bias) const;
 
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
   /// How stored 8-bit layers choose outliers.
@@ -53,14 +57,12 @@ class LayerMaker {
 
  private:
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
-  [[nodiscard]] bool skipped(const std::string& layer) const;
+  [[nodiscard]] bool skipped(const LayerName& layer) const;
   [[nodiscard]] ActivationOptions activations() const;
 
   Context& context_;
   const LoadOptions& options_;
   const WeightSource& source_;
-  std::string prefix_;
-  std::string full_prefix_;
   Outliers outliers_ = Outliers::per_call;
 };
 

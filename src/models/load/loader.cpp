@@ -1,25 +1,31 @@
 #include "kvant/models/load.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <utility>
 
-#include "kvant/io/architecture.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/models/calibration.hpp"
-#include "models/load/block_layout.hpp"
+#include "models/load/adapter_layers.hpp"
 #include "models/load/layer_maker.hpp"
+#include "models/load/parts.hpp"
 #include "models/load/tensors.hpp"
 
 namespace kvant::models {
 namespace {
 
 constexpr std::int64_t kCalibrationTokens = 128;
+
+/// The calibration window on its way through the blocks.
+struct Window {
+  std::vector<float> start;   ///< embeddings
+  std::vector<float> h;       ///< what the next block reads; empty: no calibration
+  std::vector<float> source;  ///< the encoder's output, for the decoder beside it
+  std::vector<float> distance_bias;
+};
 
 class Loader {
  public:
@@ -29,9 +35,9 @@ class Loader {
         config_(config),
         options_(options),
         source_(open_weights(folder, config)),
-        // Base models are saved without the prefix.
-        prefix_(source_->contains(std::string(names_.tokens) + ".weight") ? "" : names_.prefix),
-        maker_(context, options, *source_, prefix_, std::string(names_.prefix)) {
+        parts_(context, config, options, *source_),
+        maker_(context, options, *source_),
+        adapter_(context, options) {
     check_shapes();
     check_skip_patterns();
   }
@@ -44,27 +50,40 @@ class Loader {
                                  (!plan().has_integer_products() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
                                   maker_.outliers() != Outliers::per_call);
-    load_embeddings(model);
-    std::vector<float> h;
-    if (plan().calibrate) h = embed(context_, model, calibration_ids(), 0);
-    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
-      if (options_.progress) options_.progress(n, config_.n_layer);
-      model.blocks.push_back(load_block(n, h));
+    parts_.tables(model);
+    load_projections(model);
+    Window window;
+    if (plan().calibrate) window.start = embed(context_, model, calibration_ids(), 0);
+    for_each_block(window, [&](const Stack& stack, std::int64_t n, bool beside) {
+      (beside ? model.encoder.blocks : model.blocks).push_back(load_block(stack, n, window));
+    });
+    for (const Stack& stack : parts_.stacks()) {
+      const bool beside = is_encoder_beside(stack);
+      (beside ? model.encoder.final_norm : model.final_norm) = parts_.final_norm(stack);
+      (beside ? model.encoder.distance_bias : model.distance_bias) =
+          parts_.distance_bias(stack, sees_all(stack));
     }
+    load_head(model, window);
+    adapter_.check_all_used();
     return model;
   }
 
   OutlierColumns observe() {
-    std::vector<float> h = embed_window();
-    Block names = empty_block(config_, names_.linears);
-    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, names);
+    Window window;
+    window.start = embed_window();
     OutlierColumns result;
-    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
-      if (options_.progress) options_.progress(n, config_.n_layer);
-      ObservedBlock observed = observe_block(n, h);
+    for_each_block(window, [&](const Stack& stack, std::int64_t n, bool) {
+      ObservedBlock observed = observe_block(stack, n, window);
       for (std::size_t i = 0; i < observed.columns.size(); ++i) {
-        result[prefix_ + layer_name(n, specs[i].name)] = std::move(observed.columns[i]);
+        if (!observed.stays_float[i]) {
+          result[observed.names[i].file] = std::move(observed.columns[i]);
+        }
       }
+    });
+    Model model;
+    if (const auto linear = parts_.head_linear(model)) {
+      const LayerName name{linear->name, linear->name, linear->name};
+      result[linear->name] = observe_linear(parts_.linear(*linear, name), window);
     }
     return result;
   }
@@ -72,171 +91,120 @@ class Loader {
  private:
   /// A block's linears in float, and the columns where their inputs were outliers.
   struct ObservedBlock {
+    std::vector<LayerName> names;
+    std::vector<bool> stays_float;
     std::vector<FloatParameters> parameters;
     std::vector<std::vector<std::int64_t>> columns;
   };
 
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
-  [[nodiscard]] bool bf16() const { return maker_.bf16(); }
 
-  /// What float tensors are held as: as stored, unless the scheme says otherwise.
-  [[nodiscard]] std::optional<DType> held_dtype() const {
-    if (plan().scheme == Scheme::fp32) return DType::float32;
-    if (bf16()) return DType::bfloat16;
-    return std::nullopt;
+  /// The encoder is the first of two stacks.
+  [[nodiscard]] bool is_encoder_beside(const Stack& stack) const {
+    return &stack != &parts_.stacks().back();
+  }
+  [[nodiscard]] bool sees_all(const Stack& stack) const {
+    return config_.kind == ModelKind::encoder || is_encoder_beside(stack);
+  }
+
+  /// function(stack, n, whether the stack is the encoder beside a decoder), and the calibration
+  /// window from stack to stack.
+  template <class Function>
+  void for_each_block(Window& window, Function&& function) {
+    std::int64_t done = 0;
+    for (const Stack& stack : parts_.stacks()) {
+      const bool beside = is_encoder_beside(stack);
+      window.h = window.start;
+      if (!window.h.empty()) window.distance_bias = parts_.distance_bias(stack, sees_all(stack));
+      for (std::int64_t n = 0; n < stack.layers; ++n) {
+        if (options_.progress) options_.progress(done, parts_.block_count());
+        function(stack, n, beside);
+        ++done;
+      }
+      if (beside && !window.h.empty()) {
+        const MatrixView<float> view = view_of(window.h);
+        normalize(context_, config_, view, parts_.final_norm(stack), Stream::fp32, view);
+        window.source = std::move(window.h);
+      }
+    }
+  }
+
+  [[nodiscard]] MatrixView<float> view_of(std::vector<float>& rows) const {
+    return {rows.data(), static_cast<std::int64_t>(rows.size()) / config_.n_embd, config_.n_embd};
   }
 
   /// config.json's sizes against the tensors, before any memory is taken for them.
   void check_shapes() const {
-    require_tensor(*source_, token_table(),
+    require_tensor(*source_, parts_.token_table(),
                    {static_cast<std::uint64_t>(config_.vocab_size),
                     static_cast<std::uint64_t>(config_.embedding_size)});
-    Block block = empty_block(config_, names_.linears);
-    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
-    for (std::int64_t n = 0; n < config_.n_layer; ++n) {
-      for (const LinearSpec& spec : specs) {
-        const std::string layer = layer_name(n, spec.name);
-        if (maker_.holds_codes(layer)) continue;  // whose reader checks them
-        const std::string name = prefix_ + layer + ".weight";
-        require_tensor(*source_, name, shape(name, spec.outputs, spec.inputs));
+    for (const Stack& stack : parts_.stacks()) {
+      Block block = empty_block(config_, *stack.linears);
+      const std::vector<LinearSpec> specs = parts_.linears(stack, block);
+      for (std::int64_t n = 0; n < stack.layers; ++n) {
+        for (const LinearSpec& spec : specs) {
+          const LayerName layer = parts_.name_of(stack.name(n, spec.name));
+          if (maker_.holds_codes(layer)) continue;  // whose reader checks them
+          const std::string name = layer.file + ".weight";
+          require_tensor(*source_, name, parts_.shape(name, spec));
+        }
       }
     }
   }
 
-  /// Codes always lie [outputs, inputs].
-  [[nodiscard]] bool transposed(const std::string& tensor) const {
-    return transposed_ && !source_->is_quantized(tensor);
-  }
-  /// Of a weight in the file.
-  [[nodiscard]] std::vector<std::uint64_t> shape(const std::string& tensor, std::int64_t outputs,
-                                                 std::int64_t inputs) const {
-    const auto rows = static_cast<std::uint64_t>(outputs);
-    const auto cols = static_cast<std::uint64_t>(inputs);
-    return transposed(tensor) ? std::vector{cols, rows} : std::vector{rows, cols};
-  }
-
-  /// Without the prefix.
-  [[nodiscard]] std::string layer_name(std::int64_t block, std::string_view linear) const {
-    return names_.linear_name(linear, block, false);
-  }
-  [[nodiscard]] std::string full_name(const std::string& layer) const {
-    return std::string(names_.prefix) + layer;
-  }
-  [[nodiscard]] std::string head_tensor() const { return std::string(names_.head) + ".weight"; }
-
   void check_skip_patterns() const {
-    Block block = empty_block(config_, names_.linears);
-    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
     for (const std::string& pattern : options_.skip) {
-      bool found = io::glob_match(pattern, names_.head);  // always kept; naming it is not a mistake
-      for (std::int64_t n = 0; n < config_.n_layer && !found; ++n) {
-        for (const LinearSpec& spec : specs) {
-          found = found || io::glob_match(pattern, full_name(layer_name(n, spec.name)));
+      // The head is always kept; naming it is not a mistake.
+      const std::string_view head = io::find_architecture(config_.model_type)->head;
+      bool found = io::glob_match(pattern, head);
+      Model model;
+      const auto before_head = parts_.head_linear(model);
+      found = found || (before_head && io::glob_match(pattern, before_head->name));
+      std::string example;
+      for (const Stack& stack : parts_.stacks()) {
+        Block block = empty_block(config_, *stack.linears);
+        const std::vector<LinearSpec> specs = parts_.linears(stack, block);
+        example = parts_.name_of(stack.name(0, specs[0].name)).full;
+        for (std::int64_t n = 0; n < stack.layers && !found; ++n) {
+          for (const LinearSpec& spec : specs) {
+            found = found || io::glob_match(pattern, parts_.name_of(stack.name(n, spec.name)).full);
+          }
         }
       }
       if (!found) {
         throw RequestError("the pattern \"" + pattern.substr(0, 80) +
-                           "\" matches no linear layer (they are named like " +
-                           full_name(layer_name(0, specs[0].name)) + ")");
+                           "\" matches no linear layer (they are named like " + example + ")");
       }
     }
   }
 
-  /// Everything outside of the blocks.
-  void load_embeddings(Model& model) const {
-    const std::int64_t vocabulary = config_.vocab_size;
-    const std::int64_t width = config_.embedding_size;
-    model.wte = load_weights(context_, *source_, token_table(), vocabulary, width, held_dtype());
-    if (config_.positions == Positions::learned) {
-      model.wpe = load_weights(context_, *source_, position_table(), positions(), config_.n_embd,
-                               held_dtype());
-    }
-    if (!config_.tie_word_embeddings) {
-      model.own_lm_head =
-          load_weights(context_, *source_, head_tensor(), vocabulary, width, held_dtype());
-    }
-    load_around_blocks(model);
-    model.final_norm = load_norm(config_.names.final_norm, config_.n_embd);
-    model.project_out = load_projection(config_.names.project_out, width, config_.n_embd);
-  }
-
-  /// What stands between the tables and the first block.
-  void load_around_blocks(Model& model) const {
-    model.embedding_norm = load_norm(config_.names.embedding_norm, config_.n_embd);
-    model.project_in =
-        load_projection(config_.names.project_in, config_.n_embd, config_.embedding_size);
-  }
-
-  /// A layer outside of the blocks stays in float; no name: there is none.
-  [[nodiscard]] std::unique_ptr<LinearLayer> load_projection(std::string_view name,
+  /// A layer that no scheme quantizes; no name: there is none.
+  [[nodiscard]] std::unique_ptr<LinearLayer> load_projection(const std::string& part,
                                                              std::int64_t outputs,
                                                              std::int64_t inputs) const {
-    if (name.empty()) return nullptr;
-    return maker_.stay_float(
-        load_float({std::string(name), outputs, inputs, false, nullptr}, std::string(name)));
+    if (part.empty()) return nullptr;
+    const LinearSpec linear{part, outputs, inputs, false, nullptr, true};
+    return make_layer(linear, parts_.name_of(part));
   }
 
-  [[nodiscard]] std::string position_table() const {
-    return prefix_ + std::string(names_.positions) + ".weight";
-  }
-  [[nodiscard]] std::int64_t positions() const {
-    return config_.position_offset + config_.n_positions;
-  }
-
-  /// A tied pair may be saved under either name.
-  [[nodiscard]] std::string token_table() const {
-    const std::string table = prefix_ + std::string(names_.tokens) + ".weight";
-    return config_.tie_word_embeddings && !source_->contains(table) ? head_tensor() : table;
+  void load_projections(Model& model) const {
+    const std::int64_t width = config_.embedding_size;
+    model.project_in =
+        load_projection(std::string(config_.names.project_in), config_.n_embd, width);
+    model.project_out =
+        load_projection(std::string(config_.names.project_out), width, config_.n_embd);
   }
 
-  /// The calibration window's embeddings, from the rows of the tables that it needs: the tables may
-  /// be larger than any block.
+  /// The calibration window's embeddings.
   [[nodiscard]] std::vector<float> embed_window() const {
     const std::vector<TokenId> ids = calibration_ids();
     std::vector<TokenId> places(ids.size());
     std::iota(places.begin(), places.end(), TokenId{0});
     Model window;
-    window.config = config_;
-    window.config.vocab_size = static_cast<std::int64_t>(ids.size());
-    window.config.position_offset = 0;
-    window.wte = load_rows(*source_, token_table(), config_.vocab_size, config_.embedding_size,
-                           {ids.begin(), ids.end()});
-    if (config_.positions == Positions::learned) {
-      std::vector<std::int64_t> rows(ids.size());
-      std::iota(rows.begin(), rows.end(), config_.position_offset);
-      window.wpe = load_rows(*source_, position_table(), positions(), config_.n_embd, rows);
-    }
-    load_around_blocks(window);
+    parts_.table_rows(window, ids);
+    window.project_in = load_projection(std::string(config_.names.project_in), config_.n_embd,
+                                        config_.embedding_size);
     return embed(context_, window, places, 0);
-  }
-
-  /// No name: there is no such norm.
-  [[nodiscard]] Norm load_norm(std::string_view name, std::int64_t size) const {
-    if (name.empty()) return {};
-    const std::string base = prefix_ + std::string(name);
-    Norm norm;
-    norm.weight = load_vector(context_, *source_, base + ".weight", size, bf16());
-    for (float& value : norm.weight) value += config_.norm_offset;
-    if (config_.norm_bias) {
-      norm.bias = load_vector(context_, *source_, base + ".bias", size, bf16());
-    }
-    return norm;
-  }
-
-  [[nodiscard]] std::vector<float> load_bias(const std::string& layer,
-                                             const LinearSpec& linear) const {
-    if (!linear.bias) return {};
-    return load_vector(context_, *source_, prefix_ + layer + ".bias", linear.outputs, bf16());
-  }
-
-  [[nodiscard]] FloatParameters load_float(const LinearSpec& linear,
-                                           const std::string& layer) const {
-    const std::string name = prefix_ + layer + ".weight";
-    return {
-        transposed(name)
-            ? load_transposed(context_, *source_, name, linear.outputs, linear.inputs, held_dtype())
-            : load_weights(context_, *source_, name, linear.outputs, linear.inputs, held_dtype()),
-        load_bias(layer, linear)};
   }
 
   [[nodiscard]] std::vector<TokenId> calibration_ids() const {
@@ -254,88 +222,115 @@ class Loader {
     return ids;
   }
 
-  /// Runs the calibration window h through a block in float; h becomes the next block's input.
-  ObservedBlock observe_block(std::int64_t n, std::vector<float>& h) {
-    Block block = load_float_parts(n);
-    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
+  /// Runs the calibration window through a block in float; it becomes the next block's input.
+  ObservedBlock observe_block(const Stack& stack, std::int64_t n, Window& window) {
+    Block block = load_float_parts(stack, n);
+    const std::vector<LinearSpec> specs = parts_.linears(stack, block);
     ObservedBlock observed;
     for (const LinearSpec& spec : specs) {
-      observed.parameters.push_back(load_float(spec, layer_name(n, spec.name)));
+      observed.names.push_back(parts_.name_of(stack.name(n, spec.name)));
+      observed.stays_float.push_back(spec.stays_float);
+      observed.parameters.push_back(parts_.linear(spec, observed.names.back()));
     }
     std::vector<const ObservingLinear*> observers;
     for (std::size_t i = 0; i < specs.size(); ++i) {
       auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
                                                      observed.parameters[i].bias, plan().threshold);
       observers.push_back(layer.get());
-      *specs[i].slot = std::move(layer);
+      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
     }
     LayerCache cache;
-    const MatrixView<float> window(h.data(), static_cast<std::int64_t>(h.size()) / config_.n_embd,
-                                   config_.n_embd);
-    Pass pass(config_, Stream::fp32, 0, window.rows());
-    run_block(context_, config_, block, n, pass, window, cache);
+    LayerCache read;
+    const MatrixView<float> rows = view_of(window.h);
+    Pass pass(config_, Stream::fp32, 0, rows.rows());
+    pass.causal = !sees_all(stack);
+    pass.distance_bias = window.distance_bias;
+    const bool crosses = !window.source.empty();
+    if (crosses) read_source(context_, config_, block, pass, view_of(window.source), read);
+    run_block(context_, config_, block, n, pass, rows, cache, crosses ? &read : nullptr);
     for (const ObservingLinear* observer : observers) {
       observed.columns.push_back(observer->outlier_columns());
     }
     return observed;
   }
 
+  /// Outlier columns of the window as it is behind the last block.
+  [[nodiscard]] std::vector<std::int64_t> observe_linear(const FloatParameters& parameters,
+                                                         Window& window) {
+    const ObservingLinear observer(parameters.weights, parameters.bias, plan().threshold);
+    std::vector<float> out(window.h.size());
+    const MatrixView<float> rows = view_of(window.h);
+    LayerInput input(rows);
+    observer.forward(context_, input, view_of(out));
+    return observer.outlier_columns();
+  }
+
   /// A block with its norms and its router.
-  [[nodiscard]] Block load_float_parts(std::int64_t n) const {
-    const PartNames& names = config_.names;
-    Block block = empty_block(config_, names_.linears);
-    const auto norm = [&](std::string_view name, std::int64_t size) {
-      return name.empty() ? Norm{} : load_norm(layer_name(n, name), size);
-    };
-    block.attention_norm = norm(names.attention_norm, config_.n_embd);
-    block.attention_output_norm = norm(names.attention_output_norm, config_.n_embd);
-    block.mlp_norm = norm(names.mlp_norm, config_.n_embd);
-    block.mlp_output_norm = norm(names.mlp_output_norm, config_.n_embd);
-    const bool by_head = config_.qk_norm_per_head;
-    block.q_norm = norm(names.q_norm, by_head ? config_.head_dim : config_.q_dim());
-    block.k_norm = norm(names.k_norm, by_head ? config_.head_dim : config_.kv_dim());
+  [[nodiscard]] Block load_float_parts(const Stack& stack, std::int64_t n) const {
+    Block block = parts_.norms(stack, n);
     if (config_.n_expert > 0) {
-      const std::string router = layer_name(n, names.router);
-      block.router = load_projection(router, config_.n_expert, config_.n_embd);
+      block.router =
+          load_projection(stack.name(n, stack.parts->router), config_.n_expert, config_.n_embd);
     }
     return block;
   }
 
-  /// @param h the calibration window's activations, moved on by this block; empty: no calibration
-  Block load_block(std::int64_t n, std::vector<float>& h) {
-    Block block = load_float_parts(n);
-    const std::vector<LinearSpec> specs = linears_of(config_, names_.linears, block);
-    if (h.empty()) {
+  /// A layer as the plan has it, from what is stored.
+  [[nodiscard]] std::unique_ptr<LinearLayer> make_layer(const LinearSpec& spec,
+                                                        const LayerName& name) const {
+    if (maker_.holds_codes(name)) {
+      return maker_.from_stored_codes(name, spec, parts_.bias(spec, name));
+    }
+    auto stored = maker_.from_stored_layer(name, spec, parts_.bias(spec, name));
+    if (stored != nullptr) return stored;
+    if (spec.stays_float) return maker_.stay_float(parts_.linear(spec, name));
+    return maker_.quantize(name, parts_.linear(spec, name), {});
+  }
+
+  Block load_block(const Stack& stack, std::int64_t n, Window& window) {
+    Block block = load_float_parts(stack, n);
+    const std::vector<LinearSpec> specs = parts_.linears(stack, block);
+    if (window.h.empty()) {
       for (const LinearSpec& spec : specs) {
-        const std::string layer = layer_name(n, spec.name);
-        if (maker_.holds_codes(layer)) {
-          *spec.slot = maker_.from_stored_codes(layer, spec, load_bias(layer, spec));
-          continue;
-        }
-        *spec.slot = maker_.from_stored_layer(layer, spec, load_bias(layer, spec));
-        if (*spec.slot == nullptr) {
-          *spec.slot = maker_.quantize(layer, load_float(spec, layer), {});
-        }
+        const LayerName name = parts_.name_of(stack.name(n, spec.name));
+        *spec.slot = adapter_.beside(name, spec, make_layer(spec, name));
       }
       return block;
     }
     // What the linears see in float decides which columns keep their weights.
-    ObservedBlock observed = observe_block(n, h);
+    ObservedBlock observed = observe_block(stack, n, window);
     for (std::size_t i = 0; i < specs.size(); ++i) {
-      *specs[i].slot = maker_.quantize(layer_name(n, specs[i].name),
-                                       std::move(observed.parameters[i]), observed.columns[i]);
+      FloatParameters parameters = std::move(observed.parameters[i]);
+      auto layer = specs[i].stays_float ? maker_.stay_float(std::move(parameters))
+                                        : maker_.quantize(observed.names[i], std::move(parameters),
+                                                          observed.columns[i]);
+      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
     }
     return block;
+  }
+
+  void load_head(Model& model, Window& window) {
+    const auto linear = parts_.head_linear(model);
+    if (!linear) return;
+    const LayerName name{linear->name, linear->name, linear->name};
+    if (window.h.empty()) {
+      *linear->slot = make_layer(*linear, name);
+    } else {
+      FloatParameters parameters = parts_.linear(*linear, name);
+      const std::vector<std::int64_t> columns = observe_linear(parameters, window);
+      *linear->slot = maker_.quantize(name, std::move(parameters), columns);
+    }
+    *linear->slot = adapter_.beside(name, *linear, std::move(*linear->slot));
+    parts_.head_parts(model);
   }
 
   Context& context_;
   const Config& config_;
   const LoadOptions& options_;
   std::unique_ptr<WeightSource> source_;
-  const io::Architecture& names_ = *io::find_architecture(config_.model_type);
-  bool transposed_ = names_.transposed && source_->keeps_transposed();
-  std::string prefix_;
+  PartLoader parts_;
   LayerMaker maker_;
+  AdapterLayers adapter_;
 };
 
 }  // namespace

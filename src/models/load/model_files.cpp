@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "io/json/json_tree.hpp"
+#include "kvant/error.hpp"
 #include "kvant/io/text_file.hpp"
 #include "models/gguf/gguf_model.hpp"
 #include "models/load/config_reader.hpp"
+#include "models/text/vocabulary_file.hpp"
 
 namespace kvant::models {
 namespace {
@@ -46,7 +48,9 @@ ModelFiles::ModelFiles(std::filesystem::path path) : path_(std::move(path)) {
   if (is_there(generation)) {
     const nlohmann::json json = io::read_json_tree(generation);
     const std::string name = generation.string();
-    ConfigReader(json, name).ids(config_.eos_token_ids, "eos_token_id");
+    const ConfigReader reader(json, name);
+    reader.ids(config_.eos_token_ids, "eos_token_id");
+    reader.integer(config_.decoder_start_id, 0, config_.vocab_size - 1, "decoder_start_token_id");
   }
   const std::filesystem::path jinja = path_ / "chat_template.jinja";
   const std::filesystem::path tokenizer_config = path_ / "tokenizer_config.json";
@@ -62,7 +66,18 @@ Tokenizer ModelFiles::tokenizer() const {
     const io::Gguf file(path_);
     return {gguf_tokenizer(file).dump(), file.name()};
   }
-  return Tokenizer(path_ / "tokenizer.json");
+  const std::filesystem::path json = path_ / "tokenizer.json";
+  if (is_there(json)) return Tokenizer(json);
+  const std::filesystem::path lines = path_ / "vocab.txt";
+  if (is_there(lines)) return {word_piece_tokenizer(path_).dump(), lines.string()};
+  for (const char* name : {"spiece.model", "tokenizer.model", "sentencepiece.bpe.model"}) {
+    if (!is_there(path_ / name)) continue;
+    throw Error(ErrorCode::unsupported,
+                (path_ / name).string() +
+                    " is not read, and there is no tokenizer.json beside it; transformers makes "
+                    "one: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)");
+  }
+  return Tokenizer(json);  // says what is missing
 }
 
 }  // namespace kvant::models

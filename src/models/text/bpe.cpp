@@ -1,6 +1,5 @@
 #include "models/text/bpe.hpp"
 
-#include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <queue>
@@ -15,10 +14,6 @@ namespace {
 
 [[noreturn]] void fail(ErrorCode code, const std::string& file, const std::string& what) {
   throw Error(code, file + ": " + what);
-}
-
-std::string shorten(std::string_view text) {
-  return "\"" + std::string(text.substr(0, 60)) + (text.size() > 60 ? "...\"" : "\"");
 }
 
 constexpr std::uint64_t pair_key(TokenId left, TokenId right) {
@@ -39,19 +34,10 @@ void require_unset(const nlohmann::json& model, const char* key, const std::stri
   }
 }
 
-/// SentencePiece's spelling of a byte.
-std::string byte_token(unsigned byte) {
-  char text[8];
-  std::snprintf(text, sizeof text, "<0x%02X>", byte);
-  return text;
-}
-
 }  // namespace
 
-Bpe::Bpe(const nlohmann::json& model, bool bytes, const std::string& file) : bytes_(bytes) {
-  if (!model.is_object() || model.value("type", "BPE") != "BPE") {
-    fail(ErrorCode::unsupported, file, "the model is not of type \"BPE\"");
-  }
+Bpe::Bpe(const nlohmann::json& model, bool bytes, const std::string& file)
+    : bytes_(bytes), vocabulary_(read_vocabulary(model, file)) {
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     require_unset(model, key, file);
   }
@@ -62,39 +48,18 @@ Bpe::Bpe(const nlohmann::json& model, bool bytes, const std::string& file) : byt
   ignore_merges_ = model.value("ignore_merges", false);
   byte_fallback_ = model.value("byte_fallback", false);
   fuse_unknown_ = model.value("fuse_unk", false);
-  read_vocabulary(model, file);
+  for (unsigned b = 0; b < 256; ++b) {
+    byte_ids_[b] = find(bytes_ ? encode_utf8(byte_alphabet()[b]) : byte_token(b));
+  }
   read_merges(model, file);
   const auto unknown = model.find("unk_token");
   if (unknown != model.end() && unknown->is_string()) {
     unknown_ = find(unknown->get<std::string>());
     if (unknown_ < 0) {
       fail(ErrorCode::invalid_file, file,
-           "model.unk_token " + shorten(unknown->get<std::string>()) + " is not in the vocabulary");
+           "model.unk_token " + shortened(unknown->get<std::string>()) +
+               " is not in the vocabulary");
     }
-  }
-}
-
-TokenId Bpe::find(const std::string& token) const {
-  const auto it = vocabulary_.find(token);
-  return it == vocabulary_.end() ? -1 : it->second;
-}
-
-void Bpe::read_vocabulary(const nlohmann::json& model, const std::string& file) {
-  const auto vocabulary = model.find("vocab");
-  if (vocabulary == model.end() || !vocabulary->is_object()) {
-    fail(ErrorCode::invalid_file, file, "model.vocab is not an object");
-  }
-  vocabulary_.reserve(vocabulary->size());
-  for (const auto& [token, id] : vocabulary->items()) {
-    const std::int64_t number = id.is_number_integer() ? id.get<std::int64_t>() : -1;
-    if (number < 0 || number > kMaxTokenId) {
-      fail(ErrorCode::invalid_file, file,
-           "model.vocab: the id of " + shorten(token) + " is " + id.dump().substr(0, 40));
-    }
-    vocabulary_.emplace(token, static_cast<TokenId>(number));
-  }
-  for (unsigned b = 0; b < 256; ++b) {
-    byte_ids_[b] = find(bytes_ ? encode_utf8(byte_alphabet()[b]) : byte_token(b));
   }
 }
 

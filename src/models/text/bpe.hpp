@@ -11,25 +11,18 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kvant/models/tokenizer.hpp"
+#include "models/text/subword.hpp"
 
 namespace kvant::models {
 
-/// Ids beyond any vocabulary: tables are sized by the largest one.
-inline constexpr TokenId kMaxTokenId = 1 << 24;
-
-class Bpe {
+class Bpe final : public SubwordModel {
  public:
   /// @param bytes pieces are spelled in the byte alphabet
-  /// @throws Error invalid_file; unsupported (another model, dropout, affixes)
+  /// @throws Error invalid_file; unsupported (dropout, affixes)
   Bpe(const nlohmann::json& model, bool bytes, const std::string& file);
 
-  /// Appends the ids of a piece.
-  void encode(std::string_view piece, std::vector<TokenId>& out) const;
-  /// Spelling -> id.
-  [[nodiscard]] const std::unordered_map<std::string, TokenId>& vocabulary() const {
-    return vocabulary_;
-  }
+  void encode(std::string_view piece, std::vector<TokenId>& out) const override;
+  [[nodiscard]] const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
   struct Merge {
@@ -37,9 +30,10 @@ class Bpe {
     TokenId merged;
   };
 
-  void read_vocabulary(const nlohmann::json& model, const std::string& file);
   void read_merges(const nlohmann::json& model, const std::string& file);
-  [[nodiscard]] TokenId find(const std::string& token) const;
+  [[nodiscard]] TokenId find(const std::string& token) const {
+    return find_token(vocabulary_, token);
+  }
   /// The ids of a piece before any merge.
   [[nodiscard]] std::vector<TokenId> symbols(std::string_view piece) const;
   void merge(const std::vector<TokenId>& ids, std::vector<TokenId>& out) const;
@@ -49,7 +43,7 @@ class Bpe {
   bool ignore_merges_ = false;
   bool fuse_unknown_ = false;
   TokenId unknown_ = -1;
-  std::unordered_map<std::string, TokenId> vocabulary_;
+  Vocabulary vocabulary_;
   std::unordered_map<std::uint64_t, Merge> merges_;  // by (left id, right id)
   std::array<TokenId, 256> byte_ids_{};              // -1: not in the vocabulary
 };

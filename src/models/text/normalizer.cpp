@@ -9,6 +9,10 @@
 #include <utility>
 
 #include "kvant/error.hpp"
+#include "kvant/models/utf8.hpp"
+#include "models/text/base64.hpp"
+#include "models/text/bert_text.hpp"
+#include "models/text/charsmap.hpp"
 #include "models/text/pattern.hpp"
 
 namespace kvant::models {
@@ -26,6 +30,21 @@ std::string map_text(const std::string& text, int options) {
                 std::string("a text could not be normalized: ") + utf8proc_errmsg(length));
   }
   return {reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length)};
+}
+
+/// Without white space at the ends.
+std::string stripped(std::string_view text, bool left, bool right) {
+  std::size_t begin = 0;
+  while (left && begin < text.size() && is_white_space(decode_utf8(text, begin).code)) {
+    begin += decode_utf8(text, begin).length;
+  }
+  std::size_t end = begin;
+  for (std::size_t at = begin; at < text.size();) {
+    const Utf8Step step = decode_utf8(text, at);
+    at += step.length;
+    if (!right || !is_white_space(step.code)) end = at;
+  }
+  return std::string(text.substr(begin, end - begin));
 }
 
 }  // namespace
@@ -77,11 +96,45 @@ void Normalizer::add_step(const nlohmann::json& json, const std::string& file) {
       }
       return result.append(text, done, std::string::npos);
     });
+  } else if (type == "Lowercase") {
+    steps_.emplace_back(lowercase);
+  } else if (type == "StripAccents") {
+    steps_.emplace_back(without_marks);
+  } else if (type == "Strip") {
+    steps_.emplace_back([left = json.value("strip_left", true),
+                         right = json.value("strip_right", true)](const std::string& text) {
+      return stripped(text, left, right);
+    });
+  } else if (type == "BertNormalizer") {
+    add_bert(json);
+  } else if (type == "Precompiled") {
+    const auto bytes = from_base64(json.value("precompiled_charsmap", ""));
+    if (!bytes) {
+      throw Error(ErrorCode::invalid_file,
+                  file + ": normalizer: precompiled_charsmap is not base64");
+    }
+    steps_.emplace_back([map = std::make_shared<const Charsmap>(*bytes, file)](
+                            const std::string& text) { return map->apply(text); });
   } else {
     throw Error(ErrorCode::unsupported,
                 file + ": normalizer of type \"" + type.substr(0, 80) +
-                    "\": only NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence are known here");
+                    "\": only NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, StripAccents, "
+                    "Strip, BertNormalizer, Precompiled and Sequence are known here");
   }
+}
+
+void Normalizer::add_bert(const nlohmann::json& json) {
+  const bool lower = json.value("lowercase", true);
+  const auto accents = json.find("strip_accents");
+  const bool given = accents != json.end() && !accents->is_null();
+  if (json.value("clean_text", true)) steps_.emplace_back(clean_text);
+  if (json.value("handle_chinese_chars", true)) steps_.emplace_back(space_ideographs);
+  if (given ? accents->get<bool>() : lower) {
+    steps_.emplace_back([](const std::string& text) {
+      return without_marks(map_text(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE));
+    });
+  }
+  if (lower) steps_.emplace_back(lowercase);
 }
 
 std::string Normalizer::apply(std::string text) const {

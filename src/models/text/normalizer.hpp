@@ -1,7 +1,8 @@
 #pragma once
 
 // What is done to text before it is split, as the "normalizer" of tokenizer.json says: Unicode's
-// normal forms, Prepend, Replace, Lowercase, alone or in a Sequence.
+// normal forms, Prepend, Replace, Lowercase, StripAccents, Strip, BertNormalizer, Precompiled,
+// alone or in a Sequence.
 
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -20,6 +21,7 @@ class Normalizer {
 
  private:
   void add_step(const nlohmann::json& json, const std::string& file);
+  void add_bert(const nlohmann::json& json);
 
   std::vector<std::function<std::string(std::string)>> steps_;
 };

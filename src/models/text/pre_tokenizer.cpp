@@ -14,6 +14,8 @@ constexpr const char* kByteLevelPattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 constexpr const char* kDigit = "\\p{N}";
 constexpr const char* kDigits = "\\p{N}+";
+/// ASCII's, symbols among them, and Unicode's.
+constexpr const char* kPunctuation = "[!-/:-@\\[-`{-~\\p{P}]";
 
 std::string with_spaces(std::string text, const std::string& space) {
   std::string result;
@@ -58,10 +60,17 @@ void PreTokenizer::add_step(const nlohmann::json& json, const std::string& file)
     add_split(json, file);
   } else if (type == "Metaspace") {
     add_metaspace(json, file);
+  } else if (type == "WhitespaceSplit") {
+    steps_.push_back({Regex(to_pcre("\\s+")), true, Match::removed});
+  } else if (type == "BertPreTokenizer") {
+    steps_.push_back({Regex(to_pcre("\\s+")), true, Match::removed});
+    steps_.push_back({Regex(kPunctuation)});
   } else {
-    throw Error(ErrorCode::unsupported,
-                file + ": pre_tokenizer of type \"" + type.substr(0, 80) +
-                    "\": only Digits, Split, ByteLevel, Metaspace and Sequence are known here");
+    throw Error(
+        ErrorCode::unsupported,
+        file + ": pre_tokenizer of type \"" + type.substr(0, 80) +
+            "\": only Digits, Split, ByteLevel, Metaspace, WhitespaceSplit, BertPreTokenizer and "
+            "Sequence are known here");
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// Splitting text into the pieces that BPE works on, as the "pre_tokenizer" of tokenizer.json says:
-// Digits, Split, ByteLevel, Metaspace, alone or in a Sequence.
+// Splitting text into the pieces that become tokens, as the "pre_tokenizer" of tokenizer.json says:
+// Digits, Split, ByteLevel, Metaspace, WhitespaceSplit, BertPreTokenizer, alone or in a Sequence.
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>

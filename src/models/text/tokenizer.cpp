@@ -11,10 +11,11 @@
 #include "kvant/error.hpp"
 #include "kvant/io/text_file.hpp"
 #include "kvant/models/utf8.hpp"
-#include "models/text/bpe.hpp"
 #include "models/text/byte_alphabet.hpp"
 #include "models/text/normalizer.hpp"
 #include "models/text/pre_tokenizer.hpp"
+#include "models/text/subword.hpp"
+#include "models/text/token_joiner.hpp"
 
 namespace kvant::models {
 namespace {
@@ -50,59 +51,56 @@ struct Tokenizer::State {
     bool lstrip = false;
     bool rstrip = false;
   };
-  struct Token {
-    std::string bytes;
-    bool special = false;
-  };
 
-  void set_token(TokenId id, std::string bytes, bool special, const std::string& file);
+  void set_token(TokenId id, Token token, const std::string& file);
   [[nodiscard]] std::string bytes_of(const std::string& spelling) const;
   void read_added_tokens(const nlohmann::json& json, const std::string& file);
   void read_post_processor(const nlohmann::json& json, const std::string& file);
-  void read_decoder(const nlohmann::json& json);
   [[nodiscard]] const AddedToken* added_token_at(std::string_view text, std::size_t at) const;
   void encode_stretch(std::string_view text, bool beginning, std::vector<TokenId>& out) const;
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
-  Bpe bpe_;
+  std::unique_ptr<SubwordModel> model_;
+  TokenJoiner joiner_;
   Regex word_;
   Regex space_;
   std::array<std::vector<AddedToken>, 256> added_;  // by first byte, longest first
   std::vector<Token> tokens_;
   std::vector<TokenId> prefix_;
   std::vector<TokenId> suffix_;
-  bool strips_space_ = false;  // decoding leaves out a space at the beginning
 };
 
 Tokenizer::State::State(const nlohmann::json& json, const std::string& file) try
     : normalizer_(member(json, "normalizer"), file),
       pre_tokenizer_(member(json, "pre_tokenizer"), file),
-      bpe_(member(json, "model"), pre_tokenizer_.byte_level(), file),
+      model_(make_subword_model(member(json, "model"), pre_tokenizer_.byte_level(), file)),
+      joiner_(member(json, "decoder")),
       word_("\\w"),
       space_("\\s") {
-  for (const auto& [token, id] : bpe_.vocabulary()) set_token(id, bytes_of(token), false, file);
+  for (const auto& [token, id] : model_->vocabulary()) {
+    set_token(id, {bytes_of(token), false, false}, file);
+  }
   read_added_tokens(json, file);
   read_post_processor(member(json, "post_processor"), file);
-  read_decoder(member(json, "decoder"));
 } catch (const nlohmann::json::exception& error) {
   fail(ErrorCode::invalid_file, file, error.what());
 }
 
-void Tokenizer::State::set_token(TokenId id, std::string bytes, bool special,
-                                 const std::string& file) {
+void Tokenizer::State::set_token(TokenId id, Token token, const std::string& file) {
   if (id < 0 || id > kMaxTokenId) {
     fail(ErrorCode::invalid_file, file,
          "the id " + std::to_string(id) + " is not between 0 and " + std::to_string(kMaxTokenId));
   }
   const auto index = static_cast<std::size_t>(id);
   if (index >= tokens_.size()) tokens_.resize(index + 1);
-  tokens_[index] = {std::move(bytes), special};
+  tokens_[index] = std::move(token);
 }
 
 /// What a token of the vocabulary stands for.
 std::string Tokenizer::State::bytes_of(const std::string& spelling) const {
   if (pre_tokenizer_.byte_level()) return from_alphabet(spelling);
+  if (joiner_.joins_words()) return spelling;
   unsigned byte = 0;
   if (spelling.size() == 6 && spelling.starts_with("<0x") && spelling.back() == '>' &&
       std::from_chars(spelling.data() + 3, spelling.data() + 5, byte, 16).ptr ==
@@ -126,6 +124,18 @@ void Tokenizer::State::read_post_processor(const nlohmann::json& json, const std
       if (step.value("type", "") != "Sequence") read_post_processor(step, file);
     }
   }
+  if (type == "BertProcessing" || type == "RobertaProcessing") {
+    const auto id_in = [&](const char* name) {  // ["[SEP]", 102]
+      const auto id = member(json, name).at(1).get<std::int64_t>();
+      if (id < 0 || id > kMaxTokenId) {
+        fail(ErrorCode::invalid_file, file,
+             "post_processor: the id " + std::to_string(id) + " of " + name);
+      }
+      return static_cast<TokenId>(id);
+    };
+    prefix_.push_back(id_in("cls"));
+    suffix_.push_back(id_in("sep"));
+  }
   if (type != "TemplateProcessing") return;
   std::vector<TokenId>* side = &prefix_;
   for (const nlohmann::json& part : member(json, "single")) {
@@ -139,22 +149,6 @@ void Tokenizer::State::read_post_processor(const nlohmann::json& json, const std
       }
       side->push_back(static_cast<TokenId>(value));
     }
-  }
-}
-
-void Tokenizer::State::read_decoder(const nlohmann::json& json) {
-  if (!json.is_object()) return;
-  const std::string type = json.value("type", "");
-  if (type == "Sequence") {
-    for (const nlohmann::json& step : member(json, "decoders")) {
-      if (step.value("type", "") != "Sequence") read_decoder(step);
-    }
-  } else if (type == "Strip") {
-    strips_space_ =
-        strips_space_ || (json.value("content", "") == " " && json.value("start", 0) > 0);
-  } else if (type == "Metaspace") {
-    strips_space_ =
-        json.value("prepend_scheme", "always") != "never" && json.value("add_prefix_space", true);
   }
 }
 
@@ -172,7 +166,7 @@ void Tokenizer::State::read_added_tokens(const nlohmann::json& json, const std::
     token.lstrip = entry.value("lstrip", false);
     token.rstrip = entry.value("rstrip", false);
     if (token.content.empty()) continue;  // would match everywhere
-    set_token(token.id, token.content, entry.value("special", false), file);
+    set_token(token.id, {token.content, entry.value("special", false), true}, file);
     added_[static_cast<unsigned char>(token.content[0])].push_back(std::move(token));
   }
   for (std::vector<AddedToken>& tokens : added_) {
@@ -231,7 +225,7 @@ void Tokenizer::State::encode_stretch(std::string_view text, bool beginning,
   if (text.empty()) return;
   const std::string normalized = normalizer_.apply(std::string(text));
   for (const std::string& piece : pre_tokenizer_.split(normalized, beginning)) {
-    bpe_.encode(piece, out);
+    model_->encode(piece, out);
   }
 }
 
@@ -252,15 +246,22 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
 
 std::string Tokenizer::token_bytes(TokenId id, bool skip_special) const {
   if (id < 0 || static_cast<std::size_t>(id) >= state_->tokens_.size()) return {};
-  const State::Token& token = state_->tokens_[static_cast<std::size_t>(id)];
-  return token.special && skip_special ? std::string() : token.bytes;
+  const Token& token = state_->tokens_[static_cast<std::size_t>(id)];
+  if (token.special && skip_special) return {};
+  return state_->joiner_.text_of(token, false);
 }
 
 std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool skip_special) const {
   std::string bytes;
-  for (const TokenId id : ids) bytes += token_bytes(id, skip_special);
-  if (state_->strips_space_ && bytes.starts_with(' ')) bytes.erase(0, 1);
-  return repair_utf8(bytes);
+  bool first = true;
+  for (const TokenId id : ids) {
+    if (id < 0 || static_cast<std::size_t>(id) >= size()) continue;
+    const Token& token = state_->tokens_[static_cast<std::size_t>(id)];
+    if (token.special && skip_special) continue;
+    bytes += state_->joiner_.text_of(token, first);
+    first = false;
+  }
+  return repair_utf8(state_->joiner_.finish(std::move(bytes)));
 }
 
 std::optional<TokenId> Tokenizer::find(std::string_view token) const {
@@ -268,9 +269,8 @@ std::optional<TokenId> Tokenizer::find(std::string_view token) const {
   for (const State::AddedToken& added : state_->added_[static_cast<unsigned char>(token[0])]) {
     if (added.content == token) return added.id;
   }
-  const auto it = state_->bpe_.vocabulary().find(std::string(token));
-  if (it == state_->bpe_.vocabulary().end()) return std::nullopt;
-  return it->second;
+  const TokenId id = find_token(state_->model_->vocabulary(), std::string(token));
+  return id < 0 ? std::nullopt : std::optional(id);
 }
 
 const std::vector<TokenId>& Tokenizer::prefix() const noexcept {

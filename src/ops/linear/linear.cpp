@@ -6,8 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "kvant/adapter.hpp"
 #include "kvant/core/activation_checks.hpp"
 #include "kvant/linear_quantizer.hpp"
+#include "kvant/matrix.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
@@ -237,7 +239,55 @@ void Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
   forward_as("Linear::forward", context, x, y);
 }
 
+Linear Linear::with_adapter(ConstAnyMatrix a, ConstAnyMatrix b, float scale) const {
+  return with_adapter(default_context(), a, b, scale);
+}
+
+Linear Linear::with_adapter(Context& context, ConstAnyMatrix a, ConstAnyMatrix b,
+                            float scale) const {
+  constexpr const char* kWho = "Linear::with_adapter";
+  return at_border(kWho, [&] {
+    if (a.cols != in_features() || b.rows != out_features()) {
+      fail(ErrorCode::shape_mismatch,
+           std::string(kWho) + ": A is " + shape_text(a.rows, a.cols) + " and B " +
+               shape_text(b.rows, b.cols) + ", the layer takes " + std::to_string(in_features()) +
+               " inputs to " + std::to_string(out_features()) + " outputs");
+    }
+    Linear result(state_);
+    result.adapter_ = std::make_shared<const Adapter>(context, a, b, scale);
+    return result;
+  });
+}
+
+/// With the sum in fp32 until the adapter's part is in it.
+void Linear::forward_adapted(const char* who, Context& context, ConstAnyMatrix x,
+                             AnyMatrix y) const {
+  at_border(who, [&] {
+    const Linear base(state_);
+    if (y.dtype == DType::float32) {
+      base.forward_as(who, context, x, y);
+      adapter_->add_to(context, x, {static_cast<float*>(y.data), y.rows, y.cols, y.stride});
+      return;
+    }
+    check_output(who, y, x.rows, out_features());
+    if (overlap(x, y)) fail(ErrorCode::invalid_argument, std::string(who) + ": y overlaps x");
+    Matrix<float> sum(y.rows, y.cols);
+    const MatrixView<float> view(sum);
+    base.forward_as(who, context, x, view);
+    adapter_->add_to(context, x, view);
+    const std::int64_t row_bytes = y.stride * (describe(y.dtype).bits / 8);
+    for (std::int64_t r = 0; r < y.rows; ++r) {
+      context.kernels().convert({view.row_data(r), DType::float32,
+                                 static_cast<std::byte*>(y.data) + r * row_bytes, y.dtype, y.cols});
+    }
+  });
+}
+
 void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const {
+  if (adapter_ != nullptr) {
+    forward_adapted(who, context, x, y);
+    return;
+  }
   at_border(who, [&] {
     const ContextUse use(who, context);
     check_float(who, "x", x);
@@ -290,6 +340,11 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
   constexpr const char* kWho = "Linear::forward";
   at_border(kWho, [&] {
     const ContextUse use(kWho, context);
+    if (adapter_ != nullptr) {
+      fail(ErrorCode::invalid_argument, std::string(kWho) +
+                                            ": the layer has an adapter, which reads x itself, not "
+                                            "quantized activations; call forward(x, y)");
+    }
     if (x.cols() != in_features()) {
       fail(ErrorCode::shape_mismatch, std::string(kWho) + ": the activations have " +
                                           std::to_string(x.cols()) + " columns, the layer takes " +
@@ -322,6 +377,7 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
 
 bool Linear::shares_activations_with(const Linear& other) const noexcept {
   if (state_ == nullptr || other.state_ == nullptr) return false;
+  if (adapter_ != nullptr || other.adapter_ != nullptr) return false;
   const PackedWeights& mine = weights();
   const PackedWeights& theirs = other.weights();
   if (mine.k() != theirs.k() || mine.n() == 0 || theirs.n() == 0) return false;
@@ -380,13 +436,15 @@ std::size_t Linear::memory_footprint() const noexcept {
   if (state_ == nullptr) return 0;
   const LayerWeights& w = state_->weights;
   return w.packed.bytes() + w.bias.bytes() + w.kept.bytes() + state_->rules->keep_mask.bytes() +
-         state_->rules->keep_columns.size() * sizeof(std::int64_t);
+         state_->rules->keep_columns.size() * sizeof(std::int64_t) +
+         (adapter_ != nullptr ? adapter_->memory_footprint() : 0);
 }
 
 std::size_t Linear::weight_bytes() const noexcept {
   const auto out = static_cast<std::size_t>(out_features());
   const std::size_t bias = has_bias() ? out * sizeof(float) : 0;
-  return weights().stored_bytes() + bias + options().keep_columns.size() * out * 2;
+  return weights().stored_bytes() + bias + options().keep_columns.size() * out * 2 +
+         (adapter_ != nullptr ? adapter_->weight_bytes() : 0);
 }
 
 }  // namespace kvant

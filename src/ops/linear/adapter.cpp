@@ -1,0 +1,60 @@
+#include "kvant/adapter.hpp"
+
+#include <cmath>
+#include <string>
+
+#include "kvant/error.hpp"
+#include "kvant/matrix.hpp"
+#include "ops/support/border.hpp"
+#include "ops/support/validate.hpp"
+
+namespace kvant {
+
+using namespace detail;
+
+Adapter::Adapter(Context& context, ConstAnyMatrix a, ConstAnyMatrix b, float scale)
+    : scale_(scale) {
+  constexpr const char* kWho = "Adapter";
+  if (context.memory() != nullptr) {
+    fail(ErrorCode::unsupported, std::string(kWho) + ": the context runs \"" +
+                                     context.kernels().name +
+                                     "\"; adapters run on the processor's kernels");
+  }
+  if (!std::isfinite(scale)) {
+    fail(ErrorCode::invalid_argument,
+         std::string(kWho) + ": the scale " + std::to_string(scale) + " is not finite");
+  }
+  if (a.rows != b.cols) {
+    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": A is " + shape_text(a.rows, a.cols) +
+                                        " and B " + shape_text(b.rows, b.cols) +
+                                        "; A is to be [rank, in], B [out, rank]");
+  }
+  a_ = Linear::quantize(context, a, WeightFormat::float32);
+  b_ = Linear::quantize(context, b, WeightFormat::float32);
+}
+
+void Adapter::add_to(Context& context, ConstAnyMatrix x, MatrixView<float> y) const {
+  constexpr const char* kWho = "Adapter::add_to";
+  at_border(kWho, [&] {
+    if (rank() == 0) return;
+    if (x.cols != in_features() || y.cols() != out_features() || x.rows != y.rows()) {
+      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": x is " + shape_text(x.rows, x.cols) +
+                                          " and y " + shape_text(y.rows(), y.cols()) +
+                                          ", the adapter takes " + std::to_string(in_features()) +
+                                          " inputs to " + std::to_string(out_features()) +
+                                          " outputs");
+    }
+    Matrix<float> inner(x.rows, rank());
+    a_.forward(context, x, MatrixView<float>(inner));
+    for (std::int64_t i = 0; i < x.rows * rank(); ++i) inner.data()[i] *= scale_;
+    Matrix<float> change(x.rows, out_features());
+    b_.forward(context, MatrixView<const float>(inner), MatrixView<float>(change));
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      float* to = y.row_data(r);
+      const float* from = change.data() + r * out_features();
+      for (std::int64_t n = 0; n < out_features(); ++n) to[n] += from[n];
+    }
+  });
+}
+
+}  // namespace kvant
