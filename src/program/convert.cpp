@@ -77,7 +77,9 @@ int convert_command(const Arguments& arguments) {
   add_options(words, app);
   if (!parse(app, arguments)) return 0;
   const auto is_gguf = [](const std::string& path) {
-    return std::filesystem::path(path).extension() == ".gguf";
+    std::string end = std::filesystem::path(path).extension().string();
+    for (char& c : end) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    return end == ".gguf";
   };
   check_words(words, is_gguf(words.model), is_gguf(words.output));
   if (is_gguf(words.output)) return convert_to_gguf(words);

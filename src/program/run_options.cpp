@@ -37,6 +37,17 @@ std::string description() {
   return text + "\n";
 }
 
+/// Digits of a number below 2^64.
+std::uint64_t parse_seed(const std::string& text) {
+  std::uint64_t seed = 0;
+  const char* const end = text.data() + text.size();
+  const auto [next, error] = std::from_chars(text.data(), end, seed);
+  if (error != std::errc() || next != end) {
+    throw UsageError("--seed " + text.substr(0, 60) + " is not a whole number from 0 to 2^64 - 1");
+  }
+  return seed;
+}
+
 std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text) {
   std::vector<models::TokenId> ids;
   const char* at = text.data();
@@ -58,7 +69,7 @@ std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
   std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
-      decoder_ids, adapter, perplexity, logits, hidden, json, kv;
+      decoder_ids, adapter, perplexity, logits, hidden, json, kv, seed;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -143,7 +154,7 @@ void add_text_options(CLI::App& app, Words& words, RunOptions& options) {
   app.add_option("--top-p", options.sampling.top_p,
                  "draw among the most likely, up to this sum of probabilities (default: 1)")
       ->type_name("P");
-  app.add_option("--seed", options.sampling.seed, "of the draws (default: 0)")->type_name("N");
+  app.add_option("--seed", words.seed, "of the draws (default: 0)")->type_name("N");
   app.add_flag("--ignore-eos", options.ignore_eos, "go on after an end token");
   prompt->excludes(ids)->excludes(chat);
   chat->excludes(ids);
@@ -224,6 +235,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   if (given("--ids")) options.ids = parse_ids("--ids", words.ids);
   if (given("--decoder-ids")) options.decoder_ids = parse_ids("--decoder-ids", words.decoder_ids);
   options.tokens_given = given("--tokens");
+  if (given("--seed")) options.sampling.seed = parse_seed(words.seed);
   (void)models::Sampler(options.sampling);  // checks it
   options.perplexity = text("--perplexity", words.perplexity);
   if (given("--window")) options.window = words.window;

@@ -118,6 +118,9 @@ TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line a
   failure({kTiny, "--prompt", "x", "--temperature", "-1"}, 2);
   failure({kTiny, "--prompt", "x", "--top-p", "0"}, 2);
   failure({kTiny, "--prompt", "x", "--top-k", "-1"}, 2);
+  CHECK_THAT(failure({kTiny, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
+             Contains("2^64 - 1"));
+  failure({kTiny, "--prompt", "x", "--seed", "-1"}, 2);
   failure({"/nonexistent", "--ids", "1"}, 1);
   failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
   failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json

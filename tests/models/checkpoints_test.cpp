@@ -134,9 +134,30 @@ TEST_CASE("checkpoints: 8-bit ones of bitsandbytes in its own arithmetic") {
       kvant::models::load_config(kData / "checkpoints/bnb_int8_threshold0/config.json");
   CHECK(kvant::models::make_plan(config, {}).threshold == 0);
   CHECK(kvant::models::make_plan(config, {}).scheme == kvant::models::Scheme::llm_int8);
-  kvant::models::Request request;
-  request.scheme = kvant::models::Scheme::fp32;
-  CHECK_THROWS_AS(kvant::models::make_plan(config, request), kvant::models::RequestError);
+}
+
+TEST_CASE("checkpoints: 8-bit ones of bitsandbytes, expanded to floats on request") {
+  kvant::Context context;
+  const auto folder = kData / "checkpoints/bnb_int8";
+  const kvant::io::SafeTensors expected(folder / "expected.safetensors");
+  const Ids ids = ids_in(expected, "input_ids");
+  const std::vector<float> want = logits_in(expected);
+  double largest = 0;
+  for (const float v : want) largest = std::max(largest, std::fabs(static_cast<double>(v)));
+  for (const char* scheme : {"fp32", "bf16", "nf4"}) {
+    INFO(scheme);
+    const double difference =
+        largest_difference(logits_of(context, load(context, folder, scheme), ids), want);
+    // What LLM.int8() itself loses, and more for what is quantized again.
+    CHECK(difference < (std::string(scheme) == "nf4" ? 0.5 : 0.1) * largest);
+  }
+}
+
+TEST_CASE("no id is chosen among logits that are NaN") {
+  kvant::models::Sampler sampler({});
+  CHECK(sampler.choose(std::vector<float>{0, 2, 1}) == 1);
+  CHECK_THROWS_WITH(sampler.choose(std::vector<float>{0, NAN, 1}),
+                    Catch::Contains("the logit of id 1 is NaN"));
 }
 
 TEST_CASE("checkpoints: 4-bit ones of bitsandbytes, expanded to floats on request") {

@@ -261,9 +261,11 @@ TEST_CASE("model: wrong configs and tensors are clean errors") {
   CHECK(config("n_positions", 41) == ErrorCode::shape_mismatch);
   CHECK(config("vocab_size", 1 << 28) == ErrorCode::shape_mismatch);
   CHECK(config("something_else", {1, 2}) == ErrorCode::ok);
-  CHECK(config("tie_word_embeddings", false) == ErrorCode::invalid_argument);  // no lm_head
+  CHECK(config("tie_word_embeddings", false) == ErrorCode::invalid_file);  // no lm_head
+  CHECK(config("n_layer", 1) == ErrorCode::shape_mismatch);  // the file has two blocks
+  CHECK(with([](TestModel& m) { m.config.erase("model_type"); }) == ErrorCode::invalid_file);
   CHECK(with([](TestModel& m) { m.tensors.erase("transformer.h.1.ln_2.bias"); }) ==
-        ErrorCode::invalid_argument);
+        ErrorCode::invalid_file);
   TestModel aliases = random_model();
   aliases.config["hidden_size"] = 32;
   aliases.config["num_attention_heads"] = 4;
@@ -274,7 +276,8 @@ TEST_CASE("model: wrong configs and tensors are clean errors") {
       kvant::models::parse_config(aliases.config.dump(), "config.json");
   CHECK(parsed.n_embd == 32);
   CHECK(parsed.n_positions == 40);
-  CHECK(kvant::models::parse_config("{}", "config.json").n_inner == 3072);
+  CHECK(kvant::models::parse_config(R"({"model_type": "gpt_bigcode"})", "config.json").n_inner ==
+        3072);
 }
 
 TEST_CASE("model: the limits of positions and vocabulary") {

@@ -99,6 +99,7 @@ class Writer {
   /// Base models are saved without the prefix, and a tied table may have the head's name. Shapes
   /// are checked before anything is written.
   void find_sources() {
+    require_no_more_blocks(*source_, config());
     const io::Architecture& names = *io::find_architecture(config().model_type);
     const std::string prefix(names.prefix);
     const bool bare = source_->contains(std::string(names.tokens) + ".weight");

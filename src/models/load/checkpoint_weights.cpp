@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "kvant/error.hpp"
+#include "kvant/io/format_error.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/matrix.hpp"
 #include "models/gguf/gguf_model.hpp"
@@ -24,7 +25,7 @@ constexpr std::int64_t kRowsTogether = 64;
 class CheckpointWeights final : public WeightSource {
  public:
   CheckpointWeights(const std::filesystem::path& path, const Config& config, bool expand)
-      : checkpoint_(path, {.allow_missing = true}) {
+      : checkpoint_(path, {.allow_missing = true}), expands_(expand) {
     if (!expand) return;
     const io::ModelHints hints{std::string(config.model_type),
                                static_cast<std::uint64_t>(config.vocab_size)};
@@ -43,7 +44,7 @@ class CheckpointWeights final : public WeightSource {
                static_cast<std::uint64_t>(it->second.inputs)},
               DType::float32};
     }
-    const io::TensorInfo& info = *checkpoint_.tensor(name).info;  // throws if it is missing
+    const io::TensorInfo& info = tensor_info(name);
     if (info.dtype != DType::float32 && info.dtype != DType::float16 &&
         info.dtype != DType::bfloat16) {
       throw Error(ErrorCode::unsupported, "tensor \"" + name + "\" is " +
@@ -105,7 +106,20 @@ class CheckpointWeights final : public WeightSource {
   [[nodiscard]] const io::Checkpoint* checkpoint() const override { return &checkpoint_; }
 
  private:
+  [[nodiscard]] const io::TensorInfo& tensor_info(const std::string& name) const {
+    try {
+      return *checkpoint_.tensor(name).info;
+    } catch (const Error& error) {  // the folder's fault, not the caller's
+      std::string message = error.what();
+      if (expands_ && name.ends_with(kWeight)) {
+        message += "; kvant verify says what is wrong with a quantized layer that is not read";
+      }
+      throw io::FormatError(io::FormatErrorKind::missing_tensor, message);
+    }
+  }
+
   io::Checkpoint checkpoint_;
+  bool expands_;
   std::map<std::string, io::StoredLayer> quantized_;
   mutable std::optional<io::LayerReader> reader_;  // of the layer that was read last
   mutable std::string reading_;

@@ -17,7 +17,10 @@ namespace {
 constexpr std::uint64_t kMaxConfigBytes = 1u << 20;
 
 const Family& find_family(const ConfigReader& reader) {
-  const std::string type = reader.text("model_type", "gpt_bigcode");
+  if (!reader.has("model_type")) {
+    reader.invalid("model_type is missing, which says what family the model is of");
+  }
+  const std::string type = reader.text("model_type", "");
   std::string known;
   for (const Family& family : family_table()) {
     if (family.model_type == type) return family;

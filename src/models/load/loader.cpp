@@ -34,7 +34,8 @@ class Loader {
       : context_(context),
         config_(config),
         options_(options),
-        source_(open_weights(folder, config)),
+        source_(config.int8 && !options.plan.stored_int8 ? open_float_weights(folder, config)
+                                                         : open_weights(folder, config)),
         parts_(context, config, options, *source_),
         maker_(context, options, *source_),
         adapter_(context, options) {
@@ -138,6 +139,7 @@ class Loader {
     require_tensor(*source_, parts_.token_table(),
                    {static_cast<std::uint64_t>(config_.vocab_size),
                     static_cast<std::uint64_t>(config_.embedding_size)});
+    require_no_more_blocks(*source_, config_);
     for (const Stack& stack : parts_.stacks()) {
       Block block = empty_block(config_, *stack.linears);
       const std::vector<LinearSpec> specs = parts_.linears(stack, block);

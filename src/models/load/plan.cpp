@@ -82,11 +82,7 @@ Plan make_plan(const Config& config, const Request& request) {
         "quantization_config); this one holds floats");
   }
   if (plan.stored_int8 && plan.scheme == Scheme::stored) plan.scheme = Scheme::llm_int8;
-  if (plan.stored_int8 && plan.scheme != Scheme::llm_int8) {
-    throw RequestError("the scheme " + scheme +
-                       " conflicts with the folder, which holds 8-bit weights of bitsandbytes "
-                       "(llm-int8)");
-  }
+  plan.stored_int8 = plan.stored_int8 && plan.scheme == Scheme::llm_int8;  // others expand them
   const bool quantizes = plan.scheme == Scheme::int8 || plan.scheme == Scheme::llm_int8;
   if (request.mode == Arithmetic::bitsandbytes && !quantizes) {
     throw RequestError("bitsandbytes' arithmetic is for the schemes int8 and llm-int8, not for " +

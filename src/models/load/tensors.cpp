@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kvant/error.hpp"
+#include "kvant/io/architecture.hpp"
 #include "kvant/kernel_table.hpp"
 
 namespace kvant::models {
@@ -38,6 +39,23 @@ SourceTensor require_tensor(const WeightSource& source, const std::string& name,
                                                text(shape));
   }
   return tensor;
+}
+
+void require_no_more_blocks(const WeightSource& source, const Config& config) {
+  const io::Architecture* family = io::find_architecture(config.model_type);
+  if (family == nullptr || family->blocks.empty()) return;
+  const io::BlockLinears& linears = family->linears;
+  for (const std::string_view linear :
+       {linears.qkv, linears.q, linears.attention_output, linears.up}) {
+    if (linear.empty()) continue;
+    for (const bool with_prefix : {true, false}) {
+      const std::string name = family->linear_name(linear, config.n_layer, with_prefix) + ".weight";
+      if (!source.contains(name)) continue;
+      throw Error(ErrorCode::shape_mismatch,
+                  "config.json makes the model " + std::to_string(config.n_layer) +
+                      " blocks, but there is a tensor \"" + name + "\" of one more");
+    }
+  }
 }
 
 WeightMatrix load_weights(Context& context, const WeightSource& source, const std::string& name,

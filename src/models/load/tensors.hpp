@@ -38,4 +38,8 @@ std::vector<float> load_vector(Context& context, const WeightSource& source,
 SourceTensor require_tensor(const WeightSource& source, const std::string& name,
                             const std::vector<std::uint64_t>& shape);
 
+/// config.json's number of blocks against the tensors: layers must not be left out without a word.
+/// @throws Error shape_mismatch
+void require_no_more_blocks(const WeightSource& source, const Config& config);
+
 }  // namespace kvant::models
