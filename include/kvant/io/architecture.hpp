@@ -35,9 +35,10 @@ struct BlockLinears {
 struct Architecture {
   std::string_view model_type;
   std::string_view prefix;  ///< of all tensors but the head's; base models are saved without it
-  std::string_view blocks;  ///< block n is PREFIX BLOCKS.n
+  std::string_view blocks;  ///< block n is PREFIX BLOCKS.n; empty: there are two stacks of them
   BlockLinears linears = {};
-  std::string_view encoder_blocks = {};  ///< of the encoder beside a decoder
+  std::string_view decoder_blocks = {};  ///< of two stacks, that of `linears`
+  std::string_view encoder_blocks = {};
   BlockLinears encoder_linears = {};
   std::string_view other_linears = {};  ///< last parts of the names of further linear layers
   std::string_view head = {};           ///< the output head's full name; often tied to the tokens

@@ -11,11 +11,13 @@ std::string Stack::name(std::int64_t block, std::string_view part) const {
 
 std::vector<Stack> stacks_of(const Config& config, const io::Architecture& names) {
   std::vector<Stack> result;
-  if (config.kind == ModelKind::encoder_decoder) {
+  const bool two = config.kind == ModelKind::encoder_decoder;
+  if (two) {
     result.push_back({names.encoder_blocks, &names.encoder_linears, &config.encoder_names,
                       config.n_encoder_layer});
   }
-  result.push_back({names.blocks, &names.linears, &config.names, config.n_layer});
+  result.push_back(
+      {two ? names.decoder_blocks : names.blocks, &names.linears, &config.names, config.n_layer});
   return result;
 }
 

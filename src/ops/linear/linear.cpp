@@ -9,7 +9,6 @@
 #include "kvant/adapter.hpp"
 #include "kvant/core/activation_checks.hpp"
 #include "kvant/linear_quantizer.hpp"
-#include "kvant/matrix.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
