@@ -51,8 +51,9 @@ cmake --build "$build" -j "$jobs" --target "${programs[@]}" list_isa gpt_bigcode
 ctest --test-dir "$build" --output-on-failure -R '^hygiene: isa_objects$'
 
 run() { qemu-"$arch" -L "/usr/$triple" "$build/bin/$1" "${@:2}"; }
+model=examples/models/tiny-code-model/model
 logits() {  # kernel-set
-  KVANT_ISA=$1 run gpt_bigcode examples/models/tiny-code-model/model --scheme llm-int8 \
+  KVANT_ISA=$1 run gpt_bigcode $model --scheme llm-int8 \
     --ids 1,7,42,300,12,5,9,77 --tokens 8 --logits "$build/$1.safetensors"
 }
 export KVANT_TEST_REAL_SETS=1
@@ -64,7 +65,8 @@ for pair in "$@"; do
   chosen=$(run list_isa --chosen)
   [ "$chosen" = "$want" ] || { echo "chosen is $chosen" >&2; exit 1; }
   ctest --test-dir "$build" --output-on-failure -j "$jobs" --timeout 600 -L "^($labels)\$"
-  # A language model, the same bits as on the scalar set.
+  run gpt_bigcode $model --scheme llm-int8 --prompt 'template <typename T>' --tokens 16
+  # The same bits as on the scalar set.
   logits "$want"
   [ "$want" = scalar ] || logits scalar
   cmp "$build/$want.safetensors" "$build/scalar.safetensors"
