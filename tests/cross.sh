@@ -46,16 +46,28 @@ cmake --preset release -B "$build" -DCMAKE_SYSTEM_NAME=Linux "-DCMAKE_SYSTEM_PRO
   "-DCMAKE_CXX_COMPILER=$triple-g++" "-DCMAKE_PREFIX_PATH=$sysroot/usr" \
   "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-$arch;-L;/usr/$triple" \
   -DKVANT_TESTS=ON -DKVANT_PROGRAM=OFF -DKVANT_WERROR=ON --log-level=WARNING >/dev/null
-cmake --build "$build" -j "${KVANT_JOBS:-$(nproc)}" \
-  --target "${programs[@]}" list_isa gpt_bigcode -- --quiet
+jobs=${KVANT_JOBS:-$(nproc)}
+cmake --build "$build" -j "$jobs" --target "${programs[@]}" list_isa gpt_bigcode -- --quiet
 ctest --test-dir "$build" --output-on-failure -R '^hygiene: isa_objects$'
 
 run() { qemu-"$arch" -L "/usr/$triple" "$build/bin/$1" "${@:2}"; }
 model=examples/models/tiny-code-model/model
-for cpu_and_set in "$@"; do
-  export QEMU_CPU=${cpu_and_set%=*} want=${cpu_and_set#*=}
+logits() {  # kernel-set
+  KVANT_ISA=$1 run gpt_bigcode $model --scheme llm-int8 \
+    --ids 1,7,42,300,12,5,9,77 --tokens 8 --logits "$build/$1.safetensors"
+}
+export KVANT_TEST_REAL_SETS=1
+labels=$(IFS='|'; echo "${suites[*]}")
+for pair in "$@"; do
+  export QEMU_CPU=${pair%=*}
+  want=${pair#*=}
   echo "== $arch: $QEMU_CPU, kernel set $want"
-  [ "$(run list_isa --chosen)" = "$want" ] || { run list_isa; exit 1; }
-  for program in "${programs[@]}"; do run "$program"; done
+  chosen=$(run list_isa --chosen)
+  [ "$chosen" = "$want" ] || { echo "chosen is $chosen" >&2; exit 1; }
+  ctest --test-dir "$build" --output-on-failure -j "$jobs" --timeout 600 -L "^($labels)\$"
   run gpt_bigcode $model --scheme llm-int8 --prompt 'template <typename T>' --tokens 16
+  # The same bits as on the scalar set.
+  logits "$want"
+  [ "$want" = scalar ] || logits scalar
+  cmp "$build/$want.safetensors" "$build/scalar.safetensors"
 done

@@ -9,7 +9,8 @@
 
 namespace kvant::test {
 
-/// Real sets first. The scalar one is among them and is what the others are compared with.
+/// Real sets first. The scalar one is among them and is what the others are compared with. With
+/// KVANT_TEST_REAL_SETS in the environment: the real ones alone.
 std::vector<const KernelTable*> kernel_sets();
 
 /// The int8 products of a set.

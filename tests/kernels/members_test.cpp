@@ -24,7 +24,8 @@ const char* compare_neon_i8mm_members();
 namespace {
 
 /// @param set  whose processor features the comparison needs
-void check(std::string_view name, const char* (*compare)(), std::string_view set = {}) {
+[[maybe_unused]] void check(std::string_view name, const char* (*compare)(),
+                            std::string_view set = {}) {
   if (set.empty()) set = name;
   for (const IsaInfo& isa : instruction_sets()) {
     if (isa.name != set) continue;

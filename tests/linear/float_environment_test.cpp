@@ -195,6 +195,18 @@ TEST_CASE("float environment: no rounding mode and no flush to zero changes a re
     INFO(call.name << " with subnormals flushed");
     CHECK(got == want);
     CHECK((after & 0x8040u) == 0x8040u);
+#elif defined(__aarch64__)
+    constexpr std::uint64_t kFlushToZero = 1u << 24;
+    std::uint64_t saved = 0;
+    std::uint64_t after = 0;
+    asm volatile("mrs %0, fpcr" : "=r"(saved));
+    asm volatile("msr fpcr, %0" : : "r"(saved | kFlushToZero) : "memory");
+    const Bytes got = call.run();
+    asm volatile("mrs %0, fpcr" : "=r"(after) : : "memory");
+    asm volatile("msr fpcr, %0" : : "r"(saved) : "memory");
+    INFO(call.name << " with subnormals flushed");
+    CHECK(got == want);
+    CHECK((after & kFlushToZero) != 0);
 #endif
   }
 }

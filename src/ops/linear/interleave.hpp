@@ -50,8 +50,10 @@ inline void interleave_rows(const std::byte* from, std::ptrdiff_t stride, std::i
     for (std::int64_t g = done; g < groups; ++g) {
       std::byte* at = to + g * step + r * group;
       const std::byte* bytes = from + r * stride + g * group;
-      if (group == 4) {
+      if (group == 4) {  // of the sizes that kernels use a copy is one move
         std::memcpy(at, bytes, 4);
+      } else if (group == 8) {
+        std::memcpy(at, bytes, 8);
       } else {
         std::memcpy(at, bytes, static_cast<std::size_t>(group));
       }
