@@ -6,8 +6,8 @@
 #   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
 #                              is no GPU: on the emulated device alone)
 #   bash tests/run.sh --all    also the rest under the sanitizers, clang, Debug, ThreadSanitizer, a
-#                              plain x86-64 and ARM (tests/cross.sh) under qemu, the reference pages,
-#                              and a minute of libFuzzer for each target of tests/fuzz
+#                              plain x86-64, ARM and s390x (tests/cross.sh) under qemu, the reference
+#                              pages, and a minute of libFuzzer for each target of tests/fuzz
 #
 # The last lines are CTest's own summary. KVANT_JOBS sets the parallelism (default: all cores).
 set -euo pipefail

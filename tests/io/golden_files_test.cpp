@@ -11,6 +11,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/io/safetensors_writer.hpp"
+#include "support/byte_order.hpp"
 #include "support/catch.hpp"
 #include "support/sha256.hpp"
 #include "support/temp_folder.hpp"
@@ -66,7 +67,12 @@ void check_tensors(const SafeTensors& file, const nlohmann::json& expected) {
     CHECK(kvant::describe(view.info->dtype).safetensors == want.at("dtype").get<std::string>());
     CHECK(view.info->shape == want.at("shape").get<std::vector<std::uint64_t>>());
     CHECK(view.data.size() == want.at("nbytes").get<std::size_t>());
-    CHECK(kvant::test::sha256(view.data) == want.at("sha256").get<std::string>());
+    const kvant::DType dtype = view.info->dtype;
+    const auto bits = static_cast<std::size_t>(kvant::describe(dtype).bits);
+    const std::size_t size =
+        dtype == kvant::DType::complex64 ? 4 : std::max<std::size_t>(bits / 8, 1);
+    CHECK(kvant::test::sha256(kvant::test::turned(view.data, size)) ==
+          want.at("sha256").get<std::string>());
   }
 }
 

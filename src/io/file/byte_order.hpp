@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include "kvant/dtype.hpp"
 
@@ -28,6 +29,17 @@ inline void turn_elements(std::span<std::byte> bytes, std::size_t element) noexc
 constexpr std::size_t turning_bytes(DType dtype) noexcept {
   const auto bytes = static_cast<std::size_t>(describe(dtype).bits) / 8;
   return dtype == DType::complex64 ? bytes / 2 : std::max<std::size_t>(bytes, 1);
+}
+
+/// Elements as a file has them: the bytes themselves, or, on a big-endian machine, `turned` with a
+/// copy.
+[[nodiscard]] inline std::span<const std::byte> file_order(std::span<const std::byte> bytes,
+                                                           std::size_t turning,
+                                                           std::vector<std::byte>& turned) {
+  if constexpr (!kTurnsBytes) return bytes;
+  turned.assign(bytes.begin(), bytes.end());
+  turn_elements(turned, turning);
+  return turned;
 }
 
 template <class T>

@@ -199,17 +199,13 @@ void GgufWriter::write(std::string_view tensor, std::uint64_t offset,
                                              in_quotes(tensor) + ", which has " +
                                              std::to_string(found.bytes));
   }
-  if (kTurnsBytes && found.type->dtype) {  // blocks are little-endian already
-    const std::size_t turning = turning_bytes(*found.type->dtype);
-    if (offset % turning != 0 || bytes.size() % turning != 0) {
-      refuse("tensor " + in_quotes(tensor) + " is written in whole elements");
-    }
-    std::vector<std::byte> turned(bytes.begin(), bytes.end());
-    turn_elements(turned, turning);
-    file_->write_at(found.offset + offset, turned);
-    return;
+  // Blocks are little-endian already.
+  const std::size_t turning = found.type->dtype ? turning_bytes(*found.type->dtype) : 1;
+  if (kTurnsBytes && (offset % turning != 0 || bytes.size() % turning != 0)) {
+    refuse("tensor " + in_quotes(tensor) + " is written in whole elements");
   }
-  file_->write_at(found.offset + offset, bytes);
+  std::vector<std::byte> turned;
+  file_->write_at(found.offset + offset, file_order(bytes, turning, turned));
 }
 
 void GgufWriter::commit(AtomicFile::Existing existing) {

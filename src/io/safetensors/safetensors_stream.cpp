@@ -70,18 +70,13 @@ void SafeTensorsStream::write(std::string_view name, std::uint64_t offset,
                                              " do not fit tensor " + in_quotes(name) + " of " +
                                              std::to_string(size));
   }
-  if constexpr (kTurnsBytes) {
-    const std::size_t turning = place->second.turning;
-    if (offset % turning != 0 || bytes.size() % turning != 0) {
-      throw Error(ErrorCode::invalid_argument,
-                  state_->name + ": tensor " + in_quotes(name) + " is written in whole elements");
-    }
-    std::vector<std::byte> turned(bytes.begin(), bytes.end());
-    turn_elements(turned, turning);
-    state_->file.write_at(place->second.offset + offset, turned);
-  } else {
-    state_->file.write_at(place->second.offset + offset, bytes);
+  const std::size_t turning = place->second.turning;
+  if (kTurnsBytes && (offset % turning != 0 || bytes.size() % turning != 0)) {
+    throw Error(ErrorCode::invalid_argument,
+                state_->name + ": tensor " + in_quotes(name) + " is written in whole elements");
   }
+  std::vector<std::byte> turned;
+  state_->file.write_at(place->second.offset + offset, file_order(bytes, turning, turned));
   state_->written += bytes.size();
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "io/file/byte_order.hpp"
 #include "io/safetensors/safetensors_header.hpp"
 #include "io/safetensors/safetensors_layout.hpp"
 #include "io/text/quoting.hpp"
@@ -36,7 +37,10 @@ void SafeTensorsWriter::write(const std::filesystem::path& path) const {
   const SafeTensorsLayout layout = plan_safetensors(specs_, metadata_);
   AtomicFile file(path);
   file.write(layout.header);
-  for (const std::size_t i : layout.order) file.write(data_[i]);
+  std::vector<std::byte> turned;
+  for (const std::size_t i : layout.order) {
+    file.write(file_order(data_[i], turning_bytes(specs_[i].dtype), turned));
+  }
   file.commit();
 }
 
@@ -44,8 +48,10 @@ std::vector<std::byte> SafeTensorsWriter::to_bytes() const {
   const SafeTensorsLayout layout = plan_safetensors(specs_, metadata_);
   const auto bytes = std::as_bytes(std::span(layout.header));
   std::vector<std::byte> result(bytes.begin(), bytes.end());
+  std::vector<std::byte> turned;
   for (const std::size_t i : layout.order) {
-    result.insert(result.end(), data_[i].begin(), data_[i].end());
+    const auto data = file_order(data_[i], turning_bytes(specs_[i].dtype), turned);
+    result.insert(result.end(), data.begin(), data.end());
   }
   return result;
 }
