@@ -71,10 +71,6 @@ TEST_CASE("command line: usage errors are one line and 2") {
   failure({kTiny, "--ids", "1", "--mode", "bitsandbytes"}, 2);
   failure({kTiny, "--ids", "1", "--calibrate", "x"}, 2);
   failure({kTiny, "--ids", "1", "--skip", "no.such.layer"}, 2);
-  CHECK_THAT(failure({std::string(KVANT_TEST_DATA) + "/checkpoints/bnb_int8", "--ids", "1",
-                      "--scheme", "fp32"},
-                     2),
-             Contains("conflicts"));
 }
 
 TEST_CASE("command line: missing files and wrong data are one line and 1") {

@@ -331,7 +331,7 @@ TEST_CASE("convert: errors leave what was there") {
   model.save(temporary.path() / "bad");
   CHECK(code_of([&] {
           (void)convert_to_gguf(context, temporary.path() / "bad", file, {.job = {.force = true}});
-        }) == ErrorCode::invalid_argument);
+        }) == ErrorCode::invalid_file);
   CHECK(kvant::test::read_bytes(file) == before);
 
   // A GGUF file with a byte of its header changed is a folder or an error.
