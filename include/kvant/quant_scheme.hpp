@@ -4,6 +4,7 @@
 /// How a matrix is cut into blocks that share a scale (BlockShape), and how a block's scale is
 /// chosen and its values are rounded (QuantScheme).
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -232,5 +233,30 @@ inline constexpr QuantScheme quanto_qfloat8_e5m2{
     "quanto_qfloat8_e5m2", DType::float8_e5m2, -57344, 57344, ScaleRule::quanto_absmax,
     RoundOrder::divide,    RoundOrder::divide};
 /// @}
+
+/// All of the above, for those who look one up by its name.
+inline constexpr std::array kQuantSchemes = {int8_symmetric,
+                                             int8_affine,
+                                             uint8_affine,
+                                             int4_symmetric,
+                                             int4_affine,
+                                             uint4_affine,
+                                             int2_symmetric,
+                                             int2_affine,
+                                             uint2_affine,
+                                             bitsandbytes_absmax,
+                                             torch_qint8_affine,
+                                             torch_quint8_affine,
+                                             torch_qint8_symmetric,
+                                             torch_quint8_symmetric,
+                                             quanto_qint8,
+                                             quanto_qint4,
+                                             quanto_qint2,
+                                             quanto_qint4_zeropoint,
+                                             quanto_qint2_zeropoint,
+                                             float8_e4m3fn_symmetric,
+                                             float8_e5m2_symmetric,
+                                             quanto_qfloat8,
+                                             quanto_qfloat8_e5m2};
 
 }  // namespace kvant

@@ -19,30 +19,6 @@
 namespace kvant::test {
 namespace {
 
-constexpr std::array kSchemes = {int8_symmetric,
-                                 int8_affine,
-                                 uint8_affine,
-                                 int4_symmetric,
-                                 int4_affine,
-                                 uint4_affine,
-                                 int2_symmetric,
-                                 int2_affine,
-                                 uint2_affine,
-                                 bitsandbytes_absmax,
-                                 torch_qint8_affine,
-                                 torch_quint8_affine,
-                                 torch_qint8_symmetric,
-                                 torch_quint8_symmetric,
-                                 quanto_qint8,
-                                 quanto_qint4,
-                                 quanto_qint2,
-                                 quanto_qint4_zeropoint,
-                                 quanto_qint2_zeropoint,
-                                 float8_e4m3fn_symmetric,
-                                 float8_e5m2_symmetric,
-                                 quanto_qfloat8,
-                                 quanto_qfloat8_e5m2};
-
 constexpr std::array kBlocks = {per_tensor,        per_row,          per_column,
                                 BlockShape{1, 32}, BlockShape{3, 0}, BlockShape{4, 17},
                                 BlockShape{0, 5}};
@@ -88,7 +64,7 @@ template <class T>
 void compare_all() {
   const Input<T> input(test_seed());
   const MatrixView<const T> x = input.view();
-  for (const QuantScheme& scheme : kSchemes) {
+  for (const QuantScheme& scheme : kQuantSchemes) {
     for (const BlockShape block : kBlocks) {
       INFO(scheme.name << " of " << to_string(dtype_of<T>) << " in blocks of " << block.rows
                        << " x " << block.cols);

@@ -20,29 +20,6 @@ constexpr const char* kOnly = "quantized";  ///< the name in a file of its own
 constexpr std::array kRules = {"absmax",        "affine",       "torch_symmetric", "torch_affine",
                                "quanto_absmax", "quanto_shift", "quanto_zeropoint"};
 constexpr std::array kOrders = {"kvant", "divide", "torch_channel", "torch_tensor"};
-constexpr std::array kSchemes = {int8_symmetric,
-                                 int8_affine,
-                                 uint8_affine,
-                                 int4_symmetric,
-                                 int4_affine,
-                                 uint4_affine,
-                                 int2_symmetric,
-                                 int2_affine,
-                                 uint2_affine,
-                                 bitsandbytes_absmax,
-                                 torch_qint8_affine,
-                                 torch_quint8_affine,
-                                 torch_qint8_symmetric,
-                                 torch_quint8_symmetric,
-                                 quanto_qint8,
-                                 quanto_qint4,
-                                 quanto_qint2,
-                                 quanto_qint4_zeropoint,
-                                 quanto_qint2_zeropoint,
-                                 float8_e4m3fn_symmetric,
-                                 float8_e5m2_symmetric,
-                                 quanto_qfloat8,
-                                 quanto_qfloat8_e5m2};
 
 template <class Enum, std::size_t N>
 const char* word_of(const std::array<const char*, N>& words, Enum value) {
@@ -137,10 +114,10 @@ QuantParams read_params(const TensorFile& file, const Description& description,
   QuantParams params;
   QuantScheme& scheme = params.scheme;
   const std::string scheme_name = description.text("scheme");
-  const auto* known = std::find_if(kSchemes.begin(), kSchemes.end(), [&](const QuantScheme& each) {
-    return each.name == scheme_name;
-  });
-  scheme.name = known == kSchemes.end() ? std::string_view("custom") : known->name;
+  const auto* known =
+      std::find_if(kQuantSchemes.begin(), kQuantSchemes.end(),
+                   [&](const QuantScheme& each) { return each.name == scheme_name; });
+  scheme.name = known == kQuantSchemes.end() ? std::string_view("custom") : known->name;
   scheme.dtype = description.dtype("dtype");
   scheme.lowest = to_code(description.number("lowest"));
   scheme.highest = to_code(description.number("highest"));
