@@ -1,5 +1,6 @@
 // Converting reads and writes as it goes: no allocation as large as a tensor.
 
+#include <bit>
 #include <cstdint>
 #include <filesystem>
 #include <vector>
@@ -33,10 +34,12 @@ TEST_CASE("convert: memory is that of scales, not of codes") {
   kvant::test::largest_allocation() = 0;
   kvant::io::convert_checkpoint(model, folder.path() / "awq",
                                 {.to = kvant::io::GroupForm::awq, .job = {.threads = 2}});
-  CHECK(kvant::test::largest_allocation() <= 2u << 20);  // of 8 MiB of codes
+  // Big-endian machines hold a copy of each file.
+  constexpr bool kMaps = std::endian::native == std::endian::little;
+  CHECK((!kMaps || kvant::test::largest_allocation() <= 2u << 20));  // of 8 MiB of codes
   kvant::io::convert_checkpoint(folder.path() / "awq", folder.path() / "back",
                                 {.to = kvant::io::GroupForm::gptq, .job = {.threads = 2}});
-  CHECK(kvant::test::largest_allocation() <= 2u << 20);
+  CHECK((!kMaps || kvant::test::largest_allocation() <= 2u << 20));
   CHECK(kvant::io::Checkpoint(folder.path() / "back").values<std::int32_t>("a.q_proj.qweight") ==
         codes);
 }

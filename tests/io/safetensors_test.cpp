@@ -12,6 +12,7 @@
 #include "io/largest_allocation.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/safetensors_writer.hpp"
+#include "support/byte_order.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
@@ -162,8 +163,10 @@ TEST_CASE("safetensors: matrices of unaligned tensors are aligned and right") {
   std::string text = make_file(json, 31);
   const float values[4] = {1, -2, 3.5f, 4};
   const double scalar = 0.25;
-  std::memcpy(text.data() + 8 + json.size(), values, 16);
-  std::memcpy(text.data() + 8 + json.size() + 16, &scalar, 8);
+  const auto value_bytes = kvant::test::turned(std::as_bytes(std::span(values)), 4);
+  const auto scalar_bytes = kvant::test::turned(std::as_bytes(std::span(&scalar, 1)), 8);
+  std::memcpy(text.data() + 8 + json.size(), value_bytes.data(), 16);
+  std::memcpy(text.data() + 8 + json.size() + 16, scalar_bytes.data(), 8);
   const std::vector<std::byte> bytes = to_bytes(text);
   const SafeTensors file = SafeTensors::from_bytes(bytes);
   const auto matrix = file.matrix<float>("f");
