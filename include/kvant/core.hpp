@@ -11,6 +11,9 @@
 /// elsewhere:
 ///
 ///     auto params = kvant::q::choose_params(x, kvant::int8_symmetric, kvant::per_row);
+///
+/// (In an inline function of a header that is compiled both ways, kvant::q would mean two things:
+/// name one of the two there.)
 
 #include "kvant/activation_options.hpp"
 #include "kvant/block_range.hpp"
@@ -40,7 +43,7 @@
 #include "kvant/version.hpp"
 #include "kvant/visit_dtype.hpp"
 #include "kvant/weight_format.hpp"
-#if KVANT_LINKED
+#if defined(KVANT_LINKED)
 #include "kvant/linear_quantizer.hpp"
 #include "kvant/llm_int8.hpp"
 #include "kvant/observer.hpp"
@@ -49,7 +52,7 @@
 namespace kvant {
 
 /// @cond
-#if KVANT_LINKED
+#if defined(KVANT_LINKED)
 namespace q = ::kvant;
 #else
 namespace q = ::kvant::core;

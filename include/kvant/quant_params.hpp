@@ -19,6 +19,7 @@
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
 #include "kvant/finfo.hpp"
+#include "kvant/float8.hpp"
 #include "kvant/float_element.hpp"
 #include "kvant/quant_scheme.hpp"
 #include "kvant/quantize.hpp"
@@ -68,6 +69,15 @@ inline void check_float8_scheme(const QuantScheme& scheme) {
              " is not one of " + std::string(to_string(scheme.dtype)) +
              "; it must be symmetric and end at " + std::to_string(most) + " or before");
   }
+  const auto highest = static_cast<float>(scheme.highest);
+  const float held = scheme.dtype == DType::float8_e5m2
+                         ? static_cast<float>(float8_e5m2(highest))
+                         : static_cast<float>(float8_e4m3fn(highest));
+  if (held != highest) {
+    fail(ErrorCode::invalid_argument, std::to_string(scheme.highest) + " is no value of " +
+                                          std::string(to_string(scheme.dtype)) + "; the next is " +
+                                          number_text(static_cast<double>(held)));
+  }
   if (scheme.rule != ScaleRule::absmax && scheme.rule != ScaleRule::quanto_absmax) {
     fail(ErrorCode::unsupported, "codes of type " + std::string(to_string(scheme.dtype)) +
                                      " have no zero point or shift: the rules absmax and "
@@ -99,8 +109,16 @@ inline void check_scheme(const QuantScheme& scheme) {
              " is not a range of " + std::string(to_string(scheme.dtype)) + " (" +
              std::to_string(limits.min) + ".." + std::to_string(limits.max) + ")");
   }
-  if (scheme.rule == ScaleRule::absmax && scheme.highest < 1) {
-    fail(ErrorCode::invalid_argument, "a symmetric scheme needs a highest code of 1 or more, not " +
+  const bool symmetric =
+      scheme.rule == ScaleRule::absmax || scheme.rule == ScaleRule::quanto_absmax;
+  if (symmetric && (scheme.highest < 1 || scheme.lowest > 0)) {
+    fail(ErrorCode::invalid_argument,
+         "a symmetric scheme needs a range with 0 and a highest code of 1 or more, not " +
+             std::to_string(scheme.lowest) + ".." + std::to_string(scheme.highest));
+  }
+  if (scheme.rule == ScaleRule::torch_symmetric && (scheme.lowest > 0 || scheme.highest < 0)) {
+    fail(ErrorCode::invalid_argument, "torch's symmetric schemes need a range with 0, not " +
+                                          std::to_string(scheme.lowest) + ".." +
                                           std::to_string(scheme.highest));
   }
 }
@@ -298,6 +316,11 @@ inline void check_params(const QuantParams& params, std::int64_t rows, std::int6
                                             std::to_string(scheme.lowest) + ".." +
                                             std::to_string(scheme.highest));
     }
+  }
+  if (params.zero_point.empty() && !shifted && (scheme.lowest > 0 || scheme.highest < 0)) {
+    fail(ErrorCode::invalid_argument,
+         "without zero points the code of 0 is 0, which is outside the code range " +
+             std::to_string(scheme.lowest) + ".." + std::to_string(scheme.highest));
   }
   for (std::size_t i = 0; i < params.shift.size(); ++i) {
     if (!std::isfinite(params.shift[i])) {

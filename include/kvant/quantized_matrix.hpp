@@ -69,6 +69,7 @@ class QuantizedMatrix {
   /// All codes, one each, row by row.
   [[nodiscard]] std::vector<std::int32_t> unpack() const {
     std::vector<std::int32_t> codes;
+    if (bytes_.empty()) return codes;
     codes.reserve(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(cols_));
     for (std::int64_t r = 0; r < rows_; ++r) {
       for (std::int64_t c = 0; c < cols_; ++c) codes.push_back(code(r, c));
@@ -89,6 +90,7 @@ class QuantizedMatrix {
     }
     detail::check_writable(kWho, "codes", codes);
     detail::check_result_shape(kWho, codes, rows_, cols_);
+    if (bytes_.empty()) return;
     for (std::int64_t r = 0; r < rows_; ++r) {
       auto* const to = static_cast<std::uint8_t*>(codes.data) + r * codes.stride;
       for (std::int64_t c = 0; c < cols_; ++c) to[c] = static_cast<std::uint8_t>(code(r, c));
@@ -134,6 +136,7 @@ class QuantizedMatrix {
                        std::string(to_string(dtype())) + " codes take " + std::to_string(wanted) +
                        " bytes, not " + std::to_string(bytes_.size()));
     }
+    if (bytes_.empty()) return;
     for (std::int64_t r = 0; r < rows_; ++r) {
       for (std::int64_t c = 0; c < cols_; ++c) {
         if (!is_in_range(code(r, c))) fail_code(r, c);

@@ -84,16 +84,18 @@ class TensorView {
   [[nodiscard]] std::int64_t product(std::size_t first, std::size_t last) const {
     constexpr std::int64_t kMost = std::int64_t{1} << 56;  // elements; a product that wraps is none
     std::int64_t result = 1;
+    std::int64_t reach = 1;  // as if empty sizes were 1: parts of the shape have a product too
     for (std::size_t i = first; i < last; ++i) {
       if (shape_[i] < 0) {
         detail::fail(ErrorCode::invalid_argument,
                      "TensorView: the shape " + shape_text() + " is negative");
       }
-      if (shape_[i] > 0 && result > kMost / shape_[i]) {
+      if (shape_[i] > 0 && reach > kMost / shape_[i]) {
         detail::fail(ErrorCode::out_of_range,
                      "TensorView: the shape " + shape_text() + " does not fit an address space");
       }
       result *= shape_[i];
+      if (shape_[i] > 0) reach *= shape_[i];
     }
     return result;
   }

@@ -3,6 +3,7 @@
 #include "run_options.hpp"
 
 #include <charconv>
+#include <utility>
 
 #include "command_line.hpp"
 
@@ -247,6 +248,11 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
       options.writing_flags.append(options.writing_flags.empty() ? "" : ", ").append(flag);
   }
   options.json = text("--json", words.json);
+  for (const auto& [a, b] : {std::pair(&words.logits, &words.hidden),
+                             {&words.logits, &words.json},
+                             {&words.hidden, &words.json}}) {
+    if (!a->empty() && *a == *b) throw UsageError("two results would be written to " + *a);
+  }
   if (!options.prompt && !options.chat && !options.ids && !options.perplexity) {
     throw UsageError("nothing to do: give --prompt, --chat, --ids or --perplexity");
   }

@@ -119,6 +119,24 @@ TEST_CASE("core: LLM.int8() of nothing, and what it refuses") {
   CHECK(code(x, y, {.threshold = -1}) == ErrorCode::invalid_argument);
   CHECK(code(x, y, {.outliers = Outliers::calibrated}) == ErrorCode::invalid_argument);
   CHECK(code(x, y, {.arithmetic = Arithmetic::exact}) == ErrorCode::unsupported);
+  // y may not be x, and may be where the weights or the bias are.
+  std::vector<float> square{10, 1, 1, 20};
+  const std::vector<float> weights{1, 2, 3, 4};
+  const MatrixView<float> in_place(square.data(), 2, 2);
+  const MatrixView<const float> w(weights.data(), 2, 2);
+  CHECK(code_of([&] { core::llm_int8_matmul(in_place, w, in_place); }) ==
+        ErrorCode::invalid_argument);
+  std::vector<float> overwritten = weights;
+  const MatrixView<float> over(overwritten.data(), 2, 2);
+  Matrix<float> expected(2, 2);
+  core::llm_int8_matmul(in_place, w, expected);
+  core::llm_int8_matmul(in_place, over, over);
+  CHECK(overwritten == expected.values());
+  // Weights of no outputs, with an outlier feature.
+  const MatrixView<const float> no_outputs(weights.data(), 0, 2);
+  Matrix<float> nothing(2, 0);
+  core::llm_int8_matmul(in_place, no_outputs, nothing);
+  llm_int8_matmul(in_place, no_outputs, nothing);
   std::vector<float> broken = values;
   broken[5] = std::numeric_limits<float>::quiet_NaN();
   CHECK(message_of(

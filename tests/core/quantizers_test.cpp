@@ -218,6 +218,24 @@ TEST_CASE("core: what is wrong is said in the compiled library's words") {
   CHECK(code_of([] { core::MovingAverageObserver(0.0f); }) == ErrorCode::invalid_argument);
 }
 
+TEST_CASE("ranges without 0 are for schemes with zero points") {
+  const std::vector<float> values{1.0f, 2.0f};
+  const std::span<const float> x(values);
+  const auto code = [&](const QuantScheme& scheme) {
+    return code_of([&] { (void)core::quantize(x, core::choose_params(x, scheme)); });
+  };
+  CHECK(code(int8_symmetric.with_range(5, 127)) == ErrorCode::invalid_argument);
+  CHECK(code(quanto_qint8.with_range(-128, -1)) == ErrorCode::invalid_argument);
+  CHECK(code(torch_qint8_symmetric.with_range(10, 20)) == ErrorCode::invalid_argument);
+  CHECK(code(int8_affine.with_range(5, 127)) == ErrorCode::ok);
+  QuantParams by_hand;
+  by_hand.scheme = int8_affine.with_range(5, 127);
+  by_hand.scale = {1.0f};
+  CHECK(message_of([&] { (void)core::quantize(x, by_hand); }, ErrorCode::invalid_argument)
+            .find("5..127") != std::string::npos);
+  CHECK(QuantizedMatrix(std::int64_t{1} << 40, 0, {}, QuantParams()).unpack().empty());
+}
+
 TEST_CASE("8-bit floats as codes: ranges, rules and NaN codes that are refused") {
   const std::vector<float> values{0.0f, 1.0f, -448.0f, 3.3f};
   const MatrixView<const float> x(values.data(), 1, 4);
@@ -232,6 +250,7 @@ TEST_CASE("8-bit floats as codes: ranges, rules and NaN codes that are refused")
   CHECK(with(float8_e4m3fn_symmetric.with_range(-449, 449)) == ErrorCode::invalid_argument);
   CHECK(with(float8_e4m3fn_symmetric.with_range(-448, 440)) == ErrorCode::invalid_argument);
   CHECK(with(float8_e4m3fn_symmetric.with_range(-240, 240)) == ErrorCode::ok);
+  CHECK(with(float8_e4m3fn_symmetric.with_range(-127, 127)) == ErrorCode::invalid_argument);
   QuantScheme affine = float8_e5m2_symmetric;
   affine.rule = ScaleRule::affine;
   CHECK(with(affine) == ErrorCode::unsupported);

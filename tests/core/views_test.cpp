@@ -80,6 +80,9 @@ TEST_CASE("tensors that are not there") {
   CHECK(code({}) == ErrorCode::shape_mismatch);
   CHECK(code({-2, -12}) == ErrorCode::invalid_argument);
   CHECK(code({std::int64_t{1} << 40, std::int64_t{1} << 40}) == ErrorCode::out_of_range);
+  CHECK(code_of([] {
+          TensorView<float>({}, {0, std::int64_t{1} << 31, std::int64_t{3} << 31});
+        }) == ErrorCode::out_of_range);
   const TensorView<float> x(data.data(), {2, 3, 4}, data.size());
   CHECK(message_of([&] { (void)x.matrix(per_channel(3)); }, ErrorCode::invalid_argument) ==
         "TensorView: the shape [2, 3, 4] has 3 axes, there is no 3");

@@ -121,6 +121,7 @@ TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line a
   CHECK_THAT(failure({kTiny, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
              Contains("2^64 - 1"));
   failure({kTiny, "--prompt", "x", "--seed", "-1"}, 2);
+  failure({kTiny, "--ids", "1", "--logits", "/tmp/x", "--json", "/tmp/x"}, 2);
   failure({"/nonexistent", "--ids", "1"}, 1);
   failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
   failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json

@@ -56,7 +56,7 @@ TEST_CASE("tokenizers: what a file asks for and is not known is refused by name"
     return with("pre_tokenizer", {{"type", "Split"}, {"pattern", pattern}, {"behavior", behavior}});
   };
   CHECK(split({{"Regex", "a"}}, "Contiguous") == ErrorCode::unsupported);
-  CHECK(split({{"Regex", "(a"}}, "Isolated") == ErrorCode::invalid_argument);
+  CHECK(split({{"Regex", "(a"}}, "Isolated") == ErrorCode::invalid_file);
   CHECK(split({{"Regex", "x*"}}, "Isolated") == ErrorCode::ok);
   json empty = good;
   empty["pre_tokenizer"] = {

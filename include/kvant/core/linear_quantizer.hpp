@@ -9,7 +9,8 @@
 ///     auto back   = kvant::core::dequantize<float>(q);
 ///     auto error  = kvant::compare(x, back);
 ///
-/// x is a MatrixView, Matrix or std::span of float, float16 or bfloat16, or a ConstAnyMatrix.
+/// x is a MatrixView, Matrix or std::span of float, float16 or bfloat16, or a ConstAnyMatrix
+/// (compare takes matrices: of a span make a MatrixView).
 
 #include <algorithm>
 #include <cstdint>
@@ -139,7 +140,7 @@ void quantize_to(const X& x, const QuantParams& params, AnyMatrix codes) {
 /// The real values into y: a MatrixView, Matrix or std::span of float, float16 or bfloat16, or an
 /// AnyMatrix; rounded once from fp32.
 /// @throws Error shape_mismatch, unsupported (dtype), invalid_argument
-template <FloatMatrix Y>
+template <FloatOutput Y>
 void dequantize(const QuantizedMatrix& q, Y&& y) {
   const detail::ScopedFloatEnvironment environment;
   const auto view = detail::view_of(y);
@@ -190,7 +191,7 @@ template <FloatElement T = float>
 /// What quantizing does to x: dequantize(quantize(x, params)) into y, which may be x itself (same
 /// type and stride) but not overlap it otherwise.
 /// @throws Error as quantize and dequantize
-template <FloatMatrix X, FloatMatrix Y>
+template <FloatMatrix X, FloatOutput Y>
 void fake_quantize(const X& x, const QuantParams& params, Y&& y) {
   const detail::ScopedFloatEnvironment environment;
   const auto from = detail::view_of(x);

@@ -3,8 +3,10 @@
 /// @file
 /// LLM.int8() (arXiv 2208.07339) as a template that needs no library: src/numerics.md's section
 /// "LLM.int8()" word by word, the reference for every kernel. The compiled kvant::llm_int8_matmul
-/// takes the same arguments and gives the same bits, a hundred times faster.
+/// takes the same arguments and gives the same bits, a hundred times faster. (Arithmetic::exact, a
+/// product of floats, is in the compiled one alone.)
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -241,12 +243,12 @@ class LlmInt8 {
 
 /// y [M, N] = x [M, K] w^T + bias by LLM.int8(), both sides quantized in this call.
 /// @param x, w   matrices of float, float16 or bfloat16; w is [N, K] as nn.Linear stores it
-/// @param y      a MatrixView, Matrix, std::span or AnyMatrix of these types
+/// @param y      a MatrixView, Matrix, std::span or AnyMatrix of these types; it must not overlap x
 /// @param bias   [1, N], or empty
 /// @throws Error shape_mismatch, invalid_argument, unsupported (Arithmetic::exact, which has no
 /// exact
 ///         bits to define), out_of_range, not_finite
-template <FloatMatrix X, FloatMatrix W, FloatMatrix Y>
+template <FloatMatrix X, FloatMatrix W, FloatOutput Y>
 void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
                      const Int8Options& options = {}) {
   constexpr const char* kWho = "llm_int8_matmul";
@@ -277,15 +279,24 @@ void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
   kvant::detail::check_float(kWho, "y", any_y);
   kvant::detail::check_writable(kWho, "y", any_y);
   kvant::detail::check_result_shape(kWho, any_y, any_x.rows, any_w.rows);
+  if (kvant::detail::overlap(any_x, any_y)) {
+    kvant::detail::fail(ErrorCode::invalid_argument, std::string(kWho) + ": y overlaps x");
+  }
   detail::visit_float(x_view, [&](const auto& xs) {
     detail::visit_float(w_view, [&](const auto& ws) {
       const detail::LlmInt8 product(kWho, xs, ws, bias, options);
       detail::visit_float(y_view, [&](const auto& ys) {
         using T = typename std::remove_cvref_t<decltype(ys)>::value_type;
+        // y may be where the weights or the bias are: first all values, then all writes.
+        std::vector<T> values;
+        values.reserve(static_cast<std::size_t>(ys.size()));
         for (std::int64_t m = 0; m < ys.rows(); ++m) {
           for (std::int64_t n = 0; n < ys.cols(); ++n) {
-            ys(m, n) = static_cast<T>(product.value(m, n, dtype_of<T>));
+            values.push_back(static_cast<T>(product.value(m, n, dtype_of<T>)));
           }
+        }
+        for (std::int64_t m = 0; m < ys.rows(); ++m) {
+          std::copy_n(values.data() + m * ys.cols(), ys.cols(), ys.row_data(m));
         }
       });
     });

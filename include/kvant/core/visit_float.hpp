@@ -50,6 +50,10 @@ inline AnyMatrix view_of(const AnyMatrix& x) noexcept {
 template <class View>
 inline constexpr bool kIsFloat =
     std::same_as<View, ConstAnyMatrix> || std::same_as<View, AnyMatrix>;
+template <class X>
+inline constexpr bool kOwns = false;
+template <class T>
+inline constexpr bool kOwns<Matrix<T>> = true;
 template <class T>
 inline constexpr bool kIsFloat<MatrixView<T>> = FloatElement<std::remove_const_t<T>>;
 
@@ -61,6 +65,12 @@ template <class X>
 concept FloatMatrix = requires(X& x) {
   requires detail::kIsFloat<decltype(detail::view_of(x))>;
 };
+
+/// The same where it can be written to, and is not gone after the call.
+template <class Y>
+concept FloatOutput = FloatMatrix<Y> && requires(std::remove_reference_t<Y>& y) {
+  AnyMatrix(detail::view_of(y));
+} &&(std::is_lvalue_reference_v<Y> || !detail::kOwns<std::remove_cvref_t<Y>>);
 
 namespace detail {
 

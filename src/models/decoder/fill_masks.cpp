@@ -7,11 +7,13 @@
 
 #include "kvant/error.hpp"
 #include "kvant/models/generate.hpp"
+#include "models/decoder/require_numbers.hpp"
 
 namespace kvant::models {
 namespace {
 
 std::vector<MaskGuess> best_of(std::span<const float> logits, std::int64_t count) {
+  require_numbers(logits);
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), TokenId{0});
   const auto kept = std::min(order.size(), static_cast<std::size_t>(count));

@@ -7,6 +7,7 @@
 
 #include "kvant/error.hpp"
 #include "kvant/models/generate.hpp"
+#include "models/decoder/require_numbers.hpp"
 
 namespace kvant::models {
 
@@ -27,13 +28,7 @@ Sampler::Sampler(const Sampling& sampling) : sampling_(sampling), random_(sampli
 }
 
 TokenId Sampler::choose(std::span<const float> logits) {
-  for (std::size_t id = 0; id < logits.size(); ++id) {
-    if (!std::isnan(logits[id])) continue;
-    throw Error(ErrorCode::not_finite, "the logit of id " + std::to_string(id) +
-                                           " is NaN, so no next id can be chosen: the weights hold "
-                                           "NaN or infinities (kvant verify), or activations left "
-                                           "the range of floats");
-  }
+  require_numbers(logits);
   const auto largest = std::max_element(logits.begin(), logits.end());
   if (sampling_.temperature == 0.0f) {
     return static_cast<TokenId>(std::distance(logits.begin(), largest));

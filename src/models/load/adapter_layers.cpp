@@ -41,7 +41,7 @@ std::unique_ptr<LinearLayer> AdapterLayers::beside(const LayerName& name, const 
 void AdapterLayers::check_all_used() const {
   for (const auto& [module, adapter] : layers_) {
     if (used_.contains(module)) continue;
-    throw Error(ErrorCode::invalid_argument,
+    throw Error(ErrorCode::shape_mismatch,
                 folder_ + ": module " + io::in_quotes(module) +
                     " is no linear layer of the model's blocks: the adapter is another model's, or "
                     "of a part (embeddings, the head) that adapters are not run beside");

@@ -139,10 +139,17 @@ class Loader {
     require_tensor(*source_, parts_.token_table(),
                    {static_cast<std::uint64_t>(config_.vocab_size),
                     static_cast<std::uint64_t>(config_.embedding_size)});
-    require_no_more_blocks(*source_, config_);
     for (const Stack& stack : parts_.stacks()) {
       Block block = empty_block(config_, *stack.linears);
       const std::vector<LinearSpec> specs = parts_.linears(stack, block);
+      for (const LinearSpec& spec : specs) {
+        const std::string next =
+            parts_.name_of(stack.name(stack.layers, spec.name)).file + ".weight";
+        if (!source_->contains(next)) continue;
+        throw Error(ErrorCode::shape_mismatch, "config.json says " + std::to_string(stack.layers) +
+                                                   " blocks, but there is a tensor \"" + next +
+                                                   "\" of one more");
+      }
       for (std::int64_t n = 0; n < stack.layers; ++n) {
         for (const LinearSpec& spec : specs) {
           const LayerName layer = parts_.name_of(stack.name(n, spec.name));

@@ -29,9 +29,9 @@ Regex::Regex(const std::string& pattern) {
   if (compiled->code == nullptr) {
     std::array<PCRE2_UCHAR, 120> text{};
     pcre2_get_error_message(error, text.data(), text.size());
-    throw Error(ErrorCode::invalid_argument, "pattern " + pattern + ": " +
-                                                 reinterpret_cast<const char*>(text.data()) +
-                                                 " at " + std::to_string(offset));
+    throw Error(ErrorCode::invalid_file, "pattern " + pattern.substr(0, 80) + ": " +
+                                             reinterpret_cast<const char*>(text.data()) + " at " +
+                                             std::to_string(offset));
   }
   compiled->data = pcre2_match_data_create_from_pattern(compiled->code, nullptr);
   if (compiled->data == nullptr) throw std::bad_alloc();

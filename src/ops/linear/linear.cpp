@@ -199,8 +199,8 @@ Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix wei
       }
     }
     const ConstAnyMatrix kept_view =
-        kept.empty() ? ConstAnyMatrix()
-                     : MatrixView<const float>(kept.data(), weights.rows, rules->kept());
+        rules->kept() == 0 ? ConstAnyMatrix()
+                           : MatrixView<const float>(kept.data(), weights.rows, rules->kept());
     PackOptions pack = packing;
     pack.arithmetic = options.arithmetic;
     return assemble(who, PackedWeights::quantize(context, weights, format, pack), bias, options,
