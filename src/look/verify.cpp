@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <system_error>
 
@@ -54,8 +55,10 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
   }
   // Then all together: the index, and names across shards. A tensor that the index lists and no
   // shard holds is the one error that does not end the reading.
+  std::optional<io::Checkpoint> opened;
   try {
-    const io::Checkpoint checkpoint(path, {.allow_missing = true});
+    const io::Checkpoint& checkpoint =
+        opened.emplace(path, io::CheckpointOptions{.allow_missing = true});
     for (const io::Warning& warning : checkpoint.warnings()) {
       if (warning.kind == io::WarningKind::missing_tensor) {
         add_finding(result, io::Severity::error, to_string(io::FormatErrorKind::missing_tensor),
@@ -88,7 +91,7 @@ VerifyResult verify_checkpoint(const std::filesystem::path& path) {
                     ", which kvant does not know: its scales and codes were not judged");
   }
   verify_tensors(tensors, foreign.has_value(), result);
-  if (folder) verify_config(path, hints, tensors, foreign.has_value(), result);
+  if (folder) verify_config(path, hints, tensors, foreign.has_value(), opened, result);
   return result;
 }
 

@@ -137,7 +137,7 @@ void check_blocks(const std::string& file, const io::ModelHints& hints,
 }
 
 /// What reading the layers says, where nothing was said of them before.
-void check_layers(const std::filesystem::path& folder, const io::ModelHints& hints,
+void check_layers(const io::Checkpoint& checkpoint, const io::ModelHints& hints,
                   VerifyResult& result) {
   const auto said = [&](const std::string& message) {
     return std::any_of(result.findings.begin(), result.findings.end(),
@@ -146,7 +146,6 @@ void check_layers(const std::filesystem::path& folder, const io::ModelHints& hin
                                 finding.message.find(message) != std::string::npos;
                        });
   };
-  const io::Checkpoint checkpoint(folder, {.allow_missing = true});
   for (const io::FormatError& error : io::unreadable_layers(checkpoint, hints)) {
     if (!said(error.what())) {
       add_finding(result, io::Severity::error, to_string(error.kind()), error.what());
@@ -157,7 +156,8 @@ void check_layers(const std::filesystem::path& folder, const io::ModelHints& hin
 }  // namespace
 
 void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,
-                   const TensorSet& tensors, bool foreign, VerifyResult& result) {
+                   const TensorSet& tensors, bool foreign,
+                   const std::optional<io::Checkpoint>& checkpoint, VerifyResult& result) {
   std::error_code ignored;
   for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json",
                            "special_tokens_map.json", "tokenizer.json"}) {
@@ -177,8 +177,8 @@ void verify_config(const std::filesystem::path& folder, const io::ModelHints& hi
         check_quantization(path.string(), hints, json, tensors, result.findings);
         check_blocks(path.string(), hints, json, tensors, result.findings);
         // What is wrong already would only be said again in other words.
-        if (before == 0 && result.count(io::Severity::error) == 0) {
-          check_layers(folder, hints, result);
+        if (checkpoint && before == 0 && result.count(io::Severity::error) == 0) {
+          check_layers(*checkpoint, hints, result);
         }
       }
     } catch (const Error& error) {

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kvant/io/checkpoint.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/io/tensor_file.hpp"
 #include "kvant/look/verify.hpp"
@@ -42,7 +44,9 @@ void verify_modules(const std::string& file, const io::ModelHints& hints,
                     io::Findings& findings);
 
 /// config.json and the other JSON files of a model folder, against the tensors.
+/// @param checkpoint all of them together; nothing where it could not be opened
 void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,
-                   const TensorSet& tensors, bool foreign, VerifyResult& result);
+                   const TensorSet& tensors, bool foreign,
+                   const std::optional<io::Checkpoint>& checkpoint, VerifyResult& result);
 
 }  // namespace kvant::look

@@ -3,6 +3,7 @@
 
 #include "convert.hpp"
 #include "command_line.hpp"
+#include "kvant/io/gguf.hpp"
 
 #include <filesystem>
 #include <system_error>
@@ -76,14 +77,9 @@ int convert_command(const Arguments& arguments) {
   CLI::App app(kDescription, "kvant convert");
   add_options(words, app);
   if (!parse(app, arguments)) return 0;
-  const auto is_gguf = [](const std::string& path) {
-    std::string end = std::filesystem::path(path).extension().string();
-    for (char& c : end) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    return end == ".gguf";
-  };
-  check_words(words, is_gguf(words.model), is_gguf(words.output));
-  if (is_gguf(words.output)) return convert_to_gguf(words);
-  if (is_gguf(words.model)) return convert_from_gguf(words);
+  check_words(words, io::has_gguf_name(words.model), io::has_gguf_name(words.output));
+  if (io::has_gguf_name(words.output)) return convert_to_gguf(words);
+  if (io::has_gguf_name(words.model)) return convert_from_gguf(words);
   return convert_form(words);
 }
 

@@ -14,21 +14,13 @@
 
 namespace {
 
+using kvant::test::kvant_run;
+using kvant::test::kvant_run_failure;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
 const std::string kEncoders = std::string(KVANT_TEST_DATA) + "/encoders/";
-
-ProcessResult run(std::vector<std::string> words) {
-  words.insert(words.begin(), "run");
-  return kvant::test::kvant_program(words);
-}
-
-std::string failure(std::vector<std::string> words, int code) {
-  words.insert(words.begin(), "run");
-  return kvant::test::kvant_failure(words, code);
-}
 
 /// A model's folder with a tokenizer of single words; id n of the model is the word "wn".
 std::string with_tokenizer(const TempFolder& folder, const char* model, const char* type) {
@@ -67,8 +59,8 @@ TEST_CASE("kvant run: T5 answers a text") {
   const TempFolder folder;
   const std::string model = with_tokenizer(folder, "t5_gated", "Unigram");
   const std::string file = (folder.path() / "json").string();
-  const ProcessResult result = run({model, "--prompt", "w5 w6 w7", "--tokens", "6", "--json", file,
-                                    "--scheme", "int8", "--ignore-eos"});
+  const ProcessResult result = kvant_run({model, "--prompt", "w5 w6 w7", "--tokens", "6", "--json",
+                                          file, "--scheme", "int8", "--ignore-eos"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
   const json found = json::parse(kvant::test::read_text(file));
@@ -79,8 +71,8 @@ TEST_CASE("kvant run: T5 answers a text") {
 
   const std::string logits = (folder.path() / "logits").string();
   const std::string hidden = (folder.path() / "hidden").string();
-  CHECK(run({model, "--ids", "5,6,7", "--decoder-ids", "0,9", "--logits", logits, "--hidden",
-             hidden, "--kv", "int8"})
+  CHECK(kvant_run({model, "--ids", "5,6,7", "--decoder-ids", "0,9", "--logits", logits, "--hidden",
+                   hidden, "--kv", "int8"})
             .exit_code == 0);
   using Shape = std::vector<std::uint64_t>;
   CHECK(kvant::io::SafeTensors(logits).tensor("logits").info->shape == Shape{2, 100});
@@ -92,10 +84,11 @@ TEST_CASE("kvant run: T5 answers a text") {
   CHECK(
       kvant::test::kvant_program({"quantize", model, out, "--calibrate", text, "--threshold", "2"})
           .exit_code == 0);
-  CHECK(run({out, "--ids", "5,6,7", "--tokens", "3"}).exit_code == 0);
+  CHECK(kvant_run({out, "--ids", "5,6,7", "--tokens", "3"}).exit_code == 0);
 
-  CHECK(failure({model, "--perplexity", file}, 2).find("perplexity") != std::string::npos);
-  CHECK(failure({model, "--chat", "w5"}, 1).find("template") != std::string::npos);
+  CHECK(kvant_run_failure({model, "--perplexity", file}, 2).find("perplexity") !=
+        std::string::npos);
+  CHECK(kvant_run_failure({model, "--chat", "w5"}, 1).find("template") != std::string::npos);
 }
 
 TEST_CASE("kvant run: BERT fills in its masks and gives hidden states") {
@@ -103,7 +96,7 @@ TEST_CASE("kvant run: BERT fills in its masks and gives hidden states") {
   const std::string model = with_tokenizer(folder, "bert_masked", "WordPiece");
   const std::string file = (folder.path() / "json").string();
   const ProcessResult result =
-      run({model, "--prompt", "w5 [MASK] w7 [MASK]", "--json", file, "--scheme", "llm-int8"});
+      kvant_run({model, "--prompt", "w5 [MASK] w7 [MASK]", "--json", file, "--scheme", "llm-int8"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
   const json found = json::parse(kvant::test::read_text(file));
@@ -114,19 +107,19 @@ TEST_CASE("kvant run: BERT fills in its masks and gives hidden states") {
   CHECK(result.out.find(found.at("text").get<std::string>() + "\nmask 1 ") == 0);
 
   const std::string hidden = (folder.path() / "hidden").string();
-  CHECK(run({model, "--prompt", "w5 w6", "--hidden", hidden}).exit_code == 0);
+  CHECK(kvant_run({model, "--prompt", "w5 w6", "--hidden", hidden}).exit_code == 0);
   using Shape = std::vector<std::uint64_t>;
   CHECK(kvant::io::SafeTensors(hidden).tensor("hidden").info->shape == Shape{3, 32});
   const std::string logits = (folder.path() / "logits").string();
-  CHECK(run({model, "--ids", "5,6", "--logits", logits}).exit_code == 0);
+  CHECK(kvant_run({model, "--ids", "5,6", "--logits", logits}).exit_code == 0);
   CHECK(kvant::io::SafeTensors(logits).tensor("logits").info->shape == Shape{2, 100});
 
-  CHECK(failure({model, "--prompt", "w5"}, 2).find("[MASK]") != std::string::npos);
-  CHECK(failure({model, "--ids", "5"}, 2).find("--hidden") != std::string::npos);
-  CHECK(failure({model, "--prompt", "[MASK]", "--tokens", "3", "--top-k", "2"}, 2)
+  CHECK(kvant_run_failure({model, "--prompt", "w5"}, 2).find("[MASK]") != std::string::npos);
+  CHECK(kvant_run_failure({model, "--ids", "5"}, 2).find("--hidden") != std::string::npos);
+  CHECK(kvant_run_failure({model, "--prompt", "[MASK]", "--tokens", "3", "--top-k", "2"}, 2)
             .find("--tokens, --top-k") != std::string::npos);
-  CHECK(failure({model, "--chat", "w5"}, 2).find("--chat") != std::string::npos);
-  CHECK(failure({kEncoders + "bert", "--ids", "5", "--logits", logits}, 1).find("head") !=
+  CHECK(kvant_run_failure({model, "--chat", "w5"}, 2).find("--chat") != std::string::npos);
+  CHECK(kvant_run_failure({kEncoders + "bert", "--ids", "5", "--logits", logits}, 1).find("head") !=
         std::string::npos);
 }
 
@@ -143,15 +136,15 @@ TEST_CASE("kvant quantize: models with encoders run as they were quantized") {
       const std::string a = (folder.path() / "a").string();
       const std::string b = (folder.path() / "b").string();
       std::vector<std::string> words = {out, "--ids", "5,6,7,8", "--logits", a};
-      const ProcessResult stored = run(words);
+      const ProcessResult stored = kvant_run(words);
       INFO(stored.err);
       CHECK(stored.exit_code == 0);
       // The same layers in the same codes: what stays in float does so in both.
       if (std::string(scheme) == "llm-int8") {
-        REQUIRE(run({out, "--ids", "5,6,7,8", "--logits", a, "--mode", "bitsandbytes"}).exit_code ==
-                0);
-        REQUIRE(run({kEncoders + model, "--ids", "5,6,7,8", "--logits", b, "--scheme", scheme,
-                     "--mode", "bitsandbytes"})
+        REQUIRE(kvant_run({out, "--ids", "5,6,7,8", "--logits", a, "--mode", "bitsandbytes"})
+                    .exit_code == 0);
+        REQUIRE(kvant_run({kEncoders + model, "--ids", "5,6,7,8", "--logits", b, "--scheme", scheme,
+                           "--mode", "bitsandbytes"})
                     .exit_code == 0);
         CHECK(kvant::io::SafeTensors(a).values<float>("logits") ==
               kvant::io::SafeTensors(b).values<float>("logits"));

@@ -18,22 +18,14 @@
 
 namespace {
 
+using kvant::test::kvant_run;
+using kvant::test::kvant_run_failure;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
 const std::string kTiny = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
 const std::string kFamilies = std::string(KVANT_TEST_DATA) + "/families/";
-
-ProcessResult run(std::vector<std::string> words) {
-  words.insert(words.begin(), "run");
-  return kvant::test::kvant_program(words);
-}
-
-std::string failure(std::vector<std::string> words, int code) {
-  words.insert(words.begin(), "run");
-  return kvant::test::kvant_failure(words, code);
-}
 
 }  // namespace
 
@@ -42,7 +34,7 @@ TEST_CASE("kvant run: as gpt_bigcode, the same ids and fields") {
   const auto both = [&](std::vector<std::string> words) {
     words.insert(words.begin(), kTiny);
     words.insert(words.end(), {"--json", (folder.path() / "json").string()});
-    REQUIRE(run(words).exit_code == 0);
+    REQUIRE(kvant_run(words).exit_code == 0);
     json mine = json::parse(kvant::test::read_text(folder.path() / "json"));
     words.insert(words.begin(), std::string(KVANT_PROGRAM_DIR) + "/gpt_bigcode");
     REQUIRE(kvant::test::run_process(words).exit_code == 0);
@@ -59,8 +51,9 @@ TEST_CASE("kvant run: as gpt_bigcode, the same ids and fields") {
 TEST_CASE("kvant run: every family, and the logits that it writes") {
   const TempFolder folder;
   const std::string out = (folder.path() / "logits").string();
-  const ProcessResult result = run({kFamilies + "qwen3", "--ids", "5,6,7", "--logits", out,
-                                    "--tokens", "4", "--ignore-eos", "--scheme", "int8-group"});
+  const ProcessResult result =
+      kvant_run({kFamilies + "qwen3", "--ids", "5,6,7", "--logits", out, "--tokens", "4",
+                 "--ignore-eos", "--scheme", "int8-group"});
   INFO(result.err);
   CHECK(result.exit_code == 0);
   CHECK(std::count(result.out.begin(), result.out.end(), ',') == 3);
@@ -70,8 +63,8 @@ TEST_CASE("kvant run: every family, and the logits that it writes") {
 
 TEST_CASE("kvant run: sampling is told by its seed") {
   const auto drawn = [](const char* seed) {
-    return run({kTiny, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5", "--top-k",
-                "50", "--top-p", "0.95", "--seed", seed})
+    return kvant_run({kTiny, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5",
+                      "--top-k", "50", "--top-p", "0.95", "--seed", seed})
         .out;
   };
   CHECK(drawn("1") == drawn("1"));
@@ -80,8 +73,8 @@ TEST_CASE("kvant run: sampling is told by its seed") {
 
 TEST_CASE("kvant run: a conversation") {
   using Catch::Matchers::Contains;
-  CHECK_THAT(failure({kTiny, "--chat", "hi"}, 1), Contains("has no chat template"));
-  CHECK(run({kTiny, "--chat", "hi", "--template", "chatml", "--tokens", "2"}).exit_code == 0);
+  CHECK_THAT(kvant_run_failure({kTiny, "--chat", "hi"}, 1), Contains("has no chat template"));
+  CHECK(kvant_run({kTiny, "--chat", "hi", "--template", "chatml", "--tokens", "2"}).exit_code == 0);
   // A template beside the model is recognized.
   const TempFolder folder;
   for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
@@ -90,8 +83,8 @@ TEST_CASE("kvant run: a conversation") {
   const auto ids_with = [&](const char* name, const std::string& contents) {
     folder.write(name, contents);
     const std::string out = (folder.path() / "json").string();
-    CHECK(run({folder.path().string(), "--chat", "hi", "--tokens", "1", "--json", out}).exit_code ==
-          0);
+    CHECK(kvant_run({folder.path().string(), "--chat", "hi", "--tokens", "1", "--json", out})
+              .exit_code == 0);
     return json::parse(kvant::test::read_text(out)).at("prompt_ids");
   };
   const json gemma =
@@ -99,36 +92,38 @@ TEST_CASE("kvant run: a conversation") {
   const json chatml = ids_with("chat_template.jinja", "<|im_start|>");
   CHECK(gemma != chatml);
   folder.write("chat_template.jinja", "{{ messages }}");
-  CHECK_THAT(failure({folder.path().string(), "--chat", "hi"}, 1), Contains("no known form"));
+  CHECK_THAT(kvant_run_failure({folder.path().string(), "--chat", "hi"}, 1),
+             Contains("no known form"));
 }
 
 TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line and 1") {
   using Catch::Matchers::Contains;
-  failure({}, 2);
-  failure({kTiny}, 2);
-  CHECK_THAT(failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2), Contains("int8-group"));
-  failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
-  failure({kTiny, "--ids", "1;2"}, 2);
-  failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
-  failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
-  failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
-  failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
-  failure({kTiny, "--prompt", "x", "--system", "y"}, 2);
-  failure({kTiny, "--chat", "x", "--template", "y"}, 2);
-  failure({kTiny, "--prompt", "x", "--temperature", "-1"}, 2);
-  failure({kTiny, "--prompt", "x", "--top-p", "0"}, 2);
-  failure({kTiny, "--prompt", "x", "--top-k", "-1"}, 2);
-  CHECK_THAT(failure({kTiny, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
+  kvant_run_failure({}, 2);
+  kvant_run_failure({kTiny}, 2);
+  CHECK_THAT(kvant_run_failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2),
+             Contains("int8-group"));
+  kvant_run_failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
+  kvant_run_failure({kTiny, "--ids", "1;2"}, 2);
+  kvant_run_failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
+  kvant_run_failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--system", "y"}, 2);
+  kvant_run_failure({kTiny, "--chat", "x", "--template", "y"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--temperature", "-1"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--top-p", "0"}, 2);
+  kvant_run_failure({kTiny, "--prompt", "x", "--top-k", "-1"}, 2);
+  CHECK_THAT(kvant_run_failure({kTiny, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
              Contains("2^64 - 1"));
-  failure({kTiny, "--prompt", "x", "--seed", "-1"}, 2);
-  failure({kTiny, "--ids", "1", "--logits", "/tmp/x", "--json", "/tmp/x"}, 2);
-  failure({"/nonexistent", "--ids", "1"}, 1);
-  failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
-  failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json
-  failure({kFamilies + "qwen3", "--ids", "100"}, 1);   // outside the vocabulary
+  kvant_run_failure({kTiny, "--prompt", "x", "--seed", "-1"}, 2);
+  kvant_run_failure({kTiny, "--ids", "1", "--logits", "/tmp/x", "--json", "/tmp/x"}, 2);
+  kvant_run_failure({"/nonexistent", "--ids", "1"}, 1);
+  kvant_run_failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
+  kvant_run_failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json
+  kvant_run_failure({kFamilies + "qwen3", "--ids", "100"}, 1);   // outside the vocabulary
   const TempFolder folder;
   folder.write("config.json", R"({"model_type": "mamba"})");
-  CHECK_THAT(failure({folder.path().string(), "--ids", "1"}, 1),
+  CHECK_THAT(kvant_run_failure({folder.path().string(), "--ids", "1"}, 1),
              Contains("\"mamba\" is not one of") && Contains("starcoder2"));
 }
 

@@ -193,16 +193,7 @@ TEST_CASE("encoders: every scheme runs every model, near its floats") {
       const Model model = load(context, kEncoders / name, std::string(to_string(scheme)));
       const std::vector<float> result = result_of(context, model, expected);
       REQUIRE(result.size() == exact.size());
-      double error = 0;
-      double power = 0;
-      for (std::size_t i = 0; i < result.size(); ++i) {
-        const double difference = static_cast<double>(result[i]) - static_cast<double>(exact[i]);
-        error += difference * difference;
-        power += static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
-      }
-      const bool packed = scheme.kind == kvant::models::Scheme::Kind::packed;
-      const int bits = packed ? describe(scheme.format).bits : 8;
-      CHECK(std::sqrt(error / power) < (bits > 4 ? 0.25 : bits > 3 ? 0.9 : 2.0));
+      CHECK(kvant::test::relative_error(result, exact) < kvant::test::error_of(scheme));
     }
   }
 }

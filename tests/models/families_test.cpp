@@ -126,17 +126,7 @@ TEST_CASE("families: every scheme runs every family, near its floats") {
       INFO(folder.filename().string() << " " << to_string(scheme));
       const kvant::models::Model model = load(context, folder, std::string(to_string(scheme)));
       const std::vector<float> logits = logits_of(context, model, ids);
-      double error = 0;
-      double power = 0;
-      for (std::size_t i = 0; i < logits.size(); ++i) {
-        const double difference = static_cast<double>(logits[i]) - static_cast<double>(exact[i]);
-        error += difference * difference;
-        power += static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
-      }
-      // Random models of width 32 do not forgive much: 4 bits are told from noise, 8 bits are near.
-      const bool packed = scheme.kind == kvant::models::Scheme::Kind::packed;
-      const int bits = packed ? describe(scheme.format).bits : 8;
-      CHECK(std::sqrt(error / power) < (bits > 4 ? 0.25 : bits > 3 ? 0.9 : 2.0));
+      CHECK(kvant::test::relative_error(logits, exact) < kvant::test::error_of(scheme));
     }
   }
 }

@@ -2,6 +2,7 @@
 
 // Short cuts through gpt_bigcode's library.
 
+#include <cmath>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -45,6 +46,26 @@ inline std::vector<float> logits_of(Context& context, const kvant::models::Model
                                     const std::vector<kvant::models::TokenId>& ids) {
   kvant::models::Cache cache;
   return logits_of(context, model, ids, cache);
+}
+
+/// |got - exact| / |exact|.
+inline double relative_error(const std::vector<float>& got, const std::vector<float>& exact) {
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double difference = static_cast<double>(got[i]) - static_cast<double>(exact[i]);
+    error += difference * difference;
+    power += static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
+  }
+  return std::sqrt(error / power);
+}
+
+/// What random models of width 32 may lose, which do not forgive much: 4 bits are told from noise,
+/// 8 bits are near.
+inline double error_of(const kvant::models::Scheme& scheme) {
+  const bool packed = scheme.kind == kvant::models::Scheme::Kind::packed;
+  const int bits = packed ? describe(scheme.format).bits : 8;
+  return bits > 4 ? 0.25 : bits > 3 ? 0.9 : 2.0;
 }
 
 /// The largest |a - b|; infinity for different sizes or a NaN.

@@ -27,4 +27,14 @@ inline std::string kvant_failure(const std::vector<std::string>& words, int code
   return result.err;
 }
 
+/// kvant run with these words.
+inline ProcessResult kvant_run(std::vector<std::string> words) {
+  words.insert(words.begin(), "run");
+  return kvant_program(words);
+}
+inline std::string kvant_run_failure(std::vector<std::string> words, int code) {
+  words.insert(words.begin(), "run");
+  return kvant_failure(words, code);
+}
+
 }  // namespace kvant::test

@@ -58,9 +58,9 @@ class BlockParams {
   [[nodiscard]] std::int64_t block_rows() const noexcept { return block_rows_; }
   [[nodiscard]] std::int64_t block_cols() const noexcept { return block_cols_; }
   [[nodiscard]] bool is_unsigned() const noexcept { return is_unsigned_; }
-  /// What element (row, col) is multiplied by (divided by, under RoundOrder::divide).
+  /// What the elements of each block are multiplied by (divided by, under RoundOrder::divide).
   [[nodiscard]] const float* factor() const noexcept { return factor_.data(); }
-  /// Zero points as floats.
+  /// The zero point of each block as a float.
   [[nodiscard]] const float* zero() const noexcept { return zero_.data(); }
   /// The block of an element.
   [[nodiscard]] std::int64_t index(std::int64_t row, std::int64_t col) const noexcept {

@@ -51,6 +51,8 @@ inline constexpr float kLargestGgufValue = 65504.0f;
 /// By its name in upper or lower case; null: there is none.
 [[nodiscard]] KVANT_API const GgufType* find_gguf_type(std::string_view name) noexcept;
 
+/// A name that ends with ".gguf", in upper or lower case.
+[[nodiscard]] KVANT_API bool has_gguf_name(const std::filesystem::path& path);
 /// A regular file that begins as GGUF does, whatever its name. Never throws.
 [[nodiscard]] KVANT_API bool starts_as_gguf(const std::filesystem::path& path) noexcept;
 /// A file that is meant to be GGUF: by its name, or by its first four bytes. Never throws; false

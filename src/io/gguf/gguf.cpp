@@ -85,6 +85,12 @@ struct Array {
 
 }  // namespace
 
+bool has_gguf_name(const std::filesystem::path& path) {
+  std::string end = path.extension().string();
+  for (char& c : end) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return end == ".gguf";
+}
+
 bool starts_as_gguf(const std::filesystem::path& path) noexcept {
   try {
     std::error_code error;

@@ -99,8 +99,16 @@ class Writer {
   /// Base models are saved without the prefix, and a tied table may have the head's name. Shapes
   /// are checked before anything is written.
   void find_sources() {
-    require_no_more_blocks(*source_, config());
     const io::Architecture& names = *io::find_architecture(config().model_type);
+    for (const std::string_view linear :
+         {names.linears.qkv, names.linears.q, names.linears.attention_output, names.linears.up}) {
+      for (const bool with_prefix : {true, false}) {
+        if (linear.empty()) continue;
+        require_no_block_beyond(
+            *source_, names.linear_name(linear, config().n_layer, with_prefix) + ".weight",
+            config().n_layer);
+      }
+    }
     const std::string prefix(names.prefix);
     const bool bare = source_->contains(std::string(names.tokens) + ".weight");
     std::set<std::string> used;

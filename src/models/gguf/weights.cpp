@@ -96,9 +96,7 @@ class GgufWeights final : public WeightSource {
 }  // namespace
 
 bool is_gguf(const std::filesystem::path& path) {
-  std::string end = path.extension().string();
-  for (char& c : end) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return end == ".gguf" || io::starts_as_gguf(path);
+  return io::has_gguf_name(path) || io::starts_as_gguf(path);
 }
 
 std::unique_ptr<WeightSource> open_gguf_weights(const std::filesystem::path& path,

@@ -22,7 +22,7 @@ class AdapterLayers {
   /// @throws Error shape_mismatch
   [[nodiscard]] std::unique_ptr<LinearLayer> beside(const LayerName& name, const LinearSpec& spec,
                                                     std::unique_ptr<LinearLayer> layer);
-  /// @throws Error invalid_argument: the adapter has a layer that the model does not have
+  /// @throws Error shape_mismatch: the adapter has a layer that the model does not have
   void check_all_used() const;
 
  private:

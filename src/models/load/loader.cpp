@@ -143,12 +143,8 @@ class Loader {
       Block block = empty_block(config_, *stack.linears);
       const std::vector<LinearSpec> specs = parts_.linears(stack, block);
       for (const LinearSpec& spec : specs) {
-        const std::string next =
-            parts_.name_of(stack.name(stack.layers, spec.name)).file + ".weight";
-        if (!source_->contains(next)) continue;
-        throw Error(ErrorCode::shape_mismatch, "config.json says " + std::to_string(stack.layers) +
-                                                   " blocks, but there is a tensor \"" + next +
-                                                   "\" of one more");
+        const LayerName next = parts_.name_of(stack.name(stack.layers, spec.name));
+        require_no_block_beyond(*source_, next.file + ".weight", stack.layers);
       }
       for (std::int64_t n = 0; n < stack.layers; ++n) {
         for (const LinearSpec& spec : specs) {

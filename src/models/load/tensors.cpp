@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "kvant/error.hpp"
-#include "kvant/io/architecture.hpp"
 #include "kvant/kernel_table.hpp"
 
 namespace kvant::models {
@@ -41,21 +40,12 @@ SourceTensor require_tensor(const WeightSource& source, const std::string& name,
   return tensor;
 }
 
-void require_no_more_blocks(const WeightSource& source, const Config& config) {
-  const io::Architecture* family = io::find_architecture(config.model_type);
-  if (family == nullptr || family->blocks.empty()) return;
-  const io::BlockLinears& linears = family->linears;
-  for (const std::string_view linear :
-       {linears.qkv, linears.q, linears.attention_output, linears.up}) {
-    if (linear.empty()) continue;
-    for (const bool with_prefix : {true, false}) {
-      const std::string name = family->linear_name(linear, config.n_layer, with_prefix) + ".weight";
-      if (!source.contains(name)) continue;
-      throw Error(ErrorCode::shape_mismatch,
-                  "config.json makes the model " + std::to_string(config.n_layer) +
-                      " blocks, but there is a tensor \"" + name + "\" of one more");
-    }
-  }
+void require_no_block_beyond(const WeightSource& source, const std::string& next,
+                             std::int64_t blocks) {
+  if (!source.contains(next)) return;
+  throw Error(ErrorCode::shape_mismatch, "config.json says " + std::to_string(blocks) +
+                                             " blocks, but there is a tensor \"" + next +
+                                             "\" of one more");
 }
 
 WeightMatrix load_weights(Context& context, const WeightSource& source, const std::string& name,

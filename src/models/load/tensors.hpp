@@ -39,7 +39,9 @@ SourceTensor require_tensor(const WeightSource& source, const std::string& name,
                             const std::vector<std::uint64_t>& shape);
 
 /// config.json's number of blocks against the tensors: layers must not be left out without a word.
-/// @throws Error shape_mismatch
-void require_no_more_blocks(const WeightSource& source, const Config& config);
+/// @param next  a tensor of the block behind the last one
+/// @throws Error shape_mismatch where it is there
+void require_no_block_beyond(const WeightSource& source, const std::string& next,
+                             std::int64_t blocks);
 
 }  // namespace kvant::models
