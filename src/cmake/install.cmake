@@ -21,7 +21,8 @@ foreach(component IN LISTS kvant_installed_components)
 endforeach()
 
 set(kvant_header_filter)
-foreach(pair "IO:kvant/io" "IO:kvant/look" "MODELS:kvant/models" "EIGEN:eigen.hpp" "FMT:fmt.hpp")
+foreach(pair "IO:kvant/io" "IO:kvant/look" "MODELS:kvant/models" "MODELS:kvant/methods"
+             "EIGEN:eigen.hpp" "FMT:fmt.hpp")
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 option)
   list(GET pair 1 pattern)
@@ -81,8 +82,11 @@ if(KVANT_IO)
                    "kvant-io = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_look")
 endif()
 if(KVANT_MODELS)
+  kvant_pkg_config(kvant-methods "kvant: calibrated quantization methods"
+                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_methods")
   kvant_pkg_config(kvant-models "kvant: language models on its layers"
-                   "kvant-io = ${PROJECT_VERSION}, libpcre2-8, libutf8proc" "-L\${libdir} -lkvant_models")
+                   "kvant-io = ${PROJECT_VERSION}, kvant-methods = ${PROJECT_VERSION}, libpcre2-8, libutf8proc"
+                   "-L\${libdir} -lkvant_models")
 endif()
 if(KVANT_EIGEN)
   kvant_pkg_config(kvant-eigen "kvant: views of Eigen matrices" "kvant = ${PROJECT_VERSION}, eigen3"

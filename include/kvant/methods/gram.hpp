@@ -1,0 +1,64 @@
+#pragma once
+
+/// @file
+/// GramMatrix: the second moments of a layer's inputs, X^T X summed over batches: what GPTQ calls
+/// the Hessian, and what turns an error of weights into an error of outputs.
+///
+///     kvant::methods::GramMatrix gram(4096);
+///     for (const auto& x : batches) gram.observe(context, x);
+///     const double loss = kvant::methods::output_error(context, w, quantized, gram);
+
+#include <cstdint>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/context.hpp"
+#include "kvant/matrix_view.hpp"
+
+namespace kvant::methods {
+
+/// X^T X of all rows seen, [features, features], symmetric, in fp32: products are summed in fp32
+/// over at most 512 rows, and these sums one after the other. Bytes: 4 * features^2.
+class KVANT_API GramMatrix {
+ public:
+  GramMatrix() = default;
+  /// @throws Error invalid_argument (features < 0), out_of_memory
+  explicit GramMatrix(std::int64_t features);
+  /// From sums that were kept. @throws Error shape_mismatch: not square
+  GramMatrix(std::vector<float> sums, std::int64_t features, std::int64_t rows);
+
+  /// A batch of activations [rows, features], fp32, fp16 or bf16. Costs features^2 * rows
+  /// multiplications (half of the square), by the context's kernels.
+  /// @throws Error shape_mismatch, unsupported (dtype), not_finite (the first such element is
+  ///         named), out_of_memory
+  void observe(Context& context, ConstAnyMatrix x);
+  /// What others observed. The sum's last bits depend on the order of merging.
+  /// @throws Error shape_mismatch
+  void merge(const GramMatrix& other);
+
+  [[nodiscard]] std::int64_t features() const noexcept { return features_; }
+  /// Rows seen.
+  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] MatrixView<const float> sums() const noexcept {
+    return {sums_.data(), features_, features_};
+  }
+  /// As after observing x / scales, column by column. @throws Error shape_mismatch
+  [[nodiscard]] GramMatrix divided_by(const std::vector<float>& scales) const;
+
+ private:
+  std::int64_t features_ = 0;
+  std::int64_t rows_ = 0;
+  std::vector<float> sums_;
+};
+
+/// The sum over all rows seen of |x (w - other)^T|^2: what replacing weights w [out, features] by
+/// others costs a layer's outputs. @throws Error shape_mismatch, out_of_memory
+[[nodiscard]] KVANT_API double output_error(Context& context, MatrixView<const float> w,
+                                            MatrixView<const float> other, const GramMatrix& gram);
+/// The same for each output. Costs out * features^2 multiplications.
+[[nodiscard]] KVANT_API std::vector<double> output_errors(Context& context,
+                                                          MatrixView<const float> w,
+                                                          MatrixView<const float> other,
+                                                          const GramMatrix& gram);
+
+}  // namespace kvant::methods
