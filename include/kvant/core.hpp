@@ -20,6 +20,8 @@
 #include "kvant/checked_view.hpp"
 #include "kvant/codebook.hpp"
 #include "kvant/config.hpp"
+#include "kvant/core/distribution_observer.hpp"
+#include "kvant/core/histogram_observer.hpp"
 #include "kvant/core/linear_quantizer.hpp"
 #include "kvant/core/llm_int8.hpp"
 #include "kvant/core/observer.hpp"

@@ -14,6 +14,8 @@
 #include "kvant/codebook.hpp"
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
+#include "kvant/core/distribution_observer.hpp"
+#include "kvant/core/histogram_observer.hpp"
 #include "kvant/dtype.hpp"
 #include "kvant/error.hpp"
 #include "kvant/error_metrics.hpp"

@@ -129,26 +129,30 @@ GramMatrix GramMatrix::divided_by(const std::vector<float>& scales) const {
   return result;
 }
 
-std::vector<double> output_errors(Context& context, MatrixView<const float> w,
-                                  MatrixView<const float> other, const GramMatrix& gram) {
-  if (w.rows() != other.rows() || w.cols() != other.cols() || w.cols() != gram.features()) {
+OutputError::OutputError(Context& context, const GramMatrix& gram)
+    : moments_(Linear::from(PackedWeights::quantize(context, gram.sums(), WeightFormat::float32))) {
+}
+
+std::vector<double> OutputError::each(Context& context, MatrixView<const float> w,
+                                      MatrixView<const float> other) const {
+  const bool zeros = other.data() == nullptr;
+  if ((!zeros && (w.rows() != other.rows() || w.cols() != other.cols())) ||
+      w.cols() != moments_.in_features()) {
     throw Error(ErrorCode::shape_mismatch,
-                "output_error: weights [" + std::to_string(w.rows()) + ", " +
+                "OutputError: weights [" + std::to_string(w.rows()) + ", " +
                     std::to_string(w.cols()) + "] and [" + std::to_string(other.rows()) + ", " +
                     std::to_string(other.cols()) + "], second moments of " +
-                    std::to_string(gram.features()) + " features");
+                    std::to_string(moments_.in_features()) + " features");
   }
   std::vector<float> difference(static_cast<std::size_t>(w.rows() * w.cols()));
   for (std::int64_t r = 0; r < w.rows(); ++r) {
     for (std::int64_t c = 0; c < w.cols(); ++c) {
-      difference[static_cast<std::size_t>(r * w.cols() + c)] = w(r, c) - other(r, c);
+      difference[static_cast<std::size_t>(r * w.cols() + c)] = w(r, c) - (zeros ? 0 : other(r, c));
     }
   }
-  const MatrixView<const float> d(difference.data(), w.rows(), w.cols());
   std::vector<float> product(difference.size());
-  const Linear moments =
-      Linear::from(PackedWeights::quantize(context, gram.sums(), WeightFormat::float32));
-  moments.forward(context, d, MatrixView<float>(product.data(), w.rows(), w.cols()));
+  moments_.forward(context, MatrixView<const float>(difference.data(), w.rows(), w.cols()),
+                   MatrixView<float>(product.data(), w.rows(), w.cols()));
   std::vector<double> result(static_cast<std::size_t>(w.rows()));
   for (std::int64_t r = 0; r < w.rows(); ++r) {
     double sum = 0;
@@ -161,11 +165,11 @@ std::vector<double> output_errors(Context& context, MatrixView<const float> w,
   return result;
 }
 
-double output_error(Context& context, MatrixView<const float> w, MatrixView<const float> other,
-                    const GramMatrix& gram) {
-  double sum = 0;
-  for (const double error : output_errors(context, w, other, gram)) sum += error;
-  return sum;
+double OutputError::sum(Context& context, MatrixView<const float> w,
+                        MatrixView<const float> other) const {
+  double total = 0;
+  for (const double error : each(context, w, other)) total += error;
+  return total;
 }
 
 }  // namespace kvant::methods

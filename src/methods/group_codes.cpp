@@ -15,6 +15,8 @@ namespace {
 constexpr double kSearchNorm = 2.4;
 constexpr int kSearchGrid = 100;
 constexpr int kSearchSteps = 80;
+constexpr double kHqqNorm = 0.7;
+constexpr int kHqqSteps = 20;
 
 float stored(double scale, const GroupScheme& scheme) noexcept {
   auto result = static_cast<float>(scale);
@@ -72,7 +74,6 @@ GroupRange least_error(const double* w, std::int64_t count, std::int64_t step, d
 /// so the two codes around the best one are tried.
 GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step,
                           const GroupRange& start, const GroupScheme& scheme) noexcept {
-  constexpr double kNorm = 0.7;
   constexpr int kIterations = 20;
   double beta = 10.0;
   double zero = start.zero;
@@ -90,7 +91,7 @@ GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step
       error_sum += std::fabs(error);
       const double size = std::fabs(error);
       const double shrunk =
-          size == 0.0 ? 0.0 : std::max(0.0, size - std::pow(size, kNorm - 1.0) / beta);
+          size == 0.0 ? 0.0 : std::max(0.0, size - std::pow(size, kHqqNorm - 1.0) / beta);
       sum += code - (value - std::copysign(shrunk, error)) / scale;
     }
     if (error_sum >= last_error) break;
@@ -99,11 +100,11 @@ GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step
     beta *= 1.01;
   }
   GroupRange best = start;
-  double best_error = error_of(w, count, step, best, highest, kNorm);
+  double best_error = error_of(w, count, step, best, highest, kHqqNorm);
   for (const double rounded : {std::floor(zero), std::ceil(zero)}) {
     const GroupRange range{start.scale, static_cast<std::int32_t>(std::clamp(
                                             rounded, 0.0, static_cast<double>(highest)))};
-    const double error = error_of(w, count, step, range, highest, kNorm);
+    const double error = error_of(w, count, step, range, highest, kHqqNorm);
     if (error < best_error) {
       best = range;
       best_error = error;
@@ -129,10 +130,20 @@ GroupRange range_of(const double* w, std::int64_t count, std::int64_t step,
   }
   if (search == RangeSearch::mse) return least_error(w, count, step, least, largest, scheme);
   const GroupRange range = range_from(least, largest, scheme);
-  if (search == RangeSearch::hqq && !scheme.symmetric) {
-    return half_quadratic(w, count, step, range, scheme);
+  if (search != RangeSearch::hqq) return range;
+  GroupRange best = range;
+  double best_error = error_of(w, count, step, best, scheme.highest(), kHqqNorm);
+  for (int i = 0; i < kHqqSteps; ++i) {
+    const double share = 1.0 - static_cast<double>(i) / (2 * kHqqSteps);
+    GroupRange found = range_from(least * share, largest * share, scheme);
+    if (!scheme.symmetric) found = half_quadratic(w, count, step, found, scheme);
+    const double error = error_of(w, count, step, found, scheme.highest(), kHqqNorm);
+    if (error < best_error) {
+      best = found;
+      best_error = error;
+    }
   }
-  return range;
+  return best;
 }
 
 void check_scheme(const char* who, const GroupScheme& scheme) {

@@ -1,106 +1,124 @@
-#include "calibrate.hpp"
+// kvant calibrate: what the layers of a model read, over a text, into a file for the calibrated
+// methods.
 
-#include <algorithm>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
-#include <nlohmann/json.hpp>
-#include <set>
-
+#include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
-#include <unistd.h>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
 
+#include "calibration_windows.hpp"
+#include "command_line.hpp"
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
-#include "kvant/io/text_file.hpp"
-#include "kvant/models/calibration.hpp"
-#include "kvant/models/config.hpp"
 #include "kvant/models/model_files.hpp"
-#include "kvant/models/tokenizer.hpp"
+#include "kvant/models/statistics.hpp"
+#include "progress.hpp"
 #endif
 
 namespace kvant::program {
 
-OutlierColumns read_outlier_columns(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw Error(ErrorCode::io, file + ": cannot be read");
-  std::set<std::string> names;
-  std::string twice_named;
-  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    if (depth == 1 && event == nlohmann::json::parse_event_t::key &&
-        !names.insert(value.get<std::string>()).second) {
-      twice_named = value.get<std::string>();
-    }
-    return true;
-  };
-  const nlohmann::json json = nlohmann::json::parse(stream, watch, false);
-  const auto refuse = [&](const std::string& what) {
-    throw Error(ErrorCode::invalid_file,
-                file + ": " + what +
-                    "; wanted is an object of layer names and lists of columns, like "
-                    "{\"transformer.h.0.attn.c_attn\": [3, 17]}");
-  };
-  if (!json.is_object()) refuse("not a JSON object");
-  if (!twice_named.empty()) refuse("\"" + twice_named.substr(0, 80) + "\" is there twice");
-  OutlierColumns result;
-  for (const auto& [layer, columns] : json.items()) {
-    if (!columns.is_array()) refuse("the value of \"" + layer.substr(0, 80) + "\" is not a list");
-    std::vector<std::int64_t>& list = result[layer];
-    for (const nlohmann::json& column : columns) {
-      if (!column.is_number_unsigned() || column.get<std::uint64_t>() > INT64_MAX) {
-        refuse("\"" + layer.substr(0, 80) + "\" holds " + column.dump().substr(0, 40) +
-               ", which is not a column");
-      }
-      list.push_back(column.get<std::int64_t>());
-    }
-    std::sort(list.begin(), list.end());
-    if (const auto twice = std::adjacent_find(list.begin(), list.end()); twice != list.end()) {
-      refuse("\"" + layer.substr(0, 80) + "\" holds column " + std::to_string(*twice) + " twice");
-    }
-  }
-  return result;
+#if KVANT_PROGRAM_MODELS
+namespace {
+
+constexpr const char* kDescription =
+    "Examples:\n"
+    "  kvant calibrate MODEL text.txt --out stats.safetensors\n"
+    "  kvant quantize MODEL OUT --scheme gptq --calibrate stats.safetensors\n\n"
+    "Runs MODEL (a folder or .gguf file) over the text, one block in memory at a time, and "
+    "writes\n"
+    "for each input of its linear layers ranges, mean magnitudes, outliers, a histogram, and the\n"
+    "second moments that GPTQ and AWQ need. One file serves all of them. A run that was killed is\n"
+    "taken up where it was.\n";
+
+WeightFormat parse_forward(const std::string& name) {
+  if (name == "fp32") return WeightFormat::float32;
+  if (name == "bf16") return WeightFormat::bfloat16;
+  return WeightFormat::int8_row;
 }
 
-#if KVANT_PROGRAM_MODELS
+}  // namespace
 
-OutlierColumns find_outlier_columns(const std::string& model, const std::string& text_file,
-                                    float threshold, int threads, bool quiet) {
-  const std::filesystem::path folder(model);
-  const models::ModelFiles files(folder);
-  const models::Config& config = files.config();
-  const models::Tokenizer tokenizer = files.tokenizer();
-  const std::string words = io::read_text_file(text_file);
-  if (words.find_first_not_of(" \t\r\n") == std::string::npos) {
-    throw Error(ErrorCode::invalid_file,
-                text_file + ": holds no text; outlier features show only where a model reads some");
+int calibrate_command(const Arguments& arguments) {
+  std::string model;
+  std::string text;
+  std::string output;
+  WindowFlags windows;
+  std::string threshold_text;
+  std::string forward = "fp32";
+  bool no_moments = false;
+  bool force = false;
+  bool quiet = false;
+  int threads = 0;
+  models::CalibrateOptions options;
+  CLI::App app(kDescription, "kvant calibrate");
+  app.add_option("MODEL", model, "a folder or .gguf file")->required();
+  app.add_option("TEXT", text, "a text like those that the model will see")->required();
+  app.add_option("--out", output, "the file to write")->type_name("FILE")->required();
+  windows.add_to(app);
+  auto* threshold =
+      app.add_option("--threshold", threshold_text, "inputs of this magnitude are outliers (6)")
+          ->type_name("T");
+  app.add_flag("--no-moments", no_moments,
+               "leave out the second moments (4 * features^2 bytes an input): enough for\n"
+               "SmoothQuant, kept outliers and reports");
+  app.add_option("--longest-row", options.longest_row,
+                 "in second moments, rows longer than this many times the median of their window\n"
+                 "are shortened to it (4; 0: never)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--forward", forward,
+                 "how the model is run: fp32, bf16 or int8 (LLM.int8()), which are faster")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
+  app.add_option("--threads", threads, "0: all")->type_name("N")->check(CLI::NonNegativeNumber);
+  app.add_flag("--force", force, "replace FILE if it is there");
+  app.add_flag("--quiet", quiet, "no progress");
+  if (!parse(app, arguments)) return 0;
+  if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
+  if (!(options.threshold > 0)) throw UsageError("--threshold: must be above 0");
+  options.moments = !no_moments;
+  options.forward = parse_forward(forward);
+  if (!force && std::filesystem::exists(output)) {
+    throw Error(ErrorCode::io, output + ": is there already (--force replaces it)");
   }
-  // As texts begin for this model.
-  std::vector<models::TokenId> ids = tokenizer.prefix();
-  if (config.texts_begin_with_bos) ids = {static_cast<models::TokenId>(config.bos())};
-  const std::vector<models::TokenId> text = tokenizer.encode(words);
-  ids.insert(ids.end(), text.begin(), text.end());
-  Context context(ContextOptions{.threads = threads});
-  const bool terminal = !quiet && ::isatty(STDERR_FILENO) != 0;
-  const auto progress = [&](std::int64_t block, std::int64_t count) {
-    if (interrupted()) throw Error(ErrorCode::cancelled, "stopped; nothing was written");
-    if (terminal) {
-      std::fprintf(stderr, "\r\033[Kcalibrating block %lld of %lld",
-                   static_cast<long long>(block + 1), static_cast<long long>(count));
-    }
+  const models::ModelFiles files(model);
+  const auto ids = windows.read(files, text);
+  Progress progress(quiet, "windows through blocks");
+  options.cancel = &interrupted();
+  options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
+    progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
   };
-  OutlierColumns result =
-      models::find_outlier_columns(context, folder, config, ids, threshold, progress);
-  if (terminal) std::fprintf(stderr, "\r\033[K");
-  return result;
+  Context context(ContextOptions{.threads = threads});
+  const auto start = std::chrono::steady_clock::now();
+  const models::CalibrateSummary summary =
+      models::calibrate_model(context, files.path(), files.config(), ids, output, options);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  progress.finish();
+  set_result_written();
+  for (const std::string& warning : summary.warnings) {
+    std::fprintf(stderr, "kvant: warning: %s\n", warning.c_str());
+  }
+  if (quiet) return 0;
+  if (summary.resumed_blocks > 0) {
+    std::printf("taken up behind block %lld\n", static_cast<long long>(summary.resumed_blocks));
+  }
+  std::printf("%lld inputs of %lld layers over %lld tokens in %s, %s, %.1f s\n",
+              static_cast<long long>(summary.inputs), static_cast<long long>(summary.layers),
+              static_cast<long long>(summary.rows), output.c_str(),
+              size_text(std::filesystem::file_size(output)).c_str(), seconds.count());
+  return 0;
 }
 
 #else
 
-OutlierColumns find_outlier_columns(const std::string&, const std::string&, float, int, bool) {
+int calibrate_command(const Arguments&) {
   throw Error(ErrorCode::unsupported,
-              "--calibrate needs kvant::models, which this program was built without; "
-              "give a list instead (--keep-outliers)");
+              "kvant calibrate needs kvant::models, which this program was built without");
 }
 
 #endif

@@ -15,6 +15,7 @@ using Arguments = std::vector<std::string>;
 /// message main() prints.
 int run_command(const Arguments& arguments);
 int quantize_command(const Arguments& arguments);
+int calibrate_command(const Arguments& arguments);
 int dequantize_command(const Arguments& arguments);
 int convert_command(const Arguments& arguments);
 int merge_command(const Arguments& arguments);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "command_line.hpp"
 
@@ -33,7 +34,8 @@ std::string time_text(double seconds) {
 
 }  // namespace
 
-Progress::Progress(bool quiet) : terminal_(::isatty(STDERR_FILENO) != 0), quiet_(quiet) {
+Progress::Progress(bool quiet, std::string unit)
+    : terminal_(::isatty(STDERR_FILENO) != 0), quiet_(quiet), unit_(std::move(unit)) {
   last_ = start_;
 }
 
@@ -41,14 +43,18 @@ Progress::~Progress() {
   finish();
 }
 
+std::string Progress::amount(std::uint64_t count) const {
+  return unit_.empty() ? size_text(count) : std::to_string(count);
+}
+
 std::string Progress::status(std::uint64_t done, std::uint64_t total) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
-  std::string text = size_text(done) + " of " + size_text(total);
+  std::string text = amount(done) + " of " + amount(total) + (unit_.empty() ? "" : " " + unit_);
   // What the first moments are like says nothing about the rest.
   constexpr double kEnoughToGuess = 3;
   if (rate > 0 && seconds >= kEnoughToGuess) {
-    text += "  " + size_text(static_cast<std::uint64_t>(rate)) + "/s  " +
+    text += "  " + amount(static_cast<std::uint64_t>(rate)) + "/s  " +
             time_text(static_cast<double>(total - done) / rate) + " left";
   }
   return text;

@@ -13,7 +13,8 @@ namespace kvant::program {
 class Progress {
  public:
   /// @param quiet show nothing
-  explicit Progress(bool quiet);
+  /// @param unit what is counted; empty: bytes
+  explicit Progress(bool quiet, std::string unit = {});
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -26,8 +27,11 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] std::string status(std::uint64_t done, std::uint64_t total) const;
 
+  [[nodiscard]] std::string amount(std::uint64_t count) const;
+
   bool terminal_;
   bool quiet_;
+  std::string unit_;
   bool drawn_ = false;
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_;

@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <string>
 
-#include "calibrate.hpp"
 #include "command_line.hpp"
 #include "job_options.hpp"
+#include "method_options.hpp"
+#include "outlier_columns.hpp"
 
 namespace kvant::program {
 namespace {
@@ -19,12 +20,16 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --only '*.mlp.*=llm-int8' --dry-run\n"
     "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n"
     "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
-    "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n\n"
+    "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n"
+    "  kvant quantize MODEL OUT --scheme gptq --bits 4 --group 64 --calibrate text.txt\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
     "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as\n"
-    "GPTQ or AWQ models, rounded to nearest (nothing is calibrated), those of fp8 and mxfp4 as\n"
-    "compressed-tensors' and those of fp8-block as DeepSeek's (quant_method fp8). OUT appears\n"
-    "whole or not at all; memory does not grow with the model.\n";
+    "GPTQ or AWQ models, those of fp8 and mxfp4 as compressed-tensors' and those of fp8-block as\n"
+    "DeepSeek's (quant_method fp8). gptq, awq and smoothquant choose codes by what the layers "
+    "read\n"
+    "in a text, or in a file of statistics that kvant calibrate wrote; the others round to "
+    "nearest.\n"
+    "OUT appears whole or not at all; memory does not grow with the model.\n";
 
 io::WeightScheme scheme_of(const std::string& name, const std::string& where) {
   const auto scheme = io::weight_scheme_from_name(name);
@@ -86,6 +91,7 @@ int quantize_command(const Arguments& arguments) {
   bool no_double = false;
   bool symmetric = false;
   JobFlags flags;
+  MethodFlags method;
   io::QuantizeCheckpointOptions options;
 
   CLI::App app(kDescription, "kvant quantize");
@@ -93,7 +99,7 @@ int quantize_command(const Arguments& arguments) {
   app.add_option("OUT", output, "the folder to write")->required();
   app.add_option("--scheme", scheme,
                  io::weight_scheme_names() +
-                     "; int8 is llm-int8 without outlier features\n"
+                     ", gptq, awq, smoothquant; int8 is llm-int8 without outlier features\n"
                      "(default: llm-int8; with --only, the other layers stay as they are)")
       ->type_name("NAME");
   auto* threshold = app.add_option("--threshold", threshold_text,
@@ -109,6 +115,7 @@ int quantize_command(const Arguments& arguments) {
                              "nf4, fp4: scales stay fp32 instead of being quantized too");
   auto* centred = app.add_flag("--symmetric", symmetric,
                                "int4: no zero points beside the scales (they are all 8)");
+  method.add_to(app);
   auto* as = app.add_option("--as", options.quant_method,
                             "int4: the form of gptq (version 2, the default) or awq (gemm)")
                  ->type_name("NAME")
@@ -126,8 +133,10 @@ int quantize_command(const Arguments& arguments) {
   auto* calibrate_option =
       app.add_option(
              "--calibrate", calibrate,
-             "gpt_bigcode models: find the outlier features by running this text, and keep\n"
-             "their weights in fp16 too (read by kvant, ignored by transformers)")
+             "llm-int8: find the outlier features by running this text, and keep their weights in\n"
+             "fp16 too (read by kvant, ignored by transformers); gptq, awq, smoothquant: a text, "
+             "or\n"
+             "a file of statistics (.safetensors)")
           ->type_name("FILE");
   app.add_option("--keep-outliers", keep_outliers,
                  "the same from a list: JSON, layer name -> columns")
@@ -142,6 +151,19 @@ int quantize_command(const Arguments& arguments) {
 
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
+  if (method.chosen(scheme)) {
+    if (threshold->count() + plain->count() + as->count() > 0 || !keep_outliers.empty() ||
+        !only.empty()) {
+      throw UsageError("--threshold, --no-double, --as, --only and --keep-outliers are not for " +
+                       method.name(scheme));
+    }
+    for (const std::string& pattern : skip) {
+      options.rules.push_back({pattern, io::WeightScheme::keep});
+    }
+    options.dry_run = flags.dry_run;
+    return method.run({model, output, scheme, calibrate, block, symmetric}, options, flags);
+  }
+  method.refuse_unused();
   if (!scheme.empty()) {
     options.scheme = scheme_of(scheme, "--scheme");
   } else if (!only.empty()) {

@@ -26,7 +26,7 @@ using kvant::methods::Gptq;
 using kvant::methods::GptqOptions;
 using kvant::methods::GramMatrix;
 using kvant::methods::GroupCodes;
-using kvant::methods::output_error;
+using kvant::methods::OutputError;
 using kvant::test::code_of;
 using kvant::test::data_path;
 
@@ -68,7 +68,7 @@ double error_of(Golden& golden, const GroupCodes& codes) {
   std::vector<float> values(codes.codes.size());
   const MatrixView<float> view(values.data(), codes.outputs, codes.inputs);
   codes.dequantize(view);
-  return output_error(golden.context, golden.w, view, golden.gram);
+  return OutputError(golden.context, golden.gram).sum(golden.context, golden.w, view);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@
 #include "kvant/dtype.hpp"
 #include "kvant/io/checkpoint_writer.hpp"
 #include "kvant/io/finding.hpp"
+#include "kvant/io/layer_encoder.hpp"
 #include "kvant/io/weight_scheme.hpp"
 #include "kvant/llm_int8.hpp"
 
@@ -69,7 +70,8 @@ struct QuantizeCheckpointOptions {
   /// 32 inputs); 0: 64.
   std::int64_t block = 0;
   bool zero_points = true;  ///< int4: a zero point beside each scale (affine); false: symmetric
-  /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq.
+  /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq. int2, int3, int8-group:
+  /// "gptq".
   std::string quant_method = {};
   /// nf4 and fp4: scales are quantized too ("double quantization"): 4.13 instead of 4.5 bits.
   bool nested = true;
@@ -77,6 +79,13 @@ struct QuantizeCheckpointOptions {
   std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
   /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.
   Outliers outliers = Outliers::per_call;
+  /// Chooses the codes of layers in groups (int2, int3, int4, int8-group in GPTQ's or AWQ's form);
+  /// null: they are rounded to nearest.
+  std::shared_ptr<const LayerEncoder> encoder = nullptr;
+  /// Groups of the encoder's layers are not neighbours ("desc_act").
+  bool act_order = false;
+  /// Tensor -> what it is multiplied with before anything else. Weights as [out, in].
+  std::map<std::string, WeightScaling> scalings = {};
   bool dry_run = false;  ///< plan and check; write nothing
   JobOptions job = {};
 };

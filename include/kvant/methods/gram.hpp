@@ -6,13 +6,14 @@
 ///
 ///     kvant::methods::GramMatrix gram(4096);
 ///     for (const auto& x : batches) gram.observe(context, x);
-///     const double loss = kvant::methods::output_error(context, w, quantized, gram);
+///     const double loss = kvant::methods::OutputError(context, gram).sum(context, w, quantized);
 
 #include <cstdint>
 #include <vector>
 
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
+#include "kvant/linear.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant::methods {
@@ -51,14 +52,22 @@ class KVANT_API GramMatrix {
   std::vector<float> sums_;
 };
 
-/// The sum over all rows seen of |x (w - other)^T|^2: what replacing weights w [out, features] by
-/// others costs a layer's outputs. @throws Error shape_mismatch, out_of_memory
-[[nodiscard]] KVANT_API double output_error(Context& context, MatrixView<const float> w,
-                                            MatrixView<const float> other, const GramMatrix& gram);
-/// The same for each output. Costs out * features^2 multiplications.
-[[nodiscard]] KVANT_API std::vector<double> output_errors(Context& context,
-                                                          MatrixView<const float> w,
-                                                          MatrixView<const float> other,
-                                                          const GramMatrix& gram);
+/// What replacing a layer's weights by others costs its outputs, summed over all rows seen:
+/// |x (w - other)^T|^2. Packs the moments once; any number of threads may ask.
+class KVANT_API OutputError {
+ public:
+  /// @throws Error out_of_memory
+  OutputError(Context& context, const GramMatrix& gram);
+  /// Of each output, for weights [outputs, features]; `other` may be empty: zeros. Costs outputs *
+  /// features^2 multiplications. @throws Error shape_mismatch, out_of_memory
+  [[nodiscard]] std::vector<double> each(Context& context, MatrixView<const float> w,
+                                         MatrixView<const float> other) const;
+  /// Of all outputs.
+  [[nodiscard]] double sum(Context& context, MatrixView<const float> w,
+                           MatrixView<const float> other) const;
+
+ private:
+  Linear moments_;
+};
 
 }  // namespace kvant::methods

@@ -114,6 +114,13 @@ class Planner {
   WeightScheme add_float(const SourceTensor& tensor, WeightScheme scheme) {
     const TensorInfo& info = *tensor.info;
     const std::optional<DType> to = float_type(scheme);
+    if (const WeightScaling* scaling = scaling_of(info.name)) {
+      const bool transposed =
+          info.shape.size() == 2 && rules_.transposed(*layer_of_weight(info.name));
+      plan_.outputs.push_back({info.name, to.value_or(info.dtype), info.shape});
+      plan_.jobs.push_back(scale_job(tensor, *scaling, to.value_or(info.dtype), transposed));
+      return to ? scheme : WeightScheme::keep;
+    }
     if (!to || *to == info.dtype || !is_convertible(info.dtype)) {
       plan_.outputs.push_back({info.name, info.dtype, info.shape});
       plan_.jobs.push_back(copy_job(tensor));
@@ -192,7 +199,22 @@ class Planner {
       layer.kept_columns = static_cast<std::int64_t>(result.kept_columns.size());
     }
     for (TensorSpec& spec : form->specs(result)) plan_.outputs.push_back(std::move(spec));
-    plan_.jobs.push_back(quantize_job(tensor, *form, std::move(result), transposed));
+    plan_.jobs.push_back(quantize_job(tensor, *form, std::move(result),
+                                      {.transposed = transposed,
+                                       .scaling = scaling_of(info.name),
+                                       .encoder = encoder_of(*form)}));
+  }
+
+  /// Null where there is none.
+  [[nodiscard]] const WeightScaling* scaling_of(const std::string& tensor) const {
+    const auto it = options_.scalings.find(tensor);
+    return it == options_.scalings.end() ? nullptr : &it->second;
+  }
+
+  /// Codes in groups may be chosen by others.
+  [[nodiscard]] const LayerEncoder* encoder_of(const StoredFormat& form) const {
+    const bool groups = form.quant_method() == "gptq" || form.quant_method() == "awq";
+    return groups ? options_.encoder.get() : nullptr;
   }
 
   static void check_columns(const std::string& layer, const std::vector<std::int64_t>& columns,
@@ -358,7 +380,8 @@ class Planner {
                                                          .dtype = model_dtype(),
                                                          .block = block_of(*schemes_.begin()),
                                                          .nested = options_.nested,
-                                                         .zero_points = options_.zero_points}));
+                                                         .zero_points = options_.zero_points,
+                                                         .act_order = options_.act_order}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }

@@ -116,27 +116,82 @@ TensorSink sink_of(CheckpointWriter& out) {
   };
 }
 
+/// w [rows, inputs] of the outputs from `first` on, times its factors.
+void multiply(const WeightScaling& scaling, std::uint64_t first, MatrixView<float> w) {
+  for (std::int64_t r = 0; r < w.rows(); ++r) {
+    const float output =
+        scaling.outputs.empty()
+            ? 1.0f
+            : scaling.outputs[static_cast<std::size_t>(first) + static_cast<std::size_t>(r)];
+    float* row = w.row_data(r);
+    for (std::int64_t c = 0; c < w.cols(); ++c) {
+      const float factor =
+          scaling.inputs.empty() ? output : output * scaling.inputs[static_cast<std::size_t>(c)];
+      row[c] = (row[c] + scaling.offset) * factor - scaling.offset;
+    }
+  }
+}
+
+/// A vector is a column of outputs.
+class ScaleJob final : public TensorJob {
+ public:
+  ScaleJob(SourceTensor source, const WeightScaling& scaling, DType to, bool transposed)
+      : TensorJob(source), scaling_(scaling), to_(to) {
+    if (transposed) std::swap(scaling_.outputs, scaling_.inputs);
+  }
+  [[nodiscard]] std::uint64_t units() const override { return source().info->shape.front(); }
+  [[nodiscard]] std::uint64_t unit_bytes() const override { return cols() * sizeof(float); }
+  void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
+    const DType from = source().info->dtype;
+    const std::uint64_t count = (end - begin) * cols();
+    const std::span<std::byte> in = grow(worker.in, count * bytes_of(from));
+    source().read(begin * cols() * bytes_of(from), in);
+    const std::span<float> floats = grow(worker.floats, count);
+    convert(worker, in.data(), from, floats.data(), DType::float32, count);
+    multiply(scaling_, begin,
+             MatrixView<float>(floats.data(), static_cast<std::int64_t>(end - begin),
+                               static_cast<std::int64_t>(cols())));
+    const std::span<std::byte> result = grow(worker.out, count * bytes_of(to_));
+    convert(worker, floats.data(), DType::float32, result.data(), to_, count);
+    check_overflow(worker, "tensor " + in_quotes(source().info->name), begin * cols(),
+                   std::as_bytes(floats), DType::float32, result, to_);
+    out.write(source().info->name, begin * cols() * bytes_of(to_), result);
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t cols() const {
+    return source().info->shape.size() < 2 ? 1 : source().info->shape[1];
+  }
+
+  WeightScaling scaling_;
+  DType to_;
+};
+
 /// A unit is as many rows as the form wants together.
 class QuantizeJob final : public TensorJob {
  public:
-  QuantizeJob(SourceTensor source, const StoredFormat& form, NewLayer layer, bool transposed)
+  QuantizeJob(SourceTensor source, const StoredFormat& form, NewLayer layer,
+              const QuantizeJobOptions& options)
       : TensorJob(source),
         form_(form),
         layer_(std::move(layer)),
-        transposed_(transposed),
+        options_(options),
+        transposed_(options.transposed),
         together_(form.rows_together(layer_)) {}
 
   [[nodiscard]] std::uint64_t units() const override {
     return std::max<std::uint64_t>(1, (layer_.outputs + together_ - 1) / together_);
   }
   [[nodiscard]] std::uint64_t unit_bytes() const override {
-    return std::min(together_, layer_.outputs) * row_bytes();
+    // An encoder works with several copies of its rows, in double.
+    return std::min(together_, layer_.outputs) * row_bytes() *
+           (options_.encoder != nullptr ? 8 : 1);
   }
-  [[nodiscard]] bool staged() const override { return transposed_; }
+  /// What an encoder knows of a layer may be large: one such layer at a time.
+  [[nodiscard]] bool staged() const override { return transposed_ || options_.encoder != nullptr; }
 
   void run(Worker& worker, std::uint64_t begin, std::uint64_t end, CheckpointWriter& out) override {
-    std::call_once(begun_,
-                   [this] { collected_.resize(static_cast<std::size_t>(form_.collects(layer_))); });
+    std::call_once(begun_, [this] { start(); });
     const TensorSink sink = sink_of(out);
     if (begin == 0) form_.write_fixed(layer_, sink);
     const std::uint64_t first = begin * together_;
@@ -145,18 +200,59 @@ class QuantizeJob final : public TensorJob {
       const std::span<std::byte> in = grow(worker.in, (last - first) * row_bytes());
       gather(first, last, in);
       const auto inputs = static_cast<std::int64_t>(layer_.inputs);
-      form_.write_rows(*worker.kernels, layer_, static_cast<std::int64_t>(first),
-                       {in.data(), source().info->dtype, static_cast<std::int64_t>(last - first),
-                        inputs, inputs},
-                       collected_, sink);
+      const auto rows = static_cast<std::int64_t>(last - first);
+      const auto at = static_cast<std::int64_t>(first);
+      if (options_.encoder == nullptr && options_.scaling == nullptr) {
+        form_.write_rows(*worker.kernels, layer_, at,
+                         {in.data(), source().info->dtype, rows, inputs, inputs}, collected_, sink);
+      } else {
+        const MatrixView<float> floats(grow(worker.floats, (last - first) * layer_.inputs).data(),
+                                       rows, inputs);
+        convert(worker, in.data(), source().info->dtype, floats.data(), DType::float32,
+                (last - first) * layer_.inputs);
+        if (options_.scaling != nullptr) multiply(*options_.scaling, first, floats);
+        write_floats(worker, at, floats, sink);
+      }
     }
     if ((done_ += end - begin) == units()) {  // nobody else is left
       form_.write_end(layer_, collected_, sink);
       collected_ = {};
+      encoder_.reset();
     }
   }
 
  private:
+  void start() {
+    collected_.resize(static_cast<std::size_t>(form_.collects(layer_)));
+    if (options_.encoder == nullptr) return;
+    named([&] {
+      encoder_ = options_.encoder->open(layer_.name, static_cast<std::int64_t>(layer_.outputs),
+                                        static_cast<std::int64_t>(layer_.inputs));
+    });
+    layer_.group_of = encoder_->group_of();
+  }
+
+  void write_floats(const Worker& worker, std::int64_t first, MatrixView<const float> rows,
+                    const TensorSink& sink) {
+    if (encoder_ == nullptr) {
+      form_.write_rows(*worker.kernels, layer_, first, rows, collected_, sink);
+      return;
+    }
+    named([&] { form_.write_codes(layer_, first, encoder_->encode(rows), sink); });
+  }
+
+  /// Errors of encoders get the layer's name.
+  template <class Function>
+  void named(Function function) const {
+    try {
+      function();
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      if (what.find(in_quotes(layer_.name)) != std::string::npos) throw;
+      throw Error(error.code(), "layer " + in_quotes(layer_.name) + ": " + what);
+    }
+  }
+
   [[nodiscard]] std::uint64_t element() const { return bytes_of(source().info->dtype); }
   [[nodiscard]] std::uint64_t row_bytes() const { return layer_.inputs * element(); }
 
@@ -175,9 +271,11 @@ class QuantizeJob final : public TensorJob {
 
   const StoredFormat& form_;
   NewLayer layer_;
+  QuantizeJobOptions options_;
   bool transposed_;
   std::uint64_t together_;
   std::once_flag begun_;
+  std::unique_ptr<RowEncoder> encoder_;
   std::vector<float> collected_;
   std::atomic<std::uint64_t> done_ = 0;
 };
@@ -293,8 +391,13 @@ std::unique_ptr<TensorJob> convert_job(SourceTensor source, DType to) {
 }
 
 std::unique_ptr<TensorJob> quantize_job(SourceTensor source, const StoredFormat& form,
-                                        NewLayer layer, bool transposed) {
-  return std::make_unique<QuantizeJob>(source, form, std::move(layer), transposed);
+                                        NewLayer layer, const QuantizeJobOptions& options) {
+  return std::make_unique<QuantizeJob>(source, form, std::move(layer), options);
+}
+
+std::unique_ptr<TensorJob> scale_job(SourceTensor source, const WeightScaling& scaling, DType to,
+                                     bool transposed) {
+  return std::make_unique<ScaleJob>(source, scaling, to, transposed);
 }
 
 std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,

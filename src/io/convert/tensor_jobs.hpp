@@ -73,11 +73,19 @@ class TensorJob {
 std::unique_ptr<TensorJob> copy_job(SourceTensor source);
 /// F32, F16 or BF16 to another of these. @throws from run(): Error not_finite (beyond fp16)
 std::unique_ptr<TensorJob> convert_job(SourceTensor source, DType to);
+/// How a layer is quantized; what is pointed to outlives the job.
+struct QuantizeJobOptions {
+  bool transposed = false;                 ///< the source is [in, out]
+  const WeightScaling* scaling = nullptr;  ///< null: none
+  const LayerEncoder* encoder = nullptr;   ///< null: the form's own
+};
 /// To the tensors of a layer in another form.
-/// @param transposed the source is [in, out]
 /// @throws from run(): Error not_finite
 std::unique_ptr<TensorJob> quantize_job(SourceTensor source, const StoredFormat& form,
-                                        NewLayer layer, bool transposed);
+                                        NewLayer layer, const QuantizeJobOptions& options);
+/// A vector or matrix times its factors. @param transposed a matrix is [in, out]
+std::unique_ptr<TensorJob> scale_job(SourceTensor source, const WeightScaling& scaling, DType to,
+                                     bool transposed);
 /// A quantized layer to a float weight. @param transposed the result is [in, out]
 /// The layer's scales are in memory from its first run() to its last.
 std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,

@@ -216,6 +216,14 @@ void StoredFormat::write_rows(const KernelTable&, const NewLayer&, std::int64_t,
   not_written();
 }
 
+void StoredFormat::write_codes(const NewLayer& layer, std::int64_t, const EncodedRows&,
+                               const TensorSink&) const {
+  throw Error(ErrorCode::unsupported, "layer " + in_quotes(layer.name) + ": " +
+                                          std::string(to_string(layer.format)) +
+                                          " is not written from chosen codes; GPTQ's and AWQ's "
+                                          "forms are");
+}
+
 void StoredFormat::write_end(const NewLayer&, std::span<const float>, const TensorSink&) const {}
 
 void StoredFormat::settle(const NewLayer&, std::span<float>) const {}

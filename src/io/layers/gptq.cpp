@@ -182,8 +182,11 @@ class Gptq final : public PackedGroupsFormat {
     }
   }
 
-  /// Words of zero points hold 8 outputs.
-  [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 8; }
+  [[nodiscard]] bool writes(WeightFormat format) const override {
+    return format == group_format(describe(format).bits);
+  }
+  /// Whole words of zero points.
+  [[nodiscard]] std::uint64_t rows_together(const NewLayer&) const override { return 32; }
 
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
     std::vector<TensorSpec> specs = PackedGroupsFormat::specs(layer);
@@ -192,24 +195,26 @@ class Gptq final : public PackedGroupsFormat {
   }
 
   void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
-    const std::vector<std::int32_t> groups =
-        groups_of_neighbours(static_cast<std::int64_t>(layer.inputs), group_size_of(layer));
+    std::vector<std::int32_t> groups = layer.group_of;
+    if (groups.empty()) {
+      groups = groups_of_neighbours(static_cast<std::int64_t>(layer.inputs), group_size_of(layer));
+    }
     out(layer.name + kGroupIndex, 0, std::as_bytes(std::span(groups)));
   }
 
   [[nodiscard]] nlohmann::ordered_json quantization_config(
       const QuantizationFacts& facts) const override {
     nlohmann::ordered_json config;
-    config["bits"] = 4;
+    config["bits"] = describe(facts.format).bits;
     config["checkpoint_format"] = "gptq_v2";
-    config["desc_act"] = false;
+    config["desc_act"] = facts.act_order;
     if (const auto kept = exceptions(facts.float_layers); !kept.empty()) config["dynamic"] = kept;
     config["group_size"] = facts.block;
     config["lm_head"] = false;
     config["meta"]["quantizer"] = "kvant:" KVANT_VERSION_STRING;
     config["pack_dtype"] = "int32";
     config["quant_method"] = "gptq";
-    config["sym"] = !facts.zero_points;
+    config["sym"] = !facts.zero_points || !describe(facts.format).zero_points;
     return config;
   }
 

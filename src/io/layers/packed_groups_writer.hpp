@@ -1,7 +1,7 @@
 #pragma once
 
-// Writing what GPTQ's and AWQ's forms share: int4 rounded to nearest, a scale and a zero point for
-// each group of an output's inputs.
+// Writing what GPTQ's and AWQ's forms share: codes of a few bits, rounded to nearest or chosen by
+// others, with a scale and a zero point for each group of an output's inputs.
 
 #include <cstdint>
 #include <vector>
@@ -21,7 +21,11 @@ void check_new_groups(const NewLayer& layer, GroupPacking packing);
 /// NAME.qweight, .qzeros and .scales.
 [[nodiscard]] std::vector<TensorSpec> group_specs(const NewLayer& layer, GroupPacking packing);
 
-/// As StoredFormat::write_rows; `first` is a multiple of 8.
+/// As StoredFormat::write_codes; the rows fill whole words of zero points.
+void write_group_codes(const NewLayer& layer, GroupPacking packing, std::int64_t first,
+                       const EncodedRows& rows, const TensorSink& out);
+
+/// As StoredFormat::write_rows: the nearest codes.
 void write_group_rows(const KernelTable& kernels, const NewLayer& layer, GroupPacking packing,
                       std::int64_t first, const ConstAnyMatrix& rows, const TensorSink& out);
 
@@ -42,6 +46,10 @@ class PackedGroupsFormat : public StoredFormat {
                   const ConstAnyMatrix& rows, std::span<float> /*collected*/,
                   const TensorSink& out) const override {
     write_group_rows(kernels, layer, written_, first, rows, out);
+  }
+  void write_codes(const NewLayer& layer, std::int64_t first, const EncodedRows& rows,
+                   const TensorSink& out) const override {
+    write_group_codes(layer, written_, first, rows, out);
   }
   void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t /*first*/,
                   MatrixView<const float> rows, std::span<const float> /*collected*/,

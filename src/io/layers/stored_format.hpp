@@ -26,6 +26,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/finding.hpp"
 #include "kvant/io/format_error.hpp"
+#include "kvant/io/layer_encoder.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/kernel_table.hpp"
@@ -92,6 +93,8 @@ struct NewLayer {
   bool zero_points = true;  ///< beside scales, in forms that may have them
   /// Input features whose weights are kept beside the codes, ascending; most forms have none.
   std::vector<std::int64_t> kept_columns = {};
+  /// The group of each input, in forms that may have an index; empty: neighbours.
+  std::vector<std::int32_t> group_of = {};
 };
 
 /// Where the bytes of new tensors go: name, offset in the tensor, bytes. From any thread.
@@ -106,6 +109,7 @@ struct QuantizationFacts {
   std::int64_t block = 0;        ///< weights that share a scale
   bool nested = true;            ///< as NewLayer
   bool zero_points = true;       ///< as NewLayer
+  bool act_order = false;        ///< groups are not of neighbours
 };
 
 /// Takes one sentence about what is wrong in config.json.
@@ -183,6 +187,10 @@ class KVANT_API StoredFormat {
   virtual void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
                           const ConstAnyMatrix& rows, std::span<float> collected,
                           const TensorSink& out) const;
+  /// The same for rows whose codes are chosen already.
+  /// @throws Error not_finite, unsupported (a form that has no groups)
+  virtual void write_codes(const NewLayer& layer, std::int64_t first, const EncodedRows& rows,
+                           const TensorSink& out) const;
   /// What depends on all rows, once they are written.
   virtual void write_end(const NewLayer& layer, std::span<const float> collected,
                          const TensorSink& out) const;

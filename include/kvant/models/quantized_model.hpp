@@ -1,0 +1,125 @@
+#pragma once
+
+/// @file
+/// QuantizedModel: quantize a model of linear layers, calibrate it with a few batches, freeze it:
+/// the flow of optimum-quanto, whose scales and results it reproduces.
+///
+///     kvant::models::QuantizedModel model;
+///     const auto fc1 = model.add("fc1", w1, b1), fc2 = model.add("fc2", w2, b2);
+///     model.quantize({.weights = kvant::WeightFormat::int8_row,
+///                     .activations = kvant::models::ActivationCodes::int8});
+///     {
+///       const kvant::models::Calibration calibration(model);
+///       for (const auto& batch : batches) run(batch);       // calls model.forward(fc1, ...)
+///     }
+///     model.freeze();                                       // floats go, codes stay
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kvant/config.hpp"
+#include "kvant/context.hpp"
+#include "kvant/matrix_view.hpp"
+#include "kvant/weight_format.hpp"
+
+namespace kvant::models {
+
+/// What the inputs of a layer become.
+enum class ActivationCodes : std::uint8_t {
+  none,  ///< they stay floats
+  int8,  ///< one scale for all, absmax / 127
+  fp8,   ///< e4m3, one scale for all, absmax / 448
+};
+
+/// What becomes of a layer.
+struct LayerQuantization {
+  std::optional<WeightFormat> weights = WeightFormat::int8_row;  ///< nothing: floats
+  ActivationCodes activations = ActivationCodes::none;
+  bool quantize_outputs = false;  ///< outputs become codes of the same kind, by their own scale
+};
+
+/// Layers whose names match a pattern (glob.hpp).
+struct LayerQuantizationRule {
+  std::string pattern;
+  LayerQuantization quantization;
+};
+
+/// Linear layers by name, in three states: as added (floats), quantized (floats, computed as their
+/// codes would be: for training and calibration), frozen (codes alone).
+/// The caller runs them in whatever order his model has.
+class KVANT_API QuantizedModel {
+ public:
+  QuantizedModel();
+  ~QuantizedModel();
+  QuantizedModel(QuantizedModel&&) noexcept;
+  QuantizedModel& operator=(QuantizedModel&&) noexcept;
+
+  /// A layer y = x W^T + b; copies. @param weights [out, in], @param bias [out] or empty
+  /// @return its number, for forward()
+  /// @throws Error shape_mismatch, not_finite, invalid_argument (a name that is there; frozen)
+  std::size_t add(std::string name, MatrixView<const float> weights,
+                  std::span<const float> bias = {});
+
+  /// Says what each layer becomes: `all`, or the last rule that matches its name. Scales of
+  /// activations that were calibrated before are forgotten.
+  /// @throws Error invalid_argument: a rule that matches no layer, a frozen model; unsupported: a
+  ///         format that is not packed
+  void quantize(const LayerQuantization& all, const std::vector<LayerQuantizationRule>& rules = {});
+
+  /// Floats go, codes stay; nothing can be changed behind it.
+  /// @throws Error invalid_argument: not quantized; or activations that were never calibrated, with
+  ///         the layer's name: any scale for them would be a guess
+  void freeze(Context& context);
+  [[nodiscard]] bool frozen() const noexcept;
+
+  /// y [M, out] = the layer of x [M, in]. While a Calibration lives the scales of its activations
+  /// follow x and y.
+  /// @param x_scale  x holds codes times this scale already (what a layer with quantize_outputs
+  ///                 made, or a function like relu of it): it is taken, not measured
+  /// @throws Error shape_mismatch, invalid_argument (no such layer; activations that are quantized
+  ///         and not calibrated), not_finite (while calibrating)
+  void forward(Context& context, std::size_t layer, MatrixView<const float> x, MatrixView<float> y,
+               std::optional<float> x_scale = std::nullopt);
+
+  /// The weights before freezing, for training: [out, in].
+  /// @throws Error invalid_argument: frozen, or no such layer
+  [[nodiscard]] MatrixView<float> weights(std::size_t layer);
+  /// NaN: not calibrated.
+  [[nodiscard]] float input_scale(std::size_t layer) const;
+  [[nodiscard]] float output_scale(std::size_t layer) const;
+
+  /// Bytes as quanto's state has them: floats, or codes, scales and the two scales of activations.
+  [[nodiscard]] std::size_t footprint() const;
+
+ private:
+  friend class Calibration;
+  struct Layer;
+  [[nodiscard]] Layer& at(std::size_t layer) const;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  bool quantized_ = false;
+  bool frozen_ = false;
+  float momentum_ = -1;  ///< of the calibration that is going on; negative: none
+};
+
+/// While it lives, forward() measures: the first batch sets a scale, each later one moves it to
+/// momentum * old + (1 - momentum) * new. (quanto gives `momentum` to outputs alone, inputs have
+/// 0.9.)
+class KVANT_API Calibration {
+ public:
+  /// @throws Error invalid_argument: momentum outside [0, 1), a frozen model, one that is being
+  ///         calibrated
+  explicit Calibration(QuantizedModel& model, float momentum = 0.9f);
+  ~Calibration();
+  Calibration(const Calibration&) = delete;
+  Calibration& operator=(const Calibration&) = delete;
+
+ private:
+  QuantizedModel& model_;
+};
+
+}  // namespace kvant::models

@@ -1,0 +1,59 @@
+#pragma once
+
+// MethodEncoder: the methods as what io asks for codes.
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kvant/io/layer_encoder.hpp"
+#include "kvant/models/quantize_methods.hpp"
+
+namespace kvant::models {
+
+class MethodEncoder final : public io::LayerEncoder {
+ public:
+  /// @param kernels of the rows' work, in the threads that ask
+  /// @param statistics null where the method reads none
+  MethodEncoder(const KernelTable& kernels, const MethodOptions& options,
+                const StatisticsFile* statistics)
+      : kernels_(kernels), options_(options), statistics_(statistics) {}
+
+  [[nodiscard]] std::unique_ptr<io::RowEncoder> open(const std::string& layer, std::int64_t outputs,
+                                                     std::int64_t inputs) const override;
+  /// The layer's weights come multiplied by these.
+  void set_scales(const std::string& layer, std::vector<float> scales, double ratio);
+
+  /// Of the layers so far; ascending.
+  [[nodiscard]] std::vector<LayerOutcome> outcomes() const;
+
+  [[nodiscard]] methods::GroupScheme scheme() const {
+    return {.bits = options_.bits, .group = options_.group, .symmetric = options_.symmetric};
+  }
+
+ private:
+  struct Sums {
+    double power = 0;
+    double nearest = 0;
+    double chosen = 0;
+    double ratio = 0;
+    bool measured = false;
+    std::string notes;
+  };
+  struct Scales {
+    std::vector<float> scales;
+    double ratio = 0;
+  };
+  class Rows;
+
+  const KernelTable& kernels_;
+  const MethodOptions& options_;
+  const StatisticsFile* statistics_;
+  std::map<std::string, Scales> scales_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, Sums> sums_;
+};
+
+}  // namespace kvant::models

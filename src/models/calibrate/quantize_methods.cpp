@@ -1,0 +1,214 @@
+#include "kvant/models/quantize_methods.hpp"
+
+#include <array>
+#include <utility>
+
+#include "kvant/error.hpp"
+#include "kvant/methods/awq.hpp"
+#include "kvant/models/load.hpp"
+#include "kvant/models/model_files.hpp"
+#include "models/calibrate/input_scaling.hpp"
+#include "models/calibrate/method_encoder.hpp"
+
+namespace kvant::models {
+namespace {
+
+constexpr std::array kNames{
+    std::pair{Method::rtn, "rtn"}, std::pair{Method::mse, "mse"},
+    std::pair{Method::hqq, "hqq"}, std::pair{Method::gptq, "gptq"},
+    std::pair{Method::awq, "awq"}, std::pair{Method::smoothquant, "smoothquant"},
+};
+
+WeightFormat format_of(int bits) {
+  switch (bits) {
+    case 2: return WeightFormat::int2_group;
+    case 3: return WeightFormat::int3_group;
+    case 8: return WeightFormat::int8_group;
+    default: return WeightFormat::int4_group;
+  }
+}
+
+void check(const MethodOptions& options, const StatisticsFile* statistics, const Config& config) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::invalid_argument, std::string(to_string(options.method)) + ": " + what);
+  };
+  if (options.method != Method::smoothquant) {
+    if (options.bits != 2 && options.bits != 3 && options.bits != 4 && options.bits != 8) {
+      refuse(std::to_string(options.bits) + " bits; 2, 3, 4 and 8 are possible");
+    }
+    if (options.method == Method::awq && options.bits != 4) {
+      refuse(std::to_string(options.bits) + " bits; AWQ's form has 4");
+    }
+    if (options.group < 32 || options.group % 32 != 0) {
+      refuse("groups of " + std::to_string(options.group) +
+             " inputs; multiples of 32 are possible");
+    }
+  }
+  if (!needs_statistics(options.method)) return;
+  if (statistics == nullptr) {
+    refuse("needs statistics of the activations (kvant calibrate MODEL TEXT --out FILE)");
+  }
+  if (statistics->model_type() != config.model_type) {
+    refuse("the statistics are of a model of type " + statistics->model_type() +
+           ", this one is of type " + std::string(config.model_type));
+  }
+  if (needs_moments(options.method) && !statistics->has_moments()) {
+    refuse("the statistics hold no second moments; calibrate without --no-moments");
+  }
+}
+
+std::vector<float> inverse(const std::vector<float>& scales) {
+  std::vector<float> result;
+  for (const float scale : scales) result.push_back(1.0f / scale);
+  return result;
+}
+
+/// Factors of inputs, folded into what makes them.
+class Scaler {
+ public:
+  Scaler(Context& context, const std::filesystem::path& model, const Config& config,
+         const MethodOptions& options, const StatisticsFile& statistics,
+         io::QuantizeCheckpointOptions& plan)
+      : context_(context),
+        config_(config),
+        options_(options),
+        statistics_(statistics),
+        plan_(plan),
+        source_(open_weights(model, config)),
+        parts_(context, config, load_options_, *source_) {}
+
+  void run(MethodEncoder& encoder) {
+    for (const ScalableInput& input : scalable_inputs(config_, parts_, *source_)) {
+      if (options_.method == Method::smoothquant && !input.is_norm) continue;
+      if (plan_.job.cancel != nullptr && plan_.job.cancel->load()) {
+        throw Error(ErrorCode::cancelled, "stopped; nothing was written");
+      }
+      scale(input, encoder);
+    }
+  }
+
+ private:
+  void scale(const ScalableInput& input, MethodEncoder& encoder) {
+    std::vector<std::vector<float>> values(input.layers.size());
+    std::vector<MatrixView<const float>> layers;
+    for (std::size_t i = 0; i < input.layers.size(); ++i) {
+      const LayerName name{input.layers[i], input.layers[i], input.layers[i]};
+      const FloatParameters parameters = parts_.linear(input.specs[i], name);
+      const WeightMatrix& w = parameters.weights;
+      const float* floats = w.widen(context_, 0, w.rows(), values[i]);
+      if (values[i].empty()) values[i].assign(floats, floats + w.rows() * w.cols());
+      // Factors that a scaling before gave its outputs.
+      if (const auto it = plan_.scalings.find(name.file + ".weight");
+          it != plan_.scalings.end() && !it->second.outputs.empty()) {
+        for (std::int64_t r = 0; r < w.rows(); ++r) {
+          for (std::int64_t c = 0; c < w.cols(); ++c) {
+            values[i][static_cast<std::size_t>(r * w.cols() + c)] *=
+                it->second.outputs[static_cast<std::size_t>(r)];
+          }
+        }
+      }
+      layers.emplace_back(values[i].data(), w.rows(), w.cols());
+      source_->release(name.file + ".weight");
+    }
+    const methods::InputStatistics seen = statistics_.statistics(input.layers.front());
+    std::vector<float> scales;
+    double ratio = 0;
+    if (options_.method == Method::awq) {
+      methods::ScaleSearch found = methods::search_scales(
+          context_, layers, seen, statistics_.moments(input.layers.front()), encoder.scheme());
+      scales = std::move(found.scales);
+      ratio = found.ratio;
+      if (ratio == 0) return;
+    } else {
+      scales = methods::smooth_scales(layers, seen, options_.alpha);
+    }
+    for (const std::string& layer : input.layers) {
+      plan_.scalings[layer + ".weight"].inputs = scales;
+      encoder.set_scales(layer, scales, ratio);
+    }
+    for (const std::string& tensor : input.before) {
+      io::WeightScaling& before = plan_.scalings[tensor];
+      before.outputs = inverse(scales);
+      // A norm's bias is the value itself.
+      before.offset = input.is_norm && tensor.ends_with(".weight") ? input.offset : 0.0f;
+    }
+  }
+
+  Context& context_;
+  const Config& config_;
+  const MethodOptions& options_;
+  const StatisticsFile& statistics_;
+  io::QuantizeCheckpointOptions& plan_;
+  LoadOptions load_options_;
+  std::unique_ptr<WeightSource> source_;
+  PartLoader parts_;
+};
+
+}  // namespace
+
+std::string_view to_string(Method method) noexcept {
+  for (const auto& [value, name] : kNames) {
+    if (value == method) return name;
+  }
+  return "?";
+}
+
+std::optional<Method> method_from_name(std::string_view name) noexcept {
+  for (const auto& [value, known] : kNames) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
+
+bool needs_statistics(Method method) noexcept {
+  return needs_moments(method) || method == Method::smoothquant;
+}
+
+bool needs_moments(Method method) noexcept {
+  return method == Method::gptq || method == Method::awq;
+}
+
+MethodSummary quantize_by_method(Context& context, const std::filesystem::path& model,
+                                 const std::filesystem::path& output, const MethodOptions& options,
+                                 const StatisticsFile* statistics,
+                                 io::QuantizeCheckpointOptions base) {
+  const ModelFiles files(model);
+  const Config& config = files.config();
+  check(options, statistics, config);
+  base.job.context = base.job.context != nullptr ? base.job.context : &context;
+  const auto encoder = std::make_shared<MethodEncoder>(context.kernels(), options, statistics);
+  if (options.method == Method::smoothquant) {
+    base.scheme = io::WeightScheme::int8;
+  } else {
+    base.scheme = io::WeightScheme(format_of(options.bits));
+    base.quant_method = options.method == Method::awq ? "awq" : "gptq";
+    base.block = options.group;
+    base.zero_points = !options.symmetric;
+    base.act_order = options.act_order && !options.static_groups;
+    base.encoder = encoder;
+  }
+  MethodSummary result;
+  const bool dry_run = base.dry_run;
+  base.dry_run = true;  // mistakes show before the long work
+  const io::CheckpointSummary planned = io::quantize_checkpoint(model, output, base);
+  if (needs_moments(options.method)) {
+    for (const io::PlannedLayer& layer : planned.layers) {
+      if (layer.scheme.quantizes() && !statistics->contains(layer.name)) {
+        static_cast<void>(statistics->statistics(layer.name));  // whose error says it all
+      }
+    }
+  }
+  if (dry_run) {
+    result.checkpoint = planned;
+    return result;
+  }
+  base.dry_run = false;
+  if (options.method == Method::awq || options.method == Method::smoothquant) {
+    Scaler(context, model, config, options, *statistics, base).run(*encoder);
+  }
+  result.checkpoint = io::quantize_checkpoint(model, output, base);
+  result.layers = encoder->outcomes();
+  return result;
+}
+
+}  // namespace kvant::models

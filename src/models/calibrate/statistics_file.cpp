@@ -1,0 +1,98 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "kvant/error.hpp"
+#include "kvant/models/statistics.hpp"
+#include "models/calibrate/statistics_names.hpp"
+
+namespace kvant::models {
+
+StatisticsFile::StatisticsFile(const std::filesystem::path& path)
+    : file_(path), shown_(path.string()) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::invalid_file,
+                shown_ + ": " + what + "; wanted is a file that kvant calibrate wrote");
+  };
+  const auto& metadata = file_.metadata();
+  const auto value = [&](const char* key) {
+    const auto it = metadata.find(key);
+    return it == metadata.end() ? std::string() : it->second;
+  };
+  if (value("format") != kStatisticsFormat) refuse("not a file of statistics");
+  model_type_ = value("model_type");
+  const auto threshold = nlohmann::json::parse(value("threshold"), nullptr, false);
+  if (!threshold.is_number() || !(threshold.get<float>() > 0)) refuse("its threshold is missing");
+  threshold_ = threshold.get<float>();
+  const auto inputs = nlohmann::json::parse(value("inputs"), nullptr, false);
+  if (!inputs.is_object()) refuse("its list of inputs is missing");
+  for (const auto& [layer, input] : inputs.items()) {
+    if (!input.is_string()) refuse("its list of inputs is damaged");
+    inputs_.emplace(layer, input.get<std::string>());
+  }
+  has_moments_ = !inputs_.empty() && file_.contains(inputs_.begin()->second + kMoments);
+}
+
+const std::string& StatisticsFile::input_of(const std::string& layer) const {
+  const auto it = inputs_.find(layer);
+  if (it == inputs_.end()) {
+    throw Error(ErrorCode::invalid_argument,
+                shown_ + ": knows no layer \"" + layer.substr(0, 120) + "\"" +
+                    (inputs_.empty() ? "" : ", but such as \"" + inputs_.begin()->first + "\"") +
+                    "; it was calibrated on another model");
+  }
+  return it->second;
+}
+
+methods::InputStatistics StatisticsFile::statistics(const std::string& layer) const {
+  const std::string& name = input_of(layer);
+  const auto refuse = [&](const char* part) {
+    throw Error(ErrorCode::invalid_file, shown_ + ": " + name + part + " is damaged");
+  };
+  methods::InputStatistics result;
+  result.threshold = threshold_;
+  result.min = file_.values<float>(name + kMin);
+  result.max = file_.values<float>(name + kMax);
+  result.sum_abs = file_.values<double>(name + kSumAbs);
+  result.outliers = file_.values<std::int64_t>(name + kOutliers);
+  result.histogram = file_.values<std::int64_t>(name + kHistogram);
+  const auto rows = file_.values<std::int64_t>(name + kRows);
+  const std::size_t features = result.min.size();
+  if (rows.size() != 2 || rows[0] < 0 || rows[1] < 0 || rows[1] > rows[0]) refuse(kRows);
+  result.rows = rows[0];
+  result.outlier_rows = rows[1];
+  if (result.max.size() != features) refuse(kMax);
+  if (result.sum_abs.size() != features) refuse(kSumAbs);
+  if (result.outliers.size() != features) refuse(kOutliers);
+  if (result.histogram.size() != methods::InputStatistics::kBins) refuse(kHistogram);
+  for (std::size_t i = 0; i < features && result.rows > 0; ++i) {
+    if (!std::isfinite(result.min[i]) || !(result.min[i] <= result.max[i])) refuse(kMin);
+    if (!std::isfinite(result.max[i])) refuse(kMax);
+    if (!std::isfinite(result.sum_abs[i]) || result.sum_abs[i] < 0) refuse(kSumAbs);
+    if (result.outliers[i] < 0 || result.outliers[i] > result.rows) refuse(kOutliers);
+  }
+  return result;
+}
+
+methods::GramMatrix StatisticsFile::moments(const std::string& layer) const {
+  const std::string& name = input_of(layer);
+  if (!file_.contains(name + kMoments)) {
+    throw Error(ErrorCode::invalid_argument, shown_ + ": holds no second moments of \"" + name +
+                                                 "\"; calibrate without --no-moments");
+  }
+  const auto rows = file_.values<std::int64_t>(name + kRows);
+  const io::TensorInfo& info = *file_.find(name + kMoments);
+  const auto features = file_.values<float>(name + kMin).size();
+  if (info.shape != std::vector<std::uint64_t>{features, features} || rows.empty()) {
+    throw Error(ErrorCode::invalid_file, shown_ + ": " + name + kMoments + " is " +
+                                             io::describe_tensor(info.dtype, info.shape) +
+                                             ", the input has " + std::to_string(features) +
+                                             " features");
+  }
+  methods::GramMatrix result(file_.values<float>(name + kMoments),
+                             static_cast<std::int64_t>(features), rows[0]);
+  file_.release(name + kMoments);
+  return result;
+}
+
+}  // namespace kvant::models

@@ -1,0 +1,57 @@
+#include "calibration_windows.hpp"
+
+#include <algorithm>
+#if KVANT_PROGRAM_MODELS
+
+#include "kvant/error.hpp"
+#include "kvant/io/text_file.hpp"
+#include "kvant/models/tokenizer.hpp"
+#endif
+
+namespace kvant::program {
+
+void WindowFlags::add_to(CLI::App& app) {
+  app.add_option("--windows", windows, "how many windows of the text are run (128)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--window", window, "tokens of a window (512, or the model's limit)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+}
+
+#if KVANT_PROGRAM_MODELS
+
+std::vector<std::vector<models::TokenId>> WindowFlags::read(const models::ModelFiles& files,
+                                                            const std::string& text) const {
+  const models::Config& config = files.config();
+  const models::Tokenizer tokenizer = files.tokenizer();
+  const std::string words = io::read_text_file(text);
+  std::vector<models::TokenId> start = tokenizer.prefix();
+  if (config.texts_begin_with_bos) start = {static_cast<models::TokenId>(config.bos())};
+  const std::vector<models::TokenId> ids = tokenizer.encode(words);
+  if (ids.size() < 2) {
+    throw Error(ErrorCode::invalid_file,
+                text + ": is " + std::to_string(ids.size()) +
+                    " tokens for this model; calibration wants thousands of text like those that "
+                    "the model will see");
+  }
+  const auto length = static_cast<std::size_t>(std::min(window, config.position_limit()));
+  if (length <= start.size()) {
+    throw Error(ErrorCode::invalid_argument,
+                "a window of " + std::to_string(length) + " tokens has no room for text");
+  }
+  const std::size_t room = length - start.size();
+  std::vector<std::vector<models::TokenId>> result;
+  for (std::size_t at = 0; at < ids.size(); at += room) {
+    if (static_cast<std::int64_t>(result.size()) == windows) break;
+    std::vector<models::TokenId> one = start;
+    one.insert(one.end(), ids.begin() + static_cast<std::ptrdiff_t>(at),
+               ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), at + room)));
+    result.push_back(std::move(one));
+  }
+  return result;
+}
+
+#endif
+
+}  // namespace kvant::program

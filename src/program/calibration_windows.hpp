@@ -1,0 +1,29 @@
+#pragma once
+
+// A text as the windows of ids that calibration runs.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#if KVANT_PROGRAM_MODELS
+#include "kvant/models/model_files.hpp"
+#endif
+
+namespace kvant::program {
+
+struct WindowFlags {
+  std::int64_t windows = 128;
+  std::int64_t window = 512;
+
+  void add_to(CLI::App& app);
+#if KVANT_PROGRAM_MODELS
+  /// The first `windows` windows of the text, each of `window` ids (the last may be shorter).
+  /// @throws Error invalid_file: no text, or too little for one window of 2 ids; as Tokenizer
+  [[nodiscard]] std::vector<std::vector<models::TokenId>> read(const models::ModelFiles& files,
+                                                               const std::string& text) const;
+#endif
+};
+
+}  // namespace kvant::program
