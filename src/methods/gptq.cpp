@@ -8,8 +8,8 @@
 #include <numeric>
 
 #include "kvant/error.hpp"
+#include "kvant/parallel_tasks.hpp"
 #include "methods/group_range.hpp"
-#include "methods/parallel.hpp"
 
 namespace kvant::methods {
 namespace {
@@ -214,7 +214,7 @@ GroupCodes Gptq::quantize(Context& context, MatrixView<const float> w) const {
   result.zero_points.resize(result.scales.size());
   result.group_of = state_->group_of;
   const std::int64_t tasks = (w.rows() + kRowsPerTask - 1) / kRowsPerTask;
-  parallel_tasks(context, tasks, [&](std::int64_t task) {
+  parallel_tasks(context.executor(), tasks, [&](std::int64_t task) {
     const std::int64_t first = task * kRowsPerTask;
     state_->quantize_rows(w, first, std::min(w.rows(), first + kRowsPerTask), result);
   });

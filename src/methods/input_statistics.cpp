@@ -9,7 +9,7 @@
 
 #include "kvant/error.hpp"
 #include "kvant/float_element.hpp"
-#include "methods/parallel.hpp"
+#include "kvant/parallel_tasks.hpp"
 
 namespace kvant::methods {
 namespace {
@@ -54,32 +54,34 @@ void InputStatistics::observe(Context& context, ConstAnyMatrix x) {
   std::mutex mutex;
   std::int64_t with_outlier = 0;
   std::vector<std::int64_t> counts(kBins);
-  parallel_tasks(context, (x.rows + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
-    std::array<std::uint32_t, kBins> bins{};
-    std::int64_t rows_with_outlier = 0;
-    const std::int64_t end = std::min(x.rows, (task + 1) * kRowsPerTask);
-    for (std::int64_t r = task * kRowsPerTask; r < end; ++r) {
-      bool outlier = false;
-      for (std::int64_t c = 0; c < x.cols; ++c) {
-        const float magnitude = std::fabs(value(r, c));
-        if (!(magnitude < kInfinity)) {
-          throw Error(ErrorCode::not_finite, "InputStatistics: activation (" + std::to_string(r) +
-                                                 ", " + std::to_string(c) + ") is " +
-                                                 (std::isnan(magnitude) ? "NaN" : "infinite"));
+  parallel_tasks(
+      context.executor(), (x.rows + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
+        std::array<std::uint32_t, kBins> bins{};
+        std::int64_t rows_with_outlier = 0;
+        const std::int64_t end = std::min(x.rows, (task + 1) * kRowsPerTask);
+        for (std::int64_t r = task * kRowsPerTask; r < end; ++r) {
+          bool outlier = false;
+          for (std::int64_t c = 0; c < x.cols; ++c) {
+            const float magnitude = std::fabs(value(r, c));
+            if (!(magnitude < kInfinity)) {
+              throw Error(ErrorCode::not_finite, "InputStatistics: activation (" +
+                                                     std::to_string(r) + ", " + std::to_string(c) +
+                                                     ") is " +
+                                                     (std::isnan(magnitude) ? "NaN" : "infinite"));
+            }
+            ++bins[bin_of(magnitude)];
+            outlier = outlier || magnitude >= threshold;
+          }
+          rows_with_outlier += outlier;
         }
-        ++bins[bin_of(magnitude)];
-        outlier = outlier || magnitude >= threshold;
-      }
-      rows_with_outlier += outlier;
-    }
-    const std::lock_guard lock(mutex);
-    with_outlier += rows_with_outlier;
-    for (std::size_t i = 0; i < kBins; ++i) counts[i] += bins[i];
-  });
+        const std::lock_guard lock(mutex);
+        with_outlier += rows_with_outlier;
+        for (std::size_t i = 0; i < kBins; ++i) counts[i] += bins[i];
+      });
   for (std::size_t i = 0; i < kBins; ++i) histogram[i] += counts[i];
   outlier_rows += with_outlier;
   rows += x.rows;
-  parallel_tasks(context, (x.cols + kFeaturesPerTask - 1) / kFeaturesPerTask,
+  parallel_tasks(context.executor(), (x.cols + kFeaturesPerTask - 1) / kFeaturesPerTask,
                  [&](std::int64_t task) {
                    const std::int64_t begin = task * kFeaturesPerTask;
                    const std::int64_t end = std::min(x.cols, begin + kFeaturesPerTask);

@@ -2,7 +2,8 @@
 # include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
 #
 #   program                    -> everything
-#   models                     -> io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
+#   models                     -> methods, io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
+#   methods                    -> kvant (public headers), Eigen inside
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
 #   io                         -> kvant (public headers)
@@ -67,13 +68,14 @@ mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.h
 only "a public header of the core" "$std|kvant/(core/)?[a-z0-9_]+\\.hpp|$border" "${core[@]}"
 never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
 only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
-only "a public header of models" "$std|kvant/((io|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
+only "a public header of methods" "$std|kvant/(methods/)?[a-z0-9_]+\\.hpp" include/kvant/methods/*.hpp
+only "a public header of models" "$std|kvant/((io|methods|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
 only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
 
 # What needs no library to link: nothing that such a header includes may be declared KVANT_API only.
-headers='activation_options block_range checked_view core error_metrics quant_params quant_scheme quantize quantized_matrix tensor_view'
+headers='activation_options block_range checked_view core error_metrics float_histogram quant_params quant_scheme quantize quantized_matrix tensor_view'
 alone="$vocabulary|kvant/(core/[a-z0-9_]+|${headers// /|})\\.hpp"
 header_files=(include/kvant/core/*.hpp)
 for name in $headers; do
@@ -99,7 +101,10 @@ mapfile -t look < <(find src/look -type f)
 only "look" "$std|look/.*|io/(json|text|layers|checkpoint)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
 never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
 mapfile -t models < <(find src/models -type f)
-only "models" "$std|models/.*|io/(json|text)/.*|kvant/((io|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
+mapfile -t methods < <(find src/methods -type f)
+only "methods" "$std|methods/.*|kvant/((core|methods)/)?[a-z0-9_]+\\.hpp|Eigen/[A-Z][a-z]+" "${methods[@]}"
+never "methods" "kvant/(eigen|fmt)\\.hpp" "${methods[@]}"
+only "models" "$std|models/.*|io/(json|text)/.*|kvant/((core|io|methods|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
 never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
 mapfile -t program < <(find src/program -name '*.?pp')
 never "the program kvant" "(cpu|ops|dispatch|io|look|models)/.*|.*examples/.*" "${program[@]}"

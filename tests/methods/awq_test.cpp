@@ -90,6 +90,24 @@ TEST_CASE("second moments: what errors of weights cost is what errors of outputs
   }
 }
 
+TEST_CASE("second moments: of more features than a panel has, over batches of any size") {
+  Context context;
+  const std::vector<float> x = normals(700 * 601, 31);
+  GramMatrix gram(601);
+  gram.observe(context, View(x.data(), 1, 601));
+  gram.observe(context, View(x.data() + 601, 699, 601));
+  for (std::int64_t i = 0; i < 601; i += 37) {
+    for (std::int64_t j = 0; j < 601; ++j) {
+      double sum = 0;
+      for (std::int64_t r = 0; r < 700; ++r) {
+        sum += static_cast<double>(x[static_cast<std::size_t>(r * 601 + i)]) *
+               static_cast<double>(x[static_cast<std::size_t>(r * 601 + j)]);
+      }
+      REQUIRE(std::fabs(static_cast<double>(gram.sums()(i, j)) - sum) < 1e-3);
+    }
+  }
+}
+
 TEST_CASE("AWQ: scaled inputs and clipped ranges each lose less, power 0 is rounding to nearest") {
   Layer layer;
   const GroupScheme scheme{.group = 32};
@@ -110,8 +128,7 @@ TEST_CASE("AWQ: scaled inputs and clipped ranges each lose less, power 0 is roun
 
 TEST_CASE("AWQ: codes and zero points of AutoAWQ, but for ranges that it does not extend to 0") {
   // Its fp16 arithmetic differs from fp32 in a few codes by one.
-  const kvant::io::SafeTensors file(
-      kvant::test::data_path("linear_quantizers/awq.safetensors"));
+  const kvant::io::SafeTensors file(kvant::test::data_path("linear_quantizers/awq.safetensors"));
   const auto w16 = file.matrix<kvant::float16>("g32.W");
   std::vector<float> w(static_cast<std::size_t>(w16.size()));
   for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(w16.data()[i]);

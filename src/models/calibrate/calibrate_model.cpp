@@ -257,8 +257,8 @@ class Calibration {
       out.write(w, h);
       memory = std::move(static_cast<PassMemory&>(pass));
     }
-    if (beside && n + 1 == stack.layers) finish_encoder(stack, out, number + 1);
     out.finish();
+    if (beside && n + 1 == stack.layers) finish_encoder(stack, out, number + 1);
     write_block(number, observed.inputs());
     if (number > 0 || !beside) in.remove();
   }

@@ -1,12 +1,5 @@
 #include "models/calibrate/window_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -16,76 +9,50 @@ namespace kvant::models {
 
 WindowFile::WindowFile(std::filesystem::path path, const std::vector<std::int64_t>& tokens,
                        std::int64_t width)
-    : path_(std::move(path)), begins_(1, 0) {
-  for (const std::int64_t count : tokens) begins_.push_back(begins_.back() + count * width);
-}
-
-WindowFile::~WindowFile() {
-  close();
-}
-
-void WindowFile::close() noexcept {
-  if (file_ >= 0) ::close(file_);
-  file_ = -1;
-}
-
-void WindowFile::fail(const char* what) const {
-  throw Error(ErrorCode::io, path_.string() + ": cannot " + what + ": " + std::strerror(errno));
-}
+    : path_(std::move(path)), tokens_(tokens), width_(width) {}
 
 bool WindowFile::open_existing() {
-  close();
-  file_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat info {};
-  const bool whole =
-      file_ >= 0 && ::fstat(file_, &info) == 0 &&
-      info.st_size == static_cast<off_t>(begins_.back()) * static_cast<off_t>(sizeof(float));
-  if (!whole) close();
-  return whole;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path_, ignored)) return false;
+  in_.emplace(path_);
+  return true;
 }
 
 void WindowFile::create() {
-  close();
-  file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file_ < 0) fail("be written");
+  std::vector<io::TensorSpec> specs;
+  for (std::size_t w = 0; w < tokens_.size(); ++w) {
+    specs.push_back(
+        {std::to_string(w),
+         DType::float32,
+         {static_cast<std::uint64_t>(tokens_[w]), static_cast<std::uint64_t>(width_)}});
+  }
+  in_.reset();
+  out_.emplace(path_, std::move(specs));
 }
 
 void WindowFile::read(std::size_t w, std::vector<float>& rows) const {
-  rows.resize(static_cast<std::size_t>(begins_[w + 1] - begins_[w]));
-  auto* to = reinterpret_cast<char*>(rows.data());
-  auto at = static_cast<off_t>(begins_[w]) * static_cast<off_t>(sizeof(float));
-  std::size_t left = rows.size() * sizeof(float);
-  while (left > 0) {
-    const ssize_t got = ::pread(file_, to, left, at);
-    if (got < 0 && errno == EINTR) continue;
-    if (got == 0) errno = EIO;
-    if (got <= 0) fail("be read");
-    to += got;
-    at += got;
-    left -= static_cast<std::size_t>(got);
+  const io::TensorInfo* info = in_->find(std::to_string(w));
+  rows.resize(static_cast<std::size_t>(tokens_[w] * width_));
+  if (info == nullptr || info->bytes != rows.size() * sizeof(float)) {
+    throw Error(ErrorCode::invalid_file, path_.string() + ": is not of this calibration");
   }
+  // read(), so that the file's pages do not add up in this process.
+  in_->read(*info, 0, std::as_writable_bytes(std::span(rows)));
 }
 
 void WindowFile::write(std::size_t w, const std::vector<float>& rows) {
-  const auto* from = reinterpret_cast<const char*>(rows.data());
-  auto at = static_cast<off_t>(begins_[w]) * static_cast<off_t>(sizeof(float));
-  std::size_t left = rows.size() * sizeof(float);
-  while (left > 0) {
-    const ssize_t put = ::pwrite(file_, from, left, at);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail("be written");
-    from += put;
-    at += put;
-    left -= static_cast<std::size_t>(put);
-  }
+  out_->write(std::to_string(w), 0, std::as_bytes(std::span(rows)));
 }
 
 void WindowFile::finish() {
-  if (::fsync(file_) != 0) fail("be made durable");
+  out_->commit();
+  out_.reset();
+  static_cast<void>(open_existing());
 }
 
 void WindowFile::remove() noexcept {
-  close();
+  in_.reset();
+  out_.reset();
   std::error_code ignored;
   std::filesystem::remove(path_, ignored);
 }
