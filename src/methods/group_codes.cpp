@@ -16,7 +16,6 @@ constexpr double kSearchNorm = 2.4;
 constexpr int kSearchGrid = 100;
 constexpr int kSearchSteps = 80;
 constexpr double kHqqNorm = 0.7;
-constexpr int kHqqSteps = 20;
 
 float stored(double scale, const GroupScheme& scheme) noexcept {
   auto result = static_cast<float>(scale);
@@ -130,20 +129,10 @@ GroupRange range_of(const double* w, std::int64_t count, std::int64_t step,
   }
   if (search == RangeSearch::mse) return least_error(w, count, step, least, largest, scheme);
   const GroupRange range = range_from(least, largest, scheme);
-  if (search != RangeSearch::hqq) return range;
-  GroupRange best = range;
-  double best_error = error_of(w, count, step, best, scheme.highest(), kHqqNorm);
-  for (int i = 0; i < kHqqSteps; ++i) {
-    const double share = 1.0 - static_cast<double>(i) / (2 * kHqqSteps);
-    GroupRange found = range_from(least * share, largest * share, scheme);
-    if (!scheme.symmetric) found = half_quadratic(w, count, step, found, scheme);
-    const double error = error_of(w, count, step, found, scheme.highest(), kHqqNorm);
-    if (error < best_error) {
-      best = found;
-      best_error = error;
-    }
+  if (search == RangeSearch::hqq && !scheme.symmetric) {
+    return half_quadratic(w, count, step, range, scheme);
   }
-  return best;
+  return range;
 }
 
 void check_scheme(const char* who, const GroupScheme& scheme) {

@@ -47,8 +47,8 @@ enum class RangeSearch : std::uint8_t {
   mse,   ///< ranges shrunk in 80 steps of a hundredth, the one with the least sum of |error|^2.4
          ///< (GPTQ's "mse")
   hqq,   ///< the zero point moved until the error's p = 0.7 norm stops falling (Half-Quadratic
-         ///< Quantization), from ranges shrunk in 20 steps down to a half: zero points are codes
-         ///< here, and rounding them would lose what moving them gains
+         ///< Quantization). Zero points are codes here, and rounding them loses most of what moving
+         ///< them gains
 };
 
 /// The nearest codes without a look at activations, group by group of neighbours.
