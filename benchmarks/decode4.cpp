@@ -1,12 +1,13 @@
-// Decode with weights of 4 bits: one to eight rows, weights cold. Ceiling: the best streaming read
-// of as many bytes as codes, scales and zero points have. Peers: kvant's int8 layer in the same run
-// (its figure counts the same bytes, so that the ratio is that of tokens per second), ggml's Q4_0.
+// Decode with weights in groups (4 bits, GGUF's blocks): one to eight rows, weights cold. Ceiling:
+// the best streaming read of as many bytes as codes, scales and zero points have. Peers: kvant's
+// int8 layer in the same run (its figure counts the same bytes, so that the ratio is that of tokens
+// per second), ggml's Q4_0.
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
-#include "harness/four_bits.hpp"
+#include "harness/group_weights.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
@@ -30,7 +31,7 @@ Entry ring_entry(std::string name, double work, std::vector<Linear> layers, Cont
 
 int main(int argc, char** argv) {
   const Options options =
-      parse_options(argc, argv, "decode4", "few rows, cold weights of 4 bits: against the read");
+      parse_options(argc, argv, "decode4", "few rows, cold weights in groups: against the read");
   const std::string isa(Context().isa());
   Report report(options, isa);
   for (const Shape& s : options.shapes) {
@@ -50,10 +51,10 @@ int main(int argc, char** argv) {
               context, MatrixView<const std::int8_t>(codes.data(), s.n, s.k), first.absmax()));
         }
       }
-      for (const FourBitCase& c : four_bit_cases(options)) {
+      for (const GroupCase& c : group_cases(options)) {
         const std::string& format = c.format;
         const int group = c.group;
-        const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
+        const GroupWeights weights(context, format, group, w.data(), s.n, s.k);
         const std::int64_t bytes = weights.bytes();
         const std::int64_t ring = kRingBytes / bytes + 1;
         std::vector<Linear> layers;

@@ -1,17 +1,17 @@
-// GEMM with weights of 4 bits, activations quantized beforehand (the second stage of a layer), and
-// the whole layer with and without outliers. Ceiling: the multiply loop of int8 on registers.
-// Peers: kvant's int8 layer, ggml's Q4_0.
+// GEMM with weights in groups (4 bits, GGUF's blocks), activations quantized beforehand (the second
+// stage of a layer), and the whole layer with and without outliers. Ceiling: the multiply loop of
+// int8 on registers. Peers: kvant's int8 layer, ggml's Q4_0.
 
 #include <fmt/core.h>
 
-#include "harness/four_bits.hpp"
+#include "harness/group_weights.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
 
 int main(int argc, char** argv) {
   const Options options =
-      parse_options(argc, argv, "gemm4", "GEMM with weights of 4 bits against int8's ceiling");
+      parse_options(argc, argv, "gemm4", "GEMM with weights in groups against int8's ceiling");
   const std::string isa(Context().isa());
   Report report(options, isa);
   report.note("ceiling: " + std::string(ceiling_name(isa)) + " on registers");
@@ -35,10 +35,10 @@ int main(int argc, char** argv) {
           Int8Linear::quantize(context, MatrixView<const float>(w.data(), s.n, s.k));
       QuantizedActivations int8_x;
       int8.quantize_activations(context, quiet_view, int8_x);
-      for (const FourBitCase& c : four_bit_cases(options)) {
+      for (const GroupCase& c : group_cases(options)) {
         const std::string& format = c.format;
         const int group = c.group;
-        const FourBitWeights weights(context, format, group, w.data(), s.n, s.k);
+        const GroupWeights weights(context, format, group, w.data(), s.n, s.k);
         const Linear layer = Linear::from(weights.pack(context));
         QuantizedActivations a;
         layer.quantize_activations(context, quiet_view, a);

@@ -18,9 +18,12 @@ Options parse_options(int argc, char** argv, const std::string& question,
   app.add_flag("--quick", options.quick, "fewer shapes and repetitions");
   app.add_option("--json", options.json, "write the records to this file");
   if (question.ends_with("4")) {
-    app.add_option("--format", options.formats, "int4, int4-affine, nf4, fp4")
+    app.add_option("--format", options.formats,
+                   "int4, int4-affine, nf4, fp4, int8-group, mxfp4, or blocks of GGUF: q4_0, q4_1, "
+                   "q5_0, q5_1, q8_0, q4_k, q5_k, q6_k")
         ->delimiter(',')
-        ->check(CLI::IsMember({"int4", "int4-affine", "nf4", "fp4"}));
+        ->check(CLI::IsMember({"int4", "int4-affine", "nf4", "fp4", "int8-group", "mxfp4", "q4_0",
+                               "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k"}));
     app.add_option("--group", options.groups, "weights that share a scale, e.g. 32,64,128")
         ->delimiter(',')
         ->check(CLI::Range(32, 4096));

@@ -20,6 +20,7 @@
 #include "kvant/activations.hpp"
 #include "kvant/config.hpp"
 #include "kvant/core/activation_checks.hpp"
+#include "kvant/gguf_blocks.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
 #include "kvant/weight_format.hpp"
@@ -98,6 +99,16 @@ class KVANT_API PackedWeights {
   ///         scales or zero points), unsupported (a floating format), out_of_range, out_of_memory
   [[nodiscard]] static PackedWeights from_codes(Context& context, const CodedWeights& weights);
 
+  /// Weights [n, k] from the blocks of a GGUF tensor, row after row, without a change to any value.
+  /// Q4_0 becomes int4, Q8_0 int8_group, both in blocks of 32; of the others the codes and scales
+  /// stay as they are, put into the order of the kernels' panels (the scales of K types in a byte
+  /// instead of 6 bits).
+  /// @throws Error shape_mismatch (k that is no multiple of a block, the number of bytes),
+  ///         invalid_argument (a scale that is NaN or infinite), out_of_range, out_of_memory,
+  ///         unsupported (a device that multiplies no such weights)
+  [[nodiscard]] static PackedWeights from_blocks(Context& context, GgufBlocks type, std::int64_t n,
+                                                 std::int64_t k, std::span<const std::byte> blocks);
+
   /// From a linear quantizer's result, without a change to any value. int8_row takes one scale per
   /// tensor, per row or per block of whole rows; int8_group takes blocks of a multiple of 32
   /// columns. Zero points are folded into the codes where they fit int8.
@@ -133,11 +144,12 @@ class KVANT_API PackedWeights {
   [[nodiscard]] bool is_mapped() const noexcept;
 
   // Of weights on a device these point into its memory.
-  /// The packed codes or elements, WeightLayout::offset in units of one.
+  /// The packed codes or elements, WeightLayout::offset in units of one; or NibblePanels,
+  /// GroupPanels.
   [[nodiscard]] const std::byte* data() const noexcept;
-  /// int8_row: what an output's integer sums are multiplied by, [n padded]. int8_group: the scales
-  /// of each output one after the other, [n][blocks]. Null where there are none and where they lie
-  /// among the codes (unpack_scales).
+  /// int8_row: what an output's integer sums are multiplied by, [n padded]. fp8, fp8_block: the
+  /// scales of each output one after the other, [n][blocks]. Null where there are none and where
+  /// they lie among the codes (unpack_scales).
   [[nodiscard]] const float* scales() const noexcept;
   /// absmax of each output, [n]; empty in formats without.
   [[nodiscard]] std::span<const float> absmax() const noexcept;
@@ -149,12 +161,14 @@ class KVANT_API PackedWeights {
   [[nodiscard]] SaturatingWords saturating() const noexcept;
 
   /// Row-major int8 codes of the outputs [first, first + codes.rows()).
-  /// @throws Error unsupported (codes of another type), shape_mismatch, out_of_range
+  /// @throws Error unsupported (codes of another type, blocks of GGUF), shape_mismatch,
+  ///         out_of_range
   void unpack_rows(std::int64_t first, MatrixView<std::int8_t> codes) const;
   /// The same for codes of up to 4 bits, a byte each, and the bits of e4m3 elements.
   void unpack_rows(std::int64_t first, MatrixView<std::uint8_t> codes) const;
   /// Scales and zero points of one output, block by block (nf4, fp4: of the blocks that it lies in,
-  /// the first of which may have begun before it); zero_points is empty where there are none.
+  /// the first of which may have begun before it); zero_points is empty where there are none, both
+  /// of blocks of GGUF.
   /// @throws Error out_of_range
   void unpack_scales(std::int64_t row, std::vector<float>& scales,
                      std::vector<std::uint8_t>& zero_points) const;

@@ -32,6 +32,13 @@ enum class WeightFormat : std::uint8_t {
   fp8_row,     ///< e4m3 elements, one fp32 scale an output
   fp8_block,   ///< e4m3 elements, one fp32 scale for each square of 128 x 128
   mxfp4,       ///< e2m1 elements, a power of two for 32 neighbours of an output (OCP MX 1.0)
+  // The blocks of GGUF files (gguf_blocks.hpp): a weight is code * scale + offset.
+  q4_1,  ///< codes 0..15, an fp16 scale and an fp16 offset for 32 neighbours
+  q5_0,  ///< codes 0..31 for -16..15, an fp16 scale for 32
+  q5_1,  ///< codes 0..31, scale and offset as q4_1
+  q4_k,  ///< codes 0..15, 6 bits of scale and of offset for 32, times an fp16 each for 256
+  q5_k,  ///< codes 0..31, the same
+  q6_k,  ///< codes 0..63 for -32..31, 8 bits of scale for 16, times an fp16 for 256
 };
 
 /// How the weights that share a scale lie.
@@ -39,6 +46,13 @@ enum class BlockAxis : std::uint8_t {
   none,       ///< there are no scales
   row,        ///< neighbours within an output's row; the last block of a row may be short
   flattened,  ///< neighbours of the whole weight read row by row; blocks may cross rows
+};
+
+/// How a kernel set's panels hold a format.
+enum class PanelKind : std::uint8_t {
+  elements,  ///< as they are, scales apart (WeightLayout)
+  nibbles,   ///< NibblePanels
+  groups,    ///< GroupPanels
 };
 
 /// The real values that codes stand for.
@@ -64,17 +78,27 @@ struct WeightFormatInfo {
   bool nested;         ///< scales may be quantized themselves
   /// Whose kernels multiply it: its own, or those of a format that holds the same values.
   WeightFormat kernels;
-  std::int64_t block_rows = 1;  ///< outputs that share a scale in files
+  std::int64_t block_rows = 1;     ///< outputs that share a scale in files
+  std::int64_t gguf_elements = 0;  ///< of a block of GGUF, and its bytes; 0: not such a format
+  std::int64_t gguf_bytes = 0;
 
   /// Floating formats: elements without scales.
   [[nodiscard]] constexpr bool is_float() const noexcept { return axis == BlockAxis::none; }
   /// Codes that products of integers take, exactly or through a table of integers; all others are
   /// multiplied as the real values that they stand for.
   [[nodiscard]] constexpr bool has_integer_products() const noexcept {
-    return format == WeightFormat::int8_row || (bits <= 4 && codebook != Codebook::e2m1);
+    return !is_float() && codes != DType::float8_e4m3fn;
+  }
+  /// Made of GGUF's blocks and of nothing else (PackedWeights::from_blocks).
+  [[nodiscard]] constexpr bool is_gguf() const noexcept { return gguf_bytes != 0; }
+  [[nodiscard]] constexpr PanelKind panels() const noexcept {
+    if (kernels == WeightFormat::int8_group) return PanelKind::groups;
+    return bits <= 4 ? PanelKind::nibbles : PanelKind::elements;
   }
   /// The kernels' own zero is another: zero points go along even where weights are symmetric.
-  [[nodiscard]] constexpr bool needs_zero_points() const noexcept { return kernels != format; }
+  [[nodiscard]] constexpr bool needs_zero_points() const noexcept {
+    return kernels == WeightFormat::int4_group && kernels != format;
+  }
   /// Scales of an [n, k] weight, at this block size (0: a row).
   [[nodiscard]] constexpr std::int64_t scales(std::int64_t n, std::int64_t k,
                                               std::int64_t block_size) const noexcept {
@@ -92,8 +116,9 @@ struct WeightFormatInfo {
 };
 
 namespace detail {
-inline constexpr std::array<WeightFormatInfo, 13> kWeightFormatTable{{
-    // format, name, bits, codes, codebook, axis, block, scale, zero points, nested, kernels, rows
+inline constexpr std::array<WeightFormatInfo, 19> kWeightFormatTable{{
+    // format, name, bits, codes, codebook, axis, block, scale, zero points, nested, kernels, rows,
+    // elements and bytes of a GGUF block
     {WeightFormat::float32, "fp32", 32, DType::float32, Codebook::linear, BlockAxis::none, 0,
      DType::float32, false, false, WeightFormat::float32},
     {WeightFormat::float16, "fp16", 16, DType::float16, Codebook::linear, BlockAxis::none, 0,
@@ -119,7 +144,19 @@ inline constexpr std::array<WeightFormatInfo, 13> kWeightFormatTable{{
     {WeightFormat::fp8_block, "fp8-block", 8, DType::float8_e4m3fn, Codebook::linear,
      BlockAxis::row, 128, DType::float32, false, false, WeightFormat::fp8_block, 128},
     {WeightFormat::mxfp4, "mxfp4", 4, DType::float4_e2m1fn, Codebook::e2m1, BlockAxis::row, 32,
-     DType::float8_e8m0fnu, false, false, WeightFormat::mxfp4},
+     DType::float8_e8m0fnu, false, false, WeightFormat::int8_group},
+    {WeightFormat::q4_1, "q4_1", 4, DType::uint4, Codebook::linear, BlockAxis::row, 32,
+     DType::float16, false, false, WeightFormat::int8_group, 1, 32, 20},
+    {WeightFormat::q5_0, "q5_0", 5, DType::uint8, Codebook::linear, BlockAxis::row, 32,
+     DType::float16, false, false, WeightFormat::int8_group, 1, 32, 22},
+    {WeightFormat::q5_1, "q5_1", 5, DType::uint8, Codebook::linear, BlockAxis::row, 32,
+     DType::float16, false, false, WeightFormat::int8_group, 1, 32, 24},
+    {WeightFormat::q4_k, "q4_k", 4, DType::uint4, Codebook::linear, BlockAxis::row, 32,
+     DType::float16, false, true, WeightFormat::int8_group, 1, 256, 144},
+    {WeightFormat::q5_k, "q5_k", 5, DType::uint8, Codebook::linear, BlockAxis::row, 32,
+     DType::float16, false, true, WeightFormat::int8_group, 1, 256, 176},
+    {WeightFormat::q6_k, "q6_k", 6, DType::uint8, Codebook::linear, BlockAxis::row, 16,
+     DType::float16, false, true, WeightFormat::int8_group, 1, 256, 210},
 }};
 }  // namespace detail
 

@@ -9,6 +9,7 @@
 
 #include "cpu/found_weights.hpp"
 #include "cpu/scalar_epilogue.hpp"
+#include "cpu/scalar_groups.hpp"
 #include "cpu/scalar_nibbles.hpp"
 #include "cpu/tables.hpp"
 #include "kvant/float_element.hpp"
@@ -265,6 +266,7 @@ constinit const KernelTable kernels_scalar = [] {
   give(table, WeightFormat::int4_group, nibbles::kernels<nibbles::LinearCodes>());
   give(table, WeightFormat::nf4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnNf4>>());
   give(table, WeightFormat::fp4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnFp4>>());
+  give(table, WeightFormat::int8_group, groups::kernels());
   give(table, WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
   give(table, WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
   return table;

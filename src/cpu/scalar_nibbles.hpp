@@ -130,17 +130,18 @@ constexpr GemmKernels kernels() noexcept {
 
 /// ActivationSums of any kind.
 void sum_codes(const SumCodesArgs& a) noexcept {
-  const std::int64_t parts = a.k_padded / 32;
+  const std::int64_t length = codes_of_part(a.kind);
+  const std::int64_t parts = a.k_padded / length;
   for (std::int64_t b = a.block_begin; b < a.block_end; ++b) {
     const std::int64_t first = a.blocks.first(b);
     const std::int32_t rows = a.blocks.rows(b);
     const auto* codes = static_cast<const std::int8_t*>(a.codes) + first * a.k_padded;
-    std::int32_t* const sums = a.sums + first * sums_of_row(a.k_padded);
+    std::int32_t* const sums = a.sums + first * sums_of_row(a.k_padded, a.kind);
     for (std::int32_t r = 0; r < rows; ++r) {
       std::int32_t running = 0;
       for (std::int64_t part = 0; part <= parts; ++part) {
         std::int32_t halves[2] = {0, 0};
-        for (std::int64_t k = 32 * part; part < parts && k < 32 * part + 32; ++k) {
+        for (std::int64_t k = length * part; part < parts && k < length * (part + 1); ++k) {
           halves[k % 4 / 2] += codes[a.blocks.offset(rows, r, k)];
         }
         const auto low = static_cast<std::uint32_t>(halves[0]) & 0xFFFFu;

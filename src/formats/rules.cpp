@@ -18,11 +18,17 @@ namespace kvant::detail {
   rules(int2_group)               \
   rules(fp8_row)                  \
   rules(fp8_block)                \
-  rules(mxfp4)
+  rules(mxfp4)                    \
+  rules(q4_1)                     \
+  rules(q5_0)                     \
+  rules(q5_1)                     \
+  rules(q4_k)                     \
+  rules(q5_k)                     \
+  rules(q6_k)
 // clang-format on
 
 // Each is defined in the file of its name (the floats share one, and so do the codebooks, the
-// groups of few bits, and the two of e4m3).
+// groups of few bits, the two of e4m3, and the blocks of GGUF).
 #define KVANT_DECLARE(name) const FormatRules& name##_rules() noexcept;
 KVANT_FORMAT_RULES(KVANT_DECLARE)
 #undef KVANT_DECLARE

@@ -55,10 +55,11 @@ constexpr std::int64_t phase_of(const WeightFormatInfo& info, std::int64_t row, 
 
 struct FormatRules {
   WeightFormat format;
-  /// The rows [first, first + rows) of x (fp32, fp16 or bf16), which is the whole weight.
+  /// The rows [first, first + rows) of x (fp32, fp16 or bf16), which is the whole weight. Null for
+  /// the blocks of GGUF.
   void (*encode)(const KernelTable& kernels, const FloatRows& x, std::int64_t first,
                  std::int64_t rows, const EncodeOptions& options, const EncodedRows& to) noexcept;
-  /// The k values of one row.
+  /// The k values of one row, from its codes (a byte each) or its blocks of GGUF.
   void (*decode)(const std::byte* codes, const RowScales& scales, std::int64_t k,
                  float* to) noexcept;
 };

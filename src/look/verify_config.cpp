@@ -176,6 +176,7 @@ void verify_config(const std::filesystem::path& folder, const io::ModelHints& hi
         const std::size_t before = result.count(io::Severity::error);
         check_quantization(path.string(), hints, json, tensors, result.findings);
         check_blocks(path.string(), hints, json, tensors, result.findings);
+        verify_sizes(path.string(), hints, json, tensors, result.findings);
         // What is wrong already would only be said again in other words.
         if (checkpoint && before == 0 && result.count(io::Severity::error) == 0) {
           check_layers(*checkpoint, hints, result);

@@ -43,6 +43,10 @@ void verify_modules(const std::string& file, const io::ModelHints& hints,
                     const nlohmann::json& section, const TensorSet& tensors,
                     io::Findings& findings);
 
+/// The sizes that config.json says against the shapes of the tensors, for families of the table.
+void verify_sizes(const std::string& file, const io::ModelHints& hints,
+                  const nlohmann::json& config, const TensorSet& tensors, io::Findings& findings);
+
 /// config.json and the other JSON files of a model folder, against the tensors.
 /// @param checkpoint all of them together; nothing where it could not be opened
 void verify_config(const std::filesystem::path& folder, const io::ModelHints& hints,

@@ -56,6 +56,7 @@ class Session {
     report_["isa"] = context_.isa();
     report_["threads"] = context_.executor().concurrency();
     report_["weight_bytes"] = model_.weight_bytes();
+    report_embeddings();
     if (options.kv != models::KvFormat::fp32) {
       report_["kv"] = to_string(options.kv);
       report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
@@ -81,6 +82,15 @@ class Session {
 
  private:
   [[nodiscard]] const models::Config& config() const { return files_.config(); }
+
+  void report_embeddings() {
+    const std::string name(to_string(plan_.embeddings));
+    report_["embeddings"] = name;
+    if (!model_.table_sqnr_db) return;
+    report_["embeddings_sqnr_db"] = *model_.table_sqnr_db;  // (null: infinite, nothing was lost)
+    if (options_.quiet) return;
+    std::fprintf(stderr, "[embeddings in %s: sqnr %.2f dB]\n", name.c_str(), *model_.table_sqnr_db);
+  }
 
   /// What this kind of model cannot do, before it is loaded.
   void check_kind() const {

@@ -69,8 +69,8 @@ std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text
 
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
-  std::string model, scheme, mode, arithmetic, calibrate, prompt, chat, system, form, ids,
-      decoder_ids, adapter, perplexity, logits, hidden, json, kv, seed;
+  std::string model, scheme, embeddings, mode, arithmetic, calibrate, prompt, chat, system, form,
+      ids, decoder_ids, adapter, perplexity, logits, hidden, json, kv, seed;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -80,9 +80,14 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
   app.add_option("MODEL", words.model, "a folder, or a .gguf file")->required();
   app.add_option("--scheme", words.scheme,
                  "linear layers in " + models::scheme_names() +
-                     "\n(default: fp32; for a quantized folder stored, its layers as they are, or "
-                     "llm-int8\n"
-                     "where they are 8-bit ones of bitsandbytes)")
+                     "\n(default: fp32; for a quantized folder or GGUF file stored, its layers as "
+                     "they are, or\n"
+                     "llm-int8 where they are 8-bit ones of bitsandbytes)")
+      ->type_name("NAME");
+  app.add_option("--embeddings", words.embeddings,
+                 "the table of tokens, and the head where it is the same, in " +
+                     models::embeddings_names() +
+                     "\n(default: float; with scheme stored the blocks of a GGUF file)")
       ->type_name("NAME");
   app.add_option("--mode", words.mode,
                  "default, or bitsandbytes: that library's arithmetic, bit for bit")
@@ -90,8 +95,8 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->check(CLI::IsMember({"default", "bitsandbytes"}));
   app.add_option(
          "--arithmetic", words.arithmetic,
-         "stored, and schemes of up to 4 bits: int8 (default), or exact: activations stay in\n"
-         "float")
+         "stored, int8-group, and schemes of up to 4 bits: int8 (default), or exact: activations\n"
+         "stay in float")
       ->type_name("NAME")
       ->check(CLI::IsMember({"exact", "int8"}));
   app.add_option("--group", words.group,
@@ -205,6 +210,13 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     if (!options.request.scheme) {
       throw UsageError("--scheme " + words.scheme.substr(0, 60) + " is not one of " +
                        models::scheme_names());
+    }
+  }
+  if (given("--embeddings")) {
+    options.request.embeddings = models::embeddings_from_name(words.embeddings);
+    if (!options.request.embeddings) {
+      throw UsageError("--embeddings " + words.embeddings.substr(0, 60) + " is not one of " +
+                       models::embeddings_names());
     }
   }
   if (given("--mode")) {

@@ -9,7 +9,7 @@
 #   io                         -> kvant (public headers)
 #   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, formats, dispatch; never an instruction set
-#   formats (the rules)        -> kernel_table, vocabulary
+#   formats (the rules)        -> kernel_table, gguf_blocks, vocabulary
 #   kernel_table, kernels/     -> vocabulary
 #   cpu                        -> kernel_table, vocabulary, itself, <immintrin.h>, <arm_neon.h>, C headers
 #                                 (the scalar kernels, built for every processor: std,
@@ -84,7 +84,7 @@ done
 only "a header of kvant::core" "$std|$alone" "${header_files[@]}"
 
 mapfile -t formats < <(find src/formats -type f)
-only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(kernel_table|quantize)\\.hpp" "${formats[@]}"
+only "the rules of formats" "$std|formats/.*|$vocabulary|kvant/(gguf_blocks|kernel_table|quantize)\\.hpp" "${formats[@]}"
 mapfile -t ops < <(find src/ops -type f)
 never "ops" "cpu/.*|cuda/.*|(io|look|models)/.*|kvant/((io|look|models)/.*|eigen\\.hpp|fmt\\.hpp)|$foreign|$intrinsics" "${ops[@]}"
 mapfile -t cpu < <(find src/cpu -type f ! -name 'scalar*')

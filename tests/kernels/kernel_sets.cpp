@@ -2,6 +2,7 @@
 #include "kernels/kernel_sets.hpp"
 
 #include <cstdlib>
+#include <string_view>
 
 #include "cpu/micro/gemm_pairs.hpp"
 #include "cpu/micro/make_table.hpp"
@@ -25,13 +26,14 @@ constexpr KernelTable with_bf16_pairs(KernelTable table) {
   return table;
 }
 
-/// Of sets with a product of their own and nothing else: int8 and plain codes of 4 bits. (Codebooks
-/// are looked up as in the sets they build on.)
+/// Of sets with a product of their own and nothing else: int8, plain codes of 4 bits, groups.
+/// (Codebooks are looked up as in the sets they build on.)
 template <Simd S>
 constexpr KernelTable make_product_table(const char* name) noexcept {
   KernelTable table = detail::empty_table(name);
   give(table, WeightFormat::int8_row, int8_kernels<S>());
   give(table, WeightFormat::int4_group, nibble_kernels<S, LinearNibbles<S>>());
+  give(table, WeightFormat::int8_group, group_kernels<S>());
   return table;
 }
 
@@ -77,6 +79,16 @@ std::vector<const KernelTable*> kernel_sets() {
   // Under qemu they would take most of the time, and show what they show everywhere.
   if (std::getenv("KVANT_TEST_REAL_SETS") != nullptr) return sets;
   for (const KernelTable& table : emulated) sets.push_back(&table);
+  return sets;
+}
+
+std::vector<const KernelTable*> host_kernel_sets() {
+  std::vector<const KernelTable*> sets;
+  for (const KernelTable* table : kernel_sets()) {
+    if (std::string_view(table->name).find("cuda") == std::string_view::npos) {
+      sets.push_back(table);
+    }
+  }
   return sets;
 }
 

@@ -80,23 +80,12 @@ std::string difference(const std::vector<float>& got, const std::vector<float>& 
   return {};
 }
 
-/// The sets of processors, emulated ones too. (The device has no products of 4-bit weights.)
-std::vector<const KernelTable*> host_sets() {
-  std::vector<const KernelTable*> sets;
-  for (const KernelTable* table : kernel_sets()) {
-    if (std::string_view(table->name).find("cuda") == std::string_view::npos) {
-      sets.push_back(table);
-    }
-  }
-  return sets;
-}
-
 void check_case(const NibbleCase& c) {
   std::mt19937_64 generator(test_seed());
   const std::vector<float> w = random_floats(generator, c.n * c.k, 0.05f);
   const std::vector<float> x = random_floats(generator, c.m * c.k);
   std::vector<float> want;
-  for (const KernelTable* kernels : host_sets()) {
+  for (const KernelTable* kernels : host_kernel_sets()) {
     Context context({.kernels = kernels});
     const auto packed = PackedWeights::quantize(context, view(w, c.n, c.k), c.format,
                                                 {.block = c.block, .zero_points = c.zero_points});
@@ -169,7 +158,7 @@ TEST_CASE("nibbles: the largest sums of a group stay exact") {
       }
       NibbleCase c{WeightFormat::int4_group, 4, 20, k, 64, zero_points};
       std::vector<float> want;
-      for (const KernelTable* kernels : host_sets()) {
+      for (const KernelTable* kernels : host_kernel_sets()) {
         Context context({.kernels = kernels});
         const auto packed = PackedWeights::quantize(context, view(w, c.n, k), c.format,
                                                     {.block = c.block, .zero_points = zero_points});
@@ -209,7 +198,7 @@ TEST_CASE("nibbles: with outliers, kept columns and a bias every kernel set give
             ActivationOptions{.activation_scale = ActivationScale::per_tensor}}) {
         std::vector<float> want;
         std::vector<float> exact(static_cast<std::size_t>(m * n));
-        for (const KernelTable* kernels : host_sets()) {
+        for (const KernelTable* kernels : host_kernel_sets()) {
           Context context({.kernels = kernels});
           const auto packed =
               PackedWeights::quantize(context, view(w, n, k), format, {.block = block});
@@ -256,7 +245,7 @@ TEST_CASE("nibbles: a panel widened by a kernel has the values of the rules, bit
         {WeightFormat::nf4, std::int64_t{49}, std::int64_t{96}, std::int64_t{64}},
         {WeightFormat::fp4, std::int64_t{33}, std::int64_t{576}, std::int64_t{4096}}}) {
     const std::vector<float> w = random_floats(generator, n * k);
-    for (const KernelTable* kernels : host_sets()) {
+    for (const KernelTable* kernels : host_kernel_sets()) {
       Context context({.kernels = kernels});
       const auto packed = PackedWeights::quantize(context, view(w, n, k), format, {.block = block});
       const PackedWeights::State& state = packed.state();
@@ -284,35 +273,38 @@ TEST_CASE("nibbles: a panel widened by a kernel has the values of the rules, bit
   }
 }
 
-TEST_CASE("sum_codes: pairs and running sums of every block of rows") {
-  for (const KernelTable* kernels : host_sets()) {
+TEST_CASE("sum_codes: pairs and running sums, of 32 and 16 codes, of every block of rows") {
+  for (const KernelTable* kernels : host_kernel_sets()) {
     std::mt19937_64 generator(test_seed());
     for (const std::int64_t m : {1, 5, 6, 8, 13, 17}) {
       const std::int64_t k = 192;
       const std::int32_t mr = kernels->gemm_for(WeightFormat::int4_group).mr;
       const RowBlocks blocks{m, mr};
       std::vector<std::int8_t> codes = random_codes(generator, m * k + kActivationSlack, -127);
-      for (const ActivationSums kind : {ActivationSums::pairs, ActivationSums::running}) {
-        std::vector<std::int32_t> sums(static_cast<std::size_t>(m * sums_of_row(k) + 1), -7);
+      for (const ActivationSums kind :
+           {ActivationSums::pairs, ActivationSums::running, ActivationSums::running16}) {
+        std::vector<std::int32_t> sums(static_cast<std::size_t>(m * sums_of_row(k, kind) + 1), -7);
         kernels->sum_codes({codes.data(), blocks, 0, blocks.count(), k, kind, sums.data()});
         CHECK(sums.back() == -7);
+        const std::int64_t length = codes_of_part(kind);
         bool right = true;
         for (std::int64_t b = 0; b < blocks.count(); ++b) {
           const std::int32_t rows = blocks.rows(b);
           for (std::int32_t r = 0; r < rows; ++r) {
             std::int32_t running = 0;
-            for (std::int64_t part = 0; part <= k / 32; ++part) {
+            for (std::int64_t part = 0; part <= k / length; ++part) {
               std::int32_t halves[2] = {0, 0};
-              for (std::int64_t i = 32 * part; part < k / 32 && i < 32 * part + 32; ++i) {
+              for (std::int64_t i = length * part; part < k / length && i < length * (part + 1);
+                   ++i) {
                 halves[i % 4 / 2] += codes[static_cast<std::size_t>(blocks.first(b) * k +
                                                                     blocks.offset(rows, r, i))];
               }
               const std::int32_t got = sums[static_cast<std::size_t>(
-                  blocks.first(b) * sums_of_row(k) + part * rows + r)];
-              right = right && (kind == ActivationSums::running
-                                    ? got == running
-                                    : static_cast<std::int16_t>(got & 0xFFFF) == halves[0] &&
-                                          got >> 16 == halves[1]);
+                  blocks.first(b) * sums_of_row(k, kind) + part * rows + r)];
+              right = right && (kind == ActivationSums::pairs
+                                    ? static_cast<std::int16_t>(got & 0xFFFF) == halves[0] &&
+                                          got >> 16 == halves[1]
+                                    : got == running);
               running += halves[0] + halves[1];
             }
           }

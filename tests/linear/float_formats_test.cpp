@@ -94,7 +94,7 @@ TEST_CASE("layers multiplied in float keep no columns apart, and say so") {
   w[3] = 100.037f;
   const std::vector<std::int64_t> keep = {3, 7};
   for (const WeightFormat format : {WeightFormat::float32, WeightFormat::float16,
-                                    WeightFormat::bfloat16, WeightFormat::int8_group}) {
+                                    WeightFormat::bfloat16, WeightFormat::fp8_row}) {
     INFO(to_string(format));
     const auto layer = Linear::quantize(view(w, n, k), format, {}, {.keep_columns = keep});
     CHECK(layer.kept_weights().empty());

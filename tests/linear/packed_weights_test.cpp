@@ -55,6 +55,7 @@ TEST_CASE("packed weights: every format gives its rules' values back, whatever t
     for (const std::string& isa : available_sets()) {
       Context context({.isa = isa});
       for (const WeightFormatInfo& info : weight_format_table()) {
+        if (info.is_gguf()) continue;  // not made of floats: kernels/groups_test.cpp
         const auto packed = PackedWeights::quantize(context, view(w, n, k), info.format);
         INFO(isa << " " << info.name << " " << n << " x " << k);
         CHECK(packed.n() == n);

@@ -182,6 +182,28 @@ TEST_CASE("verify compares config.json with shapes: groups, blocks of a model, i
   one_error(
       "families/llama_bias", [](auto& config) { config["num_hidden_layers"] = 77; },
       "num_hidden_layers is 77");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["hidden_size"] = 48; },
+      "hidden_size is 48, but tensor");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["vocab_size"] = 64; },
+      "vocab_size is 64, but tensor");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["num_attention_heads"] = 2; },
+      "num_attention_heads is 2, but tensor");
+  one_error(
+      "families/llama_bias", [](auto& config) { config["intermediate_size"] = 4096; },
+      "intermediate_size is 4096, but tensor");
+  for (const auto& entry :
+       std::filesystem::directory_iterator(kvant::test::data_path("families"))) {
+    if (!std::filesystem::exists(entry.path() / "config.json")) continue;
+    const VerifyResult result = verify_checkpoint(entry.path());
+    INFO(entry.path() << ": " << to_text(result));
+    CHECK(result.ok());
+  }
+  const VerifyResult nameless =
+      verify_with("families/llama_bias", [](auto& config) { config.erase("model_type"); });
+  CHECK(to_text(nameless).find("model_type is missing") != std::string::npos);
   // Without the embedding of tokens.
   CheckpointBuilder builder;
   builder.config(R"({"model_type": "llama", "num_hidden_layers": 1})");

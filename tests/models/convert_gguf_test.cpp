@@ -11,6 +11,7 @@
 
 #include "kvant/io/gguf.hpp"
 #include "kvant/io/safetensors.hpp"
+#include "kvant/io/safetensors_writer.hpp"
 #include "kvant/models/convert_gguf.hpp"
 #include "kvant/models/model_files.hpp"
 #include "models/model_builder.hpp"
@@ -57,6 +58,19 @@ void copy_with(const Path& from, const Path& to, const json& changes) {
   std::ofstream(to / "config.json") << config;
 }
 
+/// Takes the tensors away whose names end so.
+void drop_tensors(const Path& folder, std::string_view suffix) {
+  const Path file = folder / "model.safetensors";
+  std::string bytes = kvant::test::read_text(file);
+  const auto before = kvant::io::SafeTensors::from_bytes(std::as_bytes(std::span(bytes)));
+  kvant::io::SafeTensorsWriter writer;
+  for (const kvant::io::TensorInfo& info : before.tensors()) {
+    if (info.name.ends_with(suffix)) continue;
+    writer.add(info.name, info.dtype, info.shape, before.tensor(info.name).data);
+  }
+  writer.write(file);
+}
+
 }  // namespace
 
 TEST_CASE("convert: every family's logits stay, in GGUF and in the folder made of it") {
@@ -79,6 +93,7 @@ TEST_CASE("convert: every family's logits stay, in GGUF and in the folder made o
     INFO(name);
     const auto change = changes.find(name);
     copy_with(entry.path(), folder, change == changes.end() ? json::object() : change->second);
+    if (name == "qwen3") drop_tensors(folder, "_proj.bias");
     const std::vector<float> wanted = logits(context, folder);
     (void)convert_to_gguf(context, folder, file, {.type = "f32", .job = {.force = true}});
     CHECK(largest_difference(logits(context, file), wanted) <= 1e-6);

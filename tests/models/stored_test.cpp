@@ -203,6 +203,6 @@ TEST_CASE("stored layers: the scheme is for quantized folders, and exact is its 
   CHECK(kvant::models::scheme_from_name("stored") == kvant::models::Scheme::stored);
   CHECK(kvant::models::scheme_names().find("mxfp4, stored") != std::string::npos);
   CHECK_THROWS_AS(plan("checkpoints/fp32",
-                       {.scheme = kvant::models::Scheme(WeightFormat::mxfp4), .exact = true}),
+                       {.scheme = kvant::models::Scheme(WeightFormat::fp8_row), .exact = true}),
                   kvant::models::RequestError);
 }

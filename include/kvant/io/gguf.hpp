@@ -33,8 +33,8 @@ struct GgufType {
   std::string_view name;  ///< "Q4_0"
   std::uint32_t elements;
   std::uint32_t bytes;
-  /// The real values of one block as float32, bit for bit as ggml computes them; null for types
-  /// that are listed but not read (the IQ types whose codebooks are tables of ggml's).
+  /// The real values of one block as float32, bit for bit as ggml computes them; null for
+  /// integers.
   void (*dequantize)(const std::byte* block, float* out) noexcept;
   std::optional<DType> dtype;  ///< of types that are plain elements
   /// One block from as many finite values, of which none but F32's and BF16's may be larger than

@@ -34,9 +34,10 @@ struct MergeCheckpointOptions {
 /// @param changes by the layer's name; where the folder has no such layer, names with other
 ///        beginnings are tried ("model.layers.0.fc" and "layers.0.fc" are the same layer)
 /// @return layers are those that were changed
-/// @throws FormatError as Checkpoint does; Error invalid_argument (no layer of a name, or more than
-///         one), shape_mismatch, unsupported (a quantized model, a weight that is not F32, F16 or
-///         BF16), not_finite (a sum beyond the dtype), out_of_range, io, cancelled
+/// @throws FormatError as Checkpoint does; Error shape_mismatch (no layer of a name, or more than
+///         one; another shape), invalid_argument (two changes of a layer), unsupported (a quantized
+///         model, a weight that is not F32, F16 or BF16), not_finite (a sum beyond the dtype),
+///         out_of_range, io, cancelled
 KVANT_API CheckpointSummary merge_checkpoint(const std::filesystem::path& model,
                                              const std::filesystem::path& output,
                                              const std::map<std::string, LowRankChange>& changes,

@@ -9,6 +9,7 @@
 
 #include "kvant/config.hpp"
 #include "kvant/dtype.hpp"
+#include "kvant/kernels/groups.hpp"
 #include "kvant/kernels/layouts.hpp"
 
 namespace kvant {
@@ -121,6 +122,7 @@ struct GemmArgs {
       b_offset;                ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
   SaturatingWords saturating;  ///< only for kernels that saturate; null pointers otherwise
   NibblePanels nibbles = {};   ///< how b lies, if its codes have 4 bits
+  GroupPanels groups = {};     ///< how b lies, if it has groups of other codes
   const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.

@@ -59,20 +59,29 @@ struct RowBlocks {
   }
 };
 
-/// What kernels of 4-bit weights need to know beside the codes of activations: their sums. Codes of
-/// weights are not negative there, what they stand for is code - zero, and zero * sum is what a
-/// product has too much. For each block of rows [parts][rows of the block], one 32-bit word each.
+/// What kernels of weights with a scale for each group need to know beside the codes of
+/// activations: their sums. Codes of weights are not negative there, what they stand for is
+/// code - zero, and zero * sum is what a product has too much. For each block of rows
+/// [parts][rows of the block], one 32-bit word each.
 enum class ActivationSums : std::uint8_t {
   none,
   /// Of each 32 codes: those at k % 4 < 2 in the low half, the others in the high half.
   pairs,
   /// Of all codes before the part: k_padded / 32 + 1 parts, the first 0.
   running,
+  /// The same for parts of 16.
+  running16,
 };
 
+/// Codes of a part.
+constexpr std::int64_t codes_of_part(ActivationSums kind) noexcept {
+  return kind == ActivationSums::running16 ? 16 : 32;
+}
+
 /// Words of the sums of one row; block b of rows has its sums from first(b) * this on.
-constexpr std::int64_t sums_of_row(std::int64_t k_padded) noexcept {
-  return k_padded / 32 + 1;
+constexpr std::int64_t sums_of_row(std::int64_t k_padded,
+                                   ActivationSums kind = ActivationSums::running) noexcept {
+  return k_padded / codes_of_part(kind) + 1;
 }
 
 /// What the activations of a GEMM may be read beyond their end, in bytes.
@@ -81,7 +90,8 @@ inline constexpr std::int64_t kActivationSlack = 64;
 /// Where weight (n, k) is in a packed matrix. Panels of nr outputs; inside a panel groups of kr
 /// consecutive k lie together for each output:  [n / nr][k / kr][n % nr][k % kr].
 /// Outputs are padded to nr and k to k_pad with zeros. nr = kr = 1 is plain row-major.
-/// Codes of 4 bits lie in NibblePanels of the same nr.
+/// Codes of 4 bits lie in NibblePanels of the same nr, groups of other codes in GroupPanels
+/// (kernels/groups.hpp).
 struct WeightLayout {
   std::int32_t nr = 1;
   std::int32_t kr = 1;

@@ -62,7 +62,7 @@ struct ListOutliersArgs {
   void* queue = nullptr;
 };
 
-/// Sums of activation codes (ActivationSums), which products with 4-bit weights begin from. Made
+/// Sums of activation codes (ActivationSums), which products of groups of weights begin from. Made
 /// after list_outliers, which changes codes.
 struct SumCodesArgs {
   const void* codes;  ///< s8 in RowBlocks
@@ -70,7 +70,7 @@ struct SumCodesArgs {
   std::int64_t block_begin, block_end;  ///< those to sum
   std::int64_t k_padded;                ///< a multiple of 32
   ActivationSums kind;
-  std::int32_t* sums;  ///< [m * sums_of_row(k_padded)]
+  std::int32_t* sums;  ///< [m * sums_of_row(k_padded, kind)]
 };
 
 /// Some columns of x as floats, feature by feature: to[j * rows + r] = x[r, columns[j]], or 0 where

@@ -3,6 +3,7 @@
 /// @file
 /// Cache: keys and values of the tokens that a model has seen, in float32 or as int8 codes.
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -70,6 +71,9 @@ struct KVANT_API Cache {
   std::int64_t length = 0;
   std::vector<LayerCache> source = {};  ///< of the encoder's output, by decoder layer
   PassMemory memory = {};
+  /// Set to true from anywhere (a signal handler) to end a call between two blocks: Error
+  /// cancelled, and the cache has forgotten its tokens.
+  const std::atomic<bool>* cancel = nullptr;
 
   /// Forgets the tokens; the memory stays, for the next text.
   void clear();

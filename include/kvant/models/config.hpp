@@ -174,6 +174,7 @@ struct Config {
   std::vector<std::int64_t> eos_token_ids = {50256};  ///< generation ends after any of them
   std::optional<QuantizationConfig> int8;  ///< layers hold the 8-bit codes of bitsandbytes
   bool stored_quantized = false;           ///< layers are stored in another quantized form
+  bool stored_tables = false;              ///< so is the table of tokens (GGUF)
 
   [[nodiscard]] std::int64_t q_dim() const { return n_head * head_dim; }
   /// Columns of K, and of V, per token.

@@ -87,7 +87,7 @@ struct Perplexity {
 /// What evaluate tells while it runs.
 struct EvaluateOptions {
   std::function<void(std::int64_t done, std::int64_t of)> progress = {};  ///< ids, after a window
-  const std::atomic<bool>* cancel = nullptr;  ///< set: Error cancelled after the window
+  const std::atomic<bool>* cancel = nullptr;  ///< set: Error cancelled, between two blocks
   KvFormat kv = KvFormat::fp32;
 };
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "kvant/models/block.hpp"
 #include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/models/token_table.hpp"
 #include "kvant/models/tokenizer.hpp"
 #include "kvant/models/weight_matrix.hpp"
 
@@ -39,7 +41,7 @@ struct KVANT_API Model {
   /// Whether a row's result is the same whatever other rows are in the call; only then may a
   /// prompt be cut into several calls.
   bool rows_are_independent = true;
-  WeightMatrix wte;          ///< of tokens, [vocab_size, embedding_size]
+  TokenTable wte;            ///< [vocab_size, embedding_size]
   WeightMatrix wpe;          ///< of learned positions, [position_offset + n_positions, n_embd]
   WeightMatrix token_types;  ///< [n_token_type, n_embd]
   Norm embedding_norm;
@@ -50,9 +52,12 @@ struct KVANT_API Model {
   Norm final_norm;
   std::unique_ptr<LinearLayer> project_out;
   Head head;
-  WeightMatrix own_lm_head;  ///< empty: tied to wte
+  TokenTable own_lm_head;  ///< empty: tied to wte
+  /// What quantizing wte here left of it, 10 log10(sum w^2 / sum error^2); nothing: it is as the
+  /// file has it.
+  std::optional<double> table_sqnr_db;
 
-  [[nodiscard]] const WeightMatrix& lm_head() const {
+  [[nodiscard]] const TokenTable& lm_head() const {
     return own_lm_head.rows() > 0 ? own_lm_head : wte;
   }
   /// Bytes of all parameters as they are held, without padding.

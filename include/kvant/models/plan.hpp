@@ -66,6 +66,26 @@ inline constexpr Scheme Scheme::stored{Kind::stored};
 /// "fp32, bf16, ...", for messages.
 [[nodiscard]] KVANT_API std::string scheme_names();
 
+/// How the table of token embeddings is held, and the head, which may be the same table.
+struct Embeddings {
+  enum class Kind : std::uint8_t {
+    floats,  ///< as the scheme holds floats
+    packed,  ///< in `format`
+    stored,  ///< in the blocks of a GGUF file
+  };
+  Kind kind = Kind::floats;
+  WeightFormat format = WeightFormat::int8_row;  ///< of packed tables
+
+  constexpr auto operator<=>(const Embeddings&) const = default;
+};
+
+/// "float", "stored", or the format's name.
+[[nodiscard]] KVANT_API std::string_view to_string(Embeddings embeddings) noexcept;
+/// By such a name; nothing for others, and for formats that no table is packed in.
+[[nodiscard]] KVANT_API std::optional<Embeddings> embeddings_from_name(std::string_view name);
+/// "float, int8, ...", for messages.
+[[nodiscard]] KVANT_API std::string embeddings_names();
+
 /// What the user asked for; what is not set follows from the folder.
 struct Request {
   std::optional<Scheme> scheme = {};
@@ -76,6 +96,8 @@ struct Request {
   std::optional<bool> exact = {};
   /// Weights that share a scale, in formats that let choose; a multiple of 32.
   std::optional<std::int64_t> group = {};
+  /// Floats by default, but with Scheme::stored the blocks of a GGUF file.
+  std::optional<Embeddings> embeddings = {};
 };
 
 /// What will be done.
@@ -87,9 +109,10 @@ struct Plan {
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
   bool exact = false;        ///< as in Request: activations stay in float
   std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
+  Embeddings embeddings = {};
 
-  /// Weights, of up to 4 bits or as they are stored, that are multiplied by quantized activations
-  /// unless `exact`.
+  /// Weights in groups, or as they are stored, that are multiplied by quantized activations unless
+  /// `exact`.
   [[nodiscard]] bool has_integer_products() const {
     return scheme == Scheme::stored ||
            (scheme.kind == Scheme::Kind::packed && describe(scheme.format).has_integer_products());

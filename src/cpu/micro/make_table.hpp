@@ -6,6 +6,7 @@
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
 #include "cpu/micro/gemm_float.hpp"
+#include "cpu/micro/gemm_groups.hpp"
 #include "cpu/micro/gemm_nibbles.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
@@ -26,6 +27,7 @@ constexpr KernelTable make_integer_table(const char* name) noexcept {
   give(table, WeightFormat::int4_group, nibble_kernels<S, LinearNibbles<S>>());
   give(table, WeightFormat::nf4, nibble_kernels<S, BookNibbles<S, kOwnNf4>>());
   give(table, WeightFormat::fp4, nibble_kernels<S, BookNibbles<S, kOwnFp4>>());
+  give(table, WeightFormat::int8_group, group_kernels<S>());
   return table;
 }
 

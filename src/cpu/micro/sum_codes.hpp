@@ -1,6 +1,6 @@
 #pragma once
 
-// The sums of activation codes that products with 4-bit weights begin from.
+// The sums of activation codes that products of groups begin from.
 
 #include "cpu/micro/gemm.hpp"
 
@@ -13,18 +13,19 @@ void sum_codes(const SumCodesArgs& args) noexcept {
   constexpr int kVectorsOfRows = (S::kRows + S::kLanes - 1) / S::kLanes;
   static_assert(kVectorsOfRows * S::kLanes * kGroupBytes <= kActivationSlack);
   const typename S::I ones = S::set1_i(0x01010101);
+  const std::int64_t part = codes_of_part(args.kind);
   alignas(64) std::int32_t words[kVectorsOfRows * S::kLanes];
   for (std::int64_t b = args.block_begin; b < args.block_end; ++b) {
     const std::int64_t first = args.blocks.first(b);
     const int rows = args.blocks.rows(b);
     const auto* a = offset_bytes<std::int8_t>(args.codes, first * args.k_padded);
-    std::int32_t* to = args.sums + first * sums_of_row(args.k_padded);
+    std::int32_t* to = args.sums + first * sums_of_row(args.k_padded, args.kind);
     typename S::I running[kVectorsOfRows];
     for (typename S::I& sum : running) sum = S::zero_i();
-    for (std::int64_t k = 0; k <= args.k_padded; k += 32, to += rows) {
+    for (std::int64_t k = 0; k <= args.k_padded; k += part, to += rows) {
       typename S::I pairs[kVectorsOfRows];
       for (typename S::I& sum : pairs) sum = S::zero_i();
-      for (int group = 0; k < args.k_padded && group < 8; ++group, a += rows * kGroupBytes) {
+      for (int group = 0; k < args.k_padded && group < part / 4; ++group, a += rows * kGroupBytes) {
         KVANT_UNROLL
         for (int v = 0; v < kVectorsOfRows; ++v) {
           pairs[v] = S::dot16(pairs[v], ones, S::load_b(a + v * S::kLanes * kGroupBytes));

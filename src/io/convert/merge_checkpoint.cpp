@@ -107,14 +107,14 @@ std::string find_layer(const Checkpoint& checkpoint, const std::string& name) {
   for (const TensorInfo* info : checkpoint.tensors()) {
     if (!info->name.ends_with("." + name + weight)) continue;
     if (!found.empty()) {
-      throw Error(ErrorCode::invalid_argument, "the layer " + in_quotes(name) +
-                                                   " may be that of tensor " + in_quotes(found) +
-                                                   " or " + in_quotes(info->name));
+      throw Error(ErrorCode::shape_mismatch, "the layer " + in_quotes(name) +
+                                                 " may be that of tensor " + in_quotes(found) +
+                                                 " or " + in_quotes(info->name));
     }
     found = info->name;
   }
   if (!found.empty()) return found.substr(0, found.size() - weight.size());
-  throw Error(ErrorCode::invalid_argument,
+  throw Error(ErrorCode::shape_mismatch,
               "the model has no layer " + in_quotes(name) + ": the changes are another model's");
 }
 

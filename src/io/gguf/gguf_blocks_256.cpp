@@ -5,20 +5,6 @@
 #include "io/gguf/gguf_codebooks.hpp"
 
 namespace kvant::io {
-namespace {
-
-/// The 6-bit scale and minimum of 32 values, of Q4_K and Q5_K; the 12 bytes begin at `at`.
-struct ScaleAndMinimum {
-  ScaleAndMinimum(const BlockBytes& b, int at, int k) noexcept
-      : scale(k < 4 ? b.u8(at + k) & 63 : (b.u8(at + k + 4) & 15) | (b.u8(at + k - 4) >> 6) << 4),
-        minimum(k < 4 ? b.u8(at + k + 4) & 63
-                      : (b.u8(at + k + 4) >> 4) | (b.u8(at + k) >> 6) << 4) {}
-  int scale;
-  int minimum;
-};
-
-}  // namespace
-
 void dequantize_q2_k(const std::byte* block, float* out) noexcept {
   const BlockBytes b(block);
   const float d = b.half(80);
@@ -46,52 +32,6 @@ void dequantize_q3_k(const std::byte* block, float* out) noexcept {
     const int s4 = g < 8 ? b.u8(kScales + g) & 15 : b.u8(kScales + g - 8) >> 4;
     const int s2 = (b.u8(kScales + 8 + g % 4) >> (2 * (g / 4))) & 3;
     out[i] = (d * static_cast<float>((s4 | s2 << 4) - 32)) * static_cast<float>(code);
-  }
-}
-
-namespace {
-
-/// Eight groups of 32 with scale and minimum of 6 bits each. code(k, l): element l of group k.
-template <class Code>
-void dequantize_eight_groups(const BlockBytes& b, float* out, Code&& code) noexcept {
-  const float d = b.half(0);
-  const float dmin = b.half(2);
-  for (int k = 0; k < 8; ++k) {
-    const ScaleAndMinimum s(b, 4, k);
-    const float scale = d * static_cast<float>(s.scale);
-    const float minimum = dmin * static_cast<float>(s.minimum);
-    for (int l = 0; l < 32; ++l) {
-      out[32 * k + l] = scale * static_cast<float>(code(k, l)) - minimum;
-    }
-  }
-}
-
-}  // namespace
-
-void dequantize_q4_k(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  dequantize_eight_groups(b, out,
-                          [&](int k, int l) { return b.nibble(16 + 32 * (k / 2) + l, k % 2); });
-}
-
-void dequantize_q5_k(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  dequantize_eight_groups(b, out, [&](int k, int l) {
-    return b.nibble(48 + 32 * (k / 2) + l, k % 2) + 16 * ((b.u8(16 + l) >> k) & 1);
-  });
-}
-
-void dequantize_q6_k(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(208);
-  for (int i = 0; i < 256; ++i) {
-    const int n = i / 128;
-    const int j = i % 128 / 32;
-    const int l = i % 32;
-    const int low = b.nibble(64 * n + 32 * (j % 2) + l, j / 2);
-    const int high = (b.u8(128 + 32 * n + l) >> (2 * j)) & 3;
-    const int code = (low | high << 4) - 32;
-    out[i] = (d * static_cast<float>(b.s8(192 + i / 16))) * static_cast<float>(code);
   }
 }
 

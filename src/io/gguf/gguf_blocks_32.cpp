@@ -37,50 +37,6 @@ void dequantize_f64(const std::byte* block, float* out) noexcept {
   *out = static_cast<float>(element<double>(block));
 }
 
-void dequantize_q4_0(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(0);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = static_cast<float>(b.nibble(2 + i % 16, i / 16) - 8) * d;
-  }
-}
-
-void dequantize_q4_1(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(0);
-  const float m = b.half(2);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = static_cast<float>(b.nibble(4 + i % 16, i / 16)) * d + m;
-  }
-}
-
-void dequantize_q5_0(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(0);
-  const std::uint32_t high = b.u32(2);
-  for (int i = 0; i < 32; ++i) {
-    const int code = b.nibble(6 + i % 16, i / 16) | static_cast<int>((high >> i) & 1) << 4;
-    out[i] = static_cast<float>(code - 16) * d;
-  }
-}
-
-void dequantize_q5_1(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(0);
-  const float m = b.half(2);
-  const std::uint32_t high = b.u32(4);
-  for (int i = 0; i < 32; ++i) {
-    const int code = b.nibble(8 + i % 16, i / 16) | static_cast<int>((high >> i) & 1) << 4;
-    out[i] = static_cast<float>(code) * d + m;
-  }
-}
-
-void dequantize_q8_0(const std::byte* block, float* out) noexcept {
-  const BlockBytes b(block);
-  const float d = b.half(0);
-  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(b.s8(2 + i)) * d;
-}
-
 void dequantize_q8_1(const std::byte* block, float* out) noexcept {
   const BlockBytes b(block);
   const float d = b.half(0);

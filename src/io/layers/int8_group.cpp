@@ -235,16 +235,17 @@ class Int8Group final : public StoredFormat {
                   const TensorSink& out) const override {
     const PackedWeights packed = quantized(kernels, layer, rows);
     const std::uint64_t groups = groups_of(layer.inputs, group_size(layer));
-    const auto count = static_cast<std::size_t>(rows.rows) * static_cast<std::size_t>(groups);
     std::vector<float16> scales;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!std::isfinite(packed.scales()[i])) {
+    std::vector<float> of_row;
+    std::vector<std::uint8_t> none;
+    for (std::int64_t r = 0; r < rows.rows; ++r) {
+      packed.unpack_scales(r, of_row, none);
+      if (!std::all_of(of_row.begin(), of_row.end(), [](float s) { return std::isfinite(s); })) {
         throw Error(ErrorCode::not_finite,
-                    "layer " + in_quotes(layer.name) + ": output " +
-                        std::to_string(first + static_cast<std::int64_t>(i / groups)) +
+                    "layer " + in_quotes(layer.name) + ": output " + std::to_string(first + r) +
                         " has a weight that is NaN or infinite; keep the layer in float (--skip)");
       }
-      scales.emplace_back(packed.scales()[i]);
+      for (const float scale : of_row) scales.emplace_back(scale);
     }
     std::vector<std::int8_t> codes(static_cast<std::size_t>(rows.rows * rows.cols));
     packed.unpack_rows(0, MatrixView<std::int8_t>(codes.data(), rows.rows, rows.cols));

@@ -45,7 +45,19 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
   // Beyond the training's length memory grows as it is needed.
   const std::int64_t room = std::max<std::int64_t>(0, config.n_positions - length);
   cache.reserve(config, length + std::min(options.tokens, room));
-  std::vector<float> hidden = prefill(context, model, prompt, cache);
+  cache.cancel = options.cancel;
+  std::vector<float> hidden;
+  // False: it was cancelled on its way; what was found is the result.
+  const auto run = [&](auto&& call) {
+    try {
+      hidden = call();
+      return true;
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::cancelled) return false;
+      throw;
+    }
+  };
+  if (!run([&] { return prefill(context, model, prompt, cache); })) return {};
   std::vector<float> logits(static_cast<std::size_t>(config.vocab_size));
   const auto ends = [&](TokenId id) {
     if (options.ignore_eos) return false;
@@ -62,7 +74,7 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
     if (options.on_token) options.on_token(next);
     if (ends(next) || cache.length == config.position_limit()) break;
     if (static_cast<std::int64_t>(result.size()) == options.tokens) break;
-    hidden = forward(context, model, {&next, 1}, cache);
+    if (!run([&] { return forward(context, model, {&next, 1}, cache); })) break;
   }
   return result;
 }
@@ -93,15 +105,27 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
   double total = 0;
   const auto step = static_cast<std::size_t>(window);
   Cache cache(options.kv);
+  cache.cancel = options.cancel;
+  const auto interrupted = [&] {
+    return Error(ErrorCode::cancelled,
+                 "interrupted after " + std::to_string(result.tokens) + " predictions");
+  };
   for (std::size_t begin = 0; begin + 1 < ids.size(); begin += step) {
     const std::span<const TokenId> part = ids.subspan(begin, std::min(step, ids.size() - begin));
     if (part.size() < 2) break;
     cache.clear();
-    const std::vector<float> hidden = forward(context, model, part, cache);
+    std::vector<float> hidden;
+    try {
+      hidden = forward(context, model, part, cache);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::cancelled) throw interrupted();
+      throw;
+    }
     const auto predicted = static_cast<std::int64_t>(part.size()) - 1;
     std::vector<float> logits(
         static_cast<std::size_t>(std::min(kLogitRows, predicted) * config.vocab_size));
     for (std::int64_t t = 0; t < predicted; t += kLogitRows) {
+      if (options.cancel != nullptr && *options.cancel) throw interrupted();
       const std::int64_t rows = std::min(kLogitRows, predicted - t);
       const MatrixView<float> view(logits.data(), rows, config.vocab_size);
       compute_logits(context, model, {hidden.data() + t * config.n_embd, rows, config.n_embd},
@@ -116,8 +140,7 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
                        static_cast<std::int64_t>(ids.size()));
     }
     if (options.cancel != nullptr && *options.cancel) {
-      throw Error(ErrorCode::cancelled,
-                  "interrupted after " + std::to_string(result.tokens) + " predictions");
+      throw interrupted();
     }
   }
   if (result.tokens == 0) {

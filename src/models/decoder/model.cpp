@@ -89,7 +89,7 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
   std::vector<float> h(ids.size() * table_width);
   std::vector<float> scratch;
   for (std::size_t t = 0; t < ids.size(); ++t) {
-    const float* token = model.wte.widen(context, ids[t], 1, scratch);
+    const float* token = model.wte.row(context, ids[t], scratch);
     float* row = h.data() + t * table_width;
     std::copy(token, token + table_width, row);
     if (config.embedding_multiplier == 1.0f) continue;
@@ -191,6 +191,10 @@ std::vector<float> forward(Context& context, const Model& model, std::span<const
   Pass pass(model.config, model.stream, cache.length, tokens, std::move(cache.memory));
   pass.distance_bias = model.distance_bias;
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
+    if (cache.cancel != nullptr && *cache.cancel) {
+      cache.clear();  // some layers have the call's tokens, others do not
+      throw Error(ErrorCode::cancelled, "interrupted");
+    }
     run_block(context, model.config, model.blocks[n], static_cast<std::int64_t>(n), pass, view,
               cache.layers[n], reads ? &cache.source[n] : nullptr);
   }
@@ -243,7 +247,7 @@ void compute_logits(Context& context, const Model& model, MatrixView<const float
     }
     hidden = view;
   }
-  multiply_float(context, hidden, model.lm_head(), model.head.bias, logits);
+  model.lm_head().multiply(context, hidden, model.head.bias, logits);
   if (config.logit_divisor == 1.0f && config.logit_softcap == 0.0f) return;
   by_rows(context, logits.rows(), kExpCost * logits.size(),
           [&](std::int64_t begin, std::int64_t end) {

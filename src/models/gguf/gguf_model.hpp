@@ -35,7 +35,11 @@ bool recognize_llama3(Config& config);
 /// tokenizer.json as it would be, complete. @throws Error as above
 [[nodiscard]] nlohmann::json gguf_tokenizer(const io::Gguf& file);
 
-/// Weights by the names of Hugging Face's checkpoints, expanded to floats.
+/// Some tensor is in blocks that are multiplied as they are; the table of tokens is.
+[[nodiscard]] bool holds_blocks(const io::Gguf& file);
+[[nodiscard]] bool holds_table_blocks(const io::Gguf& file);
+
+/// Weights by the names of Hugging Face's checkpoints: floats, and blocks as they are.
 [[nodiscard]] std::unique_ptr<WeightSource> open_gguf_weights(const std::filesystem::path& path,
                                                               const Config& config);
 

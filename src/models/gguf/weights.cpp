@@ -1,5 +1,8 @@
-// A GGUF file's tensors by the names of Hugging Face's checkpoints.
+// A GGUF file's tensors by the names of Hugging Face's checkpoints: as floats, or packed in the
+// blocks that they are stored in.
 
+#include <algorithm>
+#include <cstring>
 #include <unordered_map>
 #include <utility>
 
@@ -55,6 +58,49 @@ class GgufWeights final : public WeightSource {
     }
   }
 
+  [[nodiscard]] bool is_quantized(const std::string& name) const override {
+    return blocks_of(name).has_value();
+  }
+
+  [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
+                                                    const std::string& name) const override {
+    const std::optional<GgufBlocks> type = blocks_of(name);
+    if (!type) return std::nullopt;
+    const auto [tensor, expert] = place_of(name);
+    const GgufBlocksInfo& info = kvant::describe(*type);
+    const auto row_bytes = static_cast<std::size_t>(tensor->cols / info.elements * info.bytes);
+    const auto rows = static_cast<std::size_t>(tensor->rows);
+    std::span<const std::byte> blocks =
+        file_.tensor(tensor->name)
+            .data.subspan(static_cast<std::size_t>(expert) * rows * row_bytes, rows * row_bytes);
+    std::vector<std::byte> ordered;
+    if (tensor->order.kind != RowOrder::Kind::same) {
+      ordered.resize(blocks.size());
+      for (std::size_t r = 0; r < rows; ++r) {
+        const auto from =
+            static_cast<std::size_t>(tensor->order.in_gguf(static_cast<std::int64_t>(r)));
+        std::memcpy(ordered.data() + r * row_bytes, blocks.data() + from * row_bytes, row_bytes);
+      }
+      blocks = ordered;
+    }
+    try {
+      return PackedWeights::from_blocks(context, *type, tensor->rows, tensor->cols, blocks);
+    } catch (const Error& error) {
+      throw_of_file(file_.name() + ": tensor " + io::in_quotes(tensor->name), error);
+    }
+  }
+
+  [[nodiscard]] std::vector<std::string> names() const override {
+    std::vector<std::string> names;
+    for (const io::TensorInfo& info : file_.tensors()) {
+      const auto mapped =
+          std::find_if(tensors_.begin(), tensors_.end(),
+                       [&](const MappedTensor& tensor) { return tensor.name == info.name; });
+      names.push_back(mapped == tensors_.end() ? info.name : mapped->sources.front());
+    }
+    return names;
+  }
+
   void release(const std::string& name) const override {
     file_.release(place_of(name).tensor->name);
   }
@@ -80,6 +126,22 @@ class GgufWeights final : public WeightSource {
                 file_.name() + ": there is no tensor for " + io::in_quotes(name));
   }
 
+  /// The blocks of a matrix of the shape that the model gives it; nothing where products want
+  /// floats.
+  [[nodiscard]] std::optional<GgufBlocks> blocks_of(const std::string& name) const {
+    const auto it = places_.find(name);
+    if (it == places_.end()) return std::nullopt;
+    const MappedTensor& tensor = *it->second.tensor;
+    const io::GgufTensor* stored = file_.find_gguf(tensor.name);
+    if (stored == nullptr || tensor.is_vector()) return std::nullopt;
+    std::uint64_t rows = 1;  // of all experts
+    for (std::size_t i = 0; i + 1 < stored->shape.size(); ++i) rows *= stored->shape[i];
+    const bool fits = stored->shape.size() >= 2 &&
+                      stored->shape.back() == static_cast<std::uint64_t>(tensor.cols) &&
+                      rows == static_cast<std::uint64_t>(tensor.rows) * tensor.sources.size();
+    return fits ? gguf_blocks_from_name(stored->type->name) : std::nullopt;
+  }
+
   void read_vector(const MappedTensor& tensor, float* out) const {
     std::vector<float> all(static_cast<std::size_t>(tensor.rows));
     file_.dequantize(tensor.name, 0, 1, all.data());
@@ -94,6 +156,18 @@ class GgufWeights final : public WeightSource {
 };
 
 }  // namespace
+
+bool holds_blocks(const io::Gguf& file) {
+  const auto tensors = file.tensors();
+  return std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+    return gguf_blocks_from_name(file.find_gguf(tensor.name)->type->name).has_value();
+  });
+}
+
+bool holds_table_blocks(const io::Gguf& file) {
+  const io::GgufTensor* table = file.find_gguf("token_embd.weight");
+  return table != nullptr && gguf_blocks_from_name(table->type->name).has_value();
+}
 
 bool is_gguf(const std::filesystem::path& path) {
   return io::has_gguf_name(path) || io::starts_as_gguf(path);

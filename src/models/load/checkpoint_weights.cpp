@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/format_error.hpp"
 #include "kvant/io/layer_reader.hpp"
@@ -87,15 +88,25 @@ class CheckpointWeights final : public WeightSource {
       reader.read_codes(first, std::min(kRowsTogether, layer.outputs - first),
                         codes.data() + first * layer.inputs);
     });
-    return PackedWeights::from_codes(context, {.format = stored->format,
-                                               .codes = MatrixView<const std::uint8_t>(codes),
-                                               .scales = stored->scales,
-                                               .zero_points = stored->zero_points,
-                                               .block = stored->block});
+    try {
+      return PackedWeights::from_codes(context, {.format = stored->format,
+                                                 .codes = MatrixView<const std::uint8_t>(codes),
+                                                 .scales = stored->scales,
+                                                 .zero_points = stored->zero_points,
+                                                 .block = stored->block});
+    } catch (const Error& error) {
+      throw_of_file("layer " + io::in_quotes(layer.name), error);
+    }
   }
 
   [[nodiscard]] bool is_quantized(const std::string& name) const override {
     return quantized_.contains(name);
+  }
+
+  [[nodiscard]] std::vector<std::string> names() const override {
+    std::vector<std::string> names;
+    for (const io::TensorInfo* info : checkpoint_.tensors()) names.push_back(info->name);
+    return names;
   }
 
   void release(const std::string& name) const override {

@@ -13,6 +13,7 @@
 #include "models/load/layer_maker.hpp"
 #include "models/load/parts.hpp"
 #include "models/load/tensors.hpp"
+#include "models/load/unread_tensors.hpp"
 
 namespace kvant::models {
 namespace {
@@ -40,6 +41,7 @@ class Loader {
         maker_(context, options, *source_),
         adapter_(context, options) {
     check_shapes();
+    require_all_read(config_, parts_, *source_);
     check_skip_patterns();
   }
 

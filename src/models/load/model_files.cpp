@@ -40,6 +40,8 @@ ModelFiles::ModelFiles(std::filesystem::path path) : path_(std::move(path)) {
     const io::Gguf file(path_);
     config_ = parse_config(gguf_config(file).dump(), file.name());
     apply_gguf_frequencies(file, config_);
+    config_.stored_quantized = holds_blocks(file);
+    config_.stored_tables = holds_table_blocks(file);
     chat_template_ = file.text("tokenizer.chat_template").value_or("");
     return;
   }

@@ -1,5 +1,7 @@
 #include "models/load/parts.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -7,6 +9,30 @@
 #include "models/load/tensors.hpp"
 
 namespace kvant::models {
+namespace {
+
+/// 10 log10(sum w^2 / sum (w - w')^2), some rows at a time.
+double table_sqnr(Context& context, const WeightMatrix& floats, const PackedWeights& codes) {
+  constexpr std::int64_t kRows = 256;
+  double signal = 0.0;
+  double error = 0.0;
+  std::vector<float> scratch;
+  std::vector<float> back(static_cast<std::size_t>(kRows * floats.cols()));
+  for (std::int64_t first = 0; first < floats.rows(); first += kRows) {
+    const std::int64_t rows = std::min(kRows, floats.rows() - first);
+    const float* values = floats.widen(context, first, rows, scratch);
+    codes.dequantize(MatrixView<float>(back.data(), rows, floats.cols()), first);
+    for (std::int64_t i = 0; i < rows * floats.cols(); ++i) {
+      const double value = static_cast<double>(values[i]);
+      const double off = value - static_cast<double>(back[static_cast<std::size_t>(i)]);
+      signal += value * value;
+      error += off * off;
+    }
+  }
+  return 10 * std::log10(signal / error);
+}
+
+}  // namespace
 
 PartLoader::PartLoader(Context& context, const Config& config, const LoadOptions& options,
                        const WeightSource& source)
@@ -164,17 +190,36 @@ void PartLoader::around(Model& model) const {
   if (!norm_name.empty()) model.embedding_norm = norm(prefix_ + norm_name, config_.n_embd);
 }
 
-void PartLoader::tables(Model& model) const {
+TokenTable PartLoader::token_table_of(const std::string& tensor,
+                                      std::optional<double>* sqnr_db) const {
+  const std::int64_t rows = config_.vocab_size;
   const std::int64_t width = config_.embedding_size;
-  model.wte =
-      load_weights(context_, source_, token_table(), config_.vocab_size, width, held_dtype());
+  const Embeddings& wanted = options_.plan.embeddings;
+  ActivationOptions activations;
+  // A row's logits do not depend on the rows beside it.
+  activations.outliers = Outliers::per_row;
+  if (options_.plan.exact) activations.arithmetic = Arithmetic::exact;
+  if (wanted.kind == Embeddings::Kind::stored && source_.is_quantized(tensor)) {
+    if (std::optional<PackedWeights> codes = source_.packed(context_, tensor)) {
+      source_.release(tensor);
+      return TokenTable(Linear::from(std::move(*codes), {}, activations));
+    }
+  }
+  WeightMatrix floats = load_weights(context_, source_, tensor, rows, width, held_dtype());
+  if (wanted.kind != Embeddings::Kind::packed) return TokenTable(std::move(floats));
+  PackedWeights codes = PackedWeights::quantize(context_, floats.view(), wanted.format);
+  if (sqnr_db != nullptr) *sqnr_db = table_sqnr(context_, floats, codes);
+  return TokenTable(Linear::from(std::move(codes), {}, activations));
+}
+
+void PartLoader::tables(Model& model) const {
+  model.wte = token_table_of(token_table(), &model.table_sqnr_db);
   if (config_.positions == Positions::learned) {
     model.wpe = load_weights(context_, source_, position_table(), positions(), config_.n_embd,
                              held_dtype());
   }
   if (has_own_head()) {
-    model.own_lm_head =
-        load_weights(context_, source_, head_tensor(), config_.vocab_size, width, held_dtype());
+    model.own_lm_head = token_table_of(head_tensor(), nullptr);
   }
   around(model);
 }
@@ -183,8 +228,8 @@ void PartLoader::table_rows(Model& model, const std::vector<TokenId>& ids) const
   model.config = config_;
   model.config.vocab_size = static_cast<std::int64_t>(ids.size());
   model.config.position_offset = 0;
-  model.wte = load_rows(source_, token_table(), config_.vocab_size, config_.embedding_size,
-                        {ids.begin(), ids.end()});
+  model.wte = TokenTable(load_rows(source_, token_table(), config_.vocab_size,
+                                   config_.embedding_size, {ids.begin(), ids.end()}));
   if (config_.positions == Positions::learned) {
     std::vector<std::int64_t> rows(ids.size());
     std::iota(rows.begin(), rows.end(), config_.position_offset);

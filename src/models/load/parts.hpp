@@ -68,6 +68,9 @@ class PartLoader {
   [[nodiscard]] bool transposed(const std::string& tensor) const;
   [[nodiscard]] std::vector<float> vector(const std::string& name, std::int64_t size) const;
   void around(Model& model) const;
+  /// @param sqnr_db  what quantizing it left, where that is done here; null: nobody asks
+  [[nodiscard]] TokenTable token_table_of(const std::string& tensor,
+                                          std::optional<double>* sqnr_db) const;
 
   Context& context_;
   const Config& config_;

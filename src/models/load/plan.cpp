@@ -54,7 +54,7 @@ const std::vector<Scheme>& all_schemes() {
       if (named.scheme != Scheme::stored) result.push_back(named.scheme);
     }
     for (const WeightFormatInfo& info : weight_format_table()) {
-      if (!has_own_name(info.format)) result.emplace_back(info.format);
+      if (!has_own_name(info.format) && !info.is_gguf()) result.emplace_back(info.format);
     }
     return result;
   }();
@@ -67,6 +67,42 @@ std::string scheme_names() {
     names.append(to_string(scheme)).append(", ");
   }
   return names.append(to_string(Scheme::stored));
+}
+
+namespace {
+
+constexpr std::string_view kFloatTable = "float";
+
+/// Formats that products of integers take, and whose rows are decoded one by one.
+bool holds_tables(const WeightFormatInfo& info) {
+  return info.has_integer_products() && !info.is_gguf();
+}
+
+}  // namespace
+
+std::string_view to_string(Embeddings embeddings) noexcept {
+  switch (embeddings.kind) {
+    case Embeddings::Kind::floats: return kFloatTable;
+    case Embeddings::Kind::stored: return to_string(Scheme::stored);
+    case Embeddings::Kind::packed: break;
+  }
+  return to_string(embeddings.format);
+}
+
+std::optional<Embeddings> embeddings_from_name(std::string_view name) {
+  if (name == kFloatTable) return Embeddings{};
+  if (name == to_string(Scheme::stored)) return Embeddings{.kind = Embeddings::Kind::stored};
+  const auto format = weight_format_from_name(name);
+  if (!format || !holds_tables(describe(*format))) return std::nullopt;
+  return Embeddings{Embeddings::Kind::packed, *format};
+}
+
+std::string embeddings_names() {
+  std::string names(kFloatTable);
+  for (const WeightFormatInfo& info : weight_format_table()) {
+    if (holds_tables(info)) names.append(", ").append(info.name);
+  }
+  return names.append(", ").append(to_string(Scheme::stored));
 }
 
 Plan make_plan(const Config& config, const Request& request) {
@@ -91,10 +127,12 @@ Plan make_plan(const Config& config, const Request& request) {
   if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
     throw RequestError("a threshold above 0 is for the scheme llm-int8, not for " + scheme);
   }
-  if (request.exact && !plan.has_integer_products()) {
+  const bool coded_tables =
+      request.embeddings && request.embeddings->kind != Embeddings::Kind::floats;
+  if (request.exact && !plan.has_integer_products() && !coded_tables) {
     throw RequestError(
-        "exact or int8 arithmetic can be chosen for int2, int3, int4, nf4, fp4 and stored weights, "
-        "not for " +
+        "exact or int8 arithmetic can be chosen for int8-group, int2, int3, int4, nf4, fp4, mxfp4 "
+        "and stored weights, not for " +
         scheme);
   }
   plan.exact = request.exact.value_or(false);
@@ -113,6 +151,14 @@ Plan make_plan(const Config& config, const Request& request) {
                          " weights; multiples of 32 are possible");
     }
     plan.group = *request.group;
+  }
+  const bool in_blocks = plan.scheme == Scheme::stored && config.stored_tables;
+  plan.embeddings = request.embeddings.value_or(
+      Embeddings{in_blocks ? Embeddings::Kind::stored : Embeddings::Kind::floats});
+  if (plan.embeddings.kind == Embeddings::Kind::stored && !config.stored_tables) {
+    throw RequestError(
+        "stored embeddings are for GGUF files whose token table is in blocks that are multiplied "
+        "(Q4_0 to Q8_0, Q4_K, Q5_K, Q6_K); this table is in floats");
   }
   plan.mode = request.mode.value_or(Arithmetic::kvant);
   if (plan.scheme == Scheme::llm_int8) {

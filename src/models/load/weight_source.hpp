@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kvant/context.hpp"
+#include "kvant/error.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/packed_weights.hpp"
@@ -32,6 +33,8 @@ class WeightSource {
   /// Rows [first, first + count) in describe()'s dtype; a vector is one row.
   virtual void read(const std::string& name, std::int64_t first, std::int64_t count,
                     void* out) const = 0;
+  /// All tensors, those of a GGUF file that the model has no name for as the file has them.
+  [[nodiscard]] virtual std::vector<std::string> names() const = 0;
   /// Gives back pages of the file.
   virtual void release(const std::string& name) const = 0;
   /// A layer's weight [outputs, inputs] as the codes that are stored, packed for the context;
@@ -48,6 +51,12 @@ class WeightSource {
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
 };
+
+/// What packing says of codes and scales, as an error of the file that they come from.
+[[noreturn]] inline void throw_of_file(const std::string& where, const Error& error) {
+  const bool of_file = error.code() == ErrorCode::invalid_argument;
+  throw Error(of_file ? ErrorCode::invalid_file : error.code(), where + ": " + error.what());
+}
 
 /// @param path a folder or a .gguf file. @throws Error as Checkpoint and Gguf
 [[nodiscard]] std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path,

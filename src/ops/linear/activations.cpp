@@ -71,7 +71,8 @@ class Quantizer {
       count_ = arena.take<std::int64_t>(1);
       range_ = arena.take<float>(2);
       if (kernels_.sums != ActivationSums::none) {
-        sums_ = arena.take<std::int32_t>(x_.rows * sums_of_row(k_padded_) + kActivationSlack / 4);
+        sums_ = arena.take<std::int32_t>(x_.rows * sums_of_row(k_padded_, kernels_.sums) +
+                                         kActivationSlack / 4);
       }
     });
   }
@@ -155,7 +156,7 @@ class Quantizer {
                                       .queue = context_.queue()});
   }
 
-  /// What products with 4-bit weights begin from.
+  /// What products of groups begin from.
   void sum_codes() noexcept {
     if (kernels_.sums == ActivationSums::none) return;
     parallel(context_, tasks_.blocks.count(), x_.rows * x_.cols / 4,

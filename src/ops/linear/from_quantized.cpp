@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvant/context.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/linear_quantizer.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
@@ -64,8 +65,12 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
   return at_border(kWho, [&] {
     const Target target = target_of(q);
     const QuantParams& params = q.params();
+    const bool wide_scales = target.format == WeightFormat::int8_group &&
+                             std::any_of(params.scale.begin(), params.scale.end(), [](float scale) {
+                               return round_to(DType::float16, scale) != scale;
+                             });
     PackedWeightsBuilder builder(kWho, context.kernels(), target.format, q.rows(), q.cols(),
-                                 target.block);
+                                 target.block, false, wide_scales);
     const State& state = builder.state();
     const std::int64_t nr = state.layout().nr;
     const std::int64_t row_scales = state.row_scales();
@@ -92,14 +97,16 @@ PackedWeights PackedWeights::from(Context& context, const QuantizedMatrix& q) {
           }
           rows[static_cast<std::size_t>(r * q.cols() + c)] = static_cast<std::int8_t>(code);
         }
-        for (std::int64_t block = 0; block < row_scales; ++block) {
-          const float scale = params.scale[block_of(first + r, block)];
-          scales[static_cast<std::size_t>(block)] = scale;
-          if (builder.absmax() != nullptr) builder.absmax()[first + r] = scale * 127.0f;
-        }
-        builder.set_scales(first + r, scales.data(), nullptr);
       }
       builder.pack_rows(first, reinterpret_cast<const std::byte*>(rows.data()), count, q.cols());
+      for (std::int64_t r = first; r < first + count; ++r) {
+        for (std::int64_t block = 0; block < row_scales; ++block) {
+          const float scale = params.scale[block_of(r, block)];
+          scales[static_cast<std::size_t>(block)] = scale;
+          if (builder.absmax() != nullptr) builder.absmax()[r] = scale * 127.0f;
+        }
+        builder.set_scales(r, scales.data(), nullptr);
+      }
     }
     return PackedWeights(State::placed(context, builder.finish()));
   });

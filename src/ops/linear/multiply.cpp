@@ -47,6 +47,7 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.b_offset = w.offsets();
   args.saturating = w.saturating();
   if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
+  if (w.state().is_groups()) args.groups = w.state().groups();
   args.a_sums = a.sums;
   args.range = {.m = a.m, .n = w.n(), .k_padded = a.k_padded};
   args.epilogue.y = y.data;
@@ -125,9 +126,9 @@ void multiply_float(Context& context, const Activations& a, const LayerWeights& 
                  a.m * w.n() * (w.k() / 8 + 1));
 }
 
-/// Weights without kernels: the real values of one panel at a time in float32, as the rules of the
-/// format have them, then a float product. Cost: the rules' scalar loop once per weight and call,
-/// so it pays from some ten rows on; memory: one panel a thread.
+/// Weights without integer kernels, or in exact arithmetic: the real values of one panel at a time
+/// in float32, as the rules of the format have them, then a float product. Cost: the rules' scalar
+/// loop once per weight and call, so it pays from some ten rows on; memory: one panel a thread.
 void multiply_widened(Context& context, const Activations& a, const LayerWeights& weights,
                       const AnyMatrix& y) {
   const PackedWeights& w = weights.packed;

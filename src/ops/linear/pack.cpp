@@ -41,7 +41,7 @@ std::int32_t sum_codes(const std::byte* codes, std::int64_t count) noexcept {
 
 PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& kernels,
                                            WeightFormat format, std::int64_t n, std::int64_t k,
-                                           std::int64_t block, bool zero_points)
+                                           std::int64_t block, bool zero_points, bool wide_scales)
     : state_(std::make_shared<PackedWeights::State>()) {
   PackedWeights::State& s = *state_;
   s.format = format;
@@ -52,6 +52,8 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
   s.k_padded = s.layout().padded_k(k);
   s.block = block;
   s.zero_points = zero_points;
+  s.wide_scales = wide_scales;
+  if (s.is_groups()) s.group = PackedWeights::State::group_for(format, k, s.k_padded, block);
   if (s.is_nibbles()) {
     if (s.kernels.gemm != nullptr)
       s.group = PackedWeights::State::group_for(format, k, s.k_padded, block);
@@ -102,6 +104,7 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
                                       std::int64_t rows, std::ptrdiff_t stride) noexcept {
   const PackedWeights::State& s = *state_;
   if (s.is_nibbles()) return pack_nibbles(panel, elements, rows, stride);
+  if (s.is_groups()) return pack_groups(panel, elements, rows, stride);
   const std::int64_t size = s.element_bytes();
   const std::int64_t nr = s.layout().nr;
   const std::int64_t group = s.layout().kr * size;  // bytes

@@ -23,6 +23,8 @@ NibblePanels PackedWeights::State::nibbles() const noexcept {
 std::int64_t PackedWeights::State::group_for(WeightFormat format, std::int64_t k,
                                              std::int64_t k_padded, std::int64_t block) noexcept {
   if (k == 0) return 64;
+  const bool own_groups = describe(format).panels() == PanelKind::groups;
+  if (own_groups && format != WeightFormat::int8_group) return block;
   if (describe(format).axis == BlockAxis::row) return block == 0 || block >= k ? k_padded : block;
   // Blocks of the flattened weight: what of a row lies within one, at whatever block it begins.
   const std::int64_t common = std::gcd(k, block);
@@ -55,6 +57,7 @@ void PackedWeightsBuilder::pack_nibbles(std::int64_t panel, const std::byte* cod
 void PackedWeightsBuilder::set_scales(std::int64_t row, const float* scales,
                                       const std::uint8_t* zeros) noexcept {
   const PackedWeights::State& s = *state_;
+  if (s.is_groups()) return set_group_scales(row, scales);
   if (!s.has_inline_scales()) {
     std::copy_n(scales, s.row_scales(), scales_ + row * s.row_scales());
     return;

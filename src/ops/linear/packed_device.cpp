@@ -29,6 +29,7 @@ std::shared_ptr<PackedWeights::State> description_of(const PackedWeights::State&
   state->block = from.block;
   state->zero_points = from.zero_points;
   state->group = from.group;
+  state->wide_scales = from.wide_scales;
   return state;
 }
 

@@ -29,7 +29,7 @@ using namespace detail;
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
-constexpr std::uint32_t kVersion = 3;
+constexpr std::uint32_t kVersion = 4;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::uint64_t kPage = 4096;
 constexpr auto kSections = static_cast<std::size_t>(PackedWeights::State::kSections);
@@ -42,7 +42,7 @@ struct FileHeader {
   std::uint32_t byte_order;
   char format[16];      ///< WeightFormatInfo::name
   char packed_for[16];  ///< the kernel set
-  std::int32_t nr, kr, k_pad, align, activations, saturates, zero_points, padding;
+  std::int32_t nr, kr, k_pad, align, activations, saturates, zero_points, wide_scales;
   std::int64_t n, k, block, group;
   struct {
     std::uint64_t offset, bytes;
@@ -156,6 +156,7 @@ class Reader {
     s.block = header_.block;
     s.zero_points = header_.zero_points != 0;
     s.group = header_.group;
+    s.wide_scales = header_.wide_scales != 0;
     s.kernels.layout = {header_.nr, header_.kr, header_.k_pad, header_.align};
     s.kernels.activations = static_cast<ActivationFormat>(header_.activations);
     s.kernels.saturates = header_.saturates != 0;
@@ -177,13 +178,21 @@ class Reader {
     }
   }
 
-  /// What concerns codes of 4 bits; knows the padded K from here on.
+  /// What concerns codes in groups; knows the padded K from here on.
   bool sane_groups(PackedWeights::State& s) const {
     s.k_padded = s.layout().padded_k(s.k);
+    const WeightFormatInfo& info = kvant::describe(s.format);
+    if (s.wide_scales && s.format != WeightFormat::int8_group) return false;
+    if (s.is_groups()) {
+      const bool own_block = s.format == WeightFormat::int8_group || s.block == info.block;
+      const bool whole = !info.is_gguf() || s.k % info.gguf_elements == 0;
+      return s.k_padded % 64 == 0 && (s.block % 32 == 0 || own_block) && own_block && whole &&
+             !s.zero_points &&
+             s.group == PackedWeights::State::group_for(s.format, s.k, s.k_padded, s.block);
+    }
     if (!s.is_nibbles()) return s.group == 0 && !s.zero_points;
     if (s.group == 0) return s.layout() == WeightLayout{.k_pad = 8} && !s.zero_points;
-    return s.k_padded % 64 == 0 && s.block % 32 == 0 &&
-           (kvant::describe(s.format).zero_points || !s.zero_points) &&
+    return s.k_padded % 64 == 0 && s.block % 32 == 0 && (info.zero_points || !s.zero_points) &&
            s.group == PackedWeights::State::group_for(s.format, s.k, s.k_padded, s.block);
   }
 
@@ -273,6 +282,7 @@ void PackedWeights::save_as(const std::string& file) const {
   header.block = s.block;
   header.group = s.group;
   header.zero_points = s.zero_points ? 1 : 0;
+  header.wide_scales = s.wide_scales ? 1 : 0;
   std::uint64_t end = sizeof(header);
   std::size_t section = 0;
   State::for_each_section(s, [&](const auto& part) {

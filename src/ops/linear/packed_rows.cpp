@@ -18,6 +18,9 @@ namespace kvant {
 using namespace detail;
 
 void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noexcept {
+  if (is_groups()) {
+    return describe(format).is_gguf() ? unpack_blocks(row, to) : unpack_group_codes(row, to);
+  }
   if (is_nibbles()) {
     const NibblePanels w = nibbles();
     const std::byte* const panel = codes.data() + row / w.nr * w.panel_bytes();
@@ -40,6 +43,7 @@ void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noe
 
 void PackedWeights::State::unpack_scales(std::int64_t row, float* to_scales,
                                          std::uint8_t* to_zeros) const noexcept {
+  if (is_groups()) return unpack_group_scales(row, to_scales);
   if (!has_inline_scales()) {
     std::copy_n(scales.data() + row * row_scales(), row_scales(), to_scales);
     return;
@@ -59,7 +63,7 @@ void PackedWeights::State::unpack_scales(std::int64_t row, float* to_scales,
 }
 
 std::int64_t PackedWeights::State::decode_scratch() const noexcept {
-  return k * element_bytes() + (row_scales() + 1) * 5 + 64;
+  return row_bytes() + (row_scales() + 1) * 5 + 64;
 }
 
 void PackedWeights::State::decode_row(std::int64_t row, std::byte* scratch,
@@ -102,7 +106,7 @@ bool check_codes(const PackedWeights& w, std::int64_t first, const MatrixView<Co
   if (codes.empty()) return false;
   const WeightFormatInfo& info = describe(w.format());
   const bool is_signed = std::is_signed_v<Code>;
-  if (info.is_float() || (info.codes == DType::int8) != is_signed) {
+  if (info.is_float() || info.is_gguf() || (info.codes == DType::int8) != is_signed) {
     fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are " +
                                      std::string(to_string(w.format())) + ", not codes of " +
                                      (is_signed ? "int8" : "uint8"));

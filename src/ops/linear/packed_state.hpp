@@ -60,9 +60,11 @@ struct PackedWeights::State {
   std::int64_t k_padded = 0;
   std::int64_t block = 0;
   bool zero_points = false;  ///< one for each scale
-  /// Codes of 4 bits: k that share a scale in the kernels' panels; 0: blocks cut rows where no
-  /// kernel goes along, and the codes are plain rows that are widened.
+  /// k that share a scale in the kernels' panels, where these are of groups; 0: blocks cut rows
+  /// where no kernel goes along, and the codes (of 4 bits) are plain rows that are widened.
   std::int64_t group = 0;
+  /// int8_group: scales that fp16 does not hold, in float32.
+  bool wide_scales = false;
 
   detail::Section<std::byte> codes;
   detail::Section<float> scales;             ///< as PackedWeights::scales
@@ -97,17 +99,32 @@ struct PackedWeights::State {
 
   [[nodiscard]] const WeightLayout& layout() const noexcept { return kernels.layout; }
   /// Codes of up to 4 bits, each in 4.
-  [[nodiscard]] bool is_nibbles() const noexcept { return describe(format).bits <= 4; }
+  [[nodiscard]] bool is_nibbles() const noexcept {
+    return describe(format).panels() == PanelKind::nibbles;
+  }
+  /// Codes of 4 to 8 bits in GroupPanels.
+  [[nodiscard]] bool is_groups() const noexcept {
+    return describe(format).panels() == PanelKind::groups;
+  }
   /// Bytes of a code or element in a plain row.
   [[nodiscard]] std::int64_t element_bytes() const noexcept {
-    return is_nibbles() ? 1 : describe(format).bits / 8;
+    const int bits = describe(format).bits;
+    return bits <= 8 ? 1 : bits / 8;
   }
-  /// Scales of one output.
+  /// Of a plain row: of elements or codes, a byte each, or of blocks of GGUF.
+  [[nodiscard]] std::int64_t row_bytes() const noexcept {
+    const WeightFormatInfo& info = describe(format);
+    return info.is_gguf() ? k / info.gguf_elements * info.gguf_bytes : k * element_bytes();
+  }
+  /// Scales of one output (blocks of GGUF have theirs in them).
   [[nodiscard]] std::int64_t row_scales() const noexcept {
-    return describe(format).row_scales(k, block);
+    const WeightFormatInfo& info = describe(format);
+    return info.is_gguf() ? 0 : info.row_scales(k, block);
   }
   /// The scales lie among the codes.
-  [[nodiscard]] bool has_inline_scales() const noexcept { return is_nibbles() && group != 0; }
+  [[nodiscard]] bool has_inline_scales() const noexcept {
+    return is_groups() || (is_nibbles() && group != 0);
+  }
   /// Codes of 4 bits in plain rows, which are widened, whatever the kernels.
   [[nodiscard]] bool is_plain_nibbles() const noexcept { return is_nibbles() && group == 0; }
   /// As they lie these kernels can multiply them, or nobody needs to.
@@ -119,10 +136,13 @@ struct PackedWeights::State {
   }
   /// How codes of 4 bits lie.
   [[nodiscard]] NibblePanels nibbles() const noexcept;
+  /// How those of other groups lie.
+  [[nodiscard]] GroupPanels groups() const noexcept;
   /// Of the section `codes`.
   [[nodiscard]] std::int64_t codes_bytes() const noexcept {
-    return is_nibbles() ? layout().panels(n) * nibbles().panel_bytes()
-                        : layout().padded_n(n) * k_padded * element_bytes();
+    if (is_nibbles()) return layout().panels(n) * nibbles().panel_bytes();
+    if (is_groups()) return layout().panels(n) * groups().panel_bytes();
+    return layout().padded_n(n) * k_padded * element_bytes();
   }
   /// `group` as packing chooses it.
   [[nodiscard]] static std::int64_t group_for(WeightFormat format, std::int64_t k,
@@ -130,13 +150,18 @@ struct PackedWeights::State {
   [[nodiscard]] SaturatingWords lists() const noexcept {
     return {list_begin.data(), saturating.data(), unlimited.data()};
   }
-  /// The codes (a byte each) or elements of one output, in order.
+  /// The plain row of one output: its codes (a byte each), elements, or blocks of GGUF.
   void unpack_row(std::int64_t row, std::byte* to) const noexcept;
   /// Its scales and zero points [row_scales()]; those without a code keep what they are.
   void unpack_scales(std::int64_t row, float* to_scales, std::uint8_t* to_zeros) const noexcept;
   /// Its real values, and the scratch that this takes, in bytes.
   void decode_row(std::int64_t row, std::byte* scratch, float* to) const noexcept;
   [[nodiscard]] std::int64_t decode_scratch() const noexcept;
+
+ private:
+  void unpack_group_codes(std::int64_t row, std::byte* to) const noexcept;
+  void unpack_group_scales(std::int64_t row, float* to) const noexcept;
+  void unpack_blocks(std::int64_t row, std::byte* to) const noexcept;
 };
 
 namespace detail {
@@ -147,10 +172,10 @@ class PackedWeightsBuilder {
  public:
   /// @throws Error out_of_range, invalid_argument; std::bad_alloc
   PackedWeightsBuilder(const char* who, const KernelTable& kernels, WeightFormat format,
-                       std::int64_t n, std::int64_t k, std::int64_t block,
-                       bool zero_points = false);
+                       std::int64_t n, std::int64_t k, std::int64_t block, bool zero_points = false,
+                       bool wide_scales = false);
 
-  /// Row-major elements (codes of 4 bits: a byte each) of the outputs [first, first + rows); first
+  /// Plain rows (State::unpack_row) of the outputs [first, first + rows); first
   /// is a multiple of nr and the rows fill whole panels, but for the last. stride: bytes between
   /// rows.
   void pack_rows(std::int64_t first, const std::byte* elements, std::int64_t rows,
@@ -172,6 +197,9 @@ class PackedWeightsBuilder {
                   std::ptrdiff_t stride) noexcept;
   void pack_nibbles(std::int64_t panel, const std::byte* codes, std::int64_t rows,
                     std::ptrdiff_t stride) noexcept;
+  void pack_groups(std::int64_t panel, const std::byte* codes, std::int64_t rows,
+                   std::ptrdiff_t stride) noexcept;
+  void set_group_scales(std::int64_t row, const float* scales) noexcept;
 
   std::shared_ptr<PackedWeights::State> state_;
   std::byte* codes_ = nullptr;

@@ -141,9 +141,10 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     const ContextUse use(kWho, context);
     check_float(kWho, "weights", weights);
     const FormatRules* rules = rules_of(format);
-    if (rules == nullptr) {
-      fail(ErrorCode::unsupported,
-           std::string(kWho) + ": " + std::string(to_string(format)) + " weights are not packed");
+    if (rules == nullptr || rules->encode == nullptr) {
+      fail(ErrorCode::unsupported, std::string(kWho) + ": " + std::string(to_string(format)) +
+                                       " weights are not made of floats here; they come in the "
+                                       "blocks of GGUF files (from_blocks)");
     }
     const WeightFormatInfo& info = describe(format);
     check_zero_points(kWho, info, options.zero_points.value_or(false));
@@ -254,9 +255,10 @@ PackedWeights PackedWeights::from_codes(Context& context, const CodedWeights& we
   return at_border(kWho, [&] {
     check_readable(kWho, "codes", weights.codes);
     const WeightFormatInfo& info = describe(weights.format);
-    if (info.is_float()) {
-      fail(ErrorCode::unsupported,
-           std::string(kWho) + ": " + std::string(info.name) + " weights have no codes");
+    if (info.is_float() || info.is_gguf()) {
+      fail(ErrorCode::unsupported, std::string(kWho) + ": " + std::string(info.name) +
+                                       (info.is_gguf() ? " weights come in blocks (from_blocks)"
+                                                       : " weights have no codes"));
     }
     const std::int64_t n = weights.codes.rows();
     const std::int64_t k = weights.codes.cols();
@@ -298,10 +300,10 @@ PackedWeights PackedWeights::repacked(Context& context, const PackedWeights& wei
   const auto on_host = State::on_host(weights.state_);
   const State& from = *on_host;
   PackedWeightsBuilder builder("PackedWeights::map", context.kernels(), from.format, from.n, from.k,
-                               from.block, from.zero_points);
+                               from.block, from.zero_points, from.wide_scales);
   const State& to = builder.state();
   const std::int64_t nr = to.layout().nr;
-  const std::int64_t row_bytes = from.k * from.element_bytes();
+  const std::int64_t row_bytes = from.row_bytes();
   std::vector<std::byte> rows(static_cast<std::size_t>(nr * row_bytes));
   std::vector<float> scales(static_cast<std::size_t>(from.row_scales()));
   std::vector<std::uint8_t> zeros(scales.size());
@@ -388,6 +390,9 @@ std::size_t PackedWeights::bytes() const noexcept {
 
 std::size_t PackedWeights::stored_bytes() const noexcept {
   const WeightFormatInfo& info = describe(format());
+  if (info.is_gguf()) {
+    return static_cast<std::size_t>(n() * (k() / info.gguf_elements) * info.gguf_bytes);
+  }
   const std::int64_t scale_bytes = describe(info.scale).bits / 8;
   const std::int64_t scale_rows = (n() + info.block_rows - 1) / info.block_rows;
   return static_cast<std::size_t>((n() * k() * info.bits + 7) / 8 +
