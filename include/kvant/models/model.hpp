@@ -13,6 +13,7 @@
 #include "kvant/models/block.hpp"
 #include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/models/split.hpp"
 #include "kvant/models/tokenizer.hpp"
 #include "kvant/models/weight_matrix.hpp"
 
@@ -51,9 +52,15 @@ struct KVANT_API Model {
   std::unique_ptr<LinearLayer> project_out;
   Head head;
   WeightMatrix own_lm_head;  ///< empty: tied to wte
+  /// Where ranks share the model: what this one holds; wte, own_lm_head and the head's bias have
+  /// its part of the vocabulary alone. Null: there is one process, which holds everything.
+  std::shared_ptr<const Split> split;
+  std::int64_t bytes_read = 0;  ///< of tensors, from files, by this process
 
+  /// The description of the blocks as they are here: config, or a rank's share of it.
+  [[nodiscard]] const Config& block_config() const { return split ? split->blocks : config; }
   [[nodiscard]] const WeightMatrix& lm_head() const {
-    return own_lm_head.rows() > 0 ? own_lm_head : wte;
+    return own_lm_head.cols() > 0 ? own_lm_head : wte;
   }
   /// Bytes of all parameters as they are held, without padding.
   [[nodiscard]] std::size_t weight_bytes() const;
@@ -94,7 +101,8 @@ KVANT_API std::vector<float> prefill(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache,
                                      std::int64_t chunk = 512);
 
-/// logits [T, vocab] of rows of forward()'s output, or of encode()'s where there is no decoder.
+/// logits [T, vocab] (on every rank the same) of rows of forward()'s output, or of encode()'s where
+/// there is no decoder.
 /// @throws Error unsupported: an encoder that was stored without a head
 KVANT_API void compute_logits(Context& context, const Model& model, MatrixView<const float> hidden,
                               MatrixView<float> logits);

@@ -40,6 +40,9 @@ class GgufWeights final : public WeightSource {
             void* out) const override {
     const auto [tensor, expert] = place_of(name);
     auto* floats = static_cast<float*>(out);
+    const auto rows = static_cast<std::uint64_t>(tensor->is_vector() ? 1 : tensor->rows);
+    count_bytes(file_.find(tensor->name)->bytes / (rows * tensor->sources.size()) *
+                static_cast<std::uint64_t>(count));
     if (tensor->is_vector()) {
       read_vector(*tensor, floats);
       return;
