@@ -67,10 +67,10 @@ class KVANT_API Ranks {
   void gather_columns(MatrixView<const float> mine, std::span<const std::int64_t> widths,
                       MatrixView<float> all);
   /// Compares something that must be the same everywhere before work begins.
-  /// @param what it is called, for the message; @param value in words; beyond 200 bytes its
-  ///        checksum alone is compared
+  /// @param what it is called, for the message; @param value in words, of which 200 bytes are
+  ///        shown; @param bytes compared too, and not shown
   /// @throws Error invalid_file on every rank, with what the first two different ones have
-  void agree(std::string_view what, std::string_view value);
+  void agree(std::string_view what, std::string_view value, std::string_view bytes = {});
 
   [[nodiscard]] const Traffic& traffic() const noexcept { return traffic_; }
 

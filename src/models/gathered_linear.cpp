@@ -1,6 +1,7 @@
 #include "kvant/models/gathered_linear.hpp"
 
 #include <numeric>
+#include <utility>
 
 #include "kvant/matrix.hpp"
 
@@ -21,9 +22,17 @@ GatheredLinear::GatheredLinear(Ranks& ranks, std::unique_ptr<LinearLayer> own,
       input_widths_(std::move(input_widths)),
       output_widths_(std::move(output_widths)),
       inputs_(sum_of(input_widths_)),
-      outputs_(sum_of(output_widths_)) {}
+      outputs_(sum_of(output_widths_)) {
+  if (const auto* layer = dynamic_cast<const QuantizedLinear*>(own_.get())) {
+    quantized_.emplace(ranks, layer->linear(), input_widths_, outputs_);
+  }
+}
 
 void GatheredLinear::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
+  if (quantized_) {
+    quantized_->forward(context, x.x(), y);
+    return;
+  }
   Matrix<float> whole(x.x().rows(), inputs_);
   ranks_.gather_columns(x.x(), input_widths_, whole);
   Matrix<float> own(y.rows(), own_->out_features());

@@ -3,14 +3,17 @@
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
@@ -20,6 +23,7 @@
 #include "kvant/models/load.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/utf8.hpp"
+#include "ranks.hpp"
 #include "run_options.hpp"
 #endif
 
@@ -44,6 +48,7 @@ class Session {
         plan_(make_plan(files_.config(), options.request)),
         context_(ContextOptions{.threads = options.threads}) {
     check_kind();
+    agree_on_files(files_.path());
     if (options.prompt || options.chat || options.perplexity || options.calibrate) {
       tokenizer_.emplace(files_.tokenizer());
     }
@@ -56,9 +61,10 @@ class Session {
     report_["isa"] = context_.isa();
     report_["threads"] = context_.executor().concurrency();
     report_["weight_bytes"] = model_.weight_bytes();
+    report_["bytes_read"] = model_.bytes_read;
     if (options.kv != models::KvFormat::fp32) {
       report_["kv"] = to_string(options.kv);
-      report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
+      report_["kv_bytes_per_token"] = models::Cache::token_bytes(model_.block_config(), options.kv);
     }
   }
 
@@ -71,7 +77,8 @@ class Session {
     } else if (options_.generates()) {
       run_generation();
     }
-    if (options_.json) {
+    report_ranks();
+    if (options_.json && leads()) {
       io::AtomicFile file(*options_.json);
       file.write(report_.dump(1) + "\n");
       file.commit();
@@ -183,6 +190,7 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    load_options.ranks = job_ranks();
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
       load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
@@ -230,6 +238,40 @@ class Session {
                 100 * (result.perplexity / exact.perplexity - 1));
   }
 
+  /// What each rank has read, holds and has sent.
+  void report_ranks() {
+    Ranks* const ranks = job_ranks();
+    if (ranks == nullptr) return;
+    struct Figures {
+      std::int64_t bytes_read, weight_bytes, peak_bytes, bytes_sent, exchanges;
+      double seconds;
+    };
+    struct rusage usage {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const Traffic& traffic = ranks->traffic();
+    const Figures mine{model_.bytes_read,
+                       static_cast<std::int64_t>(model_.weight_bytes()),
+                       std::int64_t{usage.ru_maxrss} * 1024,
+                       traffic.bytes_sent,
+                       traffic.exchanges,
+                       traffic.seconds};
+    std::vector<Figures> all(static_cast<std::size_t>(ranks->size()));
+    const std::vector<std::int64_t> sizes(all.size(), sizeof(Figures));
+    ranks->all_gather(std::as_bytes(std::span(&mine, 1)), sizes,
+                      reinterpret_cast<std::byte*>(all.data()));
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (std::size_t r = 0; r < all.size(); ++r) {
+      list.push_back({{"rank", r},
+                      {"bytes_read", all[r].bytes_read},
+                      {"weight_bytes", all[r].weight_bytes},
+                      {"peak_bytes", all[r].peak_bytes},
+                      {"bytes_sent", all[r].bytes_sent},
+                      {"exchanges", all[r].exchanges},
+                      {"exchange_seconds", all[r].seconds}});
+    }
+    report_["ranks"] = std::move(list);
+  }
+
   /// What the head reads: of --ids, or of --decoder-ids behind them.
   [[nodiscard]] std::vector<float> hidden_of_ids() {
     if (config().kind == models::ModelKind::encoder) return encode(context_, model_, prompt_ids_);
@@ -245,9 +287,11 @@ class Session {
   }
 
   void write_rows(const std::string& file, const char* name, MatrixView<const float> rows) {
-    io::SafeTensorsWriter writer;
-    writer.add(name, rows);
-    writer.write(file);
+    if (leads()) {
+      io::SafeTensorsWriter writer;
+      writer.add(name, rows);
+      writer.write(file);
+    }
     report_["prompt_ids"] = prompt_ids_;
   }
 

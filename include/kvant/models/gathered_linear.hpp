@@ -6,10 +6,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <utility>
+#include <optional>
 #include <vector>
 
 #include "kvant/models/linear_layer.hpp"
+#include "kvant/parallel_linear.hpp"
 #include "kvant/ranks.hpp"
 
 namespace kvant::models {
@@ -19,6 +20,7 @@ namespace kvant::models {
 /// (RowParallelLinear).
 class KVANT_API GatheredLinear final : public LinearLayer {
  public:
+  /// All ranks make it.
   /// @param own this rank's outputs, of all inputs
   /// @param input_widths, output_widths of all ranks
   GatheredLinear(Ranks& ranks, std::unique_ptr<LinearLayer> own,
@@ -33,6 +35,7 @@ class KVANT_API GatheredLinear final : public LinearLayer {
  private:
   Ranks& ranks_;
   std::unique_ptr<LinearLayer> own_;
+  std::optional<RowParallelLinear> quantized_;  ///< the same layer, where it is kvant's
   std::vector<std::int64_t> input_widths_;
   std::vector<std::int64_t> output_widths_;
   std::int64_t inputs_;

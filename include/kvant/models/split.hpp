@@ -33,9 +33,8 @@ struct KVANT_API Split {
   Share vocabulary;  ///< rows of embeddings and head
 };
 
-/// @throws Error invalid_argument: heads that these ranks do not divide, or more ranks than
-/// columns;
-///         unsupported: a norm over all heads at once
+/// @throws Error unsupported: heads that these ranks do not divide, more ranks than columns, a norm
+///         over all heads at once
 [[nodiscard]] KVANT_API Split split_of(const Config& config, Ranks& ranks);
 
 }  // namespace kvant::models

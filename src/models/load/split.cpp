@@ -8,9 +8,9 @@
 namespace kvant::models {
 namespace {
 
-[[noreturn]] void refuse(ErrorCode code, const Config& config, int ranks, const std::string& why) {
-  throw Error(code, std::to_string(ranks) + " ranks cannot share this " +
-                        std::string(config.model_type) + ": " + why);
+[[noreturn]] void refuse(const Config& config, int ranks, const std::string& why) {
+  throw Error(ErrorCode::unsupported, std::to_string(ranks) + " ranks cannot share this " +
+                                          std::string(config.model_type) + ": " + why);
 }
 
 /// "1, 2, 4": numbers of ranks that would do.
@@ -31,20 +31,18 @@ Split split_of(const Config& config, Ranks& ranks) {
   const std::int64_t rank = ranks.rank();
   const std::int64_t kv = config.n_kv_head;
   if (config.n_head % count != 0 || (kv % count != 0 && count % kv != 0)) {
-    refuse(ErrorCode::invalid_argument, config, ranks.size(),
+    refuse(config, ranks.size(),
            "it has " + std::to_string(config.n_head) + " heads of queries and " +
                std::to_string(kv) + " of keys, which can be split over " + possible_ranks(config) +
                " ranks");
   }
   if (count > 1 && !config.qk_norm_per_head &&
       !(config.names.q_norm.empty() && config.encoder_names.q_norm.empty())) {
-    refuse(ErrorCode::unsupported, config, ranks.size(),
-           "its queries and keys are normalized over all heads at once");
+    refuse(config, ranks.size(), "its queries and keys are normalized over all heads at once");
   }
   const auto share = [&](std::int64_t of, const char* what) {
     if (of < count) {
-      refuse(ErrorCode::invalid_argument, config, ranks.size(),
-             "it has only " + std::to_string(of) + " " + what);
+      refuse(config, ranks.size(), "it has only " + std::to_string(of) + " " + what);
     }
     return share_of(of, ranks.rank(), ranks.size());
   };

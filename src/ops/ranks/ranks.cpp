@@ -22,8 +22,8 @@ struct Statement {
 static_assert(sizeof(Statement) == 256);
 
 /// FNV-1a, which is the same on every machine.
-std::uint64_t checksum_of(std::string_view text) noexcept {
-  std::uint64_t hash = 14695981039346656037ull;
+constexpr std::uint64_t kChecksumOfNothing = 14695981039346656037ull;
+std::uint64_t checksum_of(std::string_view text, std::uint64_t hash) noexcept {
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
   return hash;
 }
@@ -137,10 +137,10 @@ void Ranks::gather_columns(MatrixView<const float> mine, std::span<const std::in
   }
 }
 
-void Ranks::agree(std::string_view what, std::string_view value) {
+void Ranks::agree(std::string_view what, std::string_view value, std::string_view bytes) {
   const auto count = static_cast<std::size_t>(size());
   Statement mine;
-  mine.checksum = checksum_of(value);
+  mine.checksum = checksum_of(bytes, checksum_of(value, kChecksumOfNothing));
   const std::size_t shown = std::min<std::size_t>(value.size(), 200);
   std::copy_n(value.begin(), shown, mine.text.begin());
   std::vector<Statement> all(count);
@@ -148,9 +148,12 @@ void Ranks::agree(std::string_view what, std::string_view value) {
   all_gather(std::as_bytes(std::span(&mine, 1)), sizes, reinterpret_cast<std::byte*>(all.data()));
   for (std::size_t r = 1; r < count; ++r) {
     if (all[r].checksum == all[0].checksum) continue;
+    const bool alike = all[r].text == all[0].text;
     const auto text = [&](std::size_t i) {
       all[i].text.back() = 0;
-      return std::string(all[i].text.data());
+      std::string words(all[i].text.data());
+      if (alike) words += " (checksum " + std::to_string(all[i].checksum) + ")";
+      return words;
     };
     throw Error(ErrorCode::invalid_file, std::string(what) + " differ between ranks: rank 0 has " +
                                              text(0) + ", rank " + std::to_string(r) + " has " +
