@@ -63,6 +63,8 @@ class KVANT_API Communicator final : public Ranks {
  protected:
   void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                      std::byte* all) override;
+  void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                 std::byte* all) override;
   void do_all_max(std::span<std::int32_t> values) override;
   void do_all_or(std::span<std::uint32_t> values) override;
   void do_broadcast(std::span<std::byte> bytes) override;

@@ -53,6 +53,9 @@ class KVANT_API Ranks {
   /// @param sizes of all ranks' parts, the same everywhere; @param all room for their sum
   void all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                   std::byte* all);
+  /// Every rank's bytes, one after the other, on rank 0 alone.
+  /// @param sizes as in all_gather; @param all on rank 0 room for their sum
+  void gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes, std::byte* all);
   /// The largest of each element; NaN where one is NaN. Elements are not negative.
   void all_max(std::span<float> values);
   /// The bits that any rank has set.
@@ -77,6 +80,8 @@ class KVANT_API Ranks {
  protected:
   virtual void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                              std::byte* all) = 0;
+  virtual void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                         std::byte* all) = 0;
   /// The largest of each, as signed integers.
   virtual void do_all_max(std::span<std::int32_t> values) = 0;
   virtual void do_all_or(std::span<std::uint32_t> values) = 0;
@@ -85,6 +90,7 @@ class KVANT_API Ranks {
  private:
   template <class Call>
   void counted(std::int64_t bytes, Call&& call);
+  void check_sizes(std::span<const std::byte> mine, std::span<const std::int64_t> sizes) const;
 
   Traffic traffic_;
   std::vector<std::byte> parts_;  ///< of gather_columns, kept

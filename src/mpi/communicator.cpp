@@ -177,22 +177,43 @@ void Communicator::fail(std::string_view message) noexcept {
   }
 }
 
-void Communicator::do_all_gather(std::span<const std::byte> mine,
-                                 std::span<const std::int64_t> sizes, std::byte* all) {
+namespace {
+
+/// Where each rank's part begins, and how long it is, as MPI wants it.
+struct Parts {
+  explicit Parts(std::span<const std::int64_t> sizes) {
+    std::int64_t sum = 0;
+    for (const std::int64_t size : sizes) {
+      places.push_back(as_count(sum));
+      counts.push_back(as_count(size));
+      sum += size;
+    }
+    as_count(sum);
+  }
   std::vector<int> counts;
   std::vector<int> places;
-  std::int64_t sum = 0;
-  for (const std::int64_t size : sizes) {
-    places.push_back(as_count(sum));
-    counts.push_back(as_count(size));
-    sum += size;
-  }
-  as_count(sum);
+};
+
+}  // namespace
+
+void Communicator::do_all_gather(std::span<const std::byte> mine,
+                                 std::span<const std::int64_t> sizes, std::byte* all) {
+  const Parts parts(sizes);
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all, counts.data(),
-                        places.data(), MPI_BYTE, state_->data, &request),
+  check(MPI_Iallgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all,
+                        parts.counts.data(), parts.places.data(), MPI_BYTE, state_->data, &request),
         "MPI_Iallgatherv");
   state_->finish(request, "MPI_Iallgatherv");
+}
+
+void Communicator::do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                             std::byte* all) {
+  const Parts parts(sizes);
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Igatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all, parts.counts.data(),
+                     parts.places.data(), MPI_BYTE, 0, state_->data, &request),
+        "MPI_Igatherv");
+  state_->finish(request, "MPI_Igatherv");
 }
 
 void Communicator::do_all_max(std::span<std::int32_t> values) {

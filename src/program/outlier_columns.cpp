@@ -18,6 +18,7 @@
 #include "kvant/models/config.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/tokenizer.hpp"
+#include "ranks.hpp"
 #endif
 
 namespace kvant::program {
@@ -90,7 +91,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
     }
   };
   OutlierColumns result =
-      models::find_outlier_columns(context, folder, config, ids, threshold, progress);
+      models::find_outlier_columns(context, folder, config, ids, threshold, progress, job_ranks());
   if (terminal) std::fprintf(stderr, "\r\033[K");
   return result;
 }

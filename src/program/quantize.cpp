@@ -9,6 +9,7 @@
 #include "job_options.hpp"
 #include "method_options.hpp"
 #include "outlier_columns.hpp"
+#include "ranks.hpp"
 
 namespace kvant::program {
 namespace {
@@ -152,6 +153,10 @@ int quantize_command(const Arguments& arguments) {
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme)) {
+    if (job_ranks() != nullptr) {
+      throw Error(ErrorCode::unsupported, "--scheme " + method.name(scheme) +
+                                              " is a job for one process; start it without mpirun");
+    }
     if (threshold->count() + plain->count() + as->count() > 0 || !keep_outliers.empty() ||
         !only.empty()) {
       throw UsageError("--threshold, --no-double, --as, --only and --keep-outliers are not for " +
@@ -190,6 +195,8 @@ int quantize_command(const Arguments& arguments) {
   Progress progress(flags.quiet);
   flags.apply(options.job, progress);
   options.dry_run = flags.dry_run;
+  options.job.ranks = job_ranks();
+  agree_on_files(model);
   if (!keep_outliers.empty()) options.keep_outliers = read_outlier_columns(keep_outliers);
   if (!calibrate.empty()) {
     io::QuantizeCheckpointOptions trial = options;  // mistakes show before the model runs

@@ -67,6 +67,16 @@ class ThreadRanks final : public Ranks {
       }
     });
   }
+  void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                 std::byte* all) override {
+    job_.exchange(rank_, mine.data(), [&](const std::vector<const void*>& parts) {
+      for (std::size_t r = 0; r < parts.size() && rank_ == 0; ++r) {
+        const auto bytes = static_cast<std::size_t>(sizes[r]);
+        if (bytes > 0) std::memcpy(all, parts[r], bytes);
+        all += bytes;
+      }
+    });
+  }
   void do_all_max(std::span<std::int32_t> values) override {
     combine(values, [](std::int32_t a, std::int32_t b) { return std::max(a, b); });
   }

@@ -51,25 +51,40 @@ void Ranks::counted(std::int64_t bytes, Call&& call) {
   traffic_.seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   ++traffic_.exchanges;
-  traffic_.bytes_sent += bytes * (size() - 1);
+  traffic_.bytes_sent += bytes;
+}
+
+void Ranks::check_sizes(std::span<const std::byte> mine,
+                        std::span<const std::int64_t> sizes) const {
+  const auto own = static_cast<std::size_t>(rank());
+  if (sizes.size() == static_cast<std::size_t>(size()) &&
+      sizes[own] == static_cast<std::int64_t>(mine.size())) {
+    return;
+  }
+  throw Error(ErrorCode::shape_mismatch, "Ranks: rank " + std::to_string(rank()) + " has " +
+                                             std::to_string(mine.size()) +
+                                             " bytes to give, other than was said");
 }
 
 void Ranks::all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                        std::byte* all) {
-  const auto own = static_cast<std::size_t>(rank());
-  if (sizes.size() != static_cast<std::size_t>(size()) ||
-      sizes[own] != static_cast<std::int64_t>(mine.size())) {
-    throw Error(ErrorCode::shape_mismatch, "Ranks::all_gather: rank " + std::to_string(rank()) +
-                                               " has " + std::to_string(mine.size()) +
-                                               " bytes, other than was said");
-  }
+  check_sizes(mine, sizes);
   if (size() == 1) std::copy(mine.begin(), mine.end(), all);
-  counted(static_cast<std::int64_t>(mine.size()), [&] { do_all_gather(mine, sizes, all); });
+  counted(static_cast<std::int64_t>(mine.size()) * (size() - 1),
+          [&] { do_all_gather(mine, sizes, all); });
+}
+
+void Ranks::gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                   std::byte* all) {
+  check_sizes(mine, sizes);
+  if (size() == 1) std::copy(mine.begin(), mine.end(), all);
+  counted(rank() == 0 ? 0 : static_cast<std::int64_t>(mine.size()),
+          [&] { do_gather(mine, sizes, all); });
 }
 
 void Ranks::all_max(std::span<float> values) {
   // Floats that are not negative ascend as their bits do, NaN above all.
-  counted(static_cast<std::int64_t>(values.size_bytes()), [&] {
+  counted(static_cast<std::int64_t>(values.size_bytes()) * (size() - 1), [&] {
     std::vector<std::int32_t> bits(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) {
       bits[i] = std::isnan(values[i]) ? 0x7FC00000 : std::bit_cast<std::int32_t>(values[i]);
@@ -80,11 +95,13 @@ void Ranks::all_max(std::span<float> values) {
 }
 
 void Ranks::all_or(std::span<std::uint32_t> values) {
-  counted(static_cast<std::int64_t>(values.size_bytes()), [&] { do_all_or(values); });
+  counted(static_cast<std::int64_t>(values.size_bytes()) * (size() - 1),
+          [&] { do_all_or(values); });
 }
 
 void Ranks::broadcast(std::span<std::byte> bytes) {
-  counted(rank() == 0 ? static_cast<std::int64_t>(bytes.size()) : 0, [&] { do_broadcast(bytes); });
+  counted(rank() == 0 ? static_cast<std::int64_t>(bytes.size()) * (size() - 1) : 0,
+          [&] { do_broadcast(bytes); });
 }
 
 void Ranks::wait_for_all() {
