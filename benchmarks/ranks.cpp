@@ -87,9 +87,9 @@ Link measure_link(Ranks& ranks) {
   constexpr std::int64_t kLarge = 4 << 20;
   const double shortest = time_of(8, 200);
   const double longest = time_of(kLarge, 10);
-  const int steps = std::bit_width(static_cast<unsigned>(count - 1));
-  return {shortest / steps, static_cast<double>(kLarge) * static_cast<double>(count - 1) /
-                                std::max(longest - shortest, 1e-9)};
+  return {shortest / steps_among(ranks.size()), static_cast<double>(kLarge) *
+                                                    static_cast<double>(count - 1) /
+                                                    std::max(longest - shortest, 1e-9)};
 }
 
 void ask(Ranks& ranks, const std::filesystem::path& folder, const Shape& s, const Options& options,

@@ -8,7 +8,6 @@
 //   latency * ceil(log2 P) + what a rank receives / bandwidth.
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -77,11 +76,17 @@ struct Link {
   double bandwidth = 0;  ///< bytes per second into a machine
 };
 
+/// ceil(log2 ranks): steps in which everybody has heard of everybody.
+inline int steps_among(std::int64_t ranks) {
+  int steps = 0;
+  while ((std::int64_t{1} << steps) < ranks) ++steps;
+  return steps;
+}
+
 /// Seconds of all exchanges of a token.
 inline double exchange_seconds(const TokenTraffic& traffic, int ranks, const Link& link) {
   if (ranks == 1) return 0;
-  const int steps = std::bit_width(static_cast<unsigned>(ranks - 1));
-  return static_cast<double>(traffic.exchanges) * link.latency * steps +
+  return static_cast<double>(traffic.exchanges) * link.latency * steps_among(ranks) +
          static_cast<double>(traffic.received(0)) / link.bandwidth;
 }
 

@@ -7,6 +7,7 @@
 
 #include "command_line.hpp"
 #include "job_options.hpp"
+#include "kvant/error.hpp"
 #include "method_options.hpp"
 #include "outlier_columns.hpp"
 #include "ranks.hpp"
@@ -22,7 +23,8 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n"
     "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
     "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n"
-    "  kvant quantize MODEL OUT --scheme gptq --bits 4 --group 64 --calibrate text.txt\n\n"
+    "  kvant quantize MODEL OUT --scheme gptq --bits 4 --group 64 --calibrate text.txt\n"
+    "  mpirun -np 4 kvant quantize MODEL OUT    (four processes share the work)\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
     "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as\n"
     "GPTQ or AWQ models, those of fp8 and mxfp4 as compressed-tensors' and those of fp8-block as\n"

@@ -151,11 +151,11 @@ TEST_CASE("parallel layers: every way of choosing outliers, and shares that are 
 
 TEST_CASE("parallel layers: NaN, infinities, zeros and subnormals are the row's on every rank") {
   Problem p(6, 256, 128, false);
-  p.x[0] = std::numeric_limits<float>::quiet_NaN();         // row 0
-  p.x[256 + 255] = std::numeric_limits<float>::infinity();  // row 1
-  for (int c = 0; c < 256; ++c) p.x[512 + c] = 0.0f;        // row 2
-  for (int c = 0; c < 256; ++c) p.x[768 + c] = 1e-40f;      // row 3
-  for (int c = 128; c < 256; ++c) p.x[1024 + c] = 0.0f;     // row 4: zeros on one rank
+  p.x[0] = std::numeric_limits<float>::quiet_NaN();              // row 0
+  p.x[256 + 255] = std::numeric_limits<float>::infinity();       // row 1
+  for (std::size_t c = 0; c < 256; ++c) p.x[512 + c] = 0.0f;     // row 2
+  for (std::size_t c = 0; c < 256; ++c) p.x[768 + c] = 1e-40f;   // row 3
+  for (std::size_t c = 128; c < 256; ++c) p.x[1024 + c] = 0.0f;  // row 4: zeros on one rank
   for (const int size : {2, 3}) {
     check(p, WeightFormat::int8_row, size);
     check(p, WeightFormat::int4_group, size);

@@ -290,15 +290,14 @@ class Loader {
   /// A layer as the plan has it, from what is stored.
   [[nodiscard]] std::unique_ptr<LinearLayer> make_layer(const LinearSpec& spec,
                                                         const LayerName& name) const {
-    if (maker_.holds_codes(name)) {
-      return maker_.from_stored_codes(name, spec, parts_.bias(spec, name));
-    }
-    auto stored = maker_.from_stored_layer(name, spec, parts_.bias(spec, name));
+    std::vector<float> bias = parts_.bias(spec, name);
+    if (maker_.holds_codes(name)) return maker_.from_stored_codes(name, spec, bias);
+    auto stored = maker_.from_stored_layer(name, spec, bias);
     if (stored != nullptr) return stored;
-    if (spec.stays_float) return maker_.stay_float(parts_.linear(spec, name));
     LinearSpec read = spec;
     read.rows = maker_.rows_to_read(name, spec);
-    FloatParameters parameters{parts_.weights(read, name), parts_.bias(spec, name)};
+    FloatParameters parameters{parts_.weights(read, name), std::move(bias)};
+    if (spec.stays_float) return maker_.stay_float(std::move(parameters));
     return maker_.quantize(name, spec, std::move(parameters), {});
   }
 
