@@ -198,6 +198,7 @@ int quantize_command(const Arguments& arguments) {
   flags.apply(options.job, progress);
   options.dry_run = flags.dry_run;
   options.job.ranks = job_ranks();
+  options.job.threads = threads_of_rank(flags.threads);
   agree_on_files(model);
   if (!keep_outliers.empty()) options.keep_outliers = read_outlier_columns(keep_outliers);
   if (!calibrate.empty()) {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "interrupt.hpp"
@@ -77,6 +78,18 @@ void leave_ranks() {}
 void abandon_ranks(const std::string&) noexcept {}
 
 #endif
+
+int threads_of_rank(int asked) {
+  if (asked != 0 || job_ranks() == nullptr) return asked;
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}) {
+    const char* const text = std::getenv(name);
+    const int here = text == nullptr ? 0 : std::atoi(text);
+    if (here > 0) {
+      return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / here);
+    }
+  }
+  return asked;
+}
 
 bool leads() noexcept {
   return job_ranks() == nullptr || job_ranks()->rank() == 0;

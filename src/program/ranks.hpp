@@ -21,6 +21,9 @@ void join_ranks(const std::string& words);
 [[nodiscard]] Ranks* job_ranks() noexcept;
 /// This process writes results: rank 0, or the only one.
 [[nodiscard]] bool leads() noexcept;
+/// Threads of this process: those asked for, or, for 0 and where several ranks run on a machine,
+/// an even part of its cores. @return 0: all
+[[nodiscard]] int threads_of_rank(int asked);
 /// All ranks are done: waits for them. Nothing without ranks.
 void leave_ranks();
 /// This rank has failed: the others are told, and nothing waits any more.

@@ -3,17 +3,14 @@
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
@@ -23,6 +20,7 @@
 #include "kvant/models/load.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/utf8.hpp"
+#include "rank_figures.hpp"
 #include "ranks.hpp"
 #include "run_options.hpp"
 #endif
@@ -46,7 +44,7 @@ class Session {
       : options_(options),
         files_(options.model),
         plan_(make_plan(files_.config(), options.request)),
-        context_(ContextOptions{.threads = options.threads}) {
+        context_(ContextOptions{.threads = threads_of_rank(options.threads)}) {
     check_kind();
     agree_on_files(files_.path());
     if (options.prompt || options.chat || options.perplexity || options.calibrate) {
@@ -77,7 +75,9 @@ class Session {
     } else if (options_.generates()) {
       run_generation();
     }
-    report_ranks();
+    if (job_ranks() != nullptr) {
+      report_["ranks"] = rank_figures(*job_ranks(), model_.bytes_read, model_.weight_bytes());
+    }
     if (options_.json && leads()) {
       io::AtomicFile file(*options_.json);
       file.write(report_.dump(1) + "\n");
@@ -236,40 +236,6 @@ class Session {
     std::printf("            %.6f with keys and values in fp32 (%s: %+.3f %%)\n", exact.perplexity,
                 std::string(to_string(options_.kv)).c_str(),
                 100 * (result.perplexity / exact.perplexity - 1));
-  }
-
-  /// What each rank has read, holds and has sent.
-  void report_ranks() {
-    Ranks* const ranks = job_ranks();
-    if (ranks == nullptr) return;
-    struct Figures {
-      std::int64_t bytes_read, weight_bytes, peak_bytes, bytes_sent, exchanges;
-      double seconds;
-    };
-    struct rusage usage {};
-    ::getrusage(RUSAGE_SELF, &usage);
-    const Traffic& traffic = ranks->traffic();
-    const Figures mine{model_.bytes_read,
-                       static_cast<std::int64_t>(model_.weight_bytes()),
-                       std::int64_t{usage.ru_maxrss} * 1024,
-                       traffic.bytes_sent,
-                       traffic.exchanges,
-                       traffic.seconds};
-    std::vector<Figures> all(static_cast<std::size_t>(ranks->size()));
-    const std::vector<std::int64_t> sizes(all.size(), sizeof(Figures));
-    ranks->all_gather(std::as_bytes(std::span(&mine, 1)), sizes,
-                      reinterpret_cast<std::byte*>(all.data()));
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (std::size_t r = 0; r < all.size(); ++r) {
-      list.push_back({{"rank", r},
-                      {"bytes_read", all[r].bytes_read},
-                      {"weight_bytes", all[r].weight_bytes},
-                      {"peak_bytes", all[r].peak_bytes},
-                      {"bytes_sent", all[r].bytes_sent},
-                      {"exchanges", all[r].exchanges},
-                      {"exchange_seconds", all[r].seconds}});
-    }
-    report_["ranks"] = std::move(list);
   }
 
   /// What the head reads: of --ids, or of --decoder-ids behind them.

@@ -4,8 +4,8 @@
 /// Split: which share of a model a rank holds. Linear layers are split by outputs: queries, keys
 /// and values by heads, the MLP by its inner columns, what leads back to the residual stream by the
 /// stream's columns, embeddings and head by the vocabulary. A layer whose input is split gathers it
-/// first. So no sum over inputs is ever cut, and every format and arithmetic gives the bits of one
-/// process.
+/// first. So no sum over inputs is ever cut: schemes of integers give the bits of one process, and
+/// so do floats but where a share is narrower than a block of them (numerics.md, "Ranks").
 
 #include <cstdint>
 #include <vector>

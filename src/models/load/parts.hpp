@@ -21,7 +21,7 @@ class PartLoader {
  public:
   /// @param split the rank's share that is loaded; null: everything
   PartLoader(Context& context, const Config& config, const LoadOptions& options,
-             const WeightSource& source, const Split* split);
+             const WeightSource& source, const Split* split = nullptr);
 
   [[nodiscard]] const std::vector<Stack>& stacks() const noexcept { return stacks_; }
   /// Blocks in all stacks.
