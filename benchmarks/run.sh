@@ -6,7 +6,7 @@
 #                          [--format int4,nf4] [--group 32,64,128] [--json FILE]
 #
 # Questions: int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv
-# gpt_bigcode model, and, only when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with
+# gpt_bigcode model ranks (by 1, 2 and 4 processes of Open MPI), and, only when named, because it writes 10 GB: quantize_checkpoint (kvant quantize on a model of 2 GiB, with
 # and without calibration). model takes the file or folder that KVANT_MODEL names, else build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 # where examples/run.sh --real has put it, else a random Llama; --shape is layers x width x inner width there.
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
@@ -64,7 +64,7 @@ if [ $cuda -eq 1 ]; then
   fi
   exit $status
 fi
-all=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv gpt_bigcode model)
+all=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows pack load layer_chain qkv gpt_bigcode model ranks)
 for question in "${questions[@]}"; do
   [[ " ${all[*]} quantize_checkpoint " == *" $question "* ]] ||
     { echo "benchmarks/run.sh: no question $question; there are: ${all[*]} quantize_checkpoint" >&2
@@ -74,6 +74,11 @@ done
 
 . src/cmake/packages.sh
 require_packages "${kvant_build_packages[@]}" libbenchmark-dev libdnnl-dev libopenblas-dev jq
+with_mpi=OFF
+if [[ " ${questions[*]} " == *" ranks "* ]]; then
+  require_packages libopenmpi-dev openmpi-bin
+  with_mpi=ON
+fi
 if ! grep -qs "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD\$" build-benchmarks/CMakeCache.txt; then
   rm -rf build-benchmarks
 fi
@@ -86,7 +91,7 @@ if [[ " ${questions[*]} " == *4\ * ]]; then
   fi
 fi
 cmake -S . -B build-benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS=OFF \
-  -DKVANT_BENCHMARKS=ON -DKVANT_GGML="$ggml" --log-level=WARNING >/dev/null
+  -DKVANT_BENCHMARKS=ON -DKVANT_GGML="$ggml" -DKVANT_MPI=$with_mpi --log-level=WARNING >/dev/null
 targets=()
 for question in "${questions[@]}"; do targets+=("bench_$question"); done
 [[ " ${questions[*]} " != *" quantize_checkpoint "* ]] || targets+=(kvant_program gpt_bigcode)
@@ -111,6 +116,20 @@ for question in "${questions[@]}"; do
   if [ "$question" = quantize_checkpoint ]; then  # a program with a command line of its own
     build/bin/bench_quantize_checkpoint --programs build-benchmarks/bin
     build/bin/bench_quantize_checkpoint --programs build-benchmarks/bin --calibrate --repeat 1
+    continue
+  fi
+  if [ "$question" = ranks ]; then  # first one rank, whose time the predictions for more begin from
+    as_root=()
+    [ "$(id -u)" -ne 0 ] || as_root=(--allow-run-as-root)
+    unset KVANT_ALONE
+    for ranks in 1 2 4; do
+      code=0
+      OMP_NUM_THREADS=1 mpirun "${as_root[@]}" --oversubscribe -np $ranks build/bin/bench_ranks "${arguments[@]}" \
+        --json "$parts/ranks-$ranks.json" | tee "$parts/ranks.txt" || code=$?
+      [ $code -eq 0 ] || status=1
+      [ $ranks -gt 1 ] || export KVANT_ALONE=$(sed -n 's/.*: \([0-9.]*\) s a token.*/\1/p' "$parts/ranks.txt" | head -1)
+    done
+    build/bin/bench_ranks --predict
     continue
   fi
   code=0

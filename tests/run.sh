@@ -25,7 +25,7 @@ for argument in "$@"; do
 done
 
 . src/cmake/packages.sh
-require_packages "${kvant_build_packages[@]}" catch2
+require_packages "${kvant_build_packages[@]}" catch2 libopenmpi-dev openmpi-bin
 [ $all -eq 0 ] || require_packages clang-14 libomp-14-dev qemu-user doxygen
 jobs=${KVANT_JOBS:-$(nproc)}
 
@@ -55,7 +55,7 @@ suite() {  # preset directory [ctest arguments]
   echo "== $preset: build"
   local parts=() targets=() labels=()
   if [ "$preset" = release ]; then
-    parts=("${with_cuda[@]}")
+    parts=("${with_cuda[@]}" -DKVANT_MPI=ON)
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
     # What computes and what reads files under the sanitizers; what people look at, and the programs,
     # which take as long to compile, too in --all.

@@ -46,6 +46,7 @@ class KVANT_API QuantizedActivations {
  private:
   struct State;
   friend class Linear;
+  friend class RowParallelLinear;
   friend KVANT_API void quantize_activations(Context&, ConstAnyMatrix, const ActivationOptions&,
                                              QuantizedActivations&);
   std::unique_ptr<State> state_;

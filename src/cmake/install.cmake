@@ -22,7 +22,7 @@ endforeach()
 
 set(kvant_header_filter)
 foreach(pair "IO:kvant/io" "IO:kvant/look" "MODELS:kvant/models" "MODELS:kvant/methods"
-             "EIGEN:eigen.hpp" "FMT:fmt.hpp")
+             "MPI:mpi.hpp" "EIGEN:eigen.hpp" "FMT:fmt.hpp")
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 option)
   list(GET pair 1 pattern)
@@ -87,6 +87,17 @@ if(KVANT_MODELS)
   kvant_pkg_config(kvant-models "kvant: language models on its layers"
                    "kvant-io = ${PROJECT_VERSION}, kvant-methods = ${PROJECT_VERSION}, libpcre2-8, libutf8proc"
                    "-L\${libdir} -lkvant_models")
+endif()
+if(KVANT_MPI)
+  # What mpicxx would add; not every MPI brings a pkg-config file.
+  set(kvant_pc_mpi_flags)
+  foreach(directory IN LISTS MPI_CXX_INCLUDE_DIRS)
+    string(APPEND kvant_pc_mpi_flags " -I${directory}")
+  endforeach()
+  list(JOIN MPI_CXX_LIBRARIES " " kvant_pc_mpi_libraries)
+  kvant_pkg_config(kvant-mpi "kvant: layers and models on several machines"
+                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_mpi ${kvant_pc_mpi_libraries}"
+                   "${kvant_pc_mpi_flags}")
 endif()
 if(KVANT_EIGEN)
   kvant_pkg_config(kvant-eigen "kvant: views of Eigen matrices" "kvant = ${PROJECT_VERSION}, eigen3"

@@ -20,6 +20,7 @@
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #include "kvant/version.hpp"
+#include "ranks.hpp"
 
 namespace {
 
@@ -29,13 +30,14 @@ struct Command {
   const char* name;
   const char* summary;
   int (*run)(const Arguments&);
+  bool by_ranks = false;  ///< several processes of an mpirun may share the work
 };
 
 constexpr std::array kCommands = {
     Command{"run", "run a language model: chat, continue a text, measure perplexity",
-            kvant::program::run_command},
+            kvant::program::run_command, true},
     Command{"quantize", "write a smaller checkpoint (8 and 4 bits, fp8, fp16, bf16)",
-            kvant::program::quantize_command},
+            kvant::program::quantize_command, true},
     Command{"calibrate", "measure what the layers of a model read, for gptq, awq and smoothquant",
             kvant::program::calibrate_command},
     Command{"dequantize", "write a float checkpoint from a quantized one",
@@ -110,7 +112,14 @@ int fail(const std::string& message, int code) {
     at += std::max<std::size_t>(control, 1);
   }
   std::fprintf(stderr, "%s\n", line.c_str());
+  kvant::program::abandon_ranks(message);  // rank 0 has spoken for all, or is told now
   return code;
+}
+
+std::string joined(const Arguments& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
 }
 
 int run(const Arguments& words) {
@@ -127,7 +136,13 @@ int run(const Arguments& words) {
     return 0;
   }
   for (const Command& command : kCommands) {
-    if (words[0] == command.name) return command.run(Arguments(words.begin() + 1, words.end()));
+    if (words[0] != command.name) continue;
+    if (kvant::program::job_ranks() != nullptr && !command.by_ranks) {
+      throw kvant::Error(
+          kvant::ErrorCode::unsupported,
+          "kvant " + words[0] + " is a job for one process; start it without mpirun");
+    }
+    return command.run(Arguments(words.begin() + 1, words.end()));
   }
   throw kvant::program::UsageError("there is no command " + words[0].substr(0, 40) +
                                    " (try kvant --help)");
@@ -141,7 +156,10 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    const int code = run(Arguments(argv + std::min(argc, 1), argv + argc));
+    const Arguments words(argv + std::min(argc, 1), argv + argc);
+    kvant::program::join_ranks(joined(words));
+    const int code = run(words);
+    kvant::program::leave_ranks();
     std::cout.flush();
     const bool lost = std::fflush(stdout) != 0 || !std::cout;
     if (kvant::program::result_is_written()) {

@@ -18,6 +18,7 @@
 #include "kvant/models/config.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/tokenizer.hpp"
+#include "ranks.hpp"
 #endif
 
 namespace kvant::program {
@@ -80,7 +81,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
   if (config.texts_begin_with_bos) ids = {static_cast<models::TokenId>(config.bos())};
   const std::vector<models::TokenId> text = tokenizer.encode(words);
   ids.insert(ids.end(), text.begin(), text.end());
-  Context context(ContextOptions{.threads = threads});
+  Context context(ContextOptions{.threads = threads_of_rank(threads)});
   const bool terminal = !quiet && ::isatty(STDERR_FILENO) != 0;
   const auto progress = [&](std::int64_t block, std::int64_t count) {
     if (interrupted()) throw Error(ErrorCode::cancelled, "stopped; nothing was written");
@@ -90,7 +91,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
     }
   };
   OutlierColumns result =
-      models::find_outlier_columns(context, folder, config, ids, threshold, progress);
+      models::find_outlier_columns(context, folder, config, ids, threshold, progress, job_ranks());
   if (terminal) std::fprintf(stderr, "\r\033[K");
   return result;
 }

@@ -7,8 +7,10 @@
 
 #include "command_line.hpp"
 #include "job_options.hpp"
+#include "kvant/error.hpp"
 #include "method_options.hpp"
 #include "outlier_columns.hpp"
+#include "ranks.hpp"
 
 namespace kvant::program {
 namespace {
@@ -21,7 +23,8 @@ constexpr const char* kDescription =
     "  kvant quantize MODEL OUT --calibrate text.txt --max-shard-size 2GB\n"
     "  kvant quantize MODEL OUT --scheme nf4 --block 128\n"
     "  kvant quantize MODEL OUT --scheme int4 --group 128 --as awq\n"
-    "  kvant quantize MODEL OUT --scheme gptq --bits 4 --group 64 --calibrate text.txt\n\n"
+    "  kvant quantize MODEL OUT --scheme gptq --bits 4 --group 64 --calibrate text.txt\n"
+    "  mpirun -np 4 kvant quantize MODEL OUT    (four processes share the work)\n\n"
     "Writes the folder OUT from the folder MODEL (config.json, safetensors files). Results of\n"
     "llm-int8, int8, nf4 and fp4 load in transformers as bitsandbytes models, those of int4 as\n"
     "GPTQ or AWQ models, those of fp8 and mxfp4 as compressed-tensors' and those of fp8-block as\n"
@@ -152,6 +155,10 @@ int quantize_command(const Arguments& arguments) {
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme)) {
+    if (job_ranks() != nullptr) {
+      throw Error(ErrorCode::unsupported, "--scheme " + method.name(scheme) +
+                                              " is a job for one process; start it without mpirun");
+    }
     if (threshold->count() + plain->count() + as->count() > 0 || !keep_outliers.empty() ||
         !only.empty()) {
       throw UsageError("--threshold, --no-double, --as, --only and --keep-outliers are not for " +
@@ -190,6 +197,9 @@ int quantize_command(const Arguments& arguments) {
   Progress progress(flags.quiet);
   flags.apply(options.job, progress);
   options.dry_run = flags.dry_run;
+  options.job.ranks = job_ranks();
+  options.job.threads = threads_of_rank(flags.threads);
+  agree_on_files(model);
   if (!keep_outliers.empty()) options.keep_outliers = read_outlier_columns(keep_outliers);
   if (!calibrate.empty()) {
     io::QuantizeCheckpointOptions trial = options;  // mistakes show before the model runs

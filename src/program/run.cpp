@@ -20,6 +20,8 @@
 #include "kvant/models/load.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/utf8.hpp"
+#include "rank_figures.hpp"
+#include "ranks.hpp"
 #include "run_options.hpp"
 #endif
 
@@ -42,8 +44,9 @@ class Session {
       : options_(options),
         files_(options.model),
         plan_(make_plan(files_.config(), options.request)),
-        context_(ContextOptions{.threads = options.threads}) {
+        context_(ContextOptions{.threads = threads_of_rank(options.threads)}) {
     check_kind();
+    agree_on_files(files_.path());
     if (options.prompt || options.chat || options.perplexity || options.calibrate) {
       tokenizer_.emplace(files_.tokenizer());
     }
@@ -57,9 +60,10 @@ class Session {
     report_["threads"] = context_.executor().concurrency();
     report_["weight_bytes"] = model_.weight_bytes();
     report_embeddings();
+    report_["bytes_read"] = model_.bytes_read;
     if (options.kv != models::KvFormat::fp32) {
       report_["kv"] = to_string(options.kv);
-      report_["kv_bytes_per_token"] = models::Cache::token_bytes(config(), options.kv);
+      report_["kv_bytes_per_token"] = models::Cache::token_bytes(model_.block_config(), options.kv);
     }
   }
 
@@ -72,7 +76,10 @@ class Session {
     } else if (options_.generates()) {
       run_generation();
     }
-    if (options_.json) {
+    if (job_ranks() != nullptr) {
+      report_["ranks"] = rank_figures(*job_ranks(), model_.bytes_read, model_.weight_bytes());
+    }
+    if (options_.json && leads()) {
       io::AtomicFile file(*options_.json);
       file.write(report_.dump(1) + "\n");
       file.commit();
@@ -193,6 +200,7 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    load_options.ranks = job_ranks();
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
       load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
@@ -255,9 +263,11 @@ class Session {
   }
 
   void write_rows(const std::string& file, const char* name, MatrixView<const float> rows) {
-    io::SafeTensorsWriter writer;
-    writer.add(name, rows);
-    writer.write(file);
+    if (leads()) {
+      io::SafeTensorsWriter writer;
+      writer.add(name, rows);
+      writer.write(file);
+    }
     report_["prompt_ids"] = prompt_ids_;
   }
 

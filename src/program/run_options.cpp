@@ -17,7 +17,9 @@ constexpr const char* kDescription =
     "  kvant run MODEL --scheme int8-group --perplexity text.txt --window 512 --json "
     "figures.json\n"
     "  kvant run T5 --prompt 'translate English to German: The house is small.'\n"
-    "  kvant run BERT --prompt 'Paris is the [MASK] of France.'\n\n"
+    "  kvant run BERT --prompt 'Paris is the [MASK] of France.'\n"
+    "  mpirun -np 4 kvant run MODEL --threads 2 --chat 'Hello'    (four processes share the "
+    "model)\n\n"
     "Runs a language model from a folder in Hugging Face form or a GGUF file, with its linear "
     "layers\n"
     "in any weight format. Families: ";

@@ -7,6 +7,7 @@
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
 #   io                         -> kvant (public headers)
+#   mpi                        -> kvant (public headers), MPI
 #   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, formats, dispatch; never an instruction set
 #   formats (the rules)        -> kernel_table, gguf_blocks, vocabulary
@@ -64,14 +65,15 @@ border='kvant/kernels/[a-z]+\.hpp'
 only "the kernels' border" "$std|$vocabulary|$border" include/kvant/kernel_table.hpp include/kvant/kernels/*.hpp
 only "quantize.hpp" "$std|$vocabulary" include/kvant/quantize.hpp
 
-mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp)
+mapfile -t core < <(find include/kvant -maxdepth 1 -name '*.hpp' ! -name eigen.hpp ! -name fmt.hpp ! -name mpi.hpp)
 only "a public header of the core" "$std|kvant/(core/)?[a-z0-9_]+\\.hpp|$border" "${core[@]}"
-never "a public header of the core" "kvant/(eigen|fmt)\\.hpp|$foreign|$intrinsics" "${core[@]}"
+never "a public header of the core" "kvant/(eigen|fmt|mpi)\\.hpp|$foreign|$intrinsics" "${core[@]}"
 only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
 only "a public header of methods" "$std|kvant/(methods/)?[a-z0-9_]+\\.hpp" include/kvant/methods/*.hpp
 only "a public header of models" "$std|kvant/((io|methods|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
 only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
+only "mpi.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|mpi\\.h" include/kvant/mpi.hpp
 only "fmt.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|fmt/.*" include/kvant/fmt.hpp
 
 # What needs no library to link: nothing that such a header includes may be declared KVANT_API only.
@@ -106,6 +108,9 @@ only "methods" "$std|methods/.*|kvant/((core|methods)/)?[a-z0-9_]+\\.hpp|Eigen/[
 never "methods" "kvant/(eigen|fmt)\\.hpp" "${methods[@]}"
 only "models" "$std|models/.*|io/(json|text)/.*|kvant/((core|io|methods|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
 never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
+mapfile -t mpi < <(find src/mpi -type f)
+only "mpi" "$std|kvant/[a-z0-9_]+\\.hpp|mpi\\.h" "${mpi[@]}"
+never "models" "mpi\\.h|kvant/mpi\\.hpp" "${models[@]}"
 mapfile -t program < <(find src/program -name '*.?pp')
 never "the program kvant" "(cpu|ops|dispatch|io|look|models)/.*|.*examples/.*" "${program[@]}"
 mapfile -t programs < <(find examples benchmarks -name '*.cpp' -o -name '*.hpp')

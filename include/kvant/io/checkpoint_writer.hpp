@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -39,6 +40,10 @@ struct CheckpointWriterOptions {
   std::map<std::string, std::string> metadata = {{"format", "pt"}};  ///< of every file
   /// The folder that the data comes from, which must not be replaced. Empty: there is none.
   std::filesystem::path source = {};
+  /// What is written goes here, from any thread, and to no file: for a process that shares the work
+  /// with the one that writes. Nothing else of the object may be called then but shards().
+  std::function<void(std::string_view tensor, std::uint64_t offset, std::span<const std::byte>)>
+      instead = {};
 };
 
 /// Tensors by name, cut into files. One file: {"model.safetensors"}, else names with five digits.

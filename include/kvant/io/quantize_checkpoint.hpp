@@ -32,6 +32,7 @@
 #include "kvant/io/layer_encoder.hpp"
 #include "kvant/io/weight_scheme.hpp"
 #include "kvant/llm_int8.hpp"
+#include "kvant/ranks.hpp"
 
 namespace kvant::io {
 
@@ -50,6 +51,9 @@ struct JobOptions {
   /// Kernels and threads of the caller; null: the best kernels of this machine, and `threads`
   /// threads. Its workspace is not used.
   const Context* context = nullptr;
+  /// Processes that share the work, each with the same call: every one makes some of the tensors,
+  /// and rank 0 writes the result, byte for byte that of one process. Null: this process alone.
+  Ranks* ranks = nullptr;
   /// Set to true from anywhere (a signal handler) to stop: Error cancelled, nothing is left.
   const std::atomic<bool>* cancel = nullptr;
   /// Bytes of the source that are done, of how many, and the tensor just worked on. Called from the

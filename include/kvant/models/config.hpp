@@ -125,6 +125,8 @@ struct Config {
   std::int64_t n_kv_head = 12;       ///< key and value heads; divides n_head
   std::int64_t head_dim = 64;
   std::int64_t n_inner = 3072;  ///< width inside the MLP
+  std::int64_t first_head = 0;  ///< of a rank's share of query heads (split.hpp)
+  std::int64_t all_heads = 0;   ///< of which that is a share; 0: n_head, all of them
 
   std::int64_t embedding_size = 768;  ///< n_embd, or what project_in makes n_embd of
   float embedding_multiplier = 1.0f;

@@ -19,6 +19,7 @@
 #include "kvant/context.hpp"
 #include "kvant/models/model.hpp"
 #include "kvant/models/plan.hpp"
+#include "kvant/ranks.hpp"
 
 namespace kvant::models {
 
@@ -33,12 +34,16 @@ struct LoadOptions {
   /// A LoRA adapter in PEFT's form, run in float beside the layers (adapter.hpp); empty: none. One
   /// that is for layers which the model does not have is an error.
   std::filesystem::path adapter = {};
+  /// The processes that share the model: each reads and holds its part (split.hpp). All of them
+  /// load, and then call what the model offers, at the same time with the same arguments. Must
+  /// outlive the model. Null: this process alone.
+  Ranks* ranks = nullptr;
   /// Called before each block with its index and the number of blocks.
   std::function<void(std::int64_t, std::int64_t)> progress = {};
 };
 
 /// Peak memory: the model as it is held, plus one block as it is stored, plus activations.
-/// @throws Error as Checkpoint does; shape_mismatch, unsupported, out_of_range
+/// @throws Error as Checkpoint does; shape_mismatch, unsupported, out_of_range; as split_of
 KVANT_API Model load_model(Context& context, const std::filesystem::path& folder,
                            const Config& config, const LoadOptions& options);
 

@@ -14,6 +14,7 @@
 #include "kvant/models/block.hpp"
 #include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/models/split.hpp"
 #include "kvant/models/token_table.hpp"
 #include "kvant/models/tokenizer.hpp"
 #include "kvant/models/weight_matrix.hpp"
@@ -56,9 +57,15 @@ struct KVANT_API Model {
   /// What quantizing wte here left of it, 10 log10(sum w^2 / sum error^2); nothing: it is as the
   /// file has it.
   std::optional<double> table_sqnr_db;
+  /// Where ranks share the model: what this one holds; wte, own_lm_head and the head's bias have
+  /// its part of the vocabulary alone. Null: there is one process, which holds everything.
+  std::shared_ptr<const Split> split;
+  std::int64_t bytes_read = 0;  ///< of tensors, from files, by this process
 
+  /// The description of the blocks as they are here: config, or a rank's share of it.
+  [[nodiscard]] const Config& block_config() const { return split ? split->blocks : config; }
   [[nodiscard]] const TokenTable& lm_head() const {
-    return own_lm_head.rows() > 0 ? own_lm_head : wte;
+    return own_lm_head.cols() > 0 ? own_lm_head : wte;
   }
   /// Bytes of all parameters as they are held, without padding.
   [[nodiscard]] std::size_t weight_bytes() const;
@@ -99,7 +106,8 @@ KVANT_API std::vector<float> prefill(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache,
                                      std::int64_t chunk = 512);
 
-/// logits [T, vocab] of rows of forward()'s output, or of encode()'s where there is no decoder.
+/// logits [T, vocab] (on every rank the same) of rows of forward()'s output, or of encode()'s where
+/// there is no decoder.
 /// @throws Error unsupported: an encoder that was stored without a head
 KVANT_API void compute_logits(Context& context, const Model& model, MatrixView<const float> hidden,
                               MatrixView<float> logits);

@@ -30,6 +30,9 @@ class KVANT_API TokenTable {
   [[nodiscard]] std::int64_t rows() const noexcept {
     return is_coded() ? codes_.out_features() : floats_.rows();
   }
+  [[nodiscard]] std::int64_t cols() const noexcept {
+    return is_coded() ? codes_.in_features() : floats_.cols();
+  }
   [[nodiscard]] bool is_coded() const noexcept { return codes_.out_features() > 0; }
   /// How codes are held; meaningless of floats.
   [[nodiscard]] WeightFormat format() const noexcept { return codes_.format(); }

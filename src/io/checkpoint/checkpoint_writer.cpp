@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -75,13 +76,16 @@ ShardPlan plan_shards(std::vector<TensorSpec> tensors, std::uint64_t max_shard_s
 
 struct CheckpointWriter::State {
   State(const std::filesystem::path& path, const CheckpointWriterOptions& options)
-      : folder(
-            path,
-            {.force = options.force, .replaceable = options.replaceable, .source = options.source}),
-        shown(path) {}
+      : shown(path), instead(options.instead) {
+    if (instead) return;
+    folder.emplace(path, AtomicFolder::Options{.force = options.force,
+                                               .replaceable = options.replaceable,
+                                               .source = options.source});
+  }
 
-  AtomicFolder folder;
+  std::optional<AtomicFolder> folder;
   std::filesystem::path shown;
+  decltype(CheckpointWriterOptions::instead) instead;
   std::vector<std::string> names;
   std::map<std::string, std::size_t, std::less<>> shard_of;
   std::uint64_t total_size = 0;
@@ -102,7 +106,8 @@ CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder,
                     "checkpoint: tensor " + in_quotes(tensor.name) + " is there twice");
       }
     }
-    state_->shards.emplace_back(state_->folder.temporary() / plan.names[i],
+    if (state_->instead) continue;
+    state_->shards.emplace_back(state_->folder->temporary() / plan.names[i],
                                 std::move(plan.tensors[i]), options.metadata,
                                 (folder / plan.names[i]).string());
     // A checkpoint may have more shards than a process may have descriptors.
@@ -114,6 +119,10 @@ CheckpointWriter::~CheckpointWriter() = default;
 
 void CheckpointWriter::write(std::string_view tensor, std::uint64_t offset,
                              std::span<const std::byte> bytes) {
+  if (state_->instead) {
+    state_->instead(tensor, offset, bytes);
+    return;
+  }
   const auto shard = state_->shard_of.find(tensor);
   if (shard == state_->shard_of.end()) {
     throw Error(ErrorCode::invalid_argument,
@@ -137,7 +146,7 @@ void check_free(const std::vector<std::string>& shards, const std::string& name)
 
 void CheckpointWriter::add_file(const std::string& name, std::string_view text) {
   check_free(state_->names, name);
-  AtomicFile file(state_->folder.temporary() / name, (state_->shown / name).string());
+  AtomicFile file(state_->folder->temporary() / name, (state_->shown / name).string());
   file.write(text);
   file.commit();
 }
@@ -151,8 +160,8 @@ void CheckpointWriter::copy_file(const std::filesystem::path& path,
                 "checkpoint: " + in_quotes(as.string()) + " is not a name inside the folder");
   }
   check_free(state_->names, name.string());
-  make_folders(state_->folder.temporary(), state_->shown, name.parent_path());
-  AtomicFile to(state_->folder.temporary() / name, (state_->shown / name).string());
+  make_folders(state_->folder->temporary(), state_->shown, name.parent_path());
+  AtomicFile to(state_->folder->temporary() / name, (state_->shown / name).string());
   std::vector<std::byte> buffer(
       static_cast<std::size_t>(std::min<std::uint64_t>(kCopyBytes, from.size())));
   for (std::uint64_t done = 0; done < from.size();) {
@@ -173,11 +182,12 @@ void CheckpointWriter::commit() {
     for (const auto& [tensor, shard] : state_->shard_of) {
       index["weight_map"][tensor] = state_->names[shard];
     }
-    AtomicFile file(state_->folder.temporary() / kIndexFile, (state_->shown / kIndexFile).string());
+    AtomicFile file(state_->folder->temporary() / kIndexFile,
+                    (state_->shown / kIndexFile).string());
     file.write(index.dump(2, ' ', true) + "\n");
     file.commit();
   }
-  state_->folder.commit();
+  state_->folder->commit();
 }
 
 const std::vector<std::string>& CheckpointWriter::shards() const noexcept {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "io/convert/rank_exchange.hpp"
 #include "io/convert/tensor_jobs.hpp"
 #include "kvant/context.hpp"
 #include "kvant/error.hpp"
@@ -31,7 +32,8 @@ struct Piece {
 
 class Runner {
  public:
-  Runner(CheckpointWriter& out, const JobOptions& options) : out_(out), options_(options) {
+  Runner(CheckpointWriter& out, const JobOptions& options, RankExchange* exchange)
+      : out_(out), options_(options), exchange_(exchange) {
     if (options.context == nullptr) {
       const int all = static_cast<int>(std::thread::hardware_concurrency());
       own_ = openmp_executor(std::max(options.threads > 0 ? options.threads : std::max(all, 2), 1));
@@ -59,6 +61,8 @@ class Runner {
       job->close_stage();
     }
     flush();
+    while (exchange_ != nullptr && !exchange_->exchange(true, out_)) {
+    }
   }
 
  private:
@@ -74,16 +78,26 @@ class Runner {
     }
   }
 
-  /// Does all pieces that are waiting.
+  /// Does all pieces that are waiting; where ranks share the work, a few at a time, and what came
+  /// of them is sent.
   void flush() {
-    next_ = 0;
-    const auto workers =
-        static_cast<std::int64_t>(std::min<std::size_t>(workers_.size(), pieces_.size()));
+    const std::size_t step = exchange_ == nullptr ? pieces_.size() : workers_.size();
+    for (next_ = 0, end_ = 0; end_ < pieces_.size();) {
+      next_ = end_;
+      end_ = std::min(pieces_.size(), end_ + step);
+      work_together(end_ - next_);
+      if (exchange_ != nullptr) exchange_->exchange(false, out_);
+    }
+    pieces_.clear();
+  }
+
+  /// The pieces from next_ to end_.
+  void work_together(std::size_t count) {
+    const auto workers = static_cast<std::int64_t>(std::min<std::size_t>(workers_.size(), count));
     // A worker takes pieces until there are none, so it does not matter how many really run.
     executor().parallel_for(workers, [this](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) work(workers_[static_cast<std::size_t>(i)]);
     });
-    pieces_.clear();
     if (error_) std::rethrow_exception(error_);
   }
 
@@ -91,7 +105,7 @@ class Runner {
     try {
       while (!stop_) {
         const std::size_t index = next_++;
-        if (index >= pieces_.size()) return;
+        if (index >= end_) return;
         if (options_.cancel != nullptr && options_.cancel->load()) {
           throw Error(ErrorCode::cancelled, "stopped; nothing was written");
         }
@@ -122,11 +136,13 @@ class Runner {
 
   CheckpointWriter& out_;
   const JobOptions& options_;
+  RankExchange* exchange_;         ///< null: this process does all
   std::shared_ptr<Executor> own_;  ///< where the caller brings none
   std::vector<Worker> workers_;
   std::uint64_t piece_bytes_ = 0;
   std::vector<Piece> pieces_;
   std::atomic<std::size_t> next_ = 0;
+  std::size_t end_ = 0;
   std::atomic<bool> stop_ = false;
   std::mutex mutex_;
   std::exception_ptr error_;
@@ -146,8 +162,8 @@ void TensorJob::stage(std::uint64_t begin, std::uint64_t end) {
 }
 
 void run_jobs(std::vector<std::unique_ptr<TensorJob>>& jobs, CheckpointWriter& out,
-              const JobOptions& options) {
-  Runner(out, options).run(jobs);
+              const JobOptions& options, RankExchange* exchange) {
+  Runner(out, options, exchange).run(jobs);
 }
 
 }  // namespace kvant::io

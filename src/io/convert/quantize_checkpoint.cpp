@@ -1,10 +1,12 @@
 #include "kvant/io/quantize_checkpoint.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "io/checkpoint/companions.hpp"
 #include "io/convert/quantize_plan.hpp"
+#include "io/convert/rank_exchange.hpp"
 #include "kvant/error.hpp"
 
 namespace kvant::io {
@@ -43,15 +45,26 @@ CheckpointSummary carry_out(const CheckpointSource& source, QuantizePlan plan,
   writer_options.metadata = std::move(plan.metadata);
   writer_options.replaceable = companions.files;
   writer_options.source = source.folder();
+  std::optional<RankExchange> exchange;
+  if (options.ranks != nullptr) {
+    exchange.emplace(*options.ranks).keep_own(plan.jobs);
+    if (!exchange->writes()) {
+      writer_options.instead = [&](std::string_view tensor, std::uint64_t offset,
+                                   std::span<const std::byte> bytes) {
+        exchange->add(tensor, offset, bytes);
+      };
+    }
+  }
   CheckpointWriter writer(output, std::move(plan.outputs), writer_options);
-  run_jobs(plan.jobs, writer, options);
+  run_jobs(plan.jobs, writer, options, exchange ? &*exchange : nullptr);
+  plan.summary.shards = writer.shards();
+  if (exchange && !exchange->writes()) return std::move(plan.summary);
   writer.add_file("config.json", plan.config);
   for (const auto& file : companions.files) writer.copy_file(source.folder() / file, file);
   if (options.cancel != nullptr && options.cancel->load()) {
     throw Error(ErrorCode::cancelled, "stopped; nothing was written");
   }
   writer.commit();
-  plan.summary.shards = writer.shards();
   return std::move(plan.summary);
 }
 

@@ -91,9 +91,12 @@ std::unique_ptr<TensorJob> scale_job(SourceTensor source, const WeightScaling& s
 std::unique_ptr<TensorJob> dequantize_job(SourceTensor source, const Checkpoint& checkpoint,
                                           const StoredLayer& layer, DType to, bool transposed);
 
+class RankExchange;
+
 /// Does all jobs, threads overlapping; those without a stage in any order.
+/// @param exchange where ranks share the jobs: these are done together with the others'
 /// @throws what the first failing job throws; Error cancelled
 void run_jobs(std::vector<std::unique_ptr<TensorJob>>& jobs, CheckpointWriter& out,
-              const JobOptions& options);
+              const JobOptions& options, RankExchange* exchange = nullptr);
 
 }  // namespace kvant::io

@@ -44,7 +44,7 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
   const auto length = static_cast<std::int64_t>(prompt.size());
   // Beyond the training's length memory grows as it is needed.
   const std::int64_t room = std::max<std::int64_t>(0, config.n_positions - length);
-  cache.reserve(config, length + std::min(options.tokens, room));
+  cache.reserve(model.block_config(), length + std::min(options.tokens, room));
   cache.cancel = options.cancel;
   std::vector<float> hidden;
   // False: it was cancelled on its way; what was found is the result.
@@ -65,11 +65,18 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
                                           id) != options.more_end_ids.end();
   };
   std::vector<TokenId> result;
+  constexpr TokenId kStop = -1;
+  const auto cancelled = [&] { return options.cancel != nullptr && *options.cancel; };
   while (static_cast<std::int64_t>(result.size()) < options.tokens) {
-    if (options.cancel != nullptr && *options.cancel) break;
+    if (!model.split && cancelled()) break;
     compute_logits(context, model, {hidden.data(), 1, config.n_embd},
                    {logits.data(), 1, config.vocab_size});
-    const TokenId next = sampler.choose(logits);
+    TokenId next = sampler.choose(logits);
+    if (model.split) {  // rank 0 decides, or a rank that stops earlier would leave others waiting
+      if (cancelled()) next = kStop;
+      model.split->ranks->broadcast(std::as_writable_bytes(std::span(&next, 1)));
+      if (next == kStop) break;
+    }
     result.push_back(next);
     if (options.on_token) options.on_token(next);
     if (ends(next) || cache.length == config.position_limit()) break;

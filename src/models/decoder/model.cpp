@@ -1,9 +1,11 @@
 #include "kvant/models/model.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "kvant/error.hpp"
+#include "kvant/matrix.hpp"
 #include "models/decoder/rows.hpp"
 
 namespace kvant::models {
@@ -51,6 +53,14 @@ void check_ids(const Config& config, std::span<const TokenId> ids,
   }
 }
 
+/// Each row is on one rank and all zero bits on the others; afterwards it is on all.
+void share_rows(Ranks& ranks, std::span<float> rows) {
+  std::vector<std::uint32_t> bits(rows.size());
+  std::memcpy(bits.data(), rows.data(), rows.size_bytes());
+  ranks.all_or(bits);
+  std::memcpy(rows.data(), bits.data(), rows.size_bytes());
+}
+
 }  // namespace
 
 std::size_t Model::weight_bytes() const {
@@ -66,7 +76,8 @@ std::size_t Model::weight_bytes() const {
   for (const Block& block : blocks) total += block_bytes(block, element);
   if (config.positions == Positions::relative) {
     const std::size_t stacks = encoder.blocks.empty() ? 1 : 2;
-    total += stacks * static_cast<std::size_t>(config.relative.buckets * config.n_head) * element;
+    total += stacks * static_cast<std::size_t>(config.relative.buckets * block_config().n_head) *
+             element;
   }
   return total;
 }
@@ -88,12 +99,15 @@ std::vector<float> embed(Context& context, const Model& model, std::span<const T
   const auto table_width = static_cast<std::size_t>(config.embedding_size);
   std::vector<float> h(ids.size() * table_width);
   std::vector<float> scratch;
+  const Share held = model.split ? model.split->vocabulary : Share{0, config.vocab_size};
   for (std::size_t t = 0; t < ids.size(); ++t) {
-    const float* token = model.wte.row(context, ids[t], scratch);
-    float* row = h.data() + t * table_width;
-    std::copy(token, token + table_width, row);
-    if (config.embedding_multiplier == 1.0f) continue;
-    for (std::size_t c = 0; c < table_width; ++c) row[c] *= config.embedding_multiplier;
+    if (ids[t] < held.begin || ids[t] >= held.end) continue;  // another rank's
+    const float* token = model.wte.row(context, ids[t] - held.begin, scratch);
+    std::copy(token, token + table_width, h.data() + t * table_width);
+  }
+  if (model.split) share_rows(*model.split->ranks, h);
+  if (config.embedding_multiplier != 1.0f) {
+    for (float& value : h) value *= config.embedding_multiplier;
   }
   const auto width = static_cast<std::size_t>(config.n_embd);
   if (model.project_in != nullptr) {
@@ -136,14 +150,14 @@ std::vector<float> encode(Context& context, const Model& model, std::span<const 
   const bool alone = config.kind == ModelKind::encoder;
   std::vector<float> h = embed(context, model, ids, 0, token_types);
   const MatrixView<float> view(h.data(), static_cast<std::int64_t>(ids.size()), config.n_embd);
-  Pass pass(config, model.stream, 0, view.rows());
+  Pass pass(model.block_config(), model.stream, 0, view.rows());
   pass.causal = false;
   pass.distance_bias = alone ? model.distance_bias : model.encoder.distance_bias;
   LayerCache keys_and_values;
   const std::vector<Block>& blocks = alone ? model.blocks : model.encoder.blocks;
   for (std::size_t n = 0; n < blocks.size(); ++n) {
     keys_and_values.clear();
-    run_block(context, config, blocks[n], static_cast<std::int64_t>(n), pass, view,
+    run_block(context, model.block_config(), blocks[n], static_cast<std::int64_t>(n), pass, view,
               keys_and_values);
   }
   const Norm& norm = alone ? model.final_norm : model.encoder.final_norm;
@@ -164,10 +178,10 @@ void read_source(Context& context, const Model& model, std::span<const TokenId> 
   const MatrixView<const float> view(states.data(), static_cast<std::int64_t>(ids.size()),
                                      config.n_embd);
   cache.clear();
-  Pass pass(config, model.stream, 0, view.rows(), std::move(cache.memory));
+  Pass pass(model.block_config(), model.stream, 0, view.rows(), std::move(cache.memory));
   cache.source.assign(model.blocks.size(), LayerCache{cache.format});
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
-    read_source(context, config, model.blocks[n], pass, view, cache.source[n]);
+    read_source(context, model.block_config(), model.blocks[n], pass, view, cache.source[n]);
   }
   cache.memory = std::move(static_cast<PassMemory&>(pass));
 }
@@ -188,15 +202,16 @@ std::vector<float> forward(Context& context, const Model& model, std::span<const
   cache.layers.resize(model.blocks.size(), LayerCache{cache.format});
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const MatrixView<float> view(h.data(), tokens, model.config.n_embd);
-  Pass pass(model.config, model.stream, cache.length, tokens, std::move(cache.memory));
+  Pass pass(model.block_config(), model.stream, cache.length, tokens, std::move(cache.memory));
   pass.distance_bias = model.distance_bias;
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
-    if (cache.cancel != nullptr && *cache.cancel) {
+    // (Ranks stop together, between calls.)
+    if (cache.cancel != nullptr && *cache.cancel && !model.split) {
       cache.clear();  // some layers have the call's tokens, others do not
       throw Error(ErrorCode::cancelled, "interrupted");
     }
-    run_block(context, model.config, model.blocks[n], static_cast<std::int64_t>(n), pass, view,
-              cache.layers[n], reads ? &cache.source[n] : nullptr);
+    run_block(context, model.block_config(), model.blocks[n], static_cast<std::int64_t>(n), pass,
+              view, cache.layers[n], reads ? &cache.source[n] : nullptr);
   }
   cache.length += tokens;
   cache.memory = std::move(static_cast<PassMemory&>(pass));
@@ -247,7 +262,15 @@ void compute_logits(Context& context, const Model& model, MatrixView<const float
     }
     hidden = view;
   }
-  model.lm_head().multiply(context, hidden, model.head.bias, logits);
+  if (model.split) {
+    Ranks& ranks = *model.split->ranks;
+    Matrix<float> own(hidden.rows(), model.lm_head().rows());
+    model.lm_head().multiply(context, hidden, model.head.bias, own);
+    ranks.gather_columns(own, share_sizes(config.vocab_size, ranks.size(), kVocabularyUnit),
+                         logits);
+  } else {
+    model.lm_head().multiply(context, hidden, model.head.bias, logits);
+  }
   if (config.logit_divisor == 1.0f && config.logit_softcap == 0.0f) return;
   by_rows(context, logits.rows(), kExpCost * logits.size(),
           [&](std::int64_t begin, std::int64_t end) {

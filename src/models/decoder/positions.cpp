@@ -142,7 +142,10 @@ std::vector<float> alibi_slopes(std::int64_t heads) {
 Pass::Pass(const Config& config, Stream stream_, std::int64_t first_, std::int64_t tokens_,
            PassMemory memory)
     : PassMemory(std::move(memory)), stream(stream_), first(first_), tokens(tokens_) {
-  if (config.positions == Positions::alibi) slopes = alibi_slopes(config.n_head);
+  if (config.positions == Positions::alibi) {
+    slopes = alibi_slopes(std::max(config.n_head, config.all_heads));
+    slopes.erase(slopes.begin(), slopes.begin() + config.first_head);
+  }
   if (config.positions != Positions::rotary) return;
   const std::vector<float> frequencies = rotary_frequencies(config.rotary, first + tokens);
   cosines.reserve(static_cast<std::size_t>(tokens) * frequencies.size());

@@ -43,6 +43,9 @@ class GgufWeights final : public WeightSource {
             void* out) const override {
     const auto [tensor, expert] = place_of(name);
     auto* floats = static_cast<float*>(out);
+    const auto rows = static_cast<std::uint64_t>(tensor->is_vector() ? 1 : tensor->rows);
+    count_bytes(file_.find(tensor->name)->bytes / (rows * tensor->sources.size()) *
+                static_cast<std::uint64_t>(count));
     if (tensor->is_vector()) {
       read_vector(*tensor, floats);
       return;
@@ -64,27 +67,38 @@ class GgufWeights final : public WeightSource {
 
   [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
                                                     const std::string& name) const override {
+    if (!blocks_of(name)) return std::nullopt;
+    return packed_rows(context, name, {{0, place_of(name).tensor->rows}});
+  }
+
+  [[nodiscard]] std::optional<PackedWeights> packed_rows(
+      Context& context, const std::string& name, const std::vector<Share>& rows) const override {
     const std::optional<GgufBlocks> type = blocks_of(name);
     if (!type) return std::nullopt;
     const auto [tensor, expert] = place_of(name);
     const GgufBlocksInfo& info = kvant::describe(*type);
     const auto row_bytes = static_cast<std::size_t>(tensor->cols / info.elements * info.bytes);
-    const auto rows = static_cast<std::size_t>(tensor->rows);
+    const auto all = static_cast<std::size_t>(tensor->rows);
     std::span<const std::byte> blocks =
         file_.tensor(tensor->name)
-            .data.subspan(static_cast<std::size_t>(expert) * rows * row_bytes, rows * row_bytes);
+            .data.subspan(static_cast<std::size_t>(expert) * all * row_bytes, all * row_bytes);
+    std::int64_t outputs = 0;
+    for (const Share& part : rows) outputs += part.size();
     std::vector<std::byte> ordered;
-    if (tensor->order.kind != RowOrder::Kind::same) {
-      ordered.resize(blocks.size());
-      for (std::size_t r = 0; r < rows; ++r) {
-        const auto from =
-            static_cast<std::size_t>(tensor->order.in_gguf(static_cast<std::int64_t>(r)));
-        std::memcpy(ordered.data() + r * row_bytes, blocks.data() + from * row_bytes, row_bytes);
+    if (tensor->order.kind != RowOrder::Kind::same || outputs != tensor->rows) {
+      ordered.reserve(static_cast<std::size_t>(outputs) * row_bytes);
+      for (const Share& part : rows) {
+        for (std::int64_t r = part.begin; r < part.end; ++r) {
+          const auto from = blocks.subspan(
+              static_cast<std::size_t>(tensor->order.in_gguf(r)) * row_bytes, row_bytes);
+          ordered.insert(ordered.end(), from.begin(), from.end());
+        }
       }
       blocks = ordered;
     }
+    count_bytes(static_cast<std::uint64_t>(outputs) * row_bytes);
     try {
-      return PackedWeights::from_blocks(context, *type, tensor->rows, tensor->cols, blocks);
+      return PackedWeights::from_blocks(context, *type, outputs, tensor->cols, blocks);
     } catch (const Error& error) {
       throw_of_file(file_.name() + ": tensor " + io::in_quotes(tensor->name), error);
     }

@@ -11,6 +11,12 @@ namespace kvant::models {
 AdapterLayers::AdapterLayers(Context& context, const LoadOptions& options)
     : round_to_bf16_(options.plan.scheme == Scheme::bf16), folder_(options.adapter.string()) {
   if (options.adapter.empty()) return;
+  if (options.ranks != nullptr && options.ranks->size() > 1) {
+    throw Error(ErrorCode::unsupported,
+                folder_ +
+                    ": an adapter is not run by several ranks; merge it into the model first "
+                    "(kvant merge)");
+  }
   AdapterWeights weights = load_adapter(options.adapter);
   for (auto& [module, change] : weights.layers) {
     layers_.emplace(module, Adapter(context, MatrixView<const float>(change.a),

@@ -10,6 +10,7 @@
 
 #include "kvant/io/architecture.hpp"
 #include "kvant/models/block.hpp"
+#include "kvant/models/split.hpp"
 
 namespace kvant::models {
 
@@ -21,6 +22,14 @@ struct LinearSpec {
   bool bias;
   std::unique_ptr<LinearLayer>* slot;
   bool stays_float = false;  ///< whatever the scheme
+  /// Where ranks share the model: the outputs that this one has, in this order; empty: all.
+  std::vector<Share> rows = {};
+  /// The inputs are split over ranks by these widths, and every rank needs all outputs; empty: all
+  /// inputs are on every rank, where the outputs stay.
+  std::vector<std::int64_t> input_widths = {};
+
+  /// Outputs that this process has.
+  [[nodiscard]] std::int64_t own_outputs() const;
 };
 
 /// One of a model's stacks of blocks: what its parts are called.
@@ -41,7 +50,9 @@ struct Stack {
 [[nodiscard]] Block empty_block(const Config& config, const io::BlockLinears& names);
 
 /// The layers of a block that are quantized, in the order in which they run.
+/// @param split a rank's share, which the block is of; null: everything
 [[nodiscard]] std::vector<LinearSpec> linears_of(const Config& config,
-                                                 const io::BlockLinears& names, Block& block);
+                                                 const io::BlockLinears& names, Block& block,
+                                                 const Split* split = nullptr);
 
 }  // namespace kvant::models

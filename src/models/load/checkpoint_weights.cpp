@@ -12,6 +12,7 @@
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/matrix.hpp"
 #include "models/gguf/gguf_model.hpp"
+#include "models/load/packed_rows.hpp"
 #include "models/load/weight_source.hpp"
 #include "models/parallel.hpp"
 
@@ -63,31 +64,67 @@ class CheckpointWeights final : public WeightSource {
         reading_ = name;
       }
       reader_->read(first, count, static_cast<float*>(out));
+      count_rows(it->second, count);
       return;
     }
     const io::TensorView tensor = checkpoint_.tensor(name);
     const std::vector<std::uint64_t>& shape = tensor.info->shape;
     const std::uint64_t rows = shape.size() == 2 ? shape[0] : 1;
     const std::uint64_t row_bytes = rows == 0 ? 0 : tensor.info->bytes / rows;
+    const std::uint64_t bytes = static_cast<std::uint64_t>(count) * row_bytes;
     std::memcpy(out, tensor.data.data() + static_cast<std::uint64_t>(first) * row_bytes,
-                static_cast<std::size_t>(static_cast<std::uint64_t>(count) * row_bytes));
+                static_cast<std::size_t>(bytes));
+    count_bytes(bytes);
+  }
+
+  void read_columns(const std::string& name, std::int64_t row, std::int64_t first,
+                    std::int64_t count, void* out) const override {
+    if (quantized_.contains(name)) {
+      WeightSource::read_columns(name, row, first, count, out);
+      return;
+    }
+    const io::TensorView tensor = checkpoint_.tensor(name);
+    const auto size = static_cast<std::uint64_t>(kvant::describe(tensor.info->dtype).bits / 8);
+    const std::uint64_t at = static_cast<std::uint64_t>(row) * tensor.info->shape.back() +
+                             static_cast<std::uint64_t>(first);
+    const std::uint64_t bytes = static_cast<std::uint64_t>(count) * size;
+    std::memcpy(out, tensor.data.data() + at * size, static_cast<std::size_t>(bytes));
+    count_bytes(bytes);
   }
 
   [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
                                                     const std::string& name) const override {
     const auto it = quantized_.find(name);
     if (it == quantized_.end()) return std::nullopt;
+    return packed_rows(context, name, {{0, it->second.outputs}});
+  }
+
+  [[nodiscard]] std::optional<PackedWeights> packed_rows(
+      Context& context, const std::string& name, const std::vector<Share>& rows) const override {
+    const auto it = quantized_.find(name);
+    if (it == quantized_.end()) return std::nullopt;
     const io::StoredLayer& layer = it->second;
     const io::LayerReader reader(checkpoint_, layer);
-    const std::optional<io::LayerCodes> stored = reader.codes();
+    std::optional<io::LayerCodes> stored = reader.codes();
     if (!stored) return std::nullopt;
-    Matrix<std::uint8_t> codes(layer.outputs, layer.inputs);
-    const std::int64_t tasks = (layer.outputs + kRowsTogether - 1) / kRowsTogether;
-    parallel_tasks(context, tasks, layer.elements(), [&](std::int64_t task) {
-      const std::int64_t first = task * kRowsTogether;
-      reader.read_codes(first, std::min(kRowsTogether, layer.outputs - first),
-                        codes.data() + first * layer.inputs);
-    });
+    std::int64_t outputs = 0;
+    for (const Share& part : rows) outputs += part.size();
+    Matrix<std::uint8_t> codes(outputs, layer.inputs);
+    std::int64_t to = 0;
+    for (const Share& part : rows) {
+      const std::int64_t tasks = (part.size() + kRowsTogether - 1) / kRowsTogether;
+      parallel_tasks(context, tasks, part.size() * layer.inputs, [&](std::int64_t task) {
+        const std::int64_t first = task * kRowsTogether;
+        reader.read_codes(part.begin + first, std::min(kRowsTogether, part.size() - first),
+                          codes.data() + (to + first) * layer.inputs);
+      });
+      to += part.size();
+    }
+    count_rows(layer, outputs);
+    if (outputs < layer.outputs) {
+      take_scales(stored->format, layer.inputs, stored->block, rows, stored->scales,
+                  stored->zero_points);
+    }
     try {
       return PackedWeights::from_codes(context, {.format = stored->format,
                                                  .codes = MatrixView<const std::uint8_t>(codes),
@@ -117,6 +154,12 @@ class CheckpointWeights final : public WeightSource {
   [[nodiscard]] const io::Checkpoint* checkpoint() const override { return &checkpoint_; }
 
  private:
+  /// Some outputs of a layer, of all the bytes that it has.
+  void count_rows(const io::StoredLayer& layer, std::int64_t rows) const noexcept {
+    const std::uint64_t bytes = checkpoint_.find(layer.tensor)->bytes;
+    count_bytes(bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(1, layer.outputs)) *
+                static_cast<std::uint64_t>(rows));
+  }
   [[nodiscard]] const io::TensorInfo& tensor_info(const std::string& name) const {
     try {
       return *checkpoint_.tensor(name).info;

@@ -1,12 +1,16 @@
 #include "models/load/layer_maker.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "kvant/error.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/io/int8_checkpoint.hpp"
 #include "kvant/linear_quantizer.hpp"
+#include "kvant/matrix.hpp"
+#include "models/load/packed_rows.hpp"
 
 namespace kvant::models {
 namespace {
@@ -15,6 +19,46 @@ ConstAnyMatrix bias_view(const std::vector<float>& bias) {
   if (bias.empty()) return {};
   return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
 }
+
+/// A row of floats.
+void convert_row(Context& context, const ConstAnyMatrix& m, std::int64_t row, float* to) {
+  const std::int64_t size = describe(m.dtype).bits / 8;
+  context.kernels().convert({static_cast<const std::byte*>(m.data) + row * m.stride * size, m.dtype,
+                             to, DType::float32, m.cols});
+}
+
+/// Some outputs of a stored layer, side by side.
+struct Int8Rows {
+  Int8Rows(const io::Int8Layer& stored, const std::vector<Share>& rows) {
+    std::int64_t outputs = 0;
+    for (const Share& part : rows) outputs += part.size();
+    codes = Matrix<std::int8_t>(outputs, stored.codes.cols());
+    const auto columns = static_cast<std::size_t>(stored.codes.cols());
+    const ConstAnyMatrix& kept = stored.kept_weights;
+    const std::size_t element = kept.rows == 0 ? 0 : sizeof(std::uint16_t);
+    dtype = kept.dtype;
+    kept_columns = kept.cols;
+    std::int8_t* to = codes.data();
+    for (const Share& part : rows) {
+      for (std::int64_t r = part.begin; r < part.end; ++r, to += columns) {
+        std::memcpy(to, stored.codes.row_data(r), columns);
+        absmax.push_back(stored.absmax[static_cast<std::size_t>(r)]);
+        if (element == 0) continue;
+        const auto* from = static_cast<const std::uint16_t*>(kept.data) + r * kept.stride;
+        kept_bits.insert(kept_bits.end(), from, from + kept.cols);
+      }
+    }
+  }
+  [[nodiscard]] ConstAnyMatrix kept_weights() const {
+    return {kept_bits.data(), dtype, codes.rows(), kept_columns, kept_columns};
+  }
+
+  Matrix<std::int8_t> codes;
+  std::vector<float> absmax;
+  std::vector<std::uint16_t> kept_bits;
+  DType dtype = DType::float16;
+  std::int64_t kept_columns = 0;
+};
 
 }  // namespace
 
@@ -36,30 +80,79 @@ std::unique_ptr<LinearLayer> LayerMaker::stay_float(FloatParameters parameters) 
                                        bf16());
 }
 
-std::unique_ptr<LinearLayer> LayerMaker::quantize(
-    const LayerName& layer, FloatParameters parameters,
-    const std::vector<std::int64_t>& keep_columns) const {
+bool LayerMaker::stays(const LayerName& layer) const {
   // What a quantized folder holds in float is meant to stay so.
-  const bool stays = plan().scheme == Scheme::fp32 || plan().scheme == Scheme::stored || bf16() ||
-                     plan().stored_int8;
-  if (stays || skipped(layer)) return stay_float(std::move(parameters));
+  return plan().scheme == Scheme::fp32 || plan().scheme == Scheme::stored || bf16() ||
+         plan().stored_int8 || skipped(layer);
+}
+
+std::vector<Share> LayerMaker::rows_to_read(const LayerName& layer, const LinearSpec& spec) const {
+  if (spec.stays_float || stays(layer) || plan().scheme.kind != Scheme::Kind::packed) {
+    return spec.rows;
+  }
+  const std::int64_t together =
+      outputs_sharing_scales(plan().scheme.format, spec.inputs, plan().group);
+  std::vector<Share> rows = spec.rows;
+  for (Share& part : rows) {
+    part.begin = part.begin / together * together;
+    part.end = std::min(spec.outputs, (part.end + together - 1) / together * together);
+  }
+  return rows;
+}
+
+PackedWeights LayerMaker::pack(ConstAnyMatrix weights, const std::vector<Share>& read,
+                               const std::vector<Share>& rows) const {
+  const PackOptions options{.block = plan().group, .arithmetic = activations().arithmetic};
+  if (read == rows) {
+    return PackedWeights::quantize(context_, weights, plan().scheme.format, options);
+  }
+  std::vector<PackedWeights> parts;
+  std::vector<Share> wanted;
+  const std::int64_t row_bytes = weights.stride * (describe(weights.dtype).bits / 8);
+  const auto* from = static_cast<const std::byte*>(weights.data);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const ConstAnyMatrix part{from, weights.dtype, read[i].size(), weights.cols, weights.stride};
+    parts.push_back(PackedWeights::quantize(context_, part, plan().scheme.format, options));
+    wanted.push_back({rows[i].begin - read[i].begin, rows[i].end - read[i].begin});
+    from += read[i].size() * row_bytes;
+  }
+  return join_rows(context_, parts, wanted);
+}
+
+std::unique_ptr<LinearLayer> LayerMaker::quantize(
+    const LayerName& layer, const LinearSpec& spec, FloatParameters parameters,
+    const std::vector<std::int64_t>& keep_columns) const {
+  if (stays(layer)) return stay_float(std::move(parameters));
   const ConstAnyMatrix weights = parameters.weights.view();
   const ConstAnyMatrix bias = bias_view(parameters.bias);
   if (plan().scheme.kind == Scheme::Kind::packed) {
-    return std::make_unique<QuantizedLinear>(Linear::quantize(
-        context_, weights, plan().scheme.format, bias, activations(), {.block = plan().group}));
+    return std::make_unique<QuantizedLinear>(
+        Linear::from(pack(weights, rows_to_read(layer, spec), spec.rows), bias, activations()));
   }
-  if (plan().scheme == Scheme::int8_tensor) {  // one scale for all weights, one for a batch
-    const QuantizedMatrix codes =
-        kvant::quantize(context_, weights, choose_params(context_, weights, int8_symmetric));
-    return std::make_unique<QuantizedLinear>(Int8Linear::from(
-        context_, codes, bias, {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
-  }
+  if (plan().scheme == Scheme::int8_tensor) return quantize_by_tensor(weights, bias);
   Int8Options options;
   options.threshold = plan().threshold;
   options.arithmetic = plan().mode;
   options.keep_columns = keep_columns;
   return std::make_unique<QuantizedLinear>(Int8Linear::quantize(context_, weights, bias, options));
+}
+
+std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(ConstAnyMatrix weights,
+                                                            ConstAnyMatrix bias) const {
+  QuantParams params = choose_params(context_, weights, int8_symmetric);
+  if (options_.ranks != nullptr) {
+    float absmax = 0;
+    std::vector<float> row(static_cast<std::size_t>(weights.cols));
+    for (std::int64_t r = 0; r < weights.rows; ++r) {
+      convert_row(context_, weights, r, row.data());
+      for (const float value : row) absmax = std::max(absmax, std::fabs(value));
+    }
+    options_.ranks->all_max({&absmax, 1});
+    params = choose_params(context_, MatrixView<const float>(&absmax, 1, 1), int8_symmetric);
+  }
+  const QuantizedMatrix codes = kvant::quantize(context_, weights, params);
+  return std::make_unique<QuantizedLinear>(Int8Linear::from(
+      context_, codes, bias, {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
 }
 
 ActivationOptions LayerMaker::activations() const {
@@ -75,10 +168,12 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
   if (plan().scheme != Scheme::stored || skipped(layer) || !source_.is_quantized(name)) {
     return nullptr;
   }
-  std::optional<PackedWeights> weights = source_.packed(context_, name);
+  std::optional<PackedWeights> weights = linear.rows.empty()
+                                             ? source_.packed(context_, name)
+                                             : source_.packed_rows(context_, name, linear.rows);
   source_.release(name);
   if (!weights) return nullptr;
-  if (weights->n() != linear.outputs || weights->k() != linear.inputs) {
+  if (weights->n() != linear.own_outputs() || weights->k() != linear.inputs) {
     throw Error(ErrorCode::shape_mismatch,
                 "layer \"" + layer.file + "\" is [" + std::to_string(weights->n()) + ", " +
                     std::to_string(weights->k()) + "], config.json makes it [" +
@@ -118,8 +213,17 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_codes(const LayerName& laye
     options.keep_columns = stored.kept_columns;
     kept = stored.kept_weights;
   }
-  auto result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
-      context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
+  std::unique_ptr<LinearLayer> result;
+  if (linear.rows.empty()) {
+    result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
+        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
+  } else {
+    const Int8Rows rows(stored, linear.rows);
+    result = std::make_unique<QuantizedLinear>(
+        Int8Linear::from_codes(context_, rows.codes, rows.absmax, bias_view(bias), options,
+                               kept.rows != 0 ? rows.kept_weights() : kept));
+  }
+  source_.count_bytes(static_cast<std::uint64_t>(linear.own_outputs() * linear.inputs));
   source_.release(base + ".weight");
   return result;
 }

@@ -34,9 +34,14 @@ class LayerMaker {
   /// A layer in float; what it takes is gone from memory when the layer is there, here and below.
   [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(FloatParameters parameters) const;
   /// A layer as the plan has it.
+  /// @param parameters weights of the outputs rows_to_read(), the bias of spec.rows
   [[nodiscard]] std::unique_ptr<LinearLayer> quantize(
-      const LayerName& layer, FloatParameters parameters,
+      const LayerName& layer, const LinearSpec& spec, FloatParameters parameters,
       const std::vector<std::int64_t>& keep_columns) const;
+  /// Outputs that must be known to quantize those of a rank: in formats whose scales are shared by
+  /// several outputs, some of its neighbours' too. Empty: all.
+  [[nodiscard]] std::vector<Share> rows_to_read(const LayerName& layer,
+                                                const LinearSpec& spec) const;
 
   /// The file has the layer in bitsandbytes' 8-bit form.
   [[nodiscard]] bool holds_codes(const LayerName& layer) const;
@@ -59,6 +64,14 @@ class LayerMaker {
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
   [[nodiscard]] bool skipped(const LayerName& layer) const;
   [[nodiscard]] ActivationOptions activations() const;
+  /// A layer with one scale for all weights, those of other ranks included.
+  [[nodiscard]] std::unique_ptr<LinearLayer> quantize_by_tensor(ConstAnyMatrix weights,
+                                                                ConstAnyMatrix bias) const;
+  /// Does not quantize layers.
+  [[nodiscard]] bool stays(const LayerName& layer) const;
+  /// In the plan's format. @param read the outputs that `weights` are
+  [[nodiscard]] PackedWeights pack(ConstAnyMatrix weights, const std::vector<Share>& read,
+                                   const std::vector<Share>& rows) const;
 
   Context& context_;
   const LoadOptions& options_;

@@ -9,6 +9,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/models/calibration.hpp"
+#include "kvant/models/gathered_linear.hpp"
 #include "models/load/adapter_layers.hpp"
 #include "models/load/layer_maker.hpp"
 #include "models/load/parts.hpp"
@@ -37,7 +38,11 @@ class Loader {
         options_(options),
         source_(config.int8 && !options.plan.stored_int8 ? open_float_weights(folder, config)
                                                          : open_weights(folder, config)),
-        parts_(context, config, options, *source_),
+        split_(options.ranks != nullptr
+                   ? std::make_shared<const Split>(split_of(config, *options.ranks))
+                   : nullptr),
+        block_config_(split_ ? split_->blocks : config),
+        parts_(context, config, options, *source_, split_.get()),
         maker_(context, options, *source_),
         adapter_(context, options) {
     check_shapes();
@@ -48,6 +53,7 @@ class Loader {
   Model load() {
     Model model;
     model.config = config_;
+    model.split = split_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
                                  (!plan().has_integer_products() || plan().exact) &&
@@ -68,6 +74,7 @@ class Loader {
     }
     load_head(model, window);
     adapter_.check_all_used();
+    model.bytes_read = source_->bytes_read();
     return model;
   }
 
@@ -244,17 +251,17 @@ class Loader {
       auto layer = std::make_unique<ObservingLinear>(observed.parameters[i].weights,
                                                      observed.parameters[i].bias, plan().threshold);
       observers.push_back(layer.get());
-      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
+      put(specs[i], observed.names[i], std::move(layer));
     }
     LayerCache cache;
     LayerCache read;
     const MatrixView<float> rows = view_of(window.h);
-    Pass pass(config_, Stream::fp32, 0, rows.rows());
+    Pass pass(block_config_, Stream::fp32, 0, rows.rows());
     pass.causal = !sees_all(stack);
     pass.distance_bias = window.distance_bias;
     const bool crosses = !window.source.empty();
-    if (crosses) read_source(context_, config_, block, pass, view_of(window.source), read);
-    run_block(context_, config_, block, n, pass, rows, cache, crosses ? &read : nullptr);
+    if (crosses) read_source(context_, block_config_, block, pass, view_of(window.source), read);
+    run_block(context_, block_config_, block, n, pass, rows, cache, crosses ? &read : nullptr);
     for (const ObservingLinear* observer : observers) {
       observed.columns.push_back(observer->outlier_columns());
     }
@@ -285,13 +292,26 @@ class Loader {
   /// A layer as the plan has it, from what is stored.
   [[nodiscard]] std::unique_ptr<LinearLayer> make_layer(const LinearSpec& spec,
                                                         const LayerName& name) const {
-    if (maker_.holds_codes(name)) {
-      return maker_.from_stored_codes(name, spec, parts_.bias(spec, name));
-    }
-    auto stored = maker_.from_stored_layer(name, spec, parts_.bias(spec, name));
+    std::vector<float> bias = parts_.bias(spec, name);
+    if (maker_.holds_codes(name)) return maker_.from_stored_codes(name, spec, bias);
+    auto stored = maker_.from_stored_layer(name, spec, bias);
     if (stored != nullptr) return stored;
-    if (spec.stays_float) return maker_.stay_float(parts_.linear(spec, name));
-    return maker_.quantize(name, parts_.linear(spec, name), {});
+    LinearSpec read = spec;
+    read.rows = maker_.rows_to_read(name, spec);
+    FloatParameters parameters{parts_.weights(read, name), std::move(bias)};
+    if (spec.stays_float) return maker_.stay_float(std::move(parameters));
+    return maker_.quantize(name, spec, std::move(parameters), {});
+  }
+
+  /// A layer into its place, with its part of the adapter, and with what leads it from rank to
+  /// rank.
+  void put(const LinearSpec& spec, const LayerName& name, std::unique_ptr<LinearLayer> layer) {
+    layer = adapter_.beside(name, spec, std::move(layer));
+    if (!spec.input_widths.empty()) {
+      layer = std::make_unique<GatheredLinear>(*split_->ranks, std::move(layer), spec.input_widths,
+                                               share_sizes(spec.outputs, split_->ranks->size()));
+    }
+    *spec.slot = std::move(layer);
   }
 
   Block load_block(const Stack& stack, std::int64_t n, Window& window) {
@@ -300,7 +320,7 @@ class Loader {
     if (window.h.empty()) {
       for (const LinearSpec& spec : specs) {
         const LayerName name = parts_.name_of(stack.name(n, spec.name));
-        *spec.slot = adapter_.beside(name, spec, make_layer(spec, name));
+        put(spec, name, make_layer(spec, name));
       }
       return block;
     }
@@ -308,10 +328,11 @@ class Loader {
     ObservedBlock observed = observe_block(stack, n, window);
     for (std::size_t i = 0; i < specs.size(); ++i) {
       FloatParameters parameters = std::move(observed.parameters[i]);
-      auto layer = specs[i].stays_float ? maker_.stay_float(std::move(parameters))
-                                        : maker_.quantize(observed.names[i], std::move(parameters),
-                                                          observed.columns[i]);
-      *specs[i].slot = adapter_.beside(observed.names[i], specs[i], std::move(layer));
+      auto layer = specs[i].stays_float
+                       ? maker_.stay_float(std::move(parameters))
+                       : maker_.quantize(observed.names[i], specs[i], std::move(parameters),
+                                         observed.columns[i]);
+      put(specs[i], observed.names[i], std::move(layer));
     }
     return block;
   }
@@ -325,7 +346,7 @@ class Loader {
     } else {
       FloatParameters parameters = parts_.linear(*linear, name);
       const std::vector<std::int64_t> columns = observe_linear(parameters, window);
-      *linear->slot = maker_.quantize(name, std::move(parameters), columns);
+      *linear->slot = maker_.quantize(name, *linear, std::move(parameters), columns);
     }
     *linear->slot = adapter_.beside(name, *linear, std::move(*linear->slot));
     parts_.head_parts(model);
@@ -335,6 +356,8 @@ class Loader {
   const Config& config_;
   const LoadOptions& options_;
   std::unique_ptr<WeightSource> source_;
+  std::shared_ptr<const Split> split_;  ///< null: this process alone
+  const Config& block_config_;          ///< of blocks as they are here
   PartLoader parts_;
   LayerMaker maker_;
   AdapterLayers adapter_;
@@ -347,11 +370,13 @@ Model load_model(Context& context, const std::filesystem::path& folder, const Co
   return Loader(context, folder, config, options).load();
 }
 
-OutlierColumns find_outlier_columns(
-    Context& context, const std::filesystem::path& folder, const Config& config,
-    const std::vector<TokenId>& ids, float threshold,
-    const std::function<void(std::int64_t, std::int64_t)>& progress) {
+OutlierColumns find_outlier_columns(Context& context, const std::filesystem::path& folder,
+                                    const Config& config, const std::vector<TokenId>& ids,
+                                    float threshold,
+                                    const std::function<void(std::int64_t, std::int64_t)>& progress,
+                                    Ranks* ranks) {
   LoadOptions options;
+  options.ranks = ranks;
   options.plan.threshold = threshold;
   options.calibration_ids = ids;
   options.progress = progress;

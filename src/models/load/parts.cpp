@@ -35,11 +35,12 @@ double table_sqnr(Context& context, const WeightMatrix& floats, const PackedWeig
 }  // namespace
 
 PartLoader::PartLoader(Context& context, const Config& config, const LoadOptions& options,
-                       const WeightSource& source)
+                       const WeightSource& source, const Split* split)
     : context_(context),
       config_(config),
       options_(options),
       source_(source),
+      split_(split),
       names_(*io::find_architecture(config.model_type)),
       // Base models are saved without the prefix.
       prefix_(source.contains(std::string(names_.tokens) + ".weight") ? "" : names_.prefix),
@@ -56,7 +57,7 @@ LayerName PartLoader::name_of(const std::string& part) const {
 }
 
 std::vector<LinearSpec> PartLoader::linears(const Stack& stack, Block& block) const {
-  std::vector<LinearSpec> result = linears_of(config_, *stack.linears, block);
+  std::vector<LinearSpec> result = linears_of(config_, *stack.linears, block, split_);
   for (LinearSpec& linear : result) {
     linear.stays_float = names_.keeps_float(linear.name);
   }
@@ -91,22 +92,29 @@ std::vector<std::uint64_t> PartLoader::shape(const std::string& tensor,
   return transposed(tensor) ? std::vector{cols, rows} : std::vector{rows, cols};
 }
 
-std::vector<float> PartLoader::vector(const std::string& name, std::int64_t size) const {
-  return load_vector(context_, source_, name, size, bf16());
+std::vector<float> PartLoader::vector(const std::string& name, std::int64_t size,
+                                      const std::vector<Share>& parts) const {
+  return load_vector(context_, source_, name, size, bf16(), parts);
+}
+
+std::vector<Share> PartLoader::vocabulary() const {
+  if (split_ == nullptr) return {};
+  return {split_->vocabulary};
 }
 
 std::vector<float> PartLoader::bias(const LinearSpec& linear, const LayerName& name) const {
   if (!linear.bias) return {};
-  return vector(name.file + ".bias", linear.outputs);
+  return vector(name.file + ".bias", linear.outputs, linear.rows);
+}
+
+WeightMatrix PartLoader::weights(const LinearSpec& linear, const LayerName& name) const {
+  const std::string tensor = name.file + ".weight";
+  const auto load = transposed(tensor) ? load_transposed : load_weights;
+  return load(context_, source_, tensor, linear.outputs, linear.inputs, held_dtype(), linear.rows);
 }
 
 FloatParameters PartLoader::linear(const LinearSpec& linear, const LayerName& name) const {
-  const std::string tensor = name.file + ".weight";
-  return {
-      transposed(tensor)
-          ? load_transposed(context_, source_, tensor, linear.outputs, linear.inputs, held_dtype())
-          : load_weights(context_, source_, tensor, linear.outputs, linear.inputs, held_dtype()),
-      bias(linear, name)};
+  return {weights(linear, name), bias(linear, name)};
 }
 
 Norm PartLoader::norm(const std::string& name, std::int64_t size) const {
@@ -135,7 +143,8 @@ std::vector<float> PartLoader::distance_bias(const Stack& stack, bool both_ways)
   const std::int64_t reach = config_.relative.max_distance;
   std::vector<float> result;
   result.reserve(static_cast<std::size_t>(config_.n_head * (2 * reach + 1)));
-  for (std::int64_t head = 0; head < config_.n_head; ++head) {
+  const Share heads = split_ != nullptr ? split_->heads : Share{0, config_.n_head};
+  for (std::int64_t head = heads.begin; head < heads.end; ++head) {
     for (std::int64_t distance = -reach; distance <= reach; ++distance) {
       const std::int64_t bucket = relative_bucket(config_.relative, distance, both_ways);
       result.push_back(values[bucket * config_.n_head + head]);
@@ -200,12 +209,15 @@ TokenTable PartLoader::token_table_of(const std::string& tensor,
   activations.outliers = Outliers::per_row;
   if (options_.plan.exact) activations.arithmetic = Arithmetic::exact;
   if (wanted.kind == Embeddings::Kind::stored && source_.is_quantized(tensor)) {
-    if (std::optional<PackedWeights> codes = source_.packed(context_, tensor)) {
+    if (std::optional<PackedWeights> codes = split_ == nullptr
+                                                   ? source_.packed(context_, tensor)
+                                                   : source_.packed_rows(context_, tensor,
+                                                                         vocabulary())) {
       source_.release(tensor);
       return TokenTable(Linear::from(std::move(*codes), {}, activations));
     }
   }
-  WeightMatrix floats = load_weights(context_, source_, tensor, rows, width, held_dtype());
+  WeightMatrix floats = load_weights(context_, source_, tensor, rows, width, held_dtype(), vocabulary());
   if (wanted.kind != Embeddings::Kind::packed) return TokenTable(std::move(floats));
   PackedWeights codes = PackedWeights::quantize(context_, floats.view(), wanted.format);
   if (sqnr_db != nullptr) *sqnr_db = table_sqnr(context_, floats, codes);
@@ -243,7 +255,7 @@ void PartLoader::head_parts(Model& model) const {
   model.head.norm = norm(std::string(config_.names.head_norm), config_.n_embd);
   const std::string bias = std::string(config_.names.head_bias);
   const std::string other = std::string(names_.head) + ".bias";
-  model.head.bias = vector(source_.contains(bias) ? bias : other, config_.vocab_size);
+  model.head.bias = vector(source_.contains(bias) ? bias : other, config_.vocab_size, vocabulary());
 }
 
 }  // namespace kvant::models

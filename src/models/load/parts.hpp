@@ -19,8 +19,9 @@ namespace kvant::models {
 
 class PartLoader {
  public:
+  /// @param split the rank's share that is loaded; null: everything
   PartLoader(Context& context, const Config& config, const LoadOptions& options,
-             const WeightSource& source);
+             const WeightSource& source, const Split* split = nullptr);
 
   [[nodiscard]] const std::vector<Stack>& stacks() const noexcept { return stacks_; }
   /// Blocks in all stacks.
@@ -36,6 +37,7 @@ class PartLoader {
   /// Shape of a linear layer's weight in the file.
   [[nodiscard]] std::vector<std::uint64_t> shape(const std::string& tensor,
                                                  const LinearSpec& linear) const;
+  [[nodiscard]] WeightMatrix weights(const LinearSpec& linear, const LayerName& name) const;
   [[nodiscard]] FloatParameters linear(const LinearSpec& linear, const LayerName& name) const;
   [[nodiscard]] std::vector<float> bias(const LinearSpec& linear, const LayerName& name) const;
   /// By its name in the file; of old files "gamma" and "beta". No name: there is no such norm.
@@ -66,7 +68,10 @@ class PartLoader {
   [[nodiscard]] std::optional<DType> held_dtype() const;
   /// Codes always lie [outputs, inputs].
   [[nodiscard]] bool transposed(const std::string& tensor) const;
-  [[nodiscard]] std::vector<float> vector(const std::string& name, std::int64_t size) const;
+  [[nodiscard]] std::vector<float> vector(const std::string& name, std::int64_t size,
+                                          const std::vector<Share>& parts = {}) const;
+  /// Rows of embeddings and head; empty: all.
+  [[nodiscard]] std::vector<Share> vocabulary() const;
   void around(Model& model) const;
   /// @param sqnr_db  what quantizing it left, where that is done here; null: nobody asks
   [[nodiscard]] TokenTable token_table_of(const std::string& tensor,
@@ -76,6 +81,7 @@ class PartLoader {
   const Config& config_;
   const LoadOptions& options_;
   const WeightSource& source_;
+  const Split* split_;
   const io::Architecture& names_;
   std::string prefix_;  ///< in the file
   std::vector<Stack> stacks_;

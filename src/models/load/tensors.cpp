@@ -20,6 +20,12 @@ void convert(Context& context, const void* from, DType from_dtype, void* to, DTy
   context.kernels().convert({from, from_dtype, to, to_dtype, count});
 }
 
+std::int64_t rows_in(const std::vector<Share>& parts) {
+  std::int64_t count = 0;
+  for (const Share& part : parts) count += part.size();
+  return count;
+}
+
 }  // namespace
 
 SourceTensor require_tensor(const WeightSource& source, const std::string& name,
@@ -49,33 +55,72 @@ void require_no_block_beyond(const WeightSource& source, const std::string& next
 }
 
 WeightMatrix load_weights(Context& context, const WeightSource& source, const std::string& name,
-                          std::int64_t rows, std::int64_t cols, std::optional<DType> dtype) {
+                          std::int64_t rows, std::int64_t cols, std::optional<DType> dtype,
+                          std::vector<Share> parts) {
   const DType from =
       require_tensor(source, name,
                      {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)})
           .dtype;
-  WeightMatrix result(rows, cols, dtype.value_or(from));
+  if (parts.empty()) parts = {{0, rows}};
+  WeightMatrix result(rows_in(parts), cols, dtype.value_or(from));
   const std::int64_t row_bytes = cols * size_of(from);
   const std::int64_t slice =
       std::max<std::int64_t>(1, kSliceBytes / std::max<std::int64_t>(1, row_bytes));
   std::vector<std::byte> stored;
-  for (std::int64_t row = 0; row < rows; row += slice) {
-    const std::int64_t count = std::min(slice, rows - row);
-    if (from == result.dtype()) {
-      source.read(name, row, count, result.row_data(row));
-    } else {
-      stored.resize(static_cast<std::size_t>(count * row_bytes));
-      source.read(name, row, count, stored.data());
-      convert(context, stored.data(), from, result.row_data(row), result.dtype(), count * cols);
+  std::int64_t to = 0;
+  for (const Share& part : parts) {
+    for (std::int64_t row = part.begin; row < part.end; row += slice) {
+      const std::int64_t count = std::min(slice, part.end - row);
+      if (from == result.dtype()) {
+        source.read(name, row, count, result.row_data(to));
+      } else {
+        stored.resize(static_cast<std::size_t>(count * row_bytes));
+        source.read(name, row, count, stored.data());
+        convert(context, stored.data(), from, result.row_data(to), result.dtype(), count * cols);
+      }
+      to += count;
+      source.release(name);
     }
-    source.release(name);
   }
   return result;
 }
 
+namespace {
+
+/// Some columns of a tensor [rows, cols], side by side, as `dtype` or as they are stored.
+WeightMatrix load_columns(Context& context, const WeightSource& source, const std::string& name,
+                          std::int64_t rows, std::int64_t cols, std::optional<DType> dtype,
+                          const std::vector<Share>& parts) {
+  const DType from =
+      require_tensor(source, name,
+                     {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)})
+          .dtype;
+  WeightMatrix result(rows, rows_in(parts), dtype.value_or(from));
+  std::vector<std::byte> stored(static_cast<std::size_t>(result.cols() * size_of(from)));
+  const std::int64_t slice =
+      std::max<std::int64_t>(1, kSliceBytes / std::max<std::int64_t>(1, cols * size_of(from)));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::byte* to = stored.data();
+    for (const Share& part : parts) {
+      source.read_columns(name, row, part.begin, part.size(), to);
+      to += part.size() * size_of(from);
+    }
+    convert(context, stored.data(), from, result.row_data(row), result.dtype(), result.cols());
+    if (row % slice == slice - 1) source.release(name);
+  }
+  source.release(name);
+  return result;
+}
+
+}  // namespace
+
 WeightMatrix load_transposed(Context& context, const WeightSource& source, const std::string& name,
-                             std::int64_t rows, std::int64_t cols, std::optional<DType> dtype) {
-  const WeightMatrix stored = load_weights(context, source, name, cols, rows, dtype);
+                             std::int64_t rows, std::int64_t cols, std::optional<DType> dtype,
+                             std::vector<Share> parts) {
+  const WeightMatrix stored = parts.empty()
+                                  ? load_weights(context, source, name, cols, rows, dtype)
+                                  : load_columns(context, source, name, cols, rows, dtype, parts);
+  rows = stored.cols();
   WeightMatrix result(rows, cols, stored.dtype());
   const auto transpose = [&]<class T>(T) {
     const auto* from = reinterpret_cast<const T*>(stored.row_data(0));
@@ -120,7 +165,8 @@ WeightMatrix load_rows(const WeightSource& source, const std::string& name, std:
 }
 
 std::vector<float> load_vector(Context& context, const WeightSource& source,
-                               const std::string& name, std::int64_t size, bool round_to_bf16) {
+                               const std::string& name, std::int64_t size, bool round_to_bf16,
+                               const std::vector<Share>& parts) {
   const DType from = require_tensor(source, name, {static_cast<std::uint64_t>(size)}).dtype;
   std::vector<std::byte> stored(static_cast<std::size_t>(size * size_of(from)));
   source.read(name, 0, 1, stored.data());
@@ -129,7 +175,12 @@ std::vector<float> load_vector(Context& context, const WeightSource& source,
   if (round_to_bf16) {
     for (float& value : result) value = static_cast<float>(bfloat16(value));
   }
-  return result;
+  if (parts.empty()) return result;
+  std::vector<float> wanted;
+  for (const Share& part : parts) {
+    wanted.insert(wanted.end(), result.begin() + part.begin, result.begin() + part.end);
+  }
+  return wanted;
 }
 
 }  // namespace kvant::models

@@ -9,6 +9,7 @@
 
 #include "kvant/context.hpp"
 #include "kvant/models/weight_matrix.hpp"
+#include "kvant/ranks.hpp"
 #include "models/load/weight_source.hpp"
 
 namespace kvant::models {
@@ -16,14 +17,17 @@ namespace kvant::models {
 /// Copies a tensor of F32, F16 or BF16 and this very shape out of its source; as `dtype`, or as
 /// it is stored. Pages of the file are given back slice by slice, so that they never add up.
 /// @throws Error invalid_argument (missing), shape_mismatch, unsupported (dtype)
+/// @param parts those of the rows that are wanted, in this order, and nothing else of the file is
+///        read; empty: all
 WeightMatrix load_weights(Context& context, const WeightSource& source, const std::string& name,
                           std::int64_t rows, std::int64_t cols,
-                          std::optional<DType> dtype = std::nullopt);
+                          std::optional<DType> dtype = std::nullopt, std::vector<Share> parts = {});
 
 /// The same of a tensor [cols, rows], transposed into [rows, cols].
 WeightMatrix load_transposed(Context& context, const WeightSource& source, const std::string& name,
                              std::int64_t rows, std::int64_t cols,
-                             std::optional<DType> dtype = std::nullopt);
+                             std::optional<DType> dtype = std::nullopt,
+                             std::vector<Share> parts = {});
 
 /// Some rows of such a tensor, in the order given, as they are stored.
 /// @throws Error as load_weights, out_of_range (no such row)
@@ -32,7 +36,8 @@ WeightMatrix load_rows(const WeightSource& source, const std::string& name, std:
 
 /// A one-dimensional tensor as floats; rounded to bf16 on the way if so asked.
 std::vector<float> load_vector(Context& context, const WeightSource& source,
-                               const std::string& name, std::int64_t size, bool round_to_bf16);
+                               const std::string& name, std::int64_t size, bool round_to_bf16,
+                               const std::vector<Share>& parts = {});
 
 /// The tensor, which must be there with this shape ([size] or [rows, cols]) and float values.
 SourceTensor require_tensor(const WeightSource& source, const std::string& name,

@@ -15,6 +15,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/packed_weights.hpp"
+#include "kvant/ranks.hpp"
 
 namespace kvant::models {
 
@@ -35,6 +36,9 @@ class WeightSource {
                     void* out) const = 0;
   /// All tensors, those of a GGUF file that the model has no name for as the file has them.
   [[nodiscard]] virtual std::vector<std::string> names() const = 0;
+  /// Columns [first, first + count) of one row.
+  virtual void read_columns(const std::string& name, std::int64_t row, std::int64_t first,
+                            std::int64_t count, void* out) const;
   /// Gives back pages of the file.
   virtual void release(const std::string& name) const = 0;
   /// A layer's weight [outputs, inputs] as the codes that are stored, packed for the context;
@@ -44,12 +48,26 @@ class WeightSource {
                                                             const std::string& /*name*/) const {
     return std::nullopt;
   }
+  /// The same of some outputs alone, in this order. Here the whole layer is read first.
+  /// @throws Error unsupported: outputs that share a scale with others
+  [[nodiscard]] virtual std::optional<PackedWeights> packed_rows(
+      Context& context, const std::string& name, const std::vector<Share>& rows) const;
   /// Whether a tensor's floats are expanded codes.
   [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
   /// Where a family's layers are transposed in its checkpoints, they are here too.
   [[nodiscard]] virtual bool keeps_transposed() const { return true; }
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
+  /// Bytes of tensors, as they are stored, that were read so far.
+  [[nodiscard]] std::int64_t bytes_read() const noexcept { return bytes_read_; }
+
+  /// For those that read tensors of checkpoint() themselves.
+  void count_bytes(std::uint64_t bytes) const noexcept {
+    bytes_read_ += static_cast<std::int64_t>(bytes);
+  }
+
+ private:
+  mutable std::int64_t bytes_read_ = 0;  // models are loaded by one thread
 };
 
 /// What packing says of codes and scales, as an error of the file that they come from.

@@ -44,17 +44,6 @@ void check_operands(const Context& context, MatrixView<const std::int8_t> a, con
   }
 }
 
-/// One row of codes in the kernels' format, padded with the code of zero.
-void store_row(ActivationFormat format, const std::int8_t* from, std::int64_t k,
-               std::int64_t k_padded, std::byte* to) noexcept {
-  const auto zero = static_cast<unsigned char>(format == ActivationFormat::u8_offset ? 128 : 0);
-  auto* bytes = reinterpret_cast<unsigned char*>(to);
-  for (std::int64_t i = 0; i < k; ++i) {
-    bytes[i] = static_cast<unsigned char>(static_cast<unsigned char>(from[i]) ^ zero);
-  }
-  for (std::int64_t i = k; i < k_padded; ++i) bytes[i] = zero;
-}
-
 /// Activations into the workspace, block by block, then the product with this epilogue.
 void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMatrix& w,
               const Epilogue& epilogue) {
@@ -70,8 +59,9 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
               task, scratch + task * tasks.scratch_bytes(), codes,
               [&](std::int64_t first, std::int32_t rows, std::byte* plain, std::ptrdiff_t stride) {
                 for (std::int32_t r = 0; r < rows; ++r) {
-                  store_row(kernels.activations, a.row_data(first + r), a.cols(), w.k_padded(),
-                            plain + r * stride);
+                  std::byte* const row = plain + r * stride;
+                  store_codes(kernels.activations, a.row_data(first + r), a.cols(), row);
+                  store_zeros(kernels.activations, w.k_padded() - a.cols(), row + a.cols());
                 }
               });
         }

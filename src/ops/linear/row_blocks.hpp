@@ -13,6 +13,22 @@
 
 namespace kvant::detail {
 
+/// int8 codes as the kernels read them: as they are, or + 128.
+inline void store_codes(ActivationFormat format, const std::int8_t* from, std::int64_t count,
+                        std::byte* to) noexcept {
+  const auto zero = static_cast<unsigned char>(format == ActivationFormat::u8_offset ? 128 : 0);
+  auto* bytes = reinterpret_cast<unsigned char*>(to);
+  for (std::int64_t i = 0; i < count; ++i) {
+    bytes[i] = static_cast<unsigned char>(static_cast<unsigned char>(from[i]) ^ zero);
+  }
+}
+/// The same for codes of zero.
+inline void store_zeros(ActivationFormat format, std::int64_t count, std::byte* to) noexcept {
+  std::fill_n(
+      to, count,
+      std::byte{format == ActivationFormat::u8_offset ? std::uint8_t{128} : std::uint8_t{0}});
+}
+
 struct RowBlockTasks {
   RowBlocks blocks;
   std::int64_t row_bytes;

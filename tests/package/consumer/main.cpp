@@ -1,5 +1,6 @@
 // What an outside program does with kvant: an int8 layer on a few numbers. With KVANT_CONSUMER_ALL
-// it uses the components too, with KVANT_CONSUMER_MODELS kvant::models as well.
+// it uses the components too, with KVANT_CONSUMER_MODELS kvant::models as well, with
+// KVANT_CONSUMER_MPI kvant::mpi (one process, without a launcher).
 
 #include <kvant/kvant.hpp>
 
@@ -15,6 +16,10 @@
 #endif
 #ifdef KVANT_CONSUMER_MODELS
 #include <kvant/models/tokenizer.hpp>
+#endif
+
+#ifdef KVANT_CONSUMER_MPI
+#include <kvant/mpi.hpp>
 #endif
 
 int main() {
@@ -47,6 +52,17 @@ int main() {
   } catch (const kvant::Error& error) {
     std::printf("%s\n", error.what());
   }
+#endif
+#ifdef KVANT_CONSUMER_MPI
+  kvant::mpi::Communicator ranks;
+  kvant::Context context;
+  const auto shared = kvant::RowParallelLinear::quantize(
+      ranks, context, kvant::MatrixView<const float>(weights.data(), 4, 8),
+      kvant::WeightFormat::int8_row);
+  std::vector<float> whole(2 * 4);
+  shared.forward(context, kvant::MatrixView<const float>(x.data(), 2, 8),
+                 kvant::MatrixView<float>(whole.data(), 2, 4));
+  if (whole != y || ranks.size() != 1) return 5;
 #endif
   std::printf("kvant %s on %s\n", KVANT_VERSION_STRING, kvant::default_context().kernels().name);
 }

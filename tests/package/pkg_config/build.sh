@@ -14,6 +14,11 @@ mkdir -p "$out"
 "$cxx" -std=c++20 -DKVANT_CONSUMER_ALL -DKVANT_CONSUMER_MODELS "$here/../consumer/main.cpp" -o "$out/all" \
   $(pkg-config --cflags --libs kvant-eigen kvant-fmt kvant-look kvant-models)
 "$out/all"
+if pkg-config --exists kvant-mpi; then
+  "$cxx" -std=c++20 -DKVANT_CONSUMER_MPI "$here/../consumer/main.cpp" -o "$out/mpi" \
+    $(pkg-config --cflags --libs kvant-mpi)
+  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "$out/mpi"
+fi
 
 version=$(pkg-config --modversion kvant)
 if pkg-config --exists "kvant > $version"; then

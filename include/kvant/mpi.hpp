@@ -1,0 +1,81 @@
+#pragma once
+
+/// @file
+/// Ranks over MPI (target kvant::mpi, -DKVANT_MPI=ON): one layer, or one model, on several
+/// processes or machines.
+///
+///     kvant::mpi::Communicator ranks;              // MPI_Init, if nobody has called it
+///     const auto up = kvant::ColumnParallelLinear::quantize(ranks, context, w1, format);
+///     const auto down = kvant::RowParallelLinear::quantize(ranks, context, w2, format);
+///     up.forward(context, x, inner);               // this rank's columns
+///     down.forward(context, inner, y);             // whole, on every rank the same
+///
+///     const auto model = kvant::models::load_model(context, folder, config, {.ranks = &ranks});
+
+#ifndef OMPI_SKIP_MPICXX
+#define OMPI_SKIP_MPICXX 1
+#endif
+#ifndef MPICH_SKIP_MPICXX
+#define MPICH_SKIP_MPICXX 1
+#endif
+#include <mpi.h>
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "kvant/config.hpp"
+#include "kvant/parallel_linear.hpp"
+#include "kvant/ranks.hpp"
+
+namespace kvant::mpi {
+
+/// How a Communicator waits for others.
+struct Options {
+  /// Set from anywhere (a signal handler): calls that wait throw Error cancelled.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+/// The processes that mpirun started. Calls come from one thread. Where a rank fails, fail() takes
+/// its message to the others, whose calls throw it: nobody waits for a rank that has gone. (A
+/// process that is killed tells nobody; the launcher ends the job then.)
+class KVANT_API Communicator final : public Ranks {
+ public:
+  /// All processes of the job. Calls MPI_Init, and at the end MPI_Finalize, if nobody has.
+  /// @throws Error unavailable: MPI cannot be started, or has been finalized
+  explicit Communicator(const Options& options = {});
+  /// The processes of a communicator, of which a duplicate is used; MPI is the caller's.
+  explicit Communicator(MPI_Comm processes, const Options& options = {});
+  ~Communicator() override;
+
+  [[nodiscard]] int rank() const noexcept override;
+  [[nodiscard]] int size() const noexcept override;
+
+  /// Tells all others why this rank cannot go on, unless they know: their calls throw Error
+  /// cancelled with "rank N: MESSAGE". Returns on rank 0 at once, on others when rank 0 has called
+  /// it too, or after 20 seconds: a launcher ends the job when the first process ends, and rank 0
+  /// should have said why by then. No call may follow.
+  void fail(std::string_view message) noexcept;
+  /// A rank has failed, this or another: there is nothing to be finalized in order.
+  [[nodiscard]] bool failed() const noexcept;
+
+ protected:
+  void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                     std::byte* all) override;
+  void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                 std::byte* all) override;
+  void do_all_max(std::span<std::int32_t> values) override;
+  void do_all_or(std::span<std::uint32_t> values) override;
+  void do_broadcast(std::span<std::byte> bytes) override;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// How many processes the launcher (mpirun, srun) says it has started this one with, from its
+/// environment, before MPI is initialized; 1: there was none.
+[[nodiscard]] KVANT_API int launched_processes() noexcept;
+
+}  // namespace kvant::mpi

@@ -1,0 +1,253 @@
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <climits>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "kvant/error.hpp"
+#include "kvant/mpi.hpp"
+
+namespace kvant::mpi {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Of messages on the channel of failures.
+constexpr int kFailureTag = 1;
+constexpr int kReleaseTag = 2;  ///< from rank 0: it knows, and others may end
+/// How long others wait for that.
+constexpr std::chrono::seconds kPatience{20};
+constexpr std::size_t kLongestMessage = 2000;
+/// Polls between two looks at what else may have happened; they take a few microseconds.
+constexpr int kPollsBetweenLooks = 64;
+
+void check(int status, const char* what) {
+  if (status == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(status, text.data(), &length);
+  throw Error(
+      ErrorCode::device_failed,
+      std::string(what) + ": " + std::string(text.data(), static_cast<std::size_t>(length)));
+}
+
+int as_count(std::int64_t bytes) {
+  if (bytes > INT_MAX) {
+    throw Error(ErrorCode::out_of_range, std::to_string(bytes) +
+                                             " bytes at once between ranks; at most 2 GiB are, so "
+                                             "run shorter pieces of text");
+  }
+  return static_cast<int>(bytes);
+}
+
+}  // namespace
+
+struct Communicator::State {
+  MPI_Comm data = MPI_COMM_NULL;
+  MPI_Comm failures = MPI_COMM_NULL;  ///< beside the data, so that a message never meets another
+  int rank = 0;
+  int size = 1;
+  bool owns_mpi = false;
+  bool failed = false;
+  bool told = false;
+  const std::atomic<bool>* cancel = nullptr;
+
+  void start(MPI_Comm processes) {
+    for (MPI_Comm* each : {&data, &failures}) {
+      check(MPI_Comm_dup(processes, each), "MPI_Comm_dup");
+      MPI_Comm_set_errhandler(*each, MPI_ERRORS_RETURN);
+    }
+    MPI_Comm_rank(data, &rank);
+    MPI_Comm_size(data, &size);
+  }
+
+  /// Waits until an operation is done, another rank fails, or the caller's flag is set.
+  void finish(MPI_Request request, const char* what) {
+    for (int polls = 1;; ++polls) {
+      int done = 0;
+      check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), what);
+      if (done != 0) return;
+      if (polls % kPollsBetweenLooks == 0) {
+        look_for_failure();
+        if (cancel != nullptr && cancel->load()) {
+          failed = true;
+          throw Error(ErrorCode::cancelled, "interrupted, or another rank was ended");
+        }
+      }
+      std::this_thread::yield();  // more ranks than cores: let the one work that is waited for
+    }
+  }
+
+  void look_for_failure() {
+    int there = 0;
+    MPI_Status status;
+    check(MPI_Iprobe(MPI_ANY_SOURCE, kFailureTag, failures, &there, &status), "MPI_Iprobe");
+    if (there == 0) return;
+    std::array<char, kLongestMessage> text{};
+    int length = 0;
+    MPI_Get_count(&status, MPI_CHAR, &length);
+    check(MPI_Recv(text.data(), static_cast<int>(text.size()), MPI_CHAR, status.MPI_SOURCE,
+                   kFailureTag, failures, MPI_STATUS_IGNORE),
+          "MPI_Recv");
+    failed = true;
+    told = true;
+    throw Error(ErrorCode::cancelled,
+                "rank " + std::to_string(status.MPI_SOURCE) + ": " +
+                    std::string(text.data(), static_cast<std::size_t>(length)));
+  }
+};
+
+Communicator::Communicator(const Options& options) : state_(std::make_unique<State>()) {
+  state_->cancel = options.cancel;
+  int initialized = 0;
+  int finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  if (finalized != 0) {
+    throw Error(ErrorCode::unavailable, "MPI was finalized; it cannot be started again");
+  }
+  if (initialized == 0) {
+    int provided = 0;
+    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+      throw Error(ErrorCode::unavailable, "MPI cannot be started");
+    }
+    state_->owns_mpi = true;
+  }
+  state_->start(MPI_COMM_WORLD);
+}
+
+Communicator::Communicator(MPI_Comm processes, const Options& options)
+    : state_(std::make_unique<State>()) {
+  state_->cancel = options.cancel;
+  state_->start(processes);
+}
+
+Communicator::~Communicator() {
+  // Behind a failure others may never come to what finalizing waits for.
+  if (state_->failed) return;
+  MPI_Comm_free(&state_->data);
+  MPI_Comm_free(&state_->failures);
+  if (state_->owns_mpi) MPI_Finalize();
+}
+
+int Communicator::rank() const noexcept {
+  return state_->rank;
+}
+int Communicator::size() const noexcept {
+  return state_->size;
+}
+bool Communicator::failed() const noexcept {
+  return state_->failed;
+}
+
+void Communicator::fail(std::string_view message) noexcept {
+  State& state = *state_;
+  state.failed = true;
+  std::vector<MPI_Request> requests;
+  const auto tell = [&](int tag, std::string_view text) {
+    for (int r = 0; r < state.size; ++r) {
+      if (r == state.rank) continue;
+      MPI_Request request = MPI_REQUEST_NULL;
+      if (MPI_Isend(text.data(), static_cast<int>(text.size()), MPI_CHAR, r, tag, state.failures,
+                    &request) == MPI_SUCCESS) {
+        requests.push_back(request);
+      }
+    }
+  };
+  // Who was told need not tell: all know it from who failed.
+  if (!state.told) tell(kFailureTag, message.substr(0, kLongestMessage));
+  state.told = true;
+  if (state.rank == 0) tell(kReleaseTag, {});
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(1);
+  for (int sent = 0; sent == 0 && Clock::now() < end; std::this_thread::yield()) {
+    if (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &sent,
+                    MPI_STATUSES_IGNORE) != MPI_SUCCESS) {
+      return;
+    }
+  }
+  // A launcher ends all processes as soon as one ends with an error: rank 0, which may be computing
+  // and has not looked yet, is to say why first.
+  const Clock::time_point patience = Clock::now() + kPatience;
+  for (int there = 0; state.rank != 0 && there == 0 && Clock::now() < patience;) {
+    if (MPI_Iprobe(0, kReleaseTag, state.failures, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+      return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+namespace {
+
+/// Where each rank's part begins, and how long it is, as MPI wants it.
+struct Parts {
+  explicit Parts(std::span<const std::int64_t> sizes) {
+    std::int64_t sum = 0;
+    for (const std::int64_t size : sizes) {
+      places.push_back(as_count(sum));
+      counts.push_back(as_count(size));
+      sum += size;
+    }
+    as_count(sum);
+  }
+  std::vector<int> counts;
+  std::vector<int> places;
+};
+
+}  // namespace
+
+void Communicator::do_all_gather(std::span<const std::byte> mine,
+                                 std::span<const std::int64_t> sizes, std::byte* all) {
+  const Parts parts(sizes);
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Iallgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all,
+                        parts.counts.data(), parts.places.data(), MPI_BYTE, state_->data, &request),
+        "MPI_Iallgatherv");
+  state_->finish(request, "MPI_Iallgatherv");
+}
+
+void Communicator::do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+                             std::byte* all) {
+  const Parts parts(sizes);
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Igatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all, parts.counts.data(),
+                     parts.places.data(), MPI_BYTE, 0, state_->data, &request),
+        "MPI_Igatherv");
+  state_->finish(request, "MPI_Igatherv");
+}
+
+void Communicator::do_all_max(std::span<std::int32_t> values) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), as_count(std::ssize(values)), MPI_INT32_T,
+                       MPI_MAX, state_->data, &request),
+        "MPI_Iallreduce");
+  state_->finish(request, "MPI_Iallreduce");
+}
+
+void Communicator::do_all_or(std::span<std::uint32_t> values) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), as_count(std::ssize(values)), MPI_UINT32_T,
+                       MPI_BOR, state_->data, &request),
+        "MPI_Iallreduce");
+  state_->finish(request, "MPI_Iallreduce");
+}
+
+void Communicator::do_broadcast(std::span<std::byte> bytes) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Ibcast(bytes.data(), as_count(std::ssize(bytes)), MPI_BYTE, 0, state_->data, &request),
+        "MPI_Ibcast");
+  state_->finish(request, "MPI_Ibcast");
+}
+
+int launched_processes() noexcept {
+  // Open MPI, MPICH and its relatives, Slurm's srun.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    const char* const text = std::getenv(name);
+    if (text == nullptr) continue;
+    const int count = std::atoi(text);
+    if (count > 0) return count;
+  }
+  return 1;
+}
+
+}  // namespace kvant::mpi

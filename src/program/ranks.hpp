@@ -1,0 +1,36 @@
+#pragma once
+
+// The other processes of an mpirun: one job, of which rank 0 speaks.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "kvant/ranks.hpp"
+
+namespace kvant::program {
+
+/// Joins the processes that mpirun has started, if it has; from here on standard output and
+/// standard error of all but rank 0 lead nowhere. The same version and the same words on all are
+/// agreed on.
+/// @param words the whole command line
+/// @throws Error unavailable (started by mpirun, built without kvant::mpi), invalid_file (ranks
+///         that differ)
+void join_ranks(const std::string& words);
+/// The ranks of this job; null: this process alone.
+[[nodiscard]] Ranks* job_ranks() noexcept;
+/// This process writes results: rank 0, or the only one.
+[[nodiscard]] bool leads() noexcept;
+/// Threads of this process: those asked for, or, for 0 and where several ranks run on a machine,
+/// an even part of its cores. @return 0: all
+[[nodiscard]] int threads_of_rank(int asked);
+/// All ranks are done: waits for them. Nothing without ranks.
+void leave_ranks();
+/// This rank has failed: the others are told, and nothing waits any more.
+void abandon_ranks(const std::string& message) noexcept;
+
+/// Every rank sees the same file, or folder of files: names, sizes, and some of the bytes.
+/// @throws Error invalid_file, io
+void agree_on_files(const std::filesystem::path& path);
+
+}  // namespace kvant::program
