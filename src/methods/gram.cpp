@@ -61,7 +61,29 @@ GramMatrix::GramMatrix(std::vector<float> sums, std::int64_t features, std::int6
   }
 }
 
+/// each(first feature, features) of the panels that a part has: columns of the square's lower half.
+template <class Each>
+void GramMatrix::for_part(int part, int parts, Each&& each) const {
+  for (std::int64_t c = part * kFeatures; c < features_; c += parts * kFeatures) {
+    each(c, std::min(kFeatures, features_ - c));
+  }
+}
+
+void GramMatrix::mirror() noexcept {
+  for (std::int64_t i = 0; i < features_; ++i) {
+    for (std::int64_t j = i + 1; j < features_; ++j) {
+      sums_[static_cast<std::size_t>(i * features_ + j)] =
+          sums_[static_cast<std::size_t>(j * features_ + i)];
+    }
+  }
+}
+
 void GramMatrix::observe(Context& context, ConstAnyMatrix x) {
+  observe_part(context, x, 0, 1);
+  if (x.rows > 0) mirror();
+}
+
+void GramMatrix::observe_part(Context& context, ConstAnyMatrix x, int part, int parts) {
   if (x.cols != features_) {
     throw Error(ErrorCode::shape_mismatch, "GramMatrix: x has " + std::to_string(x.cols) +
                                                " features, not " + std::to_string(features_));
@@ -75,10 +97,8 @@ void GramMatrix::observe(Context& context, ConstAnyMatrix x) {
   for (std::int64_t first = 0; first < x.rows; first += kRows) {
     const std::int64_t rows = std::min(kRows, x.rows - first);
     transpose(x, first, rows, columns);
-    // A panel of features as weights, all features from it on as activations: the square's lower
-    // half in tiles.
-    for (std::int64_t c = 0; c < features_; c += kFeatures) {
-      const std::int64_t width = std::min(kFeatures, features_ - c);
+    // A panel of features as weights, all features from it on as activations.
+    for_part(part, parts, [&](std::int64_t c, std::int64_t width) {
       const std::int64_t height = features_ - c;
       const float* from = columns.data() + c * rows;
       const Linear panel = Linear::from(PackedWeights::quantize(
@@ -89,18 +109,47 @@ void GramMatrix::observe(Context& context, ConstAnyMatrix x) {
       for (std::int64_t i = 0; i < height; ++i) {
         float* to = sums_.data() + (c + i) * features_ + c;
         const float* add = tile.data() + i * width;
-        for (std::int64_t j = 0; j < width; ++j) to[j] += add[j];
+        // The diagonal tile's upper half is the other's mirror.
+        for (std::int64_t j = 0; j < std::min(width, i + 1); ++j) to[j] += add[j];
       }
-    }
+    });
     rows_ += rows;
   }
-  if (x.rows == 0) return;
-  for (std::int64_t i = 0; i < features_; ++i) {  // the other half
-    for (std::int64_t j = i + 1; j < features_; ++j) {
-      sums_[static_cast<std::size_t>(i * features_ + j)] =
-          sums_[static_cast<std::size_t>(j * features_ + i)];
+}
+
+std::int64_t GramMatrix::size_of_part(int part, int parts) const noexcept {
+  std::int64_t size = 0;
+  for_part(part, parts,
+           [&](std::int64_t c, std::int64_t width) { size += (features_ - c) * width; });
+  return size;
+}
+
+std::vector<float> GramMatrix::sums_of_part(int part, int parts) const {
+  std::vector<float> result;
+  result.reserve(static_cast<std::size_t>(size_of_part(part, parts)));
+  for_part(part, parts, [&](std::int64_t c, std::int64_t width) {
+    for (std::int64_t i = c; i < features_; ++i) {
+      const float* from = sums_.data() + i * features_ + c;
+      result.insert(result.end(), from, from + width);
     }
+  });
+  return result;
+}
+
+void GramMatrix::take_part(std::span<const float> sums, int part, int parts) {
+  if (static_cast<std::int64_t>(sums.size()) != size_of_part(part, parts)) {
+    throw Error(ErrorCode::shape_mismatch, "GramMatrix: a part of " + std::to_string(sums.size()) +
+                                               " sums, not " +
+                                               std::to_string(size_of_part(part, parts)));
   }
+  const float* from = sums.data();
+  for_part(part, parts, [&](std::int64_t c, std::int64_t width) {
+    for (std::int64_t i = c; i < features_; ++i) {
+      std::copy_n(from, width, sums_.data() + i * features_ + c);
+      from += width;
+    }
+  });
+  mirror();
 }
 
 void GramMatrix::merge(const GramMatrix& other) {

@@ -18,6 +18,7 @@
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/statistics.hpp"
 #include "progress.hpp"
+#include "ranks.hpp"
 #endif
 
 namespace kvant::program {
@@ -28,7 +29,8 @@ namespace {
 constexpr const char* kDescription =
     "Examples:\n"
     "  kvant calibrate MODEL text.txt --out stats.safetensors\n"
-    "  kvant quantize MODEL OUT --scheme gptq --calibrate stats.safetensors\n\n"
+    "  kvant quantize MODEL OUT --scheme gptq --calibrate stats.safetensors\n"
+    "  mpirun -np 4 kvant calibrate MODEL text.txt --out stats.safetensors    (the same bytes)\n\n"
     "Runs MODEL (a folder or .gguf file) over the text, one block in memory at a time, and "
     "writes\n"
     "for each input of its linear layers ranges, mean magnitudes, outliers, a histogram, and the\n"
@@ -83,7 +85,9 @@ int calibrate_command(const Arguments& arguments) {
   if (!(options.threshold > 0)) throw UsageError("--threshold: must be above 0");
   options.moments = !no_moments;
   options.forward = parse_forward(forward);
-  if (!force && std::filesystem::exists(output)) {
+  agree_on_files(model);
+  agree_on_files(text);
+  if (!force && leads() && std::filesystem::exists(output)) {
     throw Error(ErrorCode::io, output + ": is there already (--force replaces it)");
   }
   const models::ModelFiles files(model);
@@ -93,7 +97,8 @@ int calibrate_command(const Arguments& arguments) {
   options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
     progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
   };
-  Context context(ContextOptions{.threads = threads});
+  options.ranks = job_ranks();
+  Context context(ContextOptions{.threads = threads_of_rank(threads)});
   const auto start = std::chrono::steady_clock::now();
   const models::CalibrateSummary summary =
       models::calibrate_model(context, files.path(), files.config(), ids, output, options);
@@ -103,7 +108,7 @@ int calibrate_command(const Arguments& arguments) {
   for (const std::string& warning : summary.warnings) {
     std::fprintf(stderr, "kvant: warning: %s\n", warning.c_str());
   }
-  if (quiet) return 0;
+  if (quiet || !leads()) return 0;
   if (summary.resumed_blocks > 0) {
     std::printf("taken up behind block %lld\n", static_cast<long long>(summary.resumed_blocks));
   }

@@ -39,7 +39,7 @@ constexpr std::array kCommands = {
     Command{"quantize", "write a smaller checkpoint (8 and 4 bits, fp8, fp16, bf16)",
             kvant::program::quantize_command, true},
     Command{"calibrate", "measure what the layers of a model read, for gptq, awq and smoothquant",
-            kvant::program::calibrate_command},
+            kvant::program::calibrate_command, true},
     Command{"dequantize", "write a float checkpoint from a quantized one",
             kvant::program::dequantize_command},
     Command{"convert", "write a GGUF file, a folder from one, or GPTQ as AWQ, without loss",

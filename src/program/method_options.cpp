@@ -11,6 +11,7 @@
 
 #include "interrupt.hpp"
 #include "kvant/models/quantize_methods.hpp"
+#include "ranks.hpp"
 #endif
 
 namespace kvant::program {
@@ -39,6 +40,9 @@ void MethodFlags::add_to(CLI::App& app) {
   only_for_methods_[5] =
       app.add_option("--alpha", alpha, "smoothquant: how much of the range moves (0.5)")
           ->type_name("A");
+  only_for_methods_[6] =
+      app.add_flag("--sequential", sequential,
+                   "gptq with a text: each block reads what the quantized ones before it make");
   windows.add_to(app);
 }
 
@@ -113,7 +117,13 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
   if (!calibrated && !task.calibrate.empty()) {
     throw UsageError("--calibrate is not for --method " + method);
   }
-  Context context(ContextOptions{.threads = flags.threads});
+  if (sequential && (chosen.method != models::Method::gptq || is_statistics(task.calibrate))) {
+    throw UsageError("--sequential is for --scheme gptq with --calibrate and a text");
+  }
+  Context context(ContextOptions{.threads = threads_of_rank(flags.threads)});
+  options.job.ranks = job_ranks();
+  agree_on_files(task.model);
+  if (!task.calibrate.empty()) agree_on_files(task.calibrate);
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<models::StatisticsFile> statistics;
   std::filesystem::path made;  // here, and not needed behind the end
@@ -125,6 +135,12 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
     Progress progress(flags.quiet, "windows through blocks");
     models::CalibrateOptions calibrate;
     calibrate.moments = needs_moments(chosen.method);
+    if (sequential) {
+      std::vector<std::string> kept;
+      for (const io::LayerRule& rule : options.rules) kept.push_back(rule.pattern);
+      models::calibrate_for(context, chosen, kept, calibrate);
+    }
+    calibrate.ranks = job_ranks();
     calibrate.cancel = &interrupted();
     calibrate.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
       progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
@@ -146,9 +162,10 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
   if (!options.dry_run) set_result_written();
   statistics.reset();
   std::error_code ignored;
-  if (!made.empty()) std::filesystem::remove(made, ignored);
+  if (!made.empty() && leads()) std::filesystem::remove(made, ignored);
   print_summary(result.checkpoint, flags, "changed", task.output, seconds.count());
-  if (!flags.quiet) print_outcomes(result.layers);
+  // Ranks make some of the layers each; rank 0 knows of its own alone.
+  if (!flags.quiet && job_ranks() == nullptr) print_outcomes(result.layers);
   return 0;
 }
 

@@ -28,6 +28,7 @@ struct MethodFlags {
   bool act_order = false;
   bool dynamic_groups = false;
   bool search_ranges = false;
+  bool sequential = false;
   double damp = 0.01;
   double alpha = 0.5;
   WindowFlags windows;
@@ -45,7 +46,7 @@ struct MethodFlags {
           const JobFlags& flags) const;
 
  private:
-  CLI::Option* only_for_methods_[6] = {};
+  CLI::Option* only_for_methods_[7] = {};
 };
 
 }  // namespace kvant::program

@@ -155,10 +155,6 @@ int quantize_command(const Arguments& arguments) {
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme)) {
-    if (job_ranks() != nullptr) {
-      throw Error(ErrorCode::unsupported, "--scheme " + method.name(scheme) +
-                                              " is a job for one process; start it without mpirun");
-    }
     if (threshold->count() + plain->count() + as->count() > 0 || !keep_outliers.empty() ||
         !only.empty()) {
       throw UsageError("--threshold, --no-double, --as, --only and --keep-outliers are not for " +

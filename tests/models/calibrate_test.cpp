@@ -19,6 +19,7 @@
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
+#include "support/thread_ranks.hpp"
 
 namespace {
 
@@ -156,6 +157,30 @@ TEST_CASE("calibrate: an attempt that was stopped goes on where it was, to the s
     CHECK(kvant::models::calibrate_model(context, model, config, others, out, {}).resumed_blocks ==
           0);
     fs::remove(out);
+  }
+}
+
+TEST_CASE("calibrate: by ranks, the bytes of one process") {
+  const TempFolder temp;
+  for (const char* name : {"architectures/llama/float", "encoders/t5", "families/mixtral"}) {
+    const fs::path model = kData / name;
+    const Config config = config_in(model);
+    const Windows windows = windows_for(config, 4, 24);
+    const fs::path whole = temp.path() / "whole.safetensors";
+    const fs::path out = temp.path() / "out.safetensors";
+    Context context;
+    kvant::models::calibrate_model(context, model, config, windows, whole);
+    for (const int count : {2, 3}) {
+      CAPTURE(name, count);
+      kvant::test::run_ranks(count, [&](kvant::Ranks& ranks) {
+        Context own({.threads = 1});
+        kvant::models::calibrate_model(own, model, config, windows, out, {.ranks = &ranks});
+      });
+      CHECK(bytes_of(out) == bytes_of(whole));
+      CHECK(!fs::exists(out.string() + ".partial.1"));
+      fs::remove(out);
+    }
+    fs::remove(whole);
   }
 }
 

@@ -18,3 +18,15 @@ compare 4 --calibrate "$source/examples/models/tiny-code-model/note.txt" --thres
 # GPT-2's weights are transposed: a tensor is in memory at once.
 model=$source/tests/data/families/gpt2_inverse_layer
 compare 3 --scheme int8
+
+# Statistics, and codes that are chosen by them.
+model=$source/examples/models/tiny-code-model/model
+text=$source/examples/models/tiny-code-model/note.txt
+seen=(--windows 5 --window 24 --quiet)
+rm -f one.safetensors many.safetensors
+"$kvant" calibrate "$model" "$text" --out one.safetensors "${seen[@]}"
+"${mpirun[@]}" -np 3 "$kvant" calibrate "$model" "$text" --out many.safetensors "${seen[@]}"
+cmp one.safetensors many.safetensors || die "calibrate by 3 ranks: other bytes"
+[ -z "$(ls -d many.safetensors.* 2>/dev/null)" ] || die "calibrate by 3 ranks leaves files behind"
+compare 2 --scheme gptq --calibrate one.safetensors
+compare 3 --scheme awq --calibrate "$text" "${seen[@]:0:4}"

@@ -9,6 +9,7 @@
 ///     const double loss = kvant::methods::OutputError(context, gram).sum(context, w, quantized);
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kvant/config.hpp"
@@ -33,6 +34,16 @@ class KVANT_API GramMatrix {
   /// @throws Error shape_mismatch, unsupported (dtype), not_finite (the first such element is
   ///         named), out_of_memory
   void observe(Context& context, ConstAnyMatrix x);
+  /// A part of the work, for those who share it: `part` of `parts`. Every part sees all batches;
+  /// their sums, put together by take_part(), have the bits of one observer. sums() is not complete
+  /// before.
+  void observe_part(Context& context, ConstAnyMatrix x, int part, int parts);
+  /// The sums of a part, and how many there are. @param part of `parts`
+  [[nodiscard]] std::vector<float> sums_of_part(int part, int parts) const;
+  [[nodiscard]] std::int64_t size_of_part(int part, int parts) const noexcept;
+  /// Takes sums_of_part() of another that has seen the same batches.
+  /// @throws Error shape_mismatch
+  void take_part(std::span<const float> sums, int part, int parts);
   /// What others observed. The sum's last bits depend on the order of merging.
   /// @throws Error shape_mismatch
   void merge(const GramMatrix& other);
@@ -47,6 +58,10 @@ class KVANT_API GramMatrix {
   [[nodiscard]] GramMatrix divided_by(const std::vector<float>& scales) const;
 
  private:
+  void mirror() noexcept;
+  template <class Each>
+  void for_part(int part, int parts, Each&& each) const;
+
   std::int64_t features_ = 0;
   std::int64_t rows_ = 0;
   std::vector<float> sums_;

@@ -52,6 +52,13 @@ struct MethodOptions {
   double alpha = 0.5;                                        ///< smoothquant
 };
 
+/// Makes CalibrateOptions measure for this method alone: every block reads what the quantized ones
+/// before it made. For methods that scale no inputs.
+/// @param skip patterns of layers that stay in float
+/// @throws Error invalid_argument (awq, smoothquant)
+KVANT_API void calibrate_for(Context& context, const MethodOptions& method,
+                             const std::vector<std::string>& skip, CalibrateOptions& options);
+
 /// What became of a layer's outputs on the text that was calibrated with: the error's power as a
 /// share of the outputs' own. NaN where there are no second moments.
 struct LayerOutcome {

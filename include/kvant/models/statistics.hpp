@@ -20,6 +20,7 @@
 #include "kvant/methods/input_statistics.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/models/tokenizer.hpp"
+#include "kvant/ranks.hpp"
 #include "kvant/weight_format.hpp"
 
 namespace kvant::models {
@@ -39,6 +40,16 @@ struct CalibrateOptions {
   /// Called before each window of each block; may be empty.
   std::function<void(std::int64_t done, std::int64_t total, const std::string& layer)> progress =
       {};
+  /// Replaces the weights [out, in] of a layer whose inputs have been seen; null: none. Each block
+  /// then reads what the replaced ones before it make, as GPTQ's authors calibrate, at the cost of
+  /// running every block twice. (replacement() of quantize_methods.hpp makes one.) Needs moments.
+  std::function<void(const std::string& layer, const methods::GramMatrix& moments,
+                     MatrixView<float> weights)>
+      replace = {};
+  std::string replaced_by = {};  ///< in words: what tells this attempt from others
+  /// Ranks share the windows, and the second moments; rank 0 writes. Null: this process alone. The
+  /// same bytes for any number of them.
+  Ranks* ranks = nullptr;
   /// Set from anywhere to stop: Error cancelled; what is done stays for the next attempt.
   const std::atomic<bool>* cancel = nullptr;
 };

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "kvant/error.hpp"
@@ -67,7 +68,10 @@ class Calibration {
         config_(config),
         windows_(windows),
         out_(out),
-        partial_(out.string() + ".partial"),
+        partial_(out.string() + ".partial" +
+                 (options.ranks != nullptr && options.ranks->rank() > 0
+                      ? "." + std::to_string(options.ranks->rank())
+                      : "")),
         options_(options),
         source_(open_float_weights(path, config)),
         parts_(context, config, load_options_, *source_) {
@@ -80,8 +84,12 @@ class Calibration {
                     "calibrate_model: a window of " + std::to_string(window.size()) +
                         " ids; the model takes 1 to " + std::to_string(config_.position_limit()));
       }
-      tokens_.push_back(static_cast<std::int64_t>(window.size()));
-      summary_.rows += tokens_.back();
+      const auto number = static_cast<std::size_t>(&window - windows_.data());
+      if (number % ranks() == rank()) {
+        own_.push_back(number);
+        tokens_.push_back(static_cast<std::int64_t>(window.size()));
+      }
+      summary_.rows += static_cast<std::int64_t>(window.size());
     }
     for (const Stack& stack : parts_.stacks()) blocks_ += stack.layers;
   }
@@ -100,13 +108,23 @@ class Calibration {
     Model model;
     const auto head = parts_.head_linear(model);
     if (head && done >= summary_.resumed_blocks) observe_head(*head, done);
-    collect(done + (head ? 1 : 0));
+    if (rank() == 0) collect(done + (head ? 1 : 0));
+    if (options_.ranks != nullptr) options_.ranks->wait_for_all();
     std::error_code ignored;
     fs::remove_all(partial_, ignored);
     return std::move(summary_);
   }
 
  private:
+  [[nodiscard]] std::size_t rank() const {
+    return options_.ranks == nullptr ? 0 : static_cast<std::size_t>(options_.ranks->rank());
+  }
+  [[nodiscard]] std::size_t ranks() const {
+    return options_.ranks == nullptr ? 1 : static_cast<std::size_t>(options_.ranks->size());
+  }
+  /// Windows that the rank with the most of them has.
+  [[nodiscard]] std::size_t rounds() const { return (windows_.size() + ranks() - 1) / ranks(); }
+
   [[nodiscard]] fs::path block_file(std::int64_t n) const {
     return partial_ / ("block-" + std::to_string(n) + ".safetensors");
   }
@@ -122,8 +140,10 @@ class Calibration {
     job["files"] = state_of(path_);
     job["windows"] = hash_of(windows_);
     job["rows"] = summary_.rows;
+    job["ranks"] = ranks();
     job["moments"] = options_.moments;
     job["longest_row"] = options_.longest_row;
+    job["replaced"] = options_.replaced_by;
     job["threshold"] = options_.threshold;
     job["forward"] = to_string(options_.forward);
     return job.dump();
@@ -135,13 +155,9 @@ class Calibration {
     const fs::path job = partial_ / "job.json";
     const std::string same = identity();
     if (fs::exists(job, ignored) && io::read_text_file(job) == same) {
-      while (summary_.resumed_blocks < blocks_ &&
+      while (rank() == 0 && summary_.resumed_blocks < blocks_ &&
              fs::exists(block_file(summary_.resumed_blocks), ignored)) {
         ++summary_.resumed_blocks;
-      }
-      // Behind the last complete block its output must be there.
-      if (summary_.resumed_blocks > 0 && !is_there(before(summary_.resumed_blocks))) {
-        summary_.resumed_blocks = 0;
       }
     } else if (fs::exists(partial_, ignored)) {
       if (!fs::exists(job, ignored) && !fs::is_empty(partial_, ignored)) {
@@ -158,15 +174,22 @@ class Calibration {
     io::AtomicFile file(job);
     file.write(same);
     file.commit();
-    const std::vector<Stack>& stacks = parts_.stacks();
-    if (summary_.resumed_blocks == 0) {
-      write_start(before(0));
-    } else if (stacks.size() > 1 && summary_.resumed_blocks >= stacks.front().layers) {
-      if (!is_there("encoded")) {
-        summary_.resumed_blocks = 0;
-        write_start(before(0));
-      }
+    agree_where_to_begin();
+    if (summary_.resumed_blocks == 0) write_start(before(0));
+  }
+
+  /// Behind the last complete block its output must be there, on all ranks.
+  void agree_where_to_begin() {
+    std::int64_t& begin = summary_.resumed_blocks;
+    if (options_.ranks != nullptr) {
+      options_.ranks->broadcast(std::as_writable_bytes(std::span(&begin, 1)));
     }
+    const std::vector<Stack>& stacks = parts_.stacks();
+    const bool needs_encoded = stacks.size() > 1 && begin >= stacks.front().layers;
+    std::uint32_t missing =
+        begin > 0 && (!is_there(before(begin)) || (needs_encoded && !is_there("encoded"))) ? 1 : 0;
+    if (options_.ranks != nullptr) options_.ranks->all_or(std::span(&missing, 1));
+    if (missing != 0) begin = 0;
   }
 
   [[nodiscard]] bool is_there(const std::string& name) const {
@@ -177,11 +200,12 @@ class Calibration {
   void write_start(const std::string& name) {
     WindowFile file = states(name);
     file.create();
-    for (std::size_t w = 0; w < windows_.size(); ++w) {
-      std::vector<TokenId> places(windows_[w].size());
+    for (std::size_t w = 0; w < own_.size(); ++w) {
+      const std::vector<TokenId>& ids = windows_[own_[w]];
+      std::vector<TokenId> places(ids.size());
       std::iota(places.begin(), places.end(), TokenId{0});
       Model window;
-      parts_.table_rows(window, windows_[w]);
+      parts_.table_rows(window, ids);
       const std::string part(config_.names.project_in);
       if (!part.empty()) {
         const LinearSpec linear{part, config_.n_embd, config_.embedding_size, false, nullptr, true};
@@ -201,7 +225,60 @@ class Calibration {
     }
   }
 
-  void run_block_windows(const Stack& stack, std::int64_t n, std::int64_t number, bool beside) {
+  /// Runs a block over this rank's windows.
+  class BlockRun {
+   public:
+    BlockRun(const Calibration& job, const Stack& stack, std::int64_t n, std::int64_t number,
+             bool beside)
+        : job_(job),
+          n_(n),
+          sees_all_(job.config_.kind == ModelKind::encoder || beside),
+          crosses_(job.config_.kind == ModelKind::encoder_decoder && !beside),
+          distance_bias_(job.parts_.distance_bias(stack, sees_all_)),
+          in_(job.states(before(number))),
+          encoded_(job.states("encoded")) {
+      if (!in_.open_existing() || (crosses_ && !encoded_.open_existing())) {
+        throw Error(ErrorCode::io,
+                    job.partial_.string() + ": files of the calibration are missing");
+      }
+    }
+
+    /// What the block makes of window w, [tokens, n_embd].
+    const std::vector<float>& operator()(const Block& block, std::size_t w) {
+      const Config& config = job_.config_;
+      in_.read(w, h_);
+      const MatrixView<float> rows(h_.data(), job_.tokens_[w], config.n_embd);
+      Pass pass(config, Stream::fp32, 0, rows.rows(), std::move(memory_));
+      pass.causal = !sees_all_;
+      pass.distance_bias = distance_bias_;
+      LayerCache cache;
+      LayerCache read;
+      if (crosses_) {
+        encoded_.read(w, source_);
+        read_source(job_.context_, config, block, pass,
+                    MatrixView<const float>(source_.data(), job_.tokens_[w], config.n_embd), read);
+      }
+      run_block(job_.context_, config, block, n_, pass, rows, cache, crosses_ ? &read : nullptr);
+      memory_ = std::move(static_cast<PassMemory&>(pass));
+      return h_;
+    }
+    void remove_input() noexcept { in_.remove(); }
+
+   private:
+    const Calibration& job_;
+    std::int64_t n_;
+    bool sees_all_;
+    bool crosses_;
+    std::vector<float> distance_bias_;
+    WindowFile in_;
+    WindowFile encoded_;
+    std::vector<float> h_;
+    std::vector<float> source_;
+    PassMemory memory_;
+  };
+
+  /// A block without the layers that are observed.
+  [[nodiscard]] Block empty(const Stack& stack, std::int64_t n) const {
     Block block = parts_.norms(stack, n);
     if (config_.n_expert > 0) {
       const std::string name = stack.name(n, stack.parts->router);
@@ -209,6 +286,11 @@ class Calibration {
       FloatParameters parameters = parts_.linear(linear, parts_.name_of(name));
       block.router = std::make_unique<FloatLinear>(std::move(parameters.weights), parameters.bias);
     }
+    return block;
+  }
+
+  void run_block_windows(const Stack& stack, std::int64_t n, std::int64_t number, bool beside) {
+    Block block = empty(stack, n);
     ObservedInputs observed(context_, options_);
     const std::vector<LinearSpec> specs = parts_.linears(stack, block);
     const std::vector<std::size_t> first = shared_inputs(block, specs);
@@ -221,46 +303,57 @@ class Calibration {
           observed.observing(name.file, parameters, first[i] == i ? nullptr : &names[first[i]]);
       source_->release(name.file + ".weight");
     }
-    const bool sees_all = config_.kind == ModelKind::encoder || beside;
-    const std::vector<float> distance_bias = parts_.distance_bias(stack, sees_all);
-    const bool crosses = config_.kind == ModelKind::encoder_decoder && !beside;
-    WindowFile in = states(before(number));
+    BlockRun run(*this, stack, n, number, beside);
     WindowFile out = states(before(number + 1));
-    WindowFile encoded = states("encoded");
-    if (!in.open_existing() || (crosses && !encoded.open_existing())) {
-      throw Error(ErrorCode::io, partial_.string() + ": files of the calibration are missing");
-    }
     out.create();
-    std::vector<float> h;
-    std::vector<float> source;
-    PassMemory memory;
-    for (std::size_t w = 0; w < windows_.size(); ++w) {
+    for (std::size_t w = 0; w < rounds(); ++w) {
       check_cancelled();
       if (options_.progress) {
-        options_.progress(
-            number * static_cast<std::int64_t>(windows_.size()) + static_cast<std::int64_t>(w),
-            blocks_ * static_cast<std::int64_t>(windows_.size()), names.front());
+        const auto count = static_cast<std::int64_t>(rounds());
+        options_.progress(number * count + static_cast<std::int64_t>(w), blocks_ * count,
+                          names.front());
       }
-      in.read(w, h);
-      const MatrixView<float> rows(h.data(), tokens_[w], config_.n_embd);
-      Pass pass(config_, Stream::fp32, 0, rows.rows(), std::move(memory));
-      pass.causal = !sees_all;
-      pass.distance_bias = distance_bias;
-      LayerCache cache;
-      LayerCache read;
-      if (crosses) {
-        encoded.read(w, source);
-        read_source(context_, config_, block, pass,
-                    MatrixView<const float>(source.data(), tokens_[w], config_.n_embd), read);
+      // (Others may have one window more.)
+      if (w < own_.size()) {
+        const std::vector<float>& h = run(block, w);
+        if (!options_.replace) out.write(w, h);
       }
-      run_block(context_, config_, block, n, pass, rows, cache, crosses ? &read : nullptr);
-      out.write(w, h);
-      memory = std::move(static_cast<PassMemory&>(pass));
+      observed.observe();
+    }
+    observed.complete();
+    if (options_.replace) {
+      replace_layers(specs, names, observed);
+      for (std::size_t w = 0; w < own_.size(); ++w) {
+        check_cancelled();
+        out.write(w, run(block, w));
+      }
     }
     out.finish();
     if (beside && n + 1 == stack.layers) finish_encoder(stack, out, number + 1);
     write_block(number, observed.inputs());
-    if (number > 0 || !beside) in.remove();
+    if (number > 0 || !beside) run.remove_input();
+  }
+
+  /// The layers as their codes will be.
+  void replace_layers(const std::vector<LinearSpec>& specs, const std::vector<std::string>& names,
+                      ObservedInputs& observed) {
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const LayerName name{names[i], names[i], names[i]};
+      const FloatParameters parameters = parts_.linear(specs[i], name);
+      std::vector<float> values;
+      const WeightMatrix& w = parameters.weights;
+      const float* floats = w.widen(context_, 0, w.rows(), values);
+      if (values.empty()) values.assign(floats, floats + w.rows() * w.cols());
+      const MatrixView<float> view(values.data(), w.rows(), w.cols());
+      if (rank() == 0 && !specs[i].stays_float) {
+        options_.replace(names[i], observed.moments_of(names[i]), view);
+      }
+      if (options_.ranks != nullptr) {
+        options_.ranks->broadcast(std::as_writable_bytes(std::span(values)));
+      }
+      *specs[i].slot = plain_layer(context_, view, parameters.bias, options_.forward);
+      source_->release(names[i] + ".weight");
+    }
   }
 
   /// The decoder reads the encoder's output through its last norm, and begins with embeddings.
@@ -269,7 +362,7 @@ class Calibration {
     WindowFile encoded = states("encoded");
     encoded.create();
     std::vector<float> h;
-    for (std::size_t w = 0; w < windows_.size(); ++w) {
+    for (std::size_t w = 0; w < own_.size(); ++w) {
       last.read(w, h);
       const MatrixView<float> rows(h.data(), tokens_[w], config_.n_embd);
       normalize(context_, config_, rows, norm, Stream::fp32, rows);
@@ -289,17 +382,28 @@ class Calibration {
     }
     std::vector<float> h;
     std::vector<float> y;
-    for (std::size_t w = 0; w < windows_.size(); ++w) {
+    for (std::size_t w = 0; w < rounds(); ++w) {
       check_cancelled();
-      in.read(w, h);
-      y.resize(static_cast<std::size_t>(tokens_[w] * head.outputs));
-      LayerInput input(MatrixView<const float>(h.data(), tokens_[w], config_.n_embd));
-      layer->forward(context_, input, {y.data(), tokens_[w], head.outputs});
+      if (w < own_.size()) {
+        in.read(w, h);
+        y.resize(static_cast<std::size_t>(tokens_[w] * head.outputs));
+        LayerInput input(MatrixView<const float>(h.data(), tokens_[w], config_.n_embd));
+        layer->forward(context_, input, {y.data(), tokens_[w], head.outputs});
+      }
+      observed.observe();
     }
+    observed.complete();
     write_block(number, observed.inputs());
   }
 
+  /// By rank 0; the others wait, so that no state is removed before the block is safe.
   void write_block(std::int64_t number, std::vector<std::unique_ptr<ObservedInput>>& inputs) const {
+    if (rank() == 0) write_inputs(number, inputs);
+    if (options_.ranks != nullptr) options_.ranks->wait_for_all();
+  }
+
+  void write_inputs(std::int64_t number,
+                    std::vector<std::unique_ptr<ObservedInput>>& inputs) const {
     io::SafeTensorsWriter writer;
     nlohmann::ordered_json readers;
     std::vector<std::vector<std::int64_t>> rows;
@@ -368,7 +472,8 @@ class Calibration {
   LoadOptions load_options_;
   std::unique_ptr<WeightSource> source_;
   PartLoader parts_;
-  std::vector<std::int64_t> tokens_;
+  std::vector<std::size_t> own_;      ///< this rank's windows
+  std::vector<std::int64_t> tokens_;  ///< of these
   std::int64_t blocks_ = 0;
   CalibrateSummary summary_;
 };

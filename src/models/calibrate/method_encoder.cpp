@@ -6,7 +6,6 @@
 
 #include "kvant/error.hpp"
 #include "kvant/methods/awq.hpp"
-#include "kvant/methods/gptq.hpp"
 
 namespace kvant::models {
 
@@ -35,11 +34,7 @@ class MethodEncoder::Rows final : public io::RowEncoder {
     Context context = make_context();
     measure_.emplace(context, gram_);
     if (options.method == Method::gptq) {
-      gptq_.emplace(gram_, methods::GptqOptions{.scheme = encoder.scheme(),
-                                                .act_order = options.act_order,
-                                                .static_groups = options.static_groups,
-                                                .search = options.search,
-                                                .damp = options.damp});
+      gptq_.emplace(gram_, encoder.gptq_options());
     }
     if (options.method != Method::awq) gram_ = {};  // what is needed of it is above
     const std::lock_guard lock(encoder.mutex_);
@@ -66,15 +61,11 @@ class MethodEncoder::Rows final : public io::RowEncoder {
   }
 
   [[nodiscard]] methods::GroupCodes choose(Context& context, MatrixView<const float> rows) const {
-    switch (encoder_.options_.method) {
-      case Method::gptq: return gptq_->quantize(context, rows);
-      case Method::awq: return methods::clip_and_round(rows, gram_, encoder_.scheme());
-      case Method::mse:
-        return methods::round_to_nearest(rows, encoder_.scheme(), methods::RangeSearch::mse);
-      case Method::hqq:
-        return methods::round_to_nearest(rows, encoder_.scheme(), methods::RangeSearch::hqq);
-      default: return methods::round_to_nearest(rows, encoder_.scheme());
+    if (gptq_) return gptq_->quantize(context, rows);
+    if (encoder_.options_.method == Method::awq) {
+      return methods::clip_and_round(rows, gram_, encoder_.scheme());
     }
+    return encoder_.nearest(rows);
   }
 
   void note(Context& context, MatrixView<const float> rows,
@@ -109,6 +100,28 @@ std::unique_ptr<io::RowEncoder> MethodEncoder::open(const std::string& layer,
                                                     std::int64_t /*outputs*/,
                                                     std::int64_t inputs) const {
   return std::make_unique<Rows>(*this, layer, inputs);
+}
+
+methods::GptqOptions MethodEncoder::gptq_options() const {
+  return {.scheme = scheme(),
+          .act_order = options_.act_order,
+          .static_groups = options_.static_groups,
+          .search = options_.search,
+          .damp = options_.damp};
+}
+
+methods::GroupCodes MethodEncoder::nearest(MatrixView<const float> rows) const {
+  switch (options_.method) {
+    case Method::mse: return methods::round_to_nearest(rows, scheme(), methods::RangeSearch::mse);
+    case Method::hqq: return methods::round_to_nearest(rows, scheme(), methods::RangeSearch::hqq);
+    default: return methods::round_to_nearest(rows, scheme());
+  }
+}
+
+methods::GroupCodes MethodEncoder::choose(Context& context, const methods::GramMatrix& moments,
+                                          MatrixView<const float> weights) const {
+  if (options_.method != Method::gptq) return nearest(weights);
+  return methods::Gptq(moments, gptq_options()).quantize(context, weights);
 }
 
 void MethodEncoder::set_scales(const std::string& layer, std::vector<float> scales, double ratio) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvant/io/layer_encoder.hpp"
+#include "kvant/methods/gptq.hpp"
 #include "kvant/models/quantize_methods.hpp"
 
 namespace kvant::models {
@@ -25,6 +26,10 @@ class MethodEncoder final : public io::LayerEncoder {
                                                      std::int64_t inputs) const override;
   /// The layer's weights come multiplied by these.
   void set_scales(const std::string& layer, std::vector<float> scales, double ratio);
+
+  /// The codes of a whole layer whose inputs have these moments, which are not scaled.
+  [[nodiscard]] methods::GroupCodes choose(Context& context, const methods::GramMatrix& moments,
+                                           MatrixView<const float> weights) const;
 
   /// Of the layers so far; ascending.
   [[nodiscard]] std::vector<LayerOutcome> outcomes() const;
@@ -47,6 +52,8 @@ class MethodEncoder final : public io::LayerEncoder {
     double ratio = 0;
   };
   class Rows;
+  [[nodiscard]] methods::GptqOptions gptq_options() const;
+  [[nodiscard]] methods::GroupCodes nearest(MatrixView<const float> rows) const;
 
   const KernelTable& kernels_;
   const MethodOptions& options_;

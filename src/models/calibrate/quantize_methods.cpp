@@ -1,9 +1,11 @@
 #include "kvant/models/quantize_methods.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
 #include "kvant/error.hpp"
+#include "kvant/io/glob.hpp"
 #include "kvant/methods/awq.hpp"
 #include "kvant/models/load.hpp"
 #include "kvant/models/model_files.hpp"
@@ -166,6 +168,31 @@ bool needs_statistics(Method method) noexcept {
 
 bool needs_moments(Method method) noexcept {
   return method == Method::gptq || method == Method::awq;
+}
+
+void calibrate_for(Context& context, const MethodOptions& method,
+                   const std::vector<std::string>& skip, CalibrateOptions& options) {
+  if (method.method == Method::awq || method.method == Method::smoothquant) {
+    throw Error(ErrorCode::invalid_argument,
+                std::string(to_string(method.method)) +
+                    " scales inputs by what they are in float; it is calibrated without it");
+  }
+  options.moments = true;
+  options.replaced_by = std::string(to_string(method.method)) + " " + std::to_string(method.bits) +
+                        " " + std::to_string(method.group) + " " +
+                        std::to_string(method.symmetric) + std::to_string(method.act_order) +
+                        std::to_string(method.static_groups) + " " + std::to_string(method.damp) +
+                        " " + std::to_string(static_cast<int>(method.search));
+  for (const std::string& pattern : skip) options.replaced_by += " " + pattern;
+  options.replace = [&context, method, skip](const std::string& layer,
+                                             const methods::GramMatrix& moments,
+                                             MatrixView<float> weights) {
+    const auto matches = [&](const std::string& pattern) { return io::glob_match(pattern, layer); };
+    if (std::any_of(skip.begin(), skip.end(), matches) || moments.rows() == 0) return;
+    MethodEncoder(context.kernels(), method, nullptr)
+        .choose(context, moments, weights)
+        .dequantize(weights);
+  };
 }
 
 MethodSummary quantize_by_method(Context& context, const std::filesystem::path& model,

@@ -21,10 +21,9 @@ bool WindowFile::open_existing() {
 void WindowFile::create() {
   std::vector<io::TensorSpec> specs;
   for (std::size_t w = 0; w < tokens_.size(); ++w) {
-    specs.push_back(
-        {std::to_string(w),
-         DType::float32,
-         {static_cast<std::uint64_t>(tokens_[w]), static_cast<std::uint64_t>(width_)}});
+    specs.push_back({std::to_string(w),
+                     DType::float32,
+                     {static_cast<std::uint64_t>(tokens_[w]), static_cast<std::uint64_t>(width_)}});
   }
   in_.reset();
   out_.emplace(path_, std::move(specs));
