@@ -92,7 +92,7 @@ kvant::models::Model random_model(Context& context, std::int64_t layers, std::in
     context.kernels().convert({values.data(), DType::float32, m.row_data(0), dtype, rows * cols});
     return m;
   };
-  model.wte = matrix(model.config.vocab_size, width, DType::float16);
+  model.wte = models::TokenTable(matrix(model.config.vocab_size, width, DType::float16));
   model.wpe = matrix(model.config.n_positions, width, DType::float16);
   const kvant::models::Norm norm{std::vector<float>(static_cast<std::size_t>(width), 1.0f),
                                  std::vector<float>(static_cast<std::size_t>(width), 0.0f)};

@@ -114,7 +114,9 @@ void ask(const std::filesystem::path& path, const std::string& what, const Optio
   for (const int threads : options.threads) {
     Context context({.threads = threads});
     const double read_bytes = streaming_read(threads, options.quick);
-    for (const models::Scheme scheme : models::all_schemes()) {
+    std::vector<models::Scheme> schemes = models::all_schemes();
+    if (files.config().stored_quantized) schemes.push_back(models::Scheme::stored);
+    for (const models::Scheme scheme : schemes) {
       if (!is_asked(scheme)) continue;
       models::Request request;
       request.scheme = scheme;

@@ -148,17 +148,28 @@ void run(const Task& task) {
              "read (token/s)", "write (token/s)", peers.empty() ? "" : "perplexity by others");
   using kvant::WeightFormat;
   std::vector<Row> rows;
-  for (const Choice& choice :
-       {Choice{Scheme::fp32}, Choice{Scheme::bf16}, Choice{Scheme::int8}, Choice{Scheme::llm_int8},
-        Choice{Scheme(WeightFormat::nf4)}, Choice{Scheme(WeightFormat::nf4), true},
-        Choice{Scheme(WeightFormat::fp4)}, Choice{Scheme(WeightFormat::fp4), true},
-        Choice{Scheme(WeightFormat::int4_group)}, Choice{Scheme(WeightFormat::int4_group), true}}) {
+  std::vector<Choice> choices = {Choice{Scheme::fp32},
+                                 Choice{Scheme::bf16},
+                                 Choice{Scheme::int8},
+                                 Choice{Scheme::llm_int8},
+                                 Choice{Scheme(WeightFormat::int8_group)},
+                                 Choice{Scheme(WeightFormat::nf4)},
+                                 Choice{Scheme(WeightFormat::nf4), true},
+                                 Choice{Scheme(WeightFormat::fp4)},
+                                 Choice{Scheme(WeightFormat::fp4), true},
+                                 Choice{Scheme(WeightFormat::int4_group)},
+                                 Choice{Scheme(WeightFormat::int4_group), true}};
+  if (files.config().stored_quantized) {
+    choices.insert(choices.end(), {Choice{Scheme::stored}, Choice{Scheme::stored, true}});
+  }
+  for (const Choice& choice : choices) {
     rows.push_back(measure(context, files, task, ids, choice));
     print_row(rows.back(), peers);
   }
   if (files.path().extension() == ".gguf") {
-    fmt::print("(as stored: fp32 runs the values of the file's blocks, {:.1f} MB on disk)\n",
-               static_cast<double>(std::filesystem::file_size(files.path())) / 1e6);
+    fmt::print(
+        "(fp32 runs the values of the file's blocks, stored the blocks: {:.1f} MB on disk)\n",
+        static_cast<double>(std::filesystem::file_size(files.path())) / 1e6);
   }
   answer(context, files, tokenizer, task, best_of(rows).choice);
 }
