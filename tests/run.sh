@@ -60,9 +60,9 @@ suite() {  # preset directory [ctest arguments]
     # What computes and what reads files under the sanitizers; what people look at, and the programs,
     # which take as long to compile, too in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
-    targets=(--target kvant_{unit,core,io,kernels,linear,models}_tests
+    targets=(--target kvant_{unit,core,io,kernels,linear,methods,models}_tests
              {safetensors,gguf,index,quantization,config,tokenizer}_replay)
-    labels=(-L '^(unit|core|io|kernels|linear|models|fuzz)$')
+    labels=(-L '^(unit|core|io|kernels|linear|methods|models|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
   elif [ "$preset" = tsan ]; then  # what shares work out over threads

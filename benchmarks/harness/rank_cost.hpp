@@ -56,7 +56,7 @@ inline TokenTraffic token_traffic(const DecoderShape& shape, int ranks) {
   if (ranks == 1) return {0, {0}};
   const auto widths = share_sizes(shape.width, ranks);
   const auto inner = share_sizes(shape.inner, ranks);
-  const auto vocabulary = share_sizes(shape.vocabulary, ranks, 64);
+  const auto vocabulary = share_sizes(shape.vocabulary, ranks, 128);
   traffic.exchanges = 1 + 6 * shape.layers + 1;
   for (std::size_t r = 0; r < widths.size(); ++r) {
     const auto row_parallel = [&](std::int64_t inputs) {

@@ -16,9 +16,9 @@
 
 namespace kvant::models {
 
-/// Rows of embeddings and head that stay together: products of floats are computed in blocks of so
-/// many.
-inline constexpr std::int64_t kVocabularyUnit = 64;
+/// Rows of embeddings and head that stay together: products of floats are computed in blocks of 64,
+/// and 128 share a scale in fp8-block.
+inline constexpr std::int64_t kVocabularyUnit = 128;
 
 /// A rank's share of a model.
 struct KVANT_API Split {

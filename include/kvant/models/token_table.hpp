@@ -30,8 +30,9 @@ class KVANT_API TokenTable {
   [[nodiscard]] std::int64_t rows() const noexcept {
     return is_coded() ? codes_.out_features() : floats_.rows();
   }
+  /// Width of a row; 0: there is no table (a rank's share of one may have no rows).
   [[nodiscard]] std::int64_t cols() const noexcept {
-    return is_coded() ? codes_.in_features() : floats_.cols();
+    return codes_.in_features() > 0 ? codes_.in_features() : floats_.cols();
   }
   [[nodiscard]] bool is_coded() const noexcept { return codes_.out_features() > 0; }
   /// How codes are held; meaningless of floats.

@@ -53,7 +53,8 @@ std::vector<TokenId> generate(Context& context, const Model& model, std::span<co
       hidden = call();
       return true;
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::cancelled) return false;
+      // Of ranks it may be the failure of another one: that is no result.
+      if (error.code() == ErrorCode::cancelled && !model.split) return false;
       throw;
     }
   };
@@ -125,7 +126,7 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
     try {
       hidden = forward(context, model, part, cache);
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::cancelled) throw interrupted();
+      if (error.code() == ErrorCode::cancelled && !model.split) throw interrupted();
       throw;
     }
     const auto predicted = static_cast<std::int64_t>(part.size()) - 1;

@@ -205,8 +205,7 @@ std::vector<float> forward(Context& context, const Model& model, std::span<const
   Pass pass(model.block_config(), model.stream, cache.length, tokens, std::move(cache.memory));
   pass.distance_bias = model.distance_bias;
   for (std::size_t n = 0; n < model.blocks.size(); ++n) {
-    // (Ranks stop together, between calls.)
-    if (cache.cancel != nullptr && *cache.cancel && !model.split) {
+    if (cache.cancel != nullptr && *cache.cancel) {
       cache.clear();  // some layers have the call's tokens, others do not
       throw Error(ErrorCode::cancelled, "interrupted");
     }
@@ -265,7 +264,7 @@ void compute_logits(Context& context, const Model& model, MatrixView<const float
   if (model.split) {
     Ranks& ranks = *model.split->ranks;
     Matrix<float> own(hidden.rows(), model.lm_head().rows());
-    model.lm_head().multiply(context, hidden, model.head.bias, own);
+    if (own.cols() > 0) model.lm_head().multiply(context, hidden, model.head.bias, own);
     ranks.gather_columns(own, share_sizes(config.vocab_size, ranks.size(), kVocabularyUnit),
                          logits);
   } else {

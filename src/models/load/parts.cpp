@@ -209,15 +209,15 @@ TokenTable PartLoader::token_table_of(const std::string& tensor,
   activations.outliers = Outliers::per_row;
   if (options_.plan.exact) activations.arithmetic = Arithmetic::exact;
   if (wanted.kind == Embeddings::Kind::stored && source_.is_quantized(tensor)) {
-    if (std::optional<PackedWeights> codes = split_ == nullptr
-                                                   ? source_.packed(context_, tensor)
-                                                   : source_.packed_rows(context_, tensor,
-                                                                         vocabulary())) {
+    if (std::optional<PackedWeights> codes =
+            split_ == nullptr ? source_.packed(context_, tensor)
+                              : source_.packed_rows(context_, tensor, vocabulary())) {
       source_.release(tensor);
       return TokenTable(Linear::from(std::move(*codes), {}, activations));
     }
   }
-  WeightMatrix floats = load_weights(context_, source_, tensor, rows, width, held_dtype(), vocabulary());
+  WeightMatrix floats =
+      load_weights(context_, source_, tensor, rows, width, held_dtype(), vocabulary());
   if (wanted.kind != Embeddings::Kind::packed) return TokenTable(std::move(floats));
   PackedWeights codes = PackedWeights::quantize(context_, floats.view(), wanted.format);
   if (sqnr_db != nullptr) *sqnr_db = table_sqnr(context_, floats, codes);
