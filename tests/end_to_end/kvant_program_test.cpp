@@ -144,9 +144,9 @@ TEST_CASE("kvant program: help, exit codes, one line per error") {
   const std::vector<std::vector<std::string>> wrong = {
       {"explode"},
       {"quantize"},
-      {"quantize", kFp32, out, "--scheme", "int3"},
+      {"quantize", kFp32, out, "--scheme", "q4_k"},
       {"quantize", kFp32, out, "--only", "*"},
-      {"quantize", kFp32, out, "--only", "*=int3"},
+      {"quantize", kFp32, out, "--only", "*=q4_k"},
       {"quantize", kFp32, out, "--skip", "nothing"},
       {"quantize", kFp32, out, "--max-shard-size", "5XB"},
       {"quantize", kFp32, out, "--max-shard-size", "0"},

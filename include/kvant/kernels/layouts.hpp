@@ -79,8 +79,7 @@ constexpr std::int64_t codes_of_part(ActivationSums kind) noexcept {
 }
 
 /// Words of the sums of one row; block b of rows has its sums from first(b) * this on.
-constexpr std::int64_t sums_of_row(std::int64_t k_padded,
-                                   ActivationSums kind = ActivationSums::running) noexcept {
+constexpr std::int64_t sums_of_row(std::int64_t k_padded, ActivationSums kind) noexcept {
   return k_padded / codes_of_part(kind) + 1;
 }
 

@@ -249,8 +249,10 @@ void gemm_nibbles(const GemmArgs& args) noexcept {
       g, g.nibbles.panel_bytes(), k_padded, k_padded / 8,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t stride, float* acc,
           Ahead ahead, std::int64_t row, int rows, const Panels& panels) {
-        const NibbleTile tile = {a,    g.a_sums + row * sums_of_row(k_padded), b, stride, g.nibbles,
-                                 ahead};
+        const NibbleTile tile = {
+            a,         g.a_sums + row * sums_of_row(k_padded, ActivationSums::running),
+            b,         stride,
+            g.nibbles, ahead};
         find_tile<S, NibbleTiles<S, P>>(rows, panels.count > 1)(tile, acc);
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,

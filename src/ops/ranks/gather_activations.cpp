@@ -192,7 +192,7 @@ class Gatherer {
       row_scale = arena.take<float>(m_);
       columns = arena.take<std::int64_t>(std::ssize(outliers_));
       if (kernels_.sums != ActivationSums::none) {
-        sums = arena.take<std::int32_t>(m_ * sums_of_row(k_padded) + kActivationSlack / 4);
+        sums = arena.take<std::int32_t>(m_ * sums_of_row(k_padded, kernels_.sums) + kActivationSlack / 4);
       }
     });
     float* kept_x = nullptr;
