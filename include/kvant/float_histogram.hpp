@@ -27,6 +27,9 @@ class FloatHistogram {
     ++row[bin % kBins];
     ++total_;
   }
+  void add(const std::vector<float>& values) {
+    for (const float value : values) add(value);
+  }
   void merge(const FloatHistogram& other) {
     for (std::size_t r = 0; r < kRows; ++r) {
       if (other.rows_[r].empty()) continue;

@@ -1,22 +1,34 @@
 #include "calibration_windows.hpp"
 
 #include <algorithm>
-#if KVANT_PROGRAM_MODELS
 
 #include "kvant/error.hpp"
 #include "kvant/io/text_file.hpp"
+#if KVANT_PROGRAM_MODELS
 #include "kvant/models/tokenizer.hpp"
 #endif
 
 namespace kvant::program {
 
-void WindowFlags::add_to(CLI::App& app) {
-  app.add_option("--windows", windows, "how many windows of the text are run (128)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--window", window, "tokens of a window (512, or the model's limit)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
+std::string read_calibration_text(const std::string& file) {
+  std::string text = io::read_text_file(file);
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) {
+    throw Error(ErrorCode::invalid_file,
+                file + ": holds no text; what layers read shows only where a model reads some");
+  }
+  if (text.find('\0') != std::string::npos) {
+    throw Error(ErrorCode::invalid_file, file + ": is no text: it holds bytes of zero");
+  }
+  return text;
+}
+
+std::vector<CLI::Option*> WindowFlags::add_to(CLI::App& app) {
+  return {app.add_option("--windows", windows, "how many windows of the text are run (128)")
+              ->type_name("N")
+              ->check(CLI::PositiveNumber),
+          app.add_option("--window", window, "tokens of a window (512, or the model's limit)")
+              ->type_name("N")
+              ->check(CLI::PositiveNumber)};
 }
 
 #if KVANT_PROGRAM_MODELS
@@ -25,7 +37,7 @@ std::vector<std::vector<models::TokenId>> WindowFlags::read(const models::ModelF
                                                             const std::string& text) const {
   const models::Config& config = files.config();
   const models::Tokenizer tokenizer = files.tokenizer();
-  const std::string words = io::read_text_file(text);
+  const std::string words = read_calibration_text(text);
   std::vector<models::TokenId> start = tokenizer.prefix();
   if (config.texts_begin_with_bos) start = {static_cast<models::TokenId>(config.bos())};
   const std::vector<models::TokenId> ids = tokenizer.encode(words);

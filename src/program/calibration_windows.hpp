@@ -13,11 +13,14 @@
 
 namespace kvant::program {
 
+/// @throws Error invalid_file: nothing but white space, or bytes that are no text (statistics, say)
+[[nodiscard]] std::string read_calibration_text(const std::string& file);
+
 struct WindowFlags {
   std::int64_t windows = 128;
   std::int64_t window = 512;
 
-  void add_to(CLI::App& app);
+  std::vector<CLI::Option*> add_to(CLI::App& app);
 #if KVANT_PROGRAM_MODELS
   /// The first `windows` windows of the text, each of `window` ids (the last may be shorter).
   /// @throws Error invalid_file: no text, or too little for one window of 2 ids; as Tokenizer

@@ -13,9 +13,11 @@ constexpr const char* kDescription =
     "Examples:\n"
     "  kvant dequantize MODEL OUT\n"
     "  kvant dequantize MODEL OUT --dtype fp16\n\n"
-    "Writes the folder OUT from the folder MODEL, whose layers are quantized by bitsandbytes (8 and "
+    "Writes the folder OUT from the folder MODEL, whose layers are quantized by bitsandbytes (8 "
+    "and "
     "4\n"
-    "bits), GPTQ, AWQ, compressed-tensors, DeepSeek's fp8 or kvant quantize. What rounding lost does\n"
+    "bits), GPTQ, AWQ, compressed-tensors, DeepSeek's fp8 or kvant quantize. What rounding lost "
+    "does\n"
     "not come back.\n";
 
 }  // namespace

@@ -4,11 +4,17 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "calibration_windows.hpp"
 #include "job_options.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
+#if KVANT_PROGRAM_MODELS
+#include "kvant/models/quantize_methods.hpp"
+#endif
 
 namespace kvant::program {
 
@@ -39,14 +45,24 @@ struct MethodFlags {
   [[nodiscard]] bool chosen(const std::string& scheme) const;
   /// Of the method.
   [[nodiscard]] std::string name(const std::string& scheme) const;
-  /// @throws UsageError where flags of methods are given without one
-  void refuse_unused() const;
+  /// @param chosen the method; empty: none
+  /// @throws UsageError where flags of other methods are given
+  void refuse_unused(const std::string& chosen = {}) const;
   /// Does all of it, and prints what came of it.
   int run(const MethodTask& task, io::QuantizeCheckpointOptions options,
           const JobFlags& flags) const;
 
  private:
-  CLI::Option* only_for_methods_[7] = {};
+  struct Only {
+    CLI::Option* option;
+    std::vector<std::string> methods;
+  };
+#if KVANT_PROGRAM_MODELS
+  [[nodiscard]] std::unique_ptr<models::StatisticsFile> calibrate_text(
+      Context& context, const MethodTask& task, const io::QuantizeCheckpointOptions& options,
+      const models::MethodOptions& chosen, const std::filesystem::path& made, bool quiet) const;
+#endif
+  std::vector<Only> only_for_;
 };
 
 }  // namespace kvant::program

@@ -11,6 +11,7 @@
 #if KVANT_PROGRAM_MODELS
 #include <unistd.h>
 
+#include "calibration_windows.hpp"
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
 #include "kvant/io/text_file.hpp"
@@ -71,11 +72,7 @@ OutlierColumns find_outlier_columns(const std::string& model, const std::string&
   const models::ModelFiles files(folder);
   const models::Config& config = files.config();
   const models::Tokenizer tokenizer = files.tokenizer();
-  const std::string words = io::read_text_file(text_file);
-  if (words.find_first_not_of(" \t\r\n") == std::string::npos) {
-    throw Error(ErrorCode::invalid_file,
-                text_file + ": holds no text; outlier features show only where a model reads some");
-  }
+  const std::string words = read_calibration_text(text_file);
   // As texts begin for this model.
   std::vector<models::TokenId> ids = tokenizer.prefix();
   if (config.texts_begin_with_bos) ids = {static_cast<models::TokenId>(config.bos())};

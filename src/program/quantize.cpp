@@ -145,20 +145,22 @@ int quantize_command(const Arguments& arguments) {
                  "the same from a list: JSON, layer name -> columns")
       ->type_name("FILE")
       ->excludes(calibrate_option);
-  app.add_option("--outliers", outliers,
-                 "how kvant chooses outlier features at run time: per-call, per-row (a row's\n"
-                 "result does not depend on its neighbours) or calibrated (only the kept ones)")
-      ->type_name("NAME");
+  auto* how =
+      app.add_option("--outliers", outliers,
+                     "how kvant chooses outlier features at run time: per-call, per-row (a row's\n"
+                     "result does not depend on its neighbours) or calibrated (only the kept ones)")
+          ->type_name("NAME");
   flags.add_to(app);
   if (!parse(app, arguments)) return 0;
 
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme)) {
-    if (threshold->count() + plain->count() + as->count() > 0 || !keep_outliers.empty() ||
-        !only.empty()) {
-      throw UsageError("--threshold, --no-double, --as, --only and --keep-outliers are not for " +
-                       method.name(scheme));
+    if (threshold->count() + plain->count() + as->count() + how->count() > 0 ||
+        !keep_outliers.empty() || !only.empty()) {
+      throw UsageError(
+          "--threshold, --no-double, --as, --only, --outliers and --keep-outliers are not for " +
+          method.name(scheme));
     }
     for (const std::string& pattern : skip) {
       options.rules.push_back({pattern, io::WeightScheme::keep});

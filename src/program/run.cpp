@@ -1,5 +1,6 @@
 // kvant run: a language model of any family, its linear layers in any weight format.
 
+#include "calibration_windows.hpp"
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
@@ -47,6 +48,9 @@ class Session {
         context_(ContextOptions{.threads = threads_of_rank(options.threads)}) {
     check_kind();
     agree_on_files(files_.path());
+    for (const auto& text : {options.perplexity, options.calibrate}) {
+      if (text) agree_on_files(*text);
+    }
     if (options.prompt || options.chat || options.perplexity || options.calibrate) {
       tokenizer_.emplace(files_.tokenizer());
     }
@@ -203,7 +207,7 @@ class Session {
     load_options.ranks = job_ranks();
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
-      load_options.calibration_ids = ids_of_text(io::read_text_file(*options_.calibrate));
+      load_options.calibration_ids = ids_of_text(read_calibration_text(*options_.calibrate));
     } else if (plan_.calibrate) {
       load_options.calibration_ids = prompt_ids_;
     }

@@ -89,7 +89,7 @@ TEST_CASE("kvant calibrate, quantize --scheme gptq: nearer to floats than roundi
     return text.str();
   };
   CHECK(bytes(path("direct") + "/model.safetensors") == bytes(path("gptq") + "/model.safetensors"));
-  CHECK(!fs::exists(path("direct.statistics.safetensors")));
+  CHECK(!fs::exists(path("direct.calibration.safetensors")));
 
   // What cannot be.
   CHECK_THAT(kvant_failure({"quantize", model, path("no"), "--scheme", "gptq"}, 2),
@@ -99,10 +99,22 @@ TEST_CASE("kvant calibrate, quantize --scheme gptq: nearer to floats than roundi
   CHECK_THAT(
       kvant_failure({"quantize", model, path("no"), "--scheme", "nf4", "--method", "hqq"}, 2),
       Contains("int4"));
-  CHECK_THAT(kvant_failure({"quantize", std::string(KVANT_TEST_DATA) + "/families/llama_bias",
-                            path("no"), "--scheme", "gptq", "--calibrate", stats},
+  CHECK_THAT(
+      kvant_failure({"quantize", std::string(KVANT_TEST_DATA) + "/families/llama_bias", path("no"),
+                     "--scheme", "gptq", "--calibrate", stats, "--skip", "*.mlp.*"},
+                    1),
+      Contains("type gpt_bigcode"));
+  CHECK_THAT(kvant_failure({"quantize", model, path("no"), "--scheme", "awq", "--act-order",
+                            "--calibrate", stats},
                            2),
-             Contains("type gpt_bigcode"));
+             Contains("--act-order is for gptq"));
+  CHECK_THAT(
+      kvant_failure(
+          {"quantize", model, path("rtn"), "--scheme", "gptq", "--calibrate", path("text")}, 1),
+      Contains("exists already"));
+  CHECK_THAT(kvant_failure(
+                 {"quantize", model, path("no"), "--scheme", "llm-int8", "--calibrate", stats}, 1),
+             Contains("is no text"));
   std::ofstream(path("short")) << "x";
   CHECK_THAT(kvant_failure({"calibrate", model, path("short"), "--out", path("s")}, 1),
              Contains("tokens for this model"));

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/look/verify.hpp"
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
@@ -19,6 +20,7 @@ using kvant::io::Severity;
 using kvant::look::verify_checkpoint;
 using kvant::look::VerifyResult;
 using kvant::test::CheckpointBuilder;
+using kvant::test::TempFolder;
 using kvant::test::wave;
 
 namespace {
@@ -49,7 +51,7 @@ VerifyResult verify(const Layer& layer) {
 /// The one finding of a spoiled layer, as "error kind" or "warning kind".
 std::string only(const Layer& layer) {
   const VerifyResult result = verify(layer);
-  INFO(to_text(result));
+  INFO(kvant::look::to_text(result));
   CHECK(result.findings.size() == 1);
   if (result.findings.empty()) return "nothing";
   const auto& finding = result.findings.front();
@@ -65,7 +67,7 @@ TEST_CASE("verify finds nothing in good checkpoints") {
        std::filesystem::directory_iterator(kvant::test::data_path("checkpoints"))) {
     if (!entry.is_directory()) continue;
     const VerifyResult result = verify_checkpoint(entry.path());
-    INFO(to_text(result));
+    INFO(kvant::look::to_text(result));
     CHECK(result.findings.empty());
     CHECK(result.tensors >= 28);
     ++seen;
@@ -97,7 +99,7 @@ TEST_CASE("verify checks kept outlier columns") {
         .add("q_proj.kvant_keep_weights", {rows, kept},
              std::vector<kvant::float16>(rows * kept, kvant::float16(1.0f)));
     const VerifyResult result = verify_checkpoint(builder.write());
-    INFO(to_text(result));
+    INFO(kvant::look::to_text(result));
     for (const auto& finding : result.findings) CHECK(finding.kind == "outliers");
     return result.findings.size();
   };
@@ -113,7 +115,7 @@ TEST_CASE("verify lists everything, not only the first") {
       {.codes = {-128, -128, 3, 4, 5, 6}, .scales = {-1.0f, NAN}, .format = {7}, .config = "{]"});
   std::multiset<std::string> kinds;
   for (const auto& finding : result.findings) kinds.insert(finding.kind);
-  INFO(to_text(result));
+  INFO(kvant::look::to_text(result));
   CHECK(kinds == std::multiset<std::string>{"codes", "json", "scale", "scale", "weight_format"});
   CHECK(result.count(Severity::error) == 4);
   CHECK_FALSE(result.ok());
@@ -221,7 +223,7 @@ TEST_CASE("verify counts NaN and infinities, and misses no stray scales") {
   builder.add<float>("c.SCB", {2}, {1, 1});
   builder.add<std::int64_t>("d", {1}, {-1});
   const VerifyResult result = verify_checkpoint(builder.write());
-  INFO(to_text(result));
+  INFO(kvant::look::to_text(result));
   REQUIRE(result.findings.size() == 3);
   CHECK(result.count(Severity::error) == 1);  // scales of nothing
   std::string all = to_text(result);
@@ -267,7 +269,7 @@ TEST_CASE("verify looks at each shard, also where others are broken") {
                                   "c": "three.safetensors"}})");
   folder.write("config.json", "{}");
   const VerifyResult result = verify_checkpoint(folder.path());
-  INFO(to_text(result));
+  INFO(kvant::look::to_text(result));
   std::set<std::string> kinds;
   for (const auto& finding : result.findings) kinds.insert(finding.kind);
   CHECK(kinds == std::set<std::string>{"too_small", "missing_shard", "not_finite"});
@@ -288,5 +290,19 @@ TEST_CASE("verify gives every golden file its verdict") {
         CHECK(finding.message.find('\n') == std::string::npos);
       }
     }
+  }
+}
+
+TEST_CASE(
+    "verify: sizes of codes are those of [outputs, inputs], also where floats are transposed") {
+  // GPT-2, whose config says how wide its MLP is.
+  const TempFolder folder;
+  for (const auto scheme : {kvant::io::WeightScheme::llm_int8, kvant::io::WeightScheme::fp16}) {
+    const auto out = folder.path() / std::string(to_string(scheme));
+    kvant::io::quantize_checkpoint(kvant::test::data_path("families/gpt2_inverse_layer"), out,
+                                   {.scheme = scheme});
+    const auto result = kvant::look::verify_checkpoint(out);
+    INFO(kvant::look::to_text(result));
+    CHECK(result.findings.empty());
   }
 }

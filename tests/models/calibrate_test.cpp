@@ -277,16 +277,22 @@ TEST_CASE("methods: what is missing, or of another model, is said before anythin
   const fs::path model = kData / "families/llama_bias";
   const fs::path out = temp.path() / "out";
   const auto message = [&](const MethodOptions& options, const StatisticsFile* statistics,
-                           const fs::path& from) {
+                           const fs::path& from, ErrorCode code = ErrorCode::invalid_argument) {
     return message_of([&] { quantize_by_method(context, from, out, options, statistics, {}); },
-                      ErrorCode::invalid_argument);
+                      code);
   };
   CHECK(message({}, nullptr, model).find("kvant calibrate") != std::string::npos);
   const StatisticsFile plain =
       calibrated(context, model, temp.path() / "s.safetensors", {.moments = false});
   CHECK(message({}, &plain, model).find("no second moments") != std::string::npos);
-  CHECK(message({.method = Method::smoothquant}, &plain, kData / "families/gpt2_inverse_layer")
+  CHECK(message({.method = Method::smoothquant}, &plain, kData / "families/gpt2_inverse_layer",
+                ErrorCode::invalid_file)
             .find("of type llama") != std::string::npos);
+  CHECK(message({.method = Method::smoothquant}, &plain, kData / "architectures/llama/float",
+                ErrorCode::invalid_file)
+            .find("another model") != std::string::npos);
+  CHECK(message({.method = Method::smoothquant, .alpha = 2}, &plain, model).find("alpha is 2") !=
+        std::string::npos);
   CHECK(message({.method = Method::awq, .bits = 3}, &plain, model).find("AWQ's form has 4") !=
         std::string::npos);
   CHECK(message({.method = Method::rtn, .group = 48}, nullptr, model).find("multiples of 32") !=

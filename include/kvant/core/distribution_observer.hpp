@@ -29,7 +29,10 @@
 
 namespace kvant::core {
 
-/// What the observers of distributions share: a histogram and the exact range of each block.
+/// What the observers of distributions share: how the values of each block are distributed, and
+/// their exact range.
+/// @tparam Distribution  add(values), merge(other)
+template <class Distribution>
 class DistributionObserver {
  public:
   /// A batch: a matrix of floats. @throws Error not_finite, unsupported (dtype), shape_mismatch (a
@@ -56,19 +59,20 @@ class DistributionObserver {
 
   /// Smallest and largest of everything seen.
   [[nodiscard]] const BlockRange& range() const noexcept { return range_; }
-  [[nodiscard]] const std::vector<FloatHistogram>& histograms() const noexcept { return blocks_; }
+  /// Row-major over the blocks; empty before the first batch.
+  [[nodiscard]] const std::vector<Distribution>& blocks() const noexcept { return blocks_; }
 
  protected:
   DistributionObserver(BlockShape block, NonFinite non_finite)
       : block_(block), non_finite_(non_finite) {}
 
-  /// @param choose  (histogram, least, largest) -> {least, largest}
+  /// @param choose  (distribution, least, largest) -> {least, largest}
   template <class Choose>
   [[nodiscard]] BlockRange chosen(Choose&& choose) const {
     const kvant::detail::ScopedFloatEnvironment environment;
     BlockRange result = range_;
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      if (blocks_[i].total() == 0) continue;
+      if (!std::isfinite(range_.min[i])) continue;  // nothing but ignored values
       const auto [least, largest] = choose(blocks_[i], range_.min[i], range_.max[i]);
       result.min[i] = least;
       result.max[i] = largest;
@@ -98,25 +102,28 @@ class DistributionObserver {
     BlockRange batch;
     detail::scan_range(x, block_, non_finite_, batch);  // which finds what must not be there
     require_blocks(batch.min.size());
+    std::vector<std::vector<float>> values(blocks_.size());
     for (std::int64_t r = 0; r < x.rows(); ++r) {
       for (std::int64_t c = 0; c < x.cols(); ++c) {
         const auto value = static_cast<float>(x(r, c));
         if (!std::isfinite(value)) continue;
-        blocks_[static_cast<std::size_t>(r / block_rows * grid_cols + c / block_cols)].add(value);
+        values[static_cast<std::size_t>(r / block_rows * grid_cols + c / block_cols)].push_back(
+            value);
       }
     }
+    for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].add(values[i]);
     kvant::detail::take_extremes(range_, batch);
   }
 
   BlockShape block_;
   NonFinite non_finite_;
-  std::vector<FloatHistogram> blocks_;
+  std::vector<Distribution> blocks_;
   BlockRange range_;
 };
 
 /// The range that holds a share of the values: as many are left out at each end, (1 - share) / 2.
 /// Robust against single outliers; costs a histogram a block.
-class PercentileObserver : public DistributionObserver {
+class PercentileObserver : public DistributionObserver<FloatHistogram> {
  public:
   /// @throws Error invalid_argument: a share outside (0, 1]
   explicit PercentileObserver(double share = 0.9999, BlockShape block = per_tensor,
@@ -158,7 +165,7 @@ class PercentileObserver : public DistributionObserver {
 
 /// The range, shrunk in a hundred steps, whose codes have the least mean squared error, taking a
 /// bin's values as its middle: what is rounded and what is cut off weighed against each other.
-class MseObserver : public DistributionObserver {
+class MseObserver : public DistributionObserver<FloatHistogram> {
  public:
   explicit MseObserver(BlockShape block = per_tensor, NonFinite non_finite = NonFinite::error)
       : DistributionObserver(block, non_finite) {}
@@ -206,7 +213,7 @@ class MseObserver : public DistributionObserver {
 /// The magnitude to cut off at where the codes tell most of what the values told: the least
 /// Kullback-Leibler divergence between 2048 bins of |x| and the same in half of the codes' levels
 /// (TensorRT's "entropy" calibration). For symmetric schemes and many values.
-class EntropyObserver : public DistributionObserver {
+class EntropyObserver : public DistributionObserver<FloatHistogram> {
  public:
   explicit EntropyObserver(BlockShape block = per_tensor, NonFinite non_finite = NonFinite::error)
       : DistributionObserver(block, non_finite) {}

@@ -13,10 +13,7 @@
 #include <vector>
 
 #include "kvant/block_range.hpp"
-#include "kvant/core/checks.hpp"
-#include "kvant/core/float_environment.hpp"
-#include "kvant/core/observer.hpp"
-#include "kvant/core/visit_float.hpp"
+#include "kvant/core/distribution_observer.hpp"
 #include "kvant/quant_params.hpp"
 
 namespace kvant::core {
@@ -169,83 +166,21 @@ class EqualBins {
 
 /// torch's HistogramObserver for any granularity. Merging and later batches move counts between
 /// bins, so that the order of batches shows in the last digits.
-class HistogramObserver {
+class HistogramObserver : public DistributionObserver<EqualBins> {
  public:
   explicit HistogramObserver(BlockShape block = per_tensor, NonFinite non_finite = NonFinite::error)
-      : block_(block), non_finite_(non_finite) {}
-
-  /// @throws Error as block_range; shape_mismatch if the batch has another number of blocks
-  template <FloatMatrix X>
-  void observe(const X& x) {
-    const kvant::detail::ScopedFloatEnvironment environment;
-    const auto view = detail::view_of(x);
-    const ConstAnyMatrix any(view);
-    kvant::detail::check_float("observe", "x", any);
-    kvant::detail::check_block("observe", block_);
-    if (any.rows == 0 || any.cols == 0) return;
-    detail::visit_float(view, [&](const auto& typed) { scan(typed); });
-  }
-  /// @throws Error shape_mismatch
-  void merge(const HistogramObserver& other) {
-    if (other.blocks_.empty()) return;
-    require_blocks(other.blocks_.size());
-    for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].merge(other.blocks_[i]);
-  }
-  [[nodiscard]] const std::vector<EqualBins>& blocks() const noexcept { return blocks_; }
+      : DistributionObserver(block, non_finite) {}
 
   /// The range that the search finds for codes of a scheme.
   [[nodiscard]] BlockRange chosen_range(const QuantScheme& scheme) const {
-    BlockRange range;
     // torch counts the levels of the type, whatever the scheme uses of them.
     const int levels = 1 << std::min(describe(scheme.dtype).bits, 16);
-    for (const EqualBins& block : blocks_) {
-      const std::array<float, 2> found = block.search(levels);
-      const bool empty = block.bins().empty();
-      constexpr float kInfinity = std::numeric_limits<float>::infinity();
-      range.min.push_back(empty ? kInfinity : found[0]);
-      range.max.push_back(empty ? -kInfinity : found[1]);
-    }
-    return range;
+    return chosen([&](const EqualBins& bins, float, float) { return bins.search(levels); });
   }
   /// @throws Error invalid_argument where nothing was observed and there is more than one block
   [[nodiscard]] QuantParams params(const QuantScheme& scheme) const {
-    return kvant::detail::observed_params(chosen_range(scheme), scheme, block_);
+    return params_of(chosen_range(scheme), scheme);
   }
-
- private:
-  void require_blocks(std::size_t count) {
-    if (blocks_.empty()) {
-      blocks_.resize(count);
-    } else if (blocks_.size() != count) {
-      kvant::detail::fail(ErrorCode::shape_mismatch,
-                          "the observer has seen " + std::to_string(blocks_.size()) +
-                              " blocks, this batch has " + std::to_string(count));
-    }
-  }
-
-  template <class T>
-  void scan(const MatrixView<T>& x) {
-    const std::int64_t block_rows = block_.rows == 0 ? x.rows() : block_.rows;
-    const std::int64_t block_cols = block_.cols == 0 ? x.cols() : block_.cols;
-    const std::int64_t grid_cols = block_.count_cols(x.cols());
-    BlockRange batch;
-    detail::scan_range(x, block_, non_finite_, batch);  // which finds what must not be there
-    require_blocks(batch.min.size());
-    std::vector<std::vector<float>> values(blocks_.size());
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
-      for (std::int64_t c = 0; c < x.cols(); ++c) {
-        const auto value = static_cast<float>(x(r, c));
-        if (!std::isfinite(value)) continue;
-        values[static_cast<std::size_t>(r / block_rows * grid_cols + c / block_cols)].push_back(
-            value);
-      }
-    }
-    for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].add(values[i]);
-  }
-
-  BlockShape block_;
-  NonFinite non_finite_;
-  std::vector<EqualBins> blocks_;
 };
 
 }  // namespace kvant::core

@@ -76,6 +76,12 @@ KVANT_API CalibrateSummary calibrate_model(Context& context, const std::filesyst
                                            const std::filesystem::path& out,
                                            const CalibrateOptions& options = {});
 
+/// Of a model's linear layers: their names, shapes, and the first row of each, whichever way they
+/// are stored. @throws Error as load_model
+[[nodiscard]] KVANT_API std::string model_fingerprint(Context& context,
+                                                      const std::filesystem::path& path,
+                                                      const Config& config);
+
 /// A file of statistics. Of each input, called like the first layer that reads it: NAME.min, .max
 /// [features] F32, .sum_abs F64, .outliers I64, .histogram [2048] I64, .rows [2] I64 (all, with an
 /// outlier), and .moments [features, features] F32 if they were asked for. Metadata: which layer
@@ -85,7 +91,12 @@ class KVANT_API StatisticsFile {
   /// @throws Error io, FormatError; invalid_file: not such a file
   explicit StatisticsFile(const std::filesystem::path& path);
 
+  /// Whether a file is one, by its beginning.
+  [[nodiscard]] static bool is_one(const std::filesystem::path& path);
+
   [[nodiscard]] const std::string& model_type() const noexcept { return model_type_; }
+  /// Tells models from each other: model_fingerprint() of the one that was run.
+  [[nodiscard]] const std::string& fingerprint() const noexcept { return fingerprint_; }
   /// Layer -> the input that it reads, by its name.
   [[nodiscard]] const std::map<std::string, std::string>& inputs() const noexcept {
     return inputs_;
@@ -93,17 +104,20 @@ class KVANT_API StatisticsFile {
   [[nodiscard]] bool contains(const std::string& layer) const { return inputs_.contains(layer); }
   [[nodiscard]] bool has_moments() const noexcept { return has_moments_; }
   /// Of the input of a layer.
-  /// @throws Error invalid_argument: no such layer (its name is given, and one that is there);
-  ///         invalid_file: sizes that do not fit
+  /// @throws Error invalid_file: no such layer (its name is given, and one that is there), values
+  ///         that are missing, do not fit or cannot be
   [[nodiscard]] methods::InputStatistics statistics(const std::string& layer) const;
-  /// @throws Error as statistics(); invalid_argument: there are none (calibrate with --moments)
+  /// @throws Error as statistics(); invalid_argument: there are none
   [[nodiscard]] methods::GramMatrix moments(const std::string& layer) const;
 
  private:
   [[nodiscard]] const std::string& input_of(const std::string& layer) const;
+  template <class T>
+  [[nodiscard]] std::vector<T> values(const std::string& tensor) const;
   io::SafeTensors file_;
   std::string shown_;
   std::string model_type_;
+  std::string fingerprint_;
   std::map<std::string, std::string> inputs_;
   float threshold_ = 6.0f;
   bool has_moments_ = false;

@@ -75,6 +75,11 @@ class Calibration {
         options_(options),
         source_(open_float_weights(path, config)),
         parts_(context, config, load_options_, *source_) {
+    if (!(options.longest_row >= 0) || options.longest_row > 1e6f) {
+      throw Error(ErrorCode::invalid_argument,
+                  "calibrate_model: rows of at most so many times the median are to be a number "
+                  "from 0 to a million");
+    }
     if (windows.empty()) {
       throw Error(ErrorCode::invalid_argument, "calibrate_model: there are no windows of text");
     }
@@ -112,6 +117,10 @@ class Calibration {
     if (options_.ranks != nullptr) options_.ranks->wait_for_all();
     std::error_code ignored;
     fs::remove_all(partial_, ignored);
+    // What attempts by more ranks left here.
+    for (int other = 1; rank() == 0; ++other) {
+      if (fs::remove_all(partial_.string() + "." + std::to_string(other), ignored) == 0) break;
+    }
     return std::move(summary_);
   }
 
@@ -156,7 +165,7 @@ class Calibration {
     const std::string same = identity();
     if (fs::exists(job, ignored) && io::read_text_file(job) == same) {
       while (rank() == 0 && summary_.resumed_blocks < blocks_ &&
-             fs::exists(block_file(summary_.resumed_blocks), ignored)) {
+             is_whole(block_file(summary_.resumed_blocks))) {
         ++summary_.resumed_blocks;
       }
     } else if (fs::exists(partial_, ignored)) {
@@ -192,8 +201,17 @@ class Calibration {
     if (missing != 0) begin = 0;
   }
 
+  /// What cannot be read is made again.
   [[nodiscard]] bool is_there(const std::string& name) const {
-    return states(name).open_existing();
+    return is_whole(partial_ / (name + ".states"));
+  }
+  [[nodiscard]] static bool is_whole(const fs::path& file) {
+    try {
+      const io::SafeTensors whole(file);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
   }
 
   /// Embeddings of all windows.
@@ -442,6 +460,7 @@ class Calibration {
     std::map<std::string, std::string> metadata = {
         {"format", std::string(kStatisticsFormat)},
         {"model_type", std::string(config_.model_type)},
+        {"model", model_fingerprint(context_, path_, config_)},
         {"threshold", nlohmann::json(options_.threshold).dump()},
         {"forward", std::string(to_string(options_.forward))},
         {"windows", std::to_string(windows_.size())},

@@ -19,13 +19,13 @@ class MethodEncoder::Rows final : public io::RowEncoder {
     if (statistics == nullptr || !statistics->has_moments()) return;
     gram_ = statistics->moments(layer_);
     if (gram_.features() != inputs) {
-      throw Error(ErrorCode::invalid_argument,
-                  "the statistics are of " + std::to_string(gram_.features()) +
-                      " inputs, the layer has " + std::to_string(inputs) +
-                      "; they are of another model");
+      throw Error(ErrorCode::invalid_file, "the statistics are of " +
+                                               std::to_string(gram_.features()) +
+                                               " inputs, the layer has " + std::to_string(inputs) +
+                                               "; they are of another model");
     }
     if (gram_.rows() == 0) {
-      throw Error(ErrorCode::invalid_argument,
+      throw Error(ErrorCode::invalid_file,
                   "no token of the calibration reached it; calibrate with more text, or keep it in "
                   "float (--skip)");
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <set>
 #include <utility>
 
 #include "kvant/error.hpp"
@@ -30,7 +32,7 @@ WeightFormat format_of(int bits) {
   }
 }
 
-void check(const MethodOptions& options, const StatisticsFile* statistics, const Config& config) {
+void check(const MethodOptions& options) {
   const auto refuse = [&](const std::string& what) {
     throw Error(ErrorCode::invalid_argument, std::string(to_string(options.method)) + ": " + what);
   };
@@ -46,16 +48,37 @@ void check(const MethodOptions& options, const StatisticsFile* statistics, const
              " inputs; multiples of 32 are possible");
     }
   }
-  if (!needs_statistics(options.method)) return;
-  if (statistics == nullptr) {
-    refuse("needs statistics of the activations (kvant calibrate MODEL TEXT --out FILE)");
+  if (!(options.damp >= 0) || std::isinf(options.damp)) {
+    refuse("damp is " + std::to_string(options.damp) + ", not a number from 0 up");
   }
+  if (!(options.alpha >= 0 && options.alpha <= 1)) {
+    refuse("alpha is " + std::to_string(options.alpha) + ", not in [0, 1]");
+  }
+}
+
+/// Of this model, and complete.
+void check_statistics(Context& context, const std::filesystem::path& model, const Config& config,
+                      const MethodOptions& options, const StatisticsFile* statistics) {
+  const std::string who(to_string(options.method));
+  if (statistics == nullptr) {
+    throw Error(ErrorCode::invalid_argument,
+                who +
+                    ": needs statistics of the activations (kvant calibrate MODEL TEXT --out "
+                    "FILE)");
+  }
+  const auto other = [&](const std::string& what) {
+    throw Error(ErrorCode::invalid_file, who + ": the statistics are of " + what);
+  };
   if (statistics->model_type() != config.model_type) {
-    refuse("the statistics are of a model of type " + statistics->model_type() +
-           ", this one is of type " + std::string(config.model_type));
+    other("a model of type " + statistics->model_type() + ", this one is of type " +
+          std::string(config.model_type));
   }
   if (needs_moments(options.method) && !statistics->has_moments()) {
-    refuse("the statistics hold no second moments; calibrate without --no-moments");
+    throw Error(ErrorCode::invalid_argument,
+                who + ": the statistics hold no second moments; calibrate without --no-moments");
+  }
+  if (statistics->fingerprint() != model_fingerprint(context, model, config)) {
+    other("another model: its weights are different; calibrate this one");
   }
 }
 
@@ -79,8 +102,13 @@ class Scaler {
         source_(open_weights(model, config)),
         parts_(context, config, load_options_, *source_) {}
 
-  void run(MethodEncoder& encoder) {
+  /// @param quantized  layers: where none reads an input, it stays as it is
+  void run(MethodEncoder& encoder, const std::set<std::string>& quantized) {
     for (const ScalableInput& input : scalable_inputs(config_, parts_, *source_)) {
+      if (std::none_of(input.layers.begin(), input.layers.end(),
+                       [&](const std::string& layer) { return quantized.contains(layer); })) {
+        continue;
+      }
       if (options_.method == Method::smoothquant && !input.is_norm) continue;
       if (plan_.job.cancel != nullptr && plan_.job.cancel->load()) {
         throw Error(ErrorCode::cancelled, "stopped; nothing was written");
@@ -201,7 +229,10 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
                                  io::QuantizeCheckpointOptions base) {
   const ModelFiles files(model);
   const Config& config = files.config();
-  check(options, statistics, config);
+  check(options);
+  if (needs_statistics(options.method) && !(base.dry_run && statistics == nullptr)) {
+    check_statistics(context, model, config, options, statistics);
+  }
   base.job.context = base.job.context != nullptr ? base.job.context : &context;
   const auto encoder = std::make_shared<MethodEncoder>(context.kernels(), options, statistics);
   if (options.method == Method::smoothquant) {
@@ -218,7 +249,7 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
   const bool dry_run = base.dry_run;
   base.dry_run = true;  // mistakes show before the long work
   const io::CheckpointSummary planned = io::quantize_checkpoint(model, output, base);
-  if (needs_moments(options.method)) {
+  if (needs_moments(options.method) && statistics != nullptr) {
     for (const io::PlannedLayer& layer : planned.layers) {
       if (layer.scheme.quantizes() && !statistics->contains(layer.name)) {
         static_cast<void>(statistics->statistics(layer.name));  // whose error says it all
@@ -231,7 +262,11 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
   }
   base.dry_run = false;
   if (options.method == Method::awq || options.method == Method::smoothquant) {
-    Scaler(context, model, config, options, *statistics, base).run(*encoder);
+    std::set<std::string> quantized;
+    for (const io::PlannedLayer& layer : planned.layers) {
+      if (layer.scheme.quantizes()) quantized.insert(layer.name);
+    }
+    Scaler(context, model, config, options, *statistics, base).run(*encoder, quantized);
   }
   result.checkpoint = io::quantize_checkpoint(model, output, base);
   result.layers = encoder->outcomes();

@@ -8,6 +8,29 @@
 
 namespace kvant::models {
 
+bool StatisticsFile::is_one(const std::filesystem::path& path) {
+  try {
+    const io::SafeTensors file(path);
+    const auto it = file.metadata().find("format");
+    return it != file.metadata().end() && it->second.starts_with("kvant-statistics");
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+template <class T>
+std::vector<T> StatisticsFile::values(const std::string& tensor) const {
+  if (!file_.contains(tensor)) {
+    throw Error(ErrorCode::invalid_file, shown_ + ": the tensor \"" + tensor + "\" is missing");
+  }
+  if (file_.find(tensor)->dtype != dtype_of<T>) {
+    throw Error(ErrorCode::invalid_file,
+                shown_ + ": " + tensor + " is " +
+                    io::describe_tensor(file_.find(tensor)->dtype, file_.find(tensor)->shape));
+  }
+  return file_.values<T>(tensor);
+}
+
 StatisticsFile::StatisticsFile(const std::filesystem::path& path)
     : file_(path), shown_(path.string()) {
   const auto refuse = [&](const std::string& what) {
@@ -21,6 +44,7 @@ StatisticsFile::StatisticsFile(const std::filesystem::path& path)
   };
   if (value("format") != kStatisticsFormat) refuse("not a file of statistics");
   model_type_ = value("model_type");
+  fingerprint_ = value("model");
   const auto threshold = nlohmann::json::parse(value("threshold"), nullptr, false);
   if (!threshold.is_number() || !(threshold.get<float>() > 0)) refuse("its threshold is missing");
   threshold_ = threshold.get<float>();
@@ -30,13 +54,14 @@ StatisticsFile::StatisticsFile(const std::filesystem::path& path)
     if (!input.is_string()) refuse("its list of inputs is damaged");
     inputs_.emplace(layer, input.get<std::string>());
   }
+  if (inputs_.empty()) refuse("it knows no inputs");
   has_moments_ = !inputs_.empty() && file_.contains(inputs_.begin()->second + kMoments);
 }
 
 const std::string& StatisticsFile::input_of(const std::string& layer) const {
   const auto it = inputs_.find(layer);
   if (it == inputs_.end()) {
-    throw Error(ErrorCode::invalid_argument,
+    throw Error(ErrorCode::invalid_file,
                 shown_ + ": knows no layer \"" + layer.substr(0, 120) + "\"" +
                     (inputs_.empty() ? "" : ", but such as \"" + inputs_.begin()->first + "\"") +
                     "; it was calibrated on another model");
@@ -51,12 +76,12 @@ methods::InputStatistics StatisticsFile::statistics(const std::string& layer) co
   };
   methods::InputStatistics result;
   result.threshold = threshold_;
-  result.min = file_.values<float>(name + kMin);
-  result.max = file_.values<float>(name + kMax);
-  result.sum_abs = file_.values<double>(name + kSumAbs);
-  result.outliers = file_.values<std::int64_t>(name + kOutliers);
-  result.histogram = file_.values<std::int64_t>(name + kHistogram);
-  const auto rows = file_.values<std::int64_t>(name + kRows);
+  result.min = values<float>(name + kMin);
+  result.max = values<float>(name + kMax);
+  result.sum_abs = values<double>(name + kSumAbs);
+  result.outliers = values<std::int64_t>(name + kOutliers);
+  result.histogram = values<std::int64_t>(name + kHistogram);
+  const auto rows = values<std::int64_t>(name + kRows);
   const std::size_t features = result.min.size();
   if (rows.size() != 2 || rows[0] < 0 || rows[1] < 0 || rows[1] > rows[0]) refuse(kRows);
   result.rows = rows[0];
@@ -80,18 +105,29 @@ methods::GramMatrix StatisticsFile::moments(const std::string& layer) const {
     throw Error(ErrorCode::invalid_argument, shown_ + ": holds no second moments of \"" + name +
                                                  "\"; calibrate without --no-moments");
   }
-  const auto rows = file_.values<std::int64_t>(name + kRows);
+  const auto rows = values<std::int64_t>(name + kRows);
   const io::TensorInfo& info = *file_.find(name + kMoments);
-  const auto features = file_.values<float>(name + kMin).size();
+  const auto features = values<float>(name + kMin).size();
   if (info.shape != std::vector<std::uint64_t>{features, features} || rows.empty()) {
     throw Error(ErrorCode::invalid_file, shown_ + ": " + name + kMoments + " is " +
                                              io::describe_tensor(info.dtype, info.shape) +
                                              ", the input has " + std::to_string(features) +
                                              " features");
   }
-  methods::GramMatrix result(file_.values<float>(name + kMoments),
-                             static_cast<std::int64_t>(features), rows[0]);
+  if (rows[0] < 0) {
+    throw Error(ErrorCode::invalid_file, shown_ + ": " + name + kRows + " is damaged");
+  }
+  methods::GramMatrix result(values<float>(name + kMoments), static_cast<std::int64_t>(features),
+                             rows[0]);
   file_.release(name + kMoments);
+  const MatrixView<const float> sums = result.sums();
+  for (std::int64_t i = 0; i < sums.rows(); ++i) {
+    bool good = sums(i, i) >= 0;
+    for (std::int64_t j = 0; j < i; ++j) good = good && sums(i, j) == sums(j, i);
+    if (good && std::isfinite(sums(i, i))) continue;
+    throw Error(ErrorCode::invalid_file, shown_ + ": " + name + kMoments + " is damaged: row " +
+                                             std::to_string(i) + " is not of a sum of squares");
+  }
   return result;
 }
 

@@ -1,0 +1,45 @@
+// What tells a model from another one of the same shape.
+
+#include <cstring>
+
+#include "kvant/models/load.hpp"
+#include "kvant/models/statistics.hpp"
+#include "models/load/parts.hpp"
+
+namespace kvant::models {
+
+std::string model_fingerprint(Context& context, const std::filesystem::path& path,
+                              const Config& config) {
+  const std::unique_ptr<WeightSource> source = open_float_weights(path, config);
+  const LoadOptions options;
+  const PartLoader parts(context, config, options, *source);
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
+  const auto add = [&](const void* data, std::size_t size) {
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 1099511628211u;
+  };
+  std::vector<std::byte> row;
+  std::vector<float> floats;
+  for (const Stack& stack : parts.stacks()) {
+    Block block = empty_block(config, *stack.linears);
+    for (std::int64_t n = 0; n < stack.layers; ++n) {
+      for (const LinearSpec& spec : parts.linears(stack, block)) {
+        const LayerName name = parts.name_of(stack.name(n, spec.name));
+        const std::string tensor = name.file + ".weight";
+        const SourceTensor info = source->describe(tensor);
+        const auto count = static_cast<std::int64_t>(info.shape.back());
+        row.resize(static_cast<std::size_t>(count) * sizeof(float));
+        source->read(tensor, 0, 1, row.data());
+        floats.resize(static_cast<std::size_t>(count));
+        context.kernels().convert({row.data(), info.dtype, floats.data(), DType::float32, count});
+        add(name.bare.data(), name.bare.size());
+        add(info.shape.data(), info.shape.size() * sizeof(info.shape[0]));
+        add(floats.data(), floats.size() * sizeof(float));
+        source->release(tensor);
+      }
+    }
+  }
+  return std::to_string(hash);
+}
+
+}  // namespace kvant::models
