@@ -75,8 +75,8 @@ double error_of(Golden& golden, const GroupCodes& codes) {
 
 TEST_CASE("GPTQ: codes, scales, zero points and errors as auto-gptq has them") {
   Golden golden;
-  for (const nlohmann::json& expected :
-       kvant::test::read_json("linear_quantizers/gptq.json")["cases"]) {
+  const nlohmann::json cases = kvant::test::read_json("linear_quantizers/gptq.json")["cases"];
+  for (const nlohmann::json& expected : cases) {
     const std::string name = expected["name"];
     CAPTURE(name);
     const GptqOptions options = options_of(expected);

@@ -260,7 +260,7 @@ class Gatherer {
            {std::pair(std::span<const std::int64_t>(rules().keep_columns), &kept_x),
             {std::span<const std::int64_t>(outliers_), &outlier_x}}) {
         const std::int64_t count = part_of(columns, first, each).size() * m_;
-        std::memcpy(*to, from, size_of(count) * sizeof(float));
+        if (count > 0) std::memcpy(*to, from, size_of(count) * sizeof(float));
         *to += count;
         from += count * kFloat;
       }
