@@ -151,6 +151,12 @@ void Gptq::State::quantize_rows(MatrixView<const float> w, std::int64_t first, s
     std::vector<double> row(static_cast<std::size_t>(inputs));
     for (std::int64_t r = 0; r < rows; ++r) {
       std::copy_n(w.row_data(first + r), inputs, row.begin());
+      // Groups do not make room for inputs that are always 0; one scale for all does (as peers).
+      for (std::int64_t i = 0; i < inputs && options.scheme.group != 0; ++i) {
+        if (dead_place[static_cast<std::size_t>(i)]) {
+          row[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])] = 0.0;
+        }
+      }
       for (std::int64_t g = 0; g < out.groups; ++g) {
         const std::int64_t begin = g * size;
         keep(r, g,

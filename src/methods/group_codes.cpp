@@ -115,8 +115,10 @@ GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step
 }  // namespace
 
 std::int32_t GroupRange::code(double w, int highest) const noexcept {
-  const double code = std::nearbyint(w / static_cast<double>(scale)) + zero;
-  return static_cast<std::int32_t>(std::clamp(code, 0.0, static_cast<double>(highest)));
+  // In fp32, as the formats round: the largest weight of a symmetric group lies between two codes,
+  // and a scale that was rounded must not decide which.
+  const float code = std::nearbyint(static_cast<float>(w) / scale) + static_cast<float>(zero);
+  return static_cast<std::int32_t>(std::clamp(code, 0.0f, static_cast<float>(highest)));
 }
 
 GroupRange range_of(const double* w, std::int64_t count, std::int64_t step,

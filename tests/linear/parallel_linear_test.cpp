@@ -1,6 +1,7 @@
 // Layers shared by ranks, here threads: the bits of one process for every format, number of ranks
 // and way of choosing outliers.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <kvant/parallel_linear.hpp>
@@ -41,7 +42,7 @@ struct Problem {
     fill(bias, n);
     if (!outliers) return;
     for (std::int64_t r = 0; r < m; ++r) {
-      x[static_cast<std::size_t>(r * k + 3)] *= 20;
+      x[static_cast<std::size_t>(r * k + std::min<std::int64_t>(3, k - 1))] *= 20;
       if (r % 2 == 0) x[static_cast<std::size_t>(r * k + k - 2)] *= 30;
     }
   }
