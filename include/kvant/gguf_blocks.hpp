@@ -15,8 +15,10 @@
 
 namespace kvant {
 
+/// Types of GGUF whose blocks are multiplied as they are.
 enum class GgufBlocks : std::uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
 
+/// What is to be known about one.
 struct GgufBlocksInfo {
   GgufBlocks type;
   std::string_view name;  ///< in GGUF: "Q4_0"
@@ -38,6 +40,7 @@ inline constexpr std::array<GgufBlocksInfo, 8> kGgufBlocksTable{{
 }};
 }  // namespace detail
 
+/// The row of a type. Costs nothing.
 constexpr const GgufBlocksInfo& describe(GgufBlocks type) noexcept {
   return detail::kGgufBlocksTable[static_cast<std::size_t>(type)];
 }

@@ -12,12 +12,14 @@
 ///
 ///     const auto model = kvant::models::load_model(context, folder, config, {.ranks = &ranks});
 
+/// @cond
 #ifndef OMPI_SKIP_MPICXX
 #define OMPI_SKIP_MPICXX 1
 #endif
 #ifndef MPICH_SKIP_MPICXX
 #define MPICH_SKIP_MPICXX 1
 #endif
+/// @endcond
 #include <mpi.h>
 
 #include <atomic>

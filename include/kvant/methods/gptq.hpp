@@ -20,6 +20,7 @@
 
 namespace kvant::methods {
 
+/// How Gptq goes about it.
 struct GptqOptions {
   GroupScheme scheme = {};
   /// Inputs in descending order of their second moment ("act order", "desc_act").

@@ -33,10 +33,13 @@ enum class Method : std::uint8_t {
   smoothquant,  ///< activations' range moved into the weights, which become int8
 };
 
+/// Its name on the command line, e.g. "gptq".
 [[nodiscard]] KVANT_API std::string_view to_string(Method method) noexcept;
+/// The method of a name; nothing for others.
 [[nodiscard]] KVANT_API std::optional<Method> method_from_name(std::string_view name) noexcept;
-/// Whether it reads statistics, and whether second moments among them.
+/// Whether it reads statistics of activations.
 [[nodiscard]] KVANT_API bool needs_statistics(Method method) noexcept;
+/// Whether it reads second moments among them.
 [[nodiscard]] KVANT_API bool needs_moments(Method method) noexcept;
 
 /// The method and its parameters; all but smoothquant's are for codes in groups.

@@ -54,6 +54,7 @@ struct CalibrateOptions {
   const std::atomic<bool>* cancel = nullptr;
 };
 
+/// What calibrate_model did.
 struct CalibrateSummary {
   std::int64_t inputs = 0;  ///< that layers read; some are shared
   std::int64_t layers = 0;
