@@ -57,12 +57,12 @@ suite() {  # preset directory [ctest arguments]
   if [ "$preset" = release ]; then
     parts=("${with_cuda[@]}" -DKVANT_MPI=ON)
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
-    # What computes and what reads files under the sanitizers; what people look at, and the programs,
-    # which take as long to compile, too in --all.
+    # What computes and what reads files under the sanitizers; what people look at, the programs and
+    # the headers alone (core), which take as long to compile, too in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
-    targets=(--target kvant_{unit,core,io,kernels,linear,methods,models}_tests
+    targets=(--target kvant_{unit,io,kernels,linear,methods,models}_tests
              {safetensors,gguf,index,quantization,config,tokenizer}_replay)
-    labels=(-L '^(unit|core|io|kernels|linear|methods|models|fuzz)$')
+    labels=(-L '^(unit|io|kernels|linear|methods|models|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
   elif [ "$preset" = tsan ]; then  # what shares work out over threads
