@@ -69,7 +69,8 @@ void GramMatrix::for_part(int part, int parts, Each&& each) const {
   }
 }
 
-void GramMatrix::mirror() noexcept {
+/// The other half of the square.
+void GramMatrix::complete() noexcept {
   for (std::int64_t i = 0; i < features_; ++i) {
     for (std::int64_t j = i + 1; j < features_; ++j) {
       sums_[static_cast<std::size_t>(i * features_ + j)] =
@@ -80,7 +81,7 @@ void GramMatrix::mirror() noexcept {
 
 void GramMatrix::observe(Context& context, ConstAnyMatrix x) {
   observe_part(context, x, 0, 1);
-  if (x.rows > 0) mirror();
+  if (x.rows > 0) complete();
 }
 
 void GramMatrix::observe_part(Context& context, ConstAnyMatrix x, int part, int parts) {
@@ -149,7 +150,6 @@ void GramMatrix::take_part(std::span<const float> sums, int part, int parts) {
       from += width;
     }
   });
-  mirror();
 }
 
 void GramMatrix::merge(const GramMatrix& other) {

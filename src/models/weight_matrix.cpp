@@ -35,4 +35,11 @@ const float* WeightMatrix::widen(Context& context, std::int64_t first, std::int6
   return scratch.data();
 }
 
+std::vector<float> WeightMatrix::floats(Context& context) const {
+  std::vector<float> result;
+  const float* values = widen(context, 0, rows_, result);
+  if (result.empty()) result.assign(values, values + rows_ * cols_);
+  return result;
+}
+
 }  // namespace kvant::models

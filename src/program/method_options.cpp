@@ -85,10 +85,6 @@ std::string MethodFlags::name(const std::string& scheme) const {
 
 namespace {
 
-bool is_statistics(const std::string& file) {
-  return models::StatisticsFile::is_one(file);
-}
-
 /// A file that rank 0 has made, for ranks that do not see its disk.
 void share_file(const std::filesystem::path& file) {
   Ranks* const ranks = job_ranks();
@@ -198,7 +194,8 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
         "--group and --symmetric are not for smoothquant, whose codes have one scale "
         "for each output");
   }
-  if (sequential && (chosen.method != models::Method::gptq || is_statistics(task.calibrate))) {
+  const bool from_file = calibrated && models::StatisticsFile::is_one(task.calibrate);
+  if (sequential && from_file) {
     throw UsageError("--sequential is for --scheme gptq with --calibrate and a text");
   }
   Context context(ContextOptions{.threads = threads_of_rank(flags.threads)});
@@ -206,7 +203,7 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
   if (!task.calibrate.empty()) agree_on_files(task.calibrate);
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<models::StatisticsFile> statistics;
-  if (calibrated && is_statistics(task.calibrate)) {
+  if (from_file) {
     statistics = std::make_unique<models::StatisticsFile>(task.calibrate);
   }
   Progress progress(flags.quiet);

@@ -35,8 +35,8 @@ class KVANT_API GramMatrix {
   ///         named), out_of_memory
   void observe(Context& context, ConstAnyMatrix x);
   /// A part of the work, for those who share it: `part` of `parts`. Every part sees all batches;
-  /// their sums, put together by take_part(), have the bits of one observer. sums() is not complete
-  /// before.
+  /// their sums, put together by take_part(), have the bits of one observer. sums() is not whole
+  /// before complete().
   void observe_part(Context& context, ConstAnyMatrix x, int part, int parts);
   /// The sums of a part, and how many there are. @param part of `parts`
   [[nodiscard]] std::vector<float> sums_of_part(int part, int parts) const;
@@ -44,6 +44,8 @@ class KVANT_API GramMatrix {
   /// Takes sums_of_part() of another that has seen the same batches.
   /// @throws Error shape_mismatch
   void take_part(std::span<const float> sums, int part, int parts);
+  /// Behind the last part.
+  void complete() noexcept;
   /// What others observed. The sum's last bits depend on the order of merging.
   /// @throws Error shape_mismatch
   void merge(const GramMatrix& other);
@@ -58,7 +60,6 @@ class KVANT_API GramMatrix {
   [[nodiscard]] GramMatrix divided_by(const std::vector<float>& scales) const;
 
  private:
-  void mirror() noexcept;
   template <class Each>
   void for_part(int part, int parts, Each&& each) const;
 

@@ -37,6 +37,9 @@ class KVANT_API WeightMatrix {
   const float* widen(Context& context, std::int64_t first, std::int64_t count,
                      std::vector<float>& scratch) const;
 
+  /// All of it as floats, row-major.
+  [[nodiscard]] std::vector<float> floats(Context& context) const;
+
  private:
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;

@@ -2,21 +2,18 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <span>
 #include <utility>
 
 #include "kvant/error.hpp"
 #include "kvant/io/atomic_file.hpp"
-#include "kvant/io/safetensors_stream.hpp"
-#include "kvant/io/safetensors_writer.hpp"
 #include "kvant/io/text_file.hpp"
 #include "kvant/models/load.hpp"
 #include "kvant/models/statistics.hpp"
+#include "models/calibrate/fnv.hpp"
 #include "models/calibrate/observed_block.hpp"
-#include "models/calibrate/statistics_names.hpp"
+#include "models/calibrate/statistics_writer.hpp"
 #include "models/calibrate/window_file.hpp"
 #include "models/load/parts.hpp"
 
@@ -25,15 +22,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// FNV-1a: tells windows of one attempt from those of another.
 std::uint64_t hash_of(const std::vector<std::vector<TokenId>>& windows) {
-  std::uint64_t hash = 14695981039346656037u;
-  const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * 1099511628211u; };
+  Fnv hash;
   for (const auto& window : windows) {
-    add(window.size());
-    for (const TokenId id : window) add(static_cast<std::uint64_t>(id));
+    const std::size_t size = window.size();
+    hash.add(&size, sizeof size);
+    hash.add(window.data(), size * sizeof(window[0]));
   }
-  return hash;
+  return hash.value();
 }
 
 /// Sizes and times of the model's files.
@@ -140,6 +136,10 @@ class Calibration {
   [[nodiscard]] WindowFile states(const std::string& name) const {
     return {partial_ / (name + ".states"), tokens_, config_.n_embd};
   }
+  void open(WindowFile& file) const {
+    if (file.open_existing()) return;
+    throw Error(ErrorCode::io, partial_.string() + ": files of the calibration are missing");
+  }
   [[nodiscard]] static std::string before(std::int64_t block) {
     return "before-" + std::to_string(block);
   }
@@ -219,19 +219,7 @@ class Calibration {
     WindowFile file = states(name);
     file.create();
     for (std::size_t w = 0; w < own_.size(); ++w) {
-      const std::vector<TokenId>& ids = windows_[own_[w]];
-      std::vector<TokenId> places(ids.size());
-      std::iota(places.begin(), places.end(), TokenId{0});
-      Model window;
-      parts_.table_rows(window, ids);
-      const std::string part(config_.names.project_in);
-      if (!part.empty()) {
-        const LinearSpec linear{part, config_.n_embd, config_.embedding_size, false, nullptr, true};
-        FloatParameters parameters = parts_.linear(linear, parts_.name_of(part));
-        window.project_in =
-            std::make_unique<FloatLinear>(std::move(parameters.weights), parameters.bias);
-      }
-      file.write(w, embed(context_, window, places, 0));
+      file.write(w, parts_.embed_window(windows_[own_[w]]));
     }
     file.finish();
   }
@@ -255,10 +243,8 @@ class Calibration {
           distance_bias_(job.parts_.distance_bias(stack, sees_all_)),
           in_(job.states(before(number))),
           encoded_(job.states("encoded")) {
-      if (!in_.open_existing() || (crosses_ && !encoded_.open_existing())) {
-        throw Error(ErrorCode::io,
-                    job.partial_.string() + ": files of the calibration are missing");
-      }
+      job.open(in_);
+      if (crosses_) job.open(encoded_);
     }
 
     /// What the block makes of window w, [tokens, n_embd].
@@ -299,10 +285,8 @@ class Calibration {
   [[nodiscard]] Block empty(const Stack& stack, std::int64_t n) const {
     Block block = parts_.norms(stack, n);
     if (config_.n_expert > 0) {
-      const std::string name = stack.name(n, stack.parts->router);
-      const LinearSpec linear{name, config_.n_expert, config_.n_embd, false, nullptr, true};
-      FloatParameters parameters = parts_.linear(linear, parts_.name_of(name));
-      block.router = std::make_unique<FloatLinear>(std::move(parameters.weights), parameters.bias);
+      block.router = parts_.float_projection(stack.name(n, stack.parts->router), config_.n_expert,
+                                             config_.n_embd);
     }
     return block;
   }
@@ -358,11 +342,8 @@ class Calibration {
     for (std::size_t i = 0; i < specs.size(); ++i) {
       const LayerName name{names[i], names[i], names[i]};
       const FloatParameters parameters = parts_.linear(specs[i], name);
-      std::vector<float> values;
-      const WeightMatrix& w = parameters.weights;
-      const float* floats = w.widen(context_, 0, w.rows(), values);
-      if (values.empty()) values.assign(floats, floats + w.rows() * w.cols());
-      const MatrixView<float> view(values.data(), w.rows(), w.cols());
+      std::vector<float> values = parameters.weights.floats(context_);
+      const MatrixView<float> view(values.data(), specs[i].outputs, specs[i].inputs);
       if (rank() == 0 && !specs[i].stays_float) {
         options_.replace(names[i], observed.moments_of(names[i]), view);
       }
@@ -395,9 +376,7 @@ class Calibration {
     const LayerName name{head.name, head.name, head.name};
     const auto layer = observed.observing(name.file, parts_.linear(head, name), nullptr);
     WindowFile in = states(before(number));
-    if (!in.open_existing()) {
-      throw Error(ErrorCode::io, partial_.string() + ": files of the calibration are missing");
-    }
+    open(in);
     std::vector<float> h;
     std::vector<float> y;
     for (std::size_t w = 0; w < rounds(); ++w) {
@@ -415,70 +394,23 @@ class Calibration {
   }
 
   /// By rank 0; the others wait, so that no state is removed before the block is safe.
-  void write_block(std::int64_t number, std::vector<std::unique_ptr<ObservedInput>>& inputs) const {
-    if (rank() == 0) write_inputs(number, inputs);
+  void write_block(std::int64_t number,
+                   const std::vector<std::unique_ptr<ObservedInput>>& inputs) const {
+    if (rank() == 0) write_statistics(block_file(number), inputs);
     if (options_.ranks != nullptr) options_.ranks->wait_for_all();
   }
 
-  void write_inputs(std::int64_t number,
-                    std::vector<std::unique_ptr<ObservedInput>>& inputs) const {
-    io::SafeTensorsWriter writer;
-    nlohmann::ordered_json readers;
-    std::vector<std::vector<std::int64_t>> rows;
-    rows.reserve(inputs.size());
-    for (const auto& input : inputs) {
-      const methods::InputStatistics& seen = input->statistics;
-      const std::string& name = input->layers.front();
-      for (const std::string& layer : input->layers) readers[layer] = name;
-      rows.push_back({seen.rows, seen.outlier_rows});
-      writer.add(name + kMin, std::span<const float>(seen.min));
-      writer.add(name + kMax, std::span<const float>(seen.max));
-      writer.add(name + kSumAbs, std::span<const double>(seen.sum_abs));
-      writer.add(name + kOutliers, std::span<const std::int64_t>(seen.outliers));
-      writer.add(name + kHistogram, std::span<const std::int64_t>(seen.histogram));
-      writer.add(name + kRows, std::span<const std::int64_t>(rows.back()));
-      if (options_.moments) writer.add(name + kMoments, input->moments.sums());
-    }
-    writer.set_metadata("inputs", readers.dump());
-    writer.write(block_file(number));
-  }
-
   /// One file of all blocks.
-  void collect(std::int64_t files) {
-    std::vector<io::TensorSpec> specs;
-    nlohmann::ordered_json readers = nlohmann::ordered_json::object();
-    for (std::int64_t n = 0; n < files; ++n) {
-      const io::SafeTensors block(block_file(n));
-      for (const io::TensorInfo& info : block.tensors()) {
-        specs.push_back({info.name, info.dtype, info.shape});
-        summary_.inputs += info.name.ends_with(kRows);
-      }
-      const auto part = nlohmann::ordered_json::parse(block.metadata().at("inputs"));
-      for (const auto& [layer, input] : part.items()) readers[layer] = input;
-    }
-    summary_.layers = static_cast<std::int64_t>(readers.size());
-    std::map<std::string, std::string> metadata = {
-        {"format", std::string(kStatisticsFormat)},
-        {"model_type", std::string(config_.model_type)},
-        {"model", model_fingerprint(context_, path_, config_)},
-        {"threshold", nlohmann::json(options_.threshold).dump()},
-        {"forward", std::string(to_string(options_.forward))},
-        {"windows", std::to_string(windows_.size())},
-        {"inputs", readers.dump()}};
-    io::SafeTensorsStream stream(out_, std::move(specs), metadata);
-    std::vector<std::byte> piece;
-    for (std::int64_t n = 0; n < files; ++n) {
-      const io::SafeTensors block(block_file(n));
-      for (const io::TensorInfo& info : block.tensors()) {
-        constexpr std::uint64_t kPiece = 4 << 20;
-        for (std::uint64_t at = 0; at < info.bytes; at += kPiece) {
-          piece.resize(static_cast<std::size_t>(std::min(kPiece, info.bytes - at)));
-          block.read(info, at, piece);
-          stream.write(info.name, at, piece);
-        }
-      }
-    }
-    stream.commit();
+  void collect(std::int64_t count) {
+    std::vector<fs::path> files;
+    for (std::int64_t n = 0; n < count; ++n) files.push_back(block_file(n));
+    join_statistics(files, out_,
+                    {{"model_type", std::string(config_.model_type)},
+                     {"model", model_fingerprint(context_, path_, config_)},
+                     {"threshold", nlohmann::json(options_.threshold).dump()},
+                     {"forward", std::string(to_string(options_.forward))},
+                     {"windows", std::to_string(windows_.size())}},
+                    summary_);
   }
 
   Context& context_;

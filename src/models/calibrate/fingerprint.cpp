@@ -1,9 +1,8 @@
 // What tells a model from another one of the same shape.
 
-#include <cstring>
-
 #include "kvant/models/load.hpp"
 #include "kvant/models/statistics.hpp"
+#include "models/calibrate/fnv.hpp"
 #include "models/load/parts.hpp"
 
 namespace kvant::models {
@@ -13,11 +12,7 @@ std::string model_fingerprint(Context& context, const std::filesystem::path& pat
   const std::unique_ptr<WeightSource> source = open_float_weights(path, config);
   const LoadOptions options;
   const PartLoader parts(context, config, options, *source);
-  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
-  const auto add = [&](const void* data, std::size_t size) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 1099511628211u;
-  };
+  Fnv hash;
   std::vector<std::byte> row;
   std::vector<float> floats;
   for (const Stack& stack : parts.stacks()) {
@@ -32,14 +27,14 @@ std::string model_fingerprint(Context& context, const std::filesystem::path& pat
         source->read(tensor, 0, 1, row.data());
         floats.resize(static_cast<std::size_t>(count));
         context.kernels().convert({row.data(), info.dtype, floats.data(), DType::float32, count});
-        add(name.bare.data(), name.bare.size());
-        add(info.shape.data(), info.shape.size() * sizeof(info.shape[0]));
-        add(floats.data(), floats.size() * sizeof(float));
+        hash.add(name.bare.data(), name.bare.size());
+        hash.add(info.shape.data(), info.shape.size() * sizeof(info.shape[0]));
+        hash.add(floats.data(), floats.size() * sizeof(float));
         source->release(tensor);
       }
     }
   }
-  return std::to_string(hash);
+  return std::to_string(hash.value());
 }
 
 }  // namespace kvant::models

@@ -12,28 +12,24 @@
 namespace kvant::models {
 namespace {
 
-ConstAnyMatrix bias_view(const std::vector<float>& bias) {
-  if (bias.empty()) return {};
-  return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
-}
-
 class StatisticsLinear final : public LinearLayer {
  public:
   /// @param input null: another layer notes the same input
-  StatisticsLinear(Linear layer, ObservedInput* input) : layer_(std::move(layer)), input_(input) {}
+  StatisticsLinear(std::unique_ptr<LinearLayer> layer, ObservedInput* input)
+      : layer_(std::move(layer)), input_(input) {}
 
   void forward(Context& context, LayerInput& x, MatrixView<float> y) const override {
     if (input_ != nullptr) {
       const MatrixView<const float> rows = x.x();
       input_->rows.insert(input_->rows.end(), rows.data(), rows.data() + rows.size());
     }
-    x.forward(context, layer_, y);
+    layer_->forward(context, x, y);
   }
-  [[nodiscard]] std::int64_t out_features() const override { return layer_.out_features(); }
-  [[nodiscard]] std::size_t weight_bytes() const override { return layer_.weight_bytes(); }
+  [[nodiscard]] std::int64_t out_features() const override { return layer_->out_features(); }
+  [[nodiscard]] std::size_t weight_bytes() const override { return layer_->weight_bytes(); }
 
  private:
-  Linear layer_;
+  std::unique_ptr<LinearLayer> layer_;
   ObservedInput* input_;
 };
 
@@ -113,7 +109,7 @@ void ObservedInputs::complete() {
     methods::GramMatrix& moments = input->moments;
     if (moments.features() == 0) continue;
     if (options_.ranks == nullptr) {
-      moments.take_part(moments.sums_of_part(0, 1), 0, 1);
+      moments.complete();
       continue;
     }
     std::vector<std::int64_t> sizes;
@@ -133,6 +129,7 @@ void ObservedInputs::complete() {
       moments.take_part(left.first(count), part, ranks());
       left = left.subspan(count);
     }
+    moments.complete();
   }
 }
 
@@ -153,9 +150,7 @@ std::unique_ptr<LinearLayer> ObservedInputs::observing(const std::string& name,
     }
   }
   return std::make_unique<StatisticsLinear>(
-      Linear::quantize(context_, parameters.weights.view(), options_.forward,
-                       bias_view(parameters.bias)),
-      input);
+      plain_layer(context_, parameters.weights.view(), parameters.bias, options_.forward), input);
 }
 
 const methods::GramMatrix& ObservedInputs::moments_of(const std::string& layer) const {

@@ -125,8 +125,7 @@ class Scaler {
       const LayerName name{input.layers[i], input.layers[i], input.layers[i]};
       const FloatParameters parameters = parts_.linear(input.specs[i], name);
       const WeightMatrix& w = parameters.weights;
-      const float* floats = w.widen(context_, 0, w.rows(), values[i]);
-      if (values[i].empty()) values[i].assign(floats, floats + w.rows() * w.cols());
+      values[i] = w.floats(context_);
       // Factors that a scaling before gave its outputs.
       if (const auto it = plan_.scalings.find(name.file + ".weight");
           it != plan_.scalings.end() && !it->second.outputs.empty()) {

@@ -13,6 +13,7 @@
 #include "kvant/io/glob.hpp"
 #include "kvant/linear.hpp"
 #include "kvant/linear_quantizer.hpp"
+#include "models/load/layer_maker.hpp"
 
 namespace kvant::models {
 namespace {
@@ -94,17 +95,12 @@ struct QuantizedModel::Layer {
            quantization.activations == ActivationCodes::int8;
   }
   [[nodiscard]] MatrixView<const float> view() const { return {weights.data(), outputs, inputs}; }
-  [[nodiscard]] ConstAnyMatrix bias_view() const {
-    if (bias.empty()) return {};
-    return MatrixView<const float>(bias.data(), 1, outputs);
-  }
-
   /// The codes of the weights as they are now.
   void pack(Context& context) {
     const WeightFormat format = quantization.weights.value_or(WeightFormat::float32);
     if (format != WeightFormat::int8_row) {
-      linear =
-          Linear::quantize(context, view(), format, bias_view(), {.arithmetic = Arithmetic::exact});
+      linear = Linear::quantize(context, view(), format, bias_view(bias),
+                                {.arithmetic = Arithmetic::exact});
       return;
     }
     const QuantizedMatrix quantized =
@@ -116,7 +112,7 @@ struct QuantizedModel::Layer {
       quantized.unpack_to(into);
       codes = pack_codes(context, into);
     } else {
-      linear = Linear::from(PackedWeights::from(context, quantized), bias_view(),
+      linear = Linear::from(PackedWeights::from(context, quantized), bias_view(bias),
                             {.arithmetic = Arithmetic::exact});
     }
   }
@@ -126,7 +122,7 @@ struct QuantizedModel::Layer {
       const std::vector<std::int8_t> a = integer_codes(x, input.value());
       const std::vector<float> rows(static_cast<std::size_t>(x.rows()), input.value());
       int8_matmul(context, MatrixView<const std::int8_t>(a.data(), x.rows(), x.cols()), codes, rows,
-                  scales, y, bias_view());
+                  scales, y, bias_view(bias));
       return;
     }
     if (quantization.activations == ActivationCodes::none) {

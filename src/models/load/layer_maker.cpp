@@ -15,11 +15,6 @@
 namespace kvant::models {
 namespace {
 
-ConstAnyMatrix bias_view(const std::vector<float>& bias) {
-  if (bias.empty()) return {};
-  return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
-}
-
 /// A row of floats.
 void convert_row(Context& context, const ConstAnyMatrix& m, std::int64_t row, float* to) {
   const std::int64_t size = describe(m.dtype).bits / 8;
@@ -61,6 +56,11 @@ struct Int8Rows {
 };
 
 }  // namespace
+
+ConstAnyMatrix bias_view(const std::vector<float>& bias) {
+  if (bias.empty()) return {};
+  return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
+}
 
 LayerMaker::LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source)
     : context_(context), options_(options), source_(source) {

@@ -20,6 +20,9 @@ struct FloatParameters {
   std::vector<float> bias;
 };
 
+/// A bias as layers take it; empty: there is none.
+[[nodiscard]] ConstAnyMatrix bias_view(const std::vector<float>& bias);
+
 /// What a layer is called.
 struct LayerName {
   std::string file;  ///< in the file: base models are saved without the prefix

@@ -80,7 +80,7 @@ class Loader {
 
   OutlierColumns observe() {
     Window window;
-    window.start = embed_window();
+    window.start = parts_.embed_window(calibration_ids());
     OutlierColumns result;
     for_each_block(window, [&](const Stack& stack, std::int64_t n, bool) {
       ObservedBlock observed = observe_block(stack, n, window);
@@ -207,18 +207,6 @@ class Loader {
         load_projection(std::string(config_.names.project_in), config_.n_embd, width);
     model.project_out =
         load_projection(std::string(config_.names.project_out), width, config_.n_embd);
-  }
-
-  /// The calibration window's embeddings.
-  [[nodiscard]] std::vector<float> embed_window() const {
-    const std::vector<TokenId> ids = calibration_ids();
-    std::vector<TokenId> places(ids.size());
-    std::iota(places.begin(), places.end(), TokenId{0});
-    Model window;
-    parts_.table_rows(window, ids);
-    window.project_in = load_projection(std::string(config_.names.project_in), config_.n_embd,
-                                        config_.embedding_size);
-    return embed(context_, window, places, 0);
   }
 
   [[nodiscard]] std::vector<TokenId> calibration_ids() const {

@@ -102,6 +102,15 @@ std::vector<Share> PartLoader::vocabulary() const {
   return {split_->vocabulary};
 }
 
+std::unique_ptr<LinearLayer> PartLoader::float_projection(const std::string& part,
+                                                          std::int64_t outputs,
+                                                          std::int64_t inputs) const {
+  if (part.empty()) return nullptr;
+  const LinearSpec spec{part, outputs, inputs, false, nullptr, true};
+  FloatParameters parameters = linear(spec, name_of(part));
+  return std::make_unique<FloatLinear>(std::move(parameters.weights), std::move(parameters.bias));
+}
+
 std::vector<float> PartLoader::bias(const LinearSpec& linear, const LayerName& name) const {
   if (!linear.bias) return {};
   return vector(name.file + ".bias", linear.outputs, linear.rows);
@@ -248,6 +257,16 @@ void PartLoader::table_rows(Model& model, const std::vector<TokenId>& ids) const
     model.wpe = load_rows(source_, position_table(), positions(), config_.n_embd, rows);
   }
   around(model);
+}
+
+std::vector<float> PartLoader::embed_window(const std::vector<TokenId>& ids) const {
+  std::vector<TokenId> places(ids.size());
+  std::iota(places.begin(), places.end(), TokenId{0});
+  Model window;
+  table_rows(window, ids);
+  window.project_in = float_projection(std::string(config_.names.project_in), config_.n_embd,
+                                       config_.embedding_size);
+  return embed(context_, window, places, 0);
 }
 
 void PartLoader::head_parts(Model& model) const {

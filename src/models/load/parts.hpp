@@ -39,6 +39,10 @@ class PartLoader {
                                                  const LinearSpec& linear) const;
   [[nodiscard]] WeightMatrix weights(const LinearSpec& linear, const LayerName& name) const;
   [[nodiscard]] FloatParameters linear(const LinearSpec& linear, const LayerName& name) const;
+  /// A layer in float that no scheme quantizes; no name: there is none.
+  [[nodiscard]] std::unique_ptr<LinearLayer> float_projection(const std::string& part,
+                                                              std::int64_t outputs,
+                                                              std::int64_t inputs) const;
   [[nodiscard]] std::vector<float> bias(const LinearSpec& linear, const LayerName& name) const;
   /// By its name in the file; of old files "gamma" and "beta". No name: there is no such norm.
   [[nodiscard]] Norm norm(const std::string& name, std::int64_t size) const;
@@ -53,6 +57,8 @@ class PartLoader {
   void tables(Model& model) const;
   /// The same with the rows that these ids need: the tables may be larger than any block.
   void table_rows(Model& model, const std::vector<TokenId>& ids) const;
+  /// What the first block reads of a text, in float, with no more of the tables than it needs.
+  [[nodiscard]] std::vector<float> embed_window(const std::vector<TokenId>& ids) const;
   /// Bias and norm of what stands before the head.
   void head_parts(Model& model) const;
 

@@ -21,6 +21,11 @@ FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows
   return FloatRows{x.data, x.dtype, x.rows, x.cols, x.stride}.slice(first, rows);
 }
 
+[[noreturn]] void fail_not_finite(const char* who, std::int64_t m) {
+  fail(ErrorCode::not_finite,
+       std::string(who) + ": row " + std::to_string(m) + " of x has NaN or Inf");
+}
+
 /// One batch: its pieces of memory and the steps in order.
 class Quantizer {
  public:
@@ -39,24 +44,30 @@ class Quantizer {
     plan();
     quantize();
     list_outliers();
-    sum_codes();
+    sum_codes(context_, kernels_, tasks_.blocks, codes_, k_padded_, sums_);
     gather_features();
-    if (rules_.options.check_finite) check_finite();
-    return {.m = x_.rows,
-            .k = x_.cols,
-            .k_padded = k_padded_,
-            .x_dtype = x_.dtype,
-            .kernels = kernels_,
-            .data = codes_,
-            .absmax = absmax_,
-            .row_scale = row_scale_,
-            .sums = sums_,
-            .kept_x = kept_x_,
-            .outliers = outliers_,
-            .columns = columns_,
-            .outlier_x = outlier_x_,
-            .outliers_at = memory_.memory() != nullptr ? count_ : nullptr,
-            .x = rows_of(x_, 0, x_.rows)};
+    const bool on_device = memory_.memory() != nullptr;
+    const Activations batch{.m = x_.rows,
+                            .k = x_.cols,
+                            .k_padded = k_padded_,
+                            .x_dtype = x_.dtype,
+                            .kernels = kernels_,
+                            .data = codes_,
+                            .absmax = absmax_,
+                            .row_scale = row_scale_,
+                            .sums = sums_,
+                            .kept_x = kept_x_,
+                            .outliers = outliers_,
+                            .columns = columns_,
+                            .outlier_x = outlier_x_,
+                            .outliers_at = on_device ? count_ : nullptr,
+                            .x = rows_of(x_, 0, x_.rows)};
+    if (rules_.options.check_finite && on_device) {
+      check_finite_on_device();
+    } else if (rules_.options.check_finite) {
+      check_finite(who_, batch, rules_.kept());
+    }
+    return batch;
   }
 
  private:
@@ -70,10 +81,7 @@ class Quantizer {
       columns_ = arena.take<std::int64_t>(x_.cols);
       count_ = arena.take<std::int64_t>(1);
       range_ = arena.take<float>(2);
-      if (kernels_.sums != ActivationSums::none) {
-        sums_ = arena.take<std::int32_t>(x_.rows * sums_of_row(k_padded_, kernels_.sums) +
-                                         kActivationSlack / 4);
-      }
+      sums_ = arena.take<std::int32_t>(words_of_sums(kernels_, x_.rows, k_padded_));
     });
   }
 
@@ -156,21 +164,6 @@ class Quantizer {
                                       .queue = context_.queue()});
   }
 
-  /// What products of groups begin from.
-  void sum_codes() noexcept {
-    if (kernels_.sums == ActivationSums::none) return;
-    parallel(context_, tasks_.blocks.count(), x_.rows * x_.cols / 4,
-             [&](std::int64_t begin, std::int64_t end) {
-               context_.kernels().sum_codes({.codes = codes_,
-                                             .blocks = tasks_.blocks,
-                                             .block_begin = begin,
-                                             .block_end = end,
-                                             .k_padded = k_padded_,
-                                             .kind = kernels_.sums,
-                                             .sums = sums_});
-             });
-  }
-
   /// The activations of outlier features. How many were found only the host's own memory tells: on
   /// a device the product reads them from x itself.
   void gather_features() {
@@ -190,25 +183,7 @@ class Quantizer {
     if (on_host) gather(columns_, outliers_, rules_.outlier_threshold(), outlier_x_);
   }
 
-  /// NaN and infinities show in the rows' absmax or among the outliers. The one thing that makes a
-  /// device's caller wait.
-  void check_finite() const {
-    if (memory_.memory() != nullptr) {
-      check_finite_on_device();
-      return;
-    }
-    for (std::int64_t m = 0; m < x_.rows; ++m) {
-      bool finite = std::isfinite(absmax_[m]);
-      for (std::int64_t j = 0; j < rules_.kept(); ++j) {
-        finite &= std::isfinite(kept_x_[j * x_.rows + m]);
-      }
-      for (std::int64_t j = 0; j < outliers_; ++j) {
-        finite &= std::isfinite(outlier_x_[j * x_.rows + m]);
-      }
-      if (!finite) fail_not_finite(m);
-    }
-  }
-
+  /// The one thing that makes a device's caller wait.
   void check_finite_on_device() const {
     const Memory& memory = *memory_.memory();
     std::int64_t count = 0;
@@ -233,13 +208,8 @@ class Quantizer {
     check(rules_.columns_at, rules_.kept());
     check(columns_, count);
     for (std::int64_t m = 0; m < x_.rows; ++m) {
-      if (!std::isfinite(absmax[static_cast<std::size_t>(m)])) fail_not_finite(m);
+      if (!std::isfinite(absmax[static_cast<std::size_t>(m)])) fail_not_finite(who_, m);
     }
-  }
-
-  [[noreturn]] void fail_not_finite(std::int64_t m) const {
-    fail(ErrorCode::not_finite,
-         std::string(who_) + ": row " + std::to_string(m) + " of x has NaN or Inf");
   }
 
   const char* who_;
@@ -271,6 +241,38 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
                                  const GemmKernels& kernels, const ActivationRules& rules,
                                  const ConstAnyMatrix& x) {
   return Quantizer(who, context, memory, kernels, rules, x).run();
+}
+
+std::int64_t words_of_sums(const GemmKernels& kernels, std::int64_t m,
+                           std::int64_t k_padded) noexcept {
+  if (kernels.sums == ActivationSums::none) return 0;
+  return m * sums_of_row(k_padded, kernels.sums) + kActivationSlack / 4;
+}
+
+void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
+               const std::byte* codes, std::int64_t k_padded, std::int32_t* sums) {
+  if (kernels.sums == ActivationSums::none) return;
+  parallel(context, blocks.count(), blocks.m * k_padded / 4,
+           [&](std::int64_t begin, std::int64_t end) {
+             context.kernels().sum_codes({.codes = codes,
+                                          .blocks = blocks,
+                                          .block_begin = begin,
+                                          .block_end = end,
+                                          .k_padded = k_padded,
+                                          .kind = kernels.sums,
+                                          .sums = sums});
+           });
+}
+
+void check_finite(const char* who, const Activations& batch, std::int64_t kept) {
+  for (std::int64_t m = 0; m < batch.m; ++m) {
+    bool finite = std::isfinite(batch.absmax[m]);
+    for (std::int64_t j = 0; j < kept; ++j) finite &= std::isfinite(batch.kept_x[j * batch.m + m]);
+    for (std::int64_t j = 0; j < batch.outliers; ++j) {
+      finite &= std::isfinite(batch.outlier_x[j * batch.m + m]);
+    }
+    if (!finite) fail_not_finite(who, m);
+  }
 }
 
 Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,

@@ -93,6 +93,16 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
 Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,
                                 const ConstAnyMatrix& x);
 
+/// Words that sum_codes() writes, and what may be read beyond them; 0: the kernels want no sums.
+[[nodiscard]] std::int64_t words_of_sums(const GemmKernels& kernels, std::int64_t m,
+                                         std::int64_t k_padded) noexcept;
+/// What products of groups begin from: sums of the codes of all blocks, where the kernels want any.
+void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
+               const std::byte* codes, std::int64_t k_padded, std::int32_t* sums);
+/// Of a batch in the host's memory: NaN and infinities show in the rows' absmax or among the
+/// features that are multiplied as floats. @throws Error not_finite
+void check_finite(const char* who, const Activations& batch, std::int64_t kept);
+
 /// Memory of a batch that outlives the call is where the context's kernels are.
 void prepare_memory(Workspace& memory, const Context& context);
 

@@ -43,7 +43,9 @@ class Gatherer {
     quantize();
     exchange_codes();
     assemble();
-    if (rules().options.check_finite) check_finite();
+    if (rules().options.check_finite) {
+      check_finite("RowParallelLinear::forward", state_.batch, rules().kept());
+    }
     return std::move(state_);
   }
 
@@ -191,9 +193,7 @@ class Gatherer {
       absmax = arena.take<float>(m_);
       row_scale = arena.take<float>(m_);
       columns = arena.take<std::int64_t>(std::ssize(outliers_));
-      if (kernels_.sums != ActivationSums::none) {
-        sums = arena.take<std::int32_t>(m_ * sums_of_row(k_padded, kernels_.sums) + kActivationSlack / 4);
-      }
+      sums = arena.take<std::int32_t>(words_of_sums(kernels_, m_, k_padded));
     });
     float* kept_x = nullptr;
     float* outlier_x = nullptr;
@@ -225,15 +225,7 @@ class Gatherer {
             });
       }
     });
-    if (sums != nullptr) {
-      context_.kernels().sum_codes({.codes = codes,
-                                    .blocks = tasks.blocks,
-                                    .block_begin = 0,
-                                    .block_end = tasks.blocks.count(),
-                                    .k_padded = k_padded,
-                                    .kind = kernels_.sums,
-                                    .sums = sums});
-    }
+    sum_codes(context_, kernels_, tasks.blocks, codes, k_padded, sums);
     state_.batch = {.m = m_,
                     .k = k_,
                     .k_padded = k_padded,
@@ -265,22 +257,6 @@ class Gatherer {
         from += count * kFloat;
       }
       first += each;
-    }
-  }
-
-  void check_finite() const {
-    const Activations& batch = state_.batch;
-    for (std::int64_t r = 0; r < m_; ++r) {
-      bool finite = std::isfinite(batch.absmax[r]);
-      for (std::int64_t j = 0; j < rules().kept(); ++j) {
-        finite &= std::isfinite(batch.kept_x[j * m_ + r]);
-      }
-      for (std::int64_t j = 0; j < batch.outliers; ++j) {
-        finite &= std::isfinite(batch.outlier_x[j * m_ + r]);
-      }
-      if (finite) continue;
-      fail(ErrorCode::not_finite,
-           "RowParallelLinear::forward: row " + std::to_string(r) + " of x has NaN or Inf");
     }
   }
 
