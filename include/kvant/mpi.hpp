@@ -33,6 +33,9 @@
 
 namespace kvant::mpi {
 
+/// What a rank says that is signalled: a launcher signals all when it ends one.
+inline constexpr const char* kInterrupted = "interrupted, or another rank was ended";
+
 /// How a Communicator waits for others.
 struct Options {
   /// Set from anywhere (a signal handler): calls that wait throw Error cancelled.

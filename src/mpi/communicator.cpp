@@ -73,7 +73,7 @@ struct Communicator::State {
         look_for_failure();
         if (cancel != nullptr && cancel->load()) {
           failed = true;
-          throw Error(ErrorCode::cancelled, "interrupted, or another rank was ended");
+          throw Error(ErrorCode::cancelled, kInterrupted);
         }
       }
       std::this_thread::yield();  // more ranks than cores: let the one work that is waited for

@@ -173,7 +173,8 @@ int main(int argc, char** argv) {
     return fail(error.what(), 2);
   } catch (const kvant::Error& error) {
     // What the library calls an invalid argument came from the command line.
-    return fail(error.what(), error.code() == kvant::ErrorCode::invalid_argument ? 2 : 1);
+    return fail(kvant::program::message_of(error),
+                error.code() == kvant::ErrorCode::invalid_argument ? 2 : 1);
   } catch (const std::bad_alloc&) {
     return fail("out of memory", 1);
   } catch (const std::exception& error) {

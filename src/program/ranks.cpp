@@ -54,6 +54,12 @@ void leave_ranks() {
   communicator.reset();
 }
 
+std::string message_of(const Error& error) {
+  const bool signalled = communicator != nullptr && !communicator->failed() && interrupted();
+  if (!signalled || error.code() != ErrorCode::cancelled) return error.what();
+  return mpi::kInterrupted;
+}
+
 void abandon_ranks(const std::string& message) noexcept {
   if (communicator != nullptr) communicator->fail(message);
 }
@@ -75,6 +81,9 @@ Ranks* job_ranks() noexcept {
   return nullptr;
 }
 void leave_ranks() {}
+std::string message_of(const Error& error) {
+  return error.what();
+}
 void abandon_ranks(const std::string&) noexcept {}
 
 #endif

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "kvant/error.hpp"
 #include "kvant/ranks.hpp"
 
 namespace kvant::program {
@@ -26,6 +27,9 @@ void join_ranks(const std::string& words);
 [[nodiscard]] int threads_of_rank(int asked);
 /// All ranks are done: waits for them. Nothing without ranks.
 void leave_ranks();
+/// What is said of an error. A launcher signals all ranks when it ends one: wherever the signal
+/// finds this rank, computing or waiting for others, the same is said.
+[[nodiscard]] std::string message_of(const Error& error);
 /// This rank has failed: the others are told, and nothing waits any more.
 void abandon_ranks(const std::string& message) noexcept;
 

@@ -48,10 +48,11 @@ ended() {  # signal, whom: "rank" or "job"
       [ "$(readlink "$each/cwd" 2>/dev/null)" = "$work" ] && [ "$(readlink "$each/exe" 2>/dev/null)" = "$kvant" ] &&
         echo "${each#/proc/}"
     done | sort -n | tail -1) || true
-    [ -n "$rank" ] && break
+    # It is at work when SIGTERM (bit 14) no longer ends it at once.
+    [ -n "$rank" ] && [ $((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$rank/status" || echo 0) & 0x4000)) -ne 0 ] && break
     sleep 0.1
   done
-  sleep 1
+  sleep "$(awk "BEGIN { print 0.5 + $RANDOM / 32768 }")"  # in the midst of a window, or between two
   if [ "$2" = rank ]; then kill -"$1" "$rank"; else kill -"$1" "$job"; fi
   wait $job || code=$?
   [ $code -ne 0 ] || die "SIG$1 to the $2: exit status 0"
