@@ -1,6 +1,6 @@
 // LLM.int8(), the whole operation: activations in bf16 or fp32 -> quantize, outliers, GEMM, bias ->
-// the same type; with 0, 6 and 64 outlier features, found in each call, and 6 whose weights are
-// kept.
+// the same type; with 0, 6 and 64 outlier features, found in each call, 6 whose weights are kept,
+// and with scales that were measured beforehand (static), which skips the search.
 
 #include <fmt/core.h>
 
@@ -10,6 +10,7 @@
 #include "harness/bare_kernels.hpp"
 #include "harness/entries.hpp"
 #include "harness/report.hpp"
+#include "kvant/linear_quantizer.hpp"
 
 using namespace kvant;
 using namespace kvant::bench;
@@ -92,6 +93,16 @@ int main(int argc, char** argv) {
         const int outliers = static_cast<int>(p.outliers.size());
         const auto layer = Int8Linear::quantize(context, w, b);
         variants.push_back({"bf16", outliers, &p, layer, std::vector<bfloat16>(count), {}});
+        if (outliers == 0) {
+          const QuantParams measured =
+              choose_params(context, MatrixView<const float>(p.x.data(), s.m, s.k), int8_affine);
+          variants.push_back({"bf16 static",
+                              0,
+                              &p,
+                              Int8Linear::quantize(context, w, b, {.static_params = &measured}),
+                              std::vector<bfloat16>(count),
+                              {}});
+        }
         if (outliers == 6) {
           variants.push_back({"bf16 kept",
                               6,

@@ -7,8 +7,11 @@
 #include <span>
 
 #include "kvant/config.hpp"
+#include "kvant/dtype.hpp"
 
 namespace kvant {
+
+struct QuantParams;
 
 /// How outlier features are chosen.
 enum class Outliers : std::uint8_t {
@@ -44,6 +47,17 @@ struct ActivationOptions {
   /// Not with Arithmetic::bitsandbytes, which has only the int8 codes.
   std::span<const std::int64_t> keep_columns = {};
   ActivationScale activation_scale = ActivationScale::per_row;
+  /// int8: codes. float8_e4m3fn: activations are rounded to values of that type times absmax / 448,
+  /// and the product is one of floats (`arithmetic` becomes exact).
+  DType activation_type = DType::int8;
+  /// Static quantization: scales and zero points that were measured beforehand (an observer's
+  /// params), one for all features (per_tensor) or one for each group of features (BlockShape{0,
+  /// group}), with codes of int8, uint8 or float8_e4m3fn, which activation_type follows. The layer
+  /// copies them. Nothing is searched then: values beyond the range saturate, a NaN counts as 0,
+  /// and threshold, outliers and activation_scale mean nothing; keep_columns stay apart. Integers:
+  /// y = (sum(codes * w) - sum(zero_points * w)) * scale, the second sum made once for a layer;
+  /// scales of groups go into the weights before they are quantized. On the CPU.
+  const QuantParams* static_params = nullptr;
   /// Report NaN and Inf in weights and activations as Error not_finite. Otherwise they are defined
   /// results: a row of x with a NaN gives NaN, and so does an output with a NaN or an infinity
   /// among its int8 weights; infinities in x propagate as in floating point.

@@ -30,9 +30,10 @@ class Adapter;
 ///     layer.forward(x, y);
 ///
 /// forward is two stages, which callers may run by themselves: quantize_activations, then forward
-/// with its result. Integer formats multiply by LLM.int8(); float formats, and formats that the
-/// kernel set does not multiply (their weights are widened to float32, panel by panel), sum in fp32
-/// and ignore the options.
+/// with its result. Integer formats multiply by LLM.int8(), or with static scales and zero points
+/// (ActivationOptions::static_params). Float formats, and formats that the kernel set does not
+/// multiply (their weights are widened to float32, panel by panel), sum in fp32; of the options
+/// they follow static_params and activation_type alone, and round x to what its codes stand for.
 class KVANT_API Linear {
  public:
   /// An empty layer of 0 inputs and 0 outputs.
@@ -115,7 +116,8 @@ class KVANT_API Linear {
   void forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const;
   void forward_adapted(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const;
   static Linear assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
-                         const ActivationOptions& options, ConstAnyMatrix kept_weights);
+                         const ActivationOptions& options, ConstAnyMatrix kept_weights,
+                         bool folded = false);
   static Linear quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
                             WeightFormat format, ConstAnyMatrix bias,
                             const ActivationOptions& options, const PackOptions& packing = {});

@@ -202,7 +202,8 @@ void gemm_int8(const GemmArgs& args) noexcept {
     found.turn_to(n, [&](float* weights) { gather_output(g, n, weights); });
     const auto* b = static_cast<const std::int8_t*>(g.b) + n * k;
     for (std::int64_t m = g.range.block_begin; m < g.range.block_end; ++m) {  // a block is a row
-      finish(g.epilogue, m, n, dot(static_cast<const std::int8_t*>(g.a) + m * k, b, k));
+      const std::int32_t sum = dot(static_cast<const std::int8_t*>(g.a) + m * k, b, k);
+      finish(g.epilogue, m, n, g.b_offset != nullptr ? sum - g.b_offset[n] : sum);
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include "kvant/isa.hpp"
 #include "kvant/linear.hpp"
+#include "kvant/quant_params.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
 #include "support/random.hpp"
@@ -35,8 +36,16 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
   const std::vector<float> w = random_floats(generator, kN * kK);
   const std::vector<float> bias = random_floats(generator, kN);
   const std::vector<std::int64_t> keep = {5, 64};
+  QuantParams one;
+  one.scale = {0.05f};
+  QuantParams groups;
+  groups.block = {0, 50};
+  groups.scale = {0.03f, 0.05f, 0.02f};
   const std::vector<ActivationOptions> options = {
       {},
+      {.static_params = &one},
+      {.static_params = &groups},
+      {.activation_type = DType::float8_e4m3fn},
       {.threshold = 0.0f},
       {.outliers = Outliers::per_row},
       {.keep_columns = keep},

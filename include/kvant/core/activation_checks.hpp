@@ -34,6 +34,18 @@ inline void check_activation_options(const char* who, const ActivationOptions& o
         std::string(who) +
             ": bitsandbytes' arithmetic has per-call outliers, per-row scales and no kept columns");
   }
+  const bool rounds = options.static_params != nullptr || options.activation_type != DType::int8;
+  if (rounds && options.arithmetic == Arithmetic::bitsandbytes) {
+    fail(ErrorCode::invalid_argument,
+         std::string(who) +
+             ": bitsandbytes' arithmetic has int8 codes by the rows' own absmax, "
+             "not static scales or other types");
+  }
+  if (options.activation_type != DType::int8 && options.activation_type != DType::float8_e4m3fn) {
+    fail(ErrorCode::unsupported, std::string(who) + ": activations of type " +
+                                     std::string(to_string(options.activation_type)) +
+                                     "; int8 and float8_e4m3fn are possible");
+  }
   std::int64_t previous = -1;
   for (const std::int64_t column : options.keep_columns) {
     if (column < 0 || column >= k) {

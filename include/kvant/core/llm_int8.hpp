@@ -18,6 +18,7 @@
 #include "kvant/core/activation_checks.hpp"
 #include "kvant/core/checks.hpp"
 #include "kvant/core/float_environment.hpp"
+#include "kvant/core/static_activations.hpp"
 #include "kvant/core/visit_float.hpp"
 #include "kvant/float16.hpp"
 #include "kvant/float_element.hpp"
@@ -106,6 +107,10 @@ class LlmInt8 {
           const ActivationOptions& options)
       : who_(who), x_(x), w_(w), bias_(bias), options_(options) {
     choose_columns();
+    if (options_.static_params != nullptr) {
+      quantize_statically();
+      return;
+    }
     weights_ = quantize_rows(w_, {.bitsandbytes = is_bitsandbytes()});
     if (options_.check_finite) check_finite(weights_, "the weights of output ");
     const bool searches = options_.threshold > 0 && options_.outliers != Outliers::calibrated;
@@ -137,7 +142,10 @@ class LlmInt8 {
     std::int32_t sum = 0;
     const std::int8_t* const a = activations_.row(m);
     const std::int8_t* const b = weights_.row(n);
-    for (std::int64_t k = 0; k < x_.cols(); ++k) sum += std::int32_t{a[k]} * std::int32_t{b[k]};
+    for (std::int64_t k = 0; k < x_.cols(); ++k) {
+      const std::int32_t zero = zeros_.empty() ? 0 : zeros_[static_cast<std::size_t>(k)];
+      sum += (std::int32_t{a[k]} - zero) * std::int32_t{b[k]};
+    }
     const float row = activations_.absmax[static_cast<std::size_t>(m)];
     const float column = weights_.absmax[static_cast<std::size_t>(n)];
     const bool has_outliers = !kept_.empty() || !found_.empty();
@@ -149,7 +157,8 @@ class LlmInt8 {
       if (bias_.rows != 0) value += round_to(kX, bias);
       return has_outliers ? round_to(y_type, value) + outliers(m, n) : value;
     }
-    float value = separate_rounding(static_cast<float>(sum) * (row / 127.0f * (column / 127.0f)));
+    const float row_scale = options_.static_params != nullptr ? row : row / 127.0f;
+    float value = separate_rounding(static_cast<float>(sum) * (row_scale * (column / 127.0f)));
     if (has_outliers) value += outliers(m, n);
     return bias_.rows != 0 ? value + bias : value;
   }
@@ -161,13 +170,54 @@ class LlmInt8 {
     return options_.arithmetic == Arithmetic::bitsandbytes;
   }
 
+  /// Codes by static parameters; scales of groups of features go into the weights.
+  void quantize_statically() {
+    const std::int64_t k = x_.cols();
+    const QuantParams& params = *options_.static_params;
+    if (k == 0) {
+      weights_ = quantize_rows(w_, {});
+      activations_.absmax.assign(static_cast<std::size_t>(x_.rows()), 0.0f);
+      return;
+    }
+    const kvant::detail::StaticActivations statics(params, k);
+    const kvant::detail::BlockParams blocks(params, 1, k);
+    std::vector<float> folded;
+    folded.reserve(static_cast<std::size_t>(w_.size()));
+    for (std::int64_t n = 0; n < w_.rows(); ++n) {
+      for (std::int64_t c = 0; c < k; ++c) {
+        folded.push_back(static_cast<float>(w_(n, c)) * statics.fold(c));
+      }
+    }
+    weights_ = quantize_rows(MatrixView<const float>(folded.data(), w_.rows(), k), {});
+    if (options_.check_finite) {
+      check_finite(weights_, "the weights of output ");
+      check_finite_activations();
+    }
+    for (std::int64_t c = 0; c < k; ++c) zeros_.push_back(statics.zero(c));
+    activations_.cols = k;
+    activations_.absmax.assign(static_cast<std::size_t>(x_.rows()), statics.scale());
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(k));
+    for (std::int64_t m = 0; m < x_.rows(); ++m) {
+      blocks.quantize_row(
+          0, 0, k, [&](std::int64_t c) { return static_cast<float>(x_(m, c)); }, codes.data());
+      for (std::int64_t c = 0; c < k; ++c) {
+        const auto at = static_cast<std::size_t>(c);
+        const std::int32_t code = statics.shift() != 0
+                                      ? std::int32_t{codes[at]} - statics.shift()
+                                      : std::int32_t{static_cast<std::int8_t>(codes[at])};
+        activations_.codes.push_back(static_cast<std::int8_t>(is_kept_[at] ? zeros_[at] : code));
+      }
+    }
+  }
+
   /// Kept columns: those that were given, or, as the paper has it, the outlier columns of x, whose
   /// weights are taken from w in half precision.
   void choose_columns() {
     kept_.assign(options_.keep_columns.begin(), options_.keep_columns.end());
     is_kept_.resize(static_cast<std::size_t>(x_.cols()));
-    if (kept_.empty() && options_.arithmetic == Arithmetic::kvant &&
-        options_.outliers == Outliers::per_call && options_.threshold > 0) {
+    if (kept_.empty() && options_.static_params == nullptr &&
+        options_.arithmetic == Arithmetic::kvant && options_.outliers == Outliers::per_call &&
+        options_.threshold > 0) {
       for (std::int64_t c = 0; c < x_.cols(); ++c) {
         bool outlying = false;
         for (std::int64_t r = 0; r < x_.rows(); ++r) {
@@ -236,6 +286,7 @@ class LlmInt8 {
   Int8Rows weights_;
   Int8Rows activations_;
   std::vector<std::int64_t> found_;
+  std::vector<std::int32_t> zeros_;  ///< of each feature's static codes; empty: all 0
   float outlying_from_ = 0;
 };
 
@@ -245,9 +296,8 @@ class LlmInt8 {
 /// @param x, w   matrices of float, float16 or bfloat16; w is [N, K] as nn.Linear stores it
 /// @param y      a MatrixView, Matrix, std::span or AnyMatrix of these types; it must not overlap x
 /// @param bias   [1, N], or empty
-/// @throws Error shape_mismatch, invalid_argument, unsupported (Arithmetic::exact, which has no
-/// exact
-///         bits to define), out_of_range, not_finite
+/// @throws Error shape_mismatch, invalid_argument, unsupported (Arithmetic::exact and 8-bit floats,
+///         which have no exact bits to define), out_of_range, not_finite
 template <FloatMatrix X, FloatMatrix W, FloatOutput Y>
 void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
                      const Int8Options& options = {}) {
@@ -268,6 +318,19 @@ void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
                         std::string(kWho) +
                             ": Arithmetic::exact is a product of floats, which "
                             "kvant::Linear has; kvant and bitsandbytes are possible");
+  }
+  if (options.static_params != nullptr) {
+    kvant::detail::check_static_params(kWho, *options.static_params, any_w.cols);
+  }
+  if (kvant::detail::activation_type(options) != DType::int8) {
+    kvant::detail::fail(ErrorCode::unsupported,
+                        std::string(kWho) +
+                            ": activations in 8-bit floats are multiplied as "
+                            "floats, which kvant::Linear does");
+  }
+  if (options.static_params != nullptr && any_w.cols > 0) {
+    kvant::detail::StaticActivations(*options.static_params, any_w.cols)
+        .check_sums(kWho, any_w.cols);
   }
   kvant::detail::check_bias(kWho, bias, any_w.rows);
   kvant::detail::check_inner_dimension(kWho, any_w.cols);

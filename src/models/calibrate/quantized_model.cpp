@@ -9,7 +9,6 @@
 #include "kvant/core/distribution_observer.hpp"
 #include "kvant/error.hpp"
 #include "kvant/float8.hpp"
-#include "kvant/int8_matmul.hpp"
 #include "kvant/io/glob.hpp"
 #include "kvant/linear.hpp"
 #include "kvant/linear_quantizer.hpp"
@@ -56,18 +55,6 @@ class MovingScale {
   float scale_ = kNoScale;
 };
 
-/// x as codes: the integers themselves, or their values.
-std::vector<std::int8_t> integer_codes(MatrixView<const float> x, float scale) {
-  std::vector<std::int8_t> codes(static_cast<std::size_t>(x.rows() * x.cols()));
-  for (std::int64_t r = 0; r < x.rows(); ++r) {
-    for (std::int64_t c = 0; c < x.cols(); ++c) {
-      codes[static_cast<std::size_t>(r * x.cols() + c)] =
-          static_cast<std::int8_t>(code_of(x(r, c), scale, ActivationCodes::int8));
-    }
-  }
-  return codes;
-}
-
 void round_to_codes(MatrixView<float> y, float scale, ActivationCodes codes) {
   for (std::int64_t r = 0; r < y.rows(); ++r) {
     for (std::int64_t c = 0; c < y.cols(); ++c) y(r, c) = code_of(y(r, c), scale, codes) * scale;
@@ -85,57 +72,29 @@ struct QuantizedModel::Layer {
   LayerQuantization quantization{.weights = std::nullopt};
   MovingScale input;
   MovingScale output;
-  // What is multiplied: integer codes by integers, else a layer.
-  PackedWeights codes;
-  std::vector<float> scales;
-  Linear linear;
+  Linear linear;  ///< what is multiplied
 
-  [[nodiscard]] bool has_integers() const {
-    return quantization.weights == WeightFormat::int8_row &&
-           quantization.activations == ActivationCodes::int8;
-  }
   [[nodiscard]] MatrixView<const float> view() const { return {weights.data(), outputs, inputs}; }
-  /// The codes of the weights as they are now.
+  /// The codes of the weights, and the scale of the activations, as they are now. Integers are
+  /// multiplied by integers; all else as the real values of both, as quanto does.
   void pack(Context& context) {
     const WeightFormat format = quantization.weights.value_or(WeightFormat::float32);
+    QuantParams params;
+    ActivationOptions options{.arithmetic = Arithmetic::exact};
+    if (quantization.activations != ActivationCodes::none) {
+      params.scheme =
+          quantization.activations == ActivationCodes::int8 ? quanto_qint8 : quanto_qfloat8;
+      params.scale = {input.value()};
+      options.static_params = &params;
+    }
     if (format != WeightFormat::int8_row) {
-      linear = Linear::quantize(context, view(), format, bias_view(bias),
-                                {.arithmetic = Arithmetic::exact});
+      linear = Linear::quantize(context, view(), format, bias_view(bias), options);
       return;
     }
+    if (quantization.activations == ActivationCodes::int8) options.arithmetic = Arithmetic::kvant;
     const QuantizedMatrix quantized =
         kvant::quantize(context, view(), choose_params(context, view(), quanto_qint8, per_row));
-    scales = quantized.params().scale;
-    if (has_integers()) {
-      std::vector<std::int8_t> plain(weights.size());
-      const MatrixView<std::int8_t> into(plain.data(), outputs, inputs);
-      quantized.unpack_to(into);
-      codes = pack_codes(context, into);
-    } else {
-      linear = Linear::from(PackedWeights::from(context, quantized), bias_view(bias),
-                            {.arithmetic = Arithmetic::exact});
-    }
-  }
-
-  void multiply(Context& context, MatrixView<const float> x, MatrixView<float> y) const {
-    if (has_integers()) {
-      const std::vector<std::int8_t> a = integer_codes(x, input.value());
-      const std::vector<float> rows(static_cast<std::size_t>(x.rows()), input.value());
-      int8_matmul(context, MatrixView<const std::int8_t>(a.data(), x.rows(), x.cols()), codes, rows,
-                  scales, y, bias_view(bias));
-      return;
-    }
-    if (quantization.activations == ActivationCodes::none) {
-      linear.forward(context, x, y);
-      return;
-    }
-    std::vector<float> rounded(static_cast<std::size_t>(x.rows() * x.cols()));
-    const MatrixView<float> values(rounded.data(), x.rows(), x.cols());
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
-      std::copy_n(x.row_data(r), x.cols(), values.row_data(r));
-    }
-    round_to_codes(values, input.value(), quantization.activations);
-    linear.forward(context, values, y);
+    linear = Linear::from(PackedWeights::from(context, quantized), bias_view(bias), options);
   }
 };
 
@@ -233,7 +192,6 @@ void QuantizedModel::forward(Context& context, std::size_t number, MatrixView<co
                     std::to_string(y.rows()) + ", " + std::to_string(y.cols()) + "]");
   }
   const ActivationCodes codes = layer.quantization.activations;
-  if (!frozen_) layer.pack(context);  // weights may have been trained since
   const bool measures = momentum_ >= 0 && codes != ActivationCodes::none;
   if (measures && x_scale) {
     layer.input.set(*x_scale);
@@ -244,7 +202,8 @@ void QuantizedModel::forward(Context& context, std::size_t number, MatrixView<co
     refuse("activations of layer \"" + layer.name +
            "\" are not calibrated; run some batches with a Calibration");
   }
-  layer.multiply(context, x, y);
+  if (!frozen_) layer.pack(context);  // weights may have been trained since
+  layer.linear.forward(context, x, y);
   if (measures) layer.output.measure(y, codes, momentum_);
   if (layer.quantization.quantize_outputs && layer.output.known()) {
     round_to_codes(y, layer.output.value(), codes);
@@ -270,9 +229,6 @@ std::size_t QuantizedModel::footprint() const {
     bytes += layer->bias.size() * sizeof(float);
     if (!frozen_ || !layer->quantization.weights) {
       bytes += static_cast<std::size_t>(layer->outputs * layer->inputs) * sizeof(float);
-    } else if (layer->has_integers()) {
-      bytes += static_cast<std::size_t>(layer->outputs * layer->inputs) +
-               layer->scales.size() * sizeof(float);
     } else {
       bytes += layer->linear.weights().stored_bytes();
     }

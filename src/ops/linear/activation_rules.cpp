@@ -17,6 +17,25 @@ std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
   rules->options = options;
   rules->keep_columns.assign(options.keep_columns.begin(), options.keep_columns.end());
   rules->options.keep_columns = rules->keep_columns;
+  if (options.static_params != nullptr) {
+    check_static_params(who, *options.static_params, k);
+    rules->static_params = *options.static_params;
+    rules->options.static_params = &*rules->static_params;
+    // One block of rows, whatever the batch.
+    constexpr std::int64_t kRows = std::int64_t{1} << 62;
+    if (k > 0) rules->static_blocks.emplace(*rules->static_params, kRows, k);
+  }
+  if (memory != nullptr && rules->rounds_floats()) {
+    fail(ErrorCode::unsupported, std::string(who) +
+                                     ": static scales and 8-bit floats of "
+                                     "activations are made on the CPU, not on \"" +
+                                     memory->space + "\"");
+  }
+  // Products of 8-bit floats are products of floats.
+  rules->options.activation_type = activation_type(options);
+  if (rules->options.activation_type != DType::int8) {
+    rules->options.arithmetic = Arithmetic::exact;
+  }
   if (!rules->keep_columns.empty()) {
     rules->keep_mask = AlignedArray<std::int16_t>(static_cast<std::size_t>(k), std::int16_t{-1});
     for (const std::int64_t column : rules->keep_columns) {
@@ -43,12 +62,26 @@ float ActivationRules::search_threshold() const noexcept {
   return search ? options.threshold : std::numeric_limits<float>::infinity();
 }
 
+namespace {
+
+bool same_params(const std::optional<QuantParams>& a, const std::optional<QuantParams>& b) {
+  if (!a || !b) return a.has_value() == b.has_value();
+  return a->scheme.dtype == b->scheme.dtype && a->scheme.lowest == b->scheme.lowest &&
+         a->scheme.highest == b->scheme.highest && a->order() == b->order() &&
+         a->block == b->block && a->scale == b->scale && a->zero_point == b->zero_point &&
+         a->inv_scale == b->inv_scale;
+}
+
+}  // namespace
+
 bool ActivationRules::same_as(const ActivationRules& other) const noexcept {
   return options.threshold == other.options.threshold &&
          options.outliers == other.options.outliers &&
          options.arithmetic == other.options.arithmetic &&
          options.activation_scale == other.options.activation_scale &&
-         options.check_finite == other.options.check_finite && keep_columns == other.keep_columns;
+         options.activation_type == other.options.activation_type &&
+         options.check_finite == other.options.check_finite && keep_columns == other.keep_columns &&
+         same_params(static_params, other.static_params);
 }
 
 }  // namespace kvant::detail

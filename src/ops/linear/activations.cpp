@@ -21,11 +21,6 @@ FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows
   return FloatRows{x.data, x.dtype, x.rows, x.cols, x.stride}.slice(first, rows);
 }
 
-[[noreturn]] void fail_not_finite(const char* who, std::int64_t m) {
-  fail(ErrorCode::not_finite,
-       std::string(who) + ": row " + std::to_string(m) + " of x has NaN or Inf");
-}
-
 /// One batch: its pieces of memory and the steps in order.
 class Quantizer {
  public:
@@ -240,6 +235,7 @@ class Quantizer {
 Activations quantize_activations(const char* who, Context& context, Workspace& memory,
                                  const GemmKernels& kernels, const ActivationRules& rules,
                                  const ConstAnyMatrix& x) {
+  if (rules.is_static()) return quantize_statically(who, context, memory, kernels, rules, x);
   return Quantizer(who, context, memory, kernels, rules, x).run();
 }
 
@@ -262,6 +258,11 @@ void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& bl
                                           .kind = kernels.sums,
                                           .sums = sums});
            });
+}
+
+void fail_not_finite(const char* who, std::int64_t m) {
+  fail(ErrorCode::not_finite,
+       std::string(who) + ": row " + std::to_string(m) + " of x has NaN or Inf");
 }
 
 void check_finite(const char* who, const Activations& batch, std::int64_t kept) {

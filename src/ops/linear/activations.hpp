@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "kvant/activations.hpp"
 #include "kvant/aligned_array.hpp"
+#include "kvant/core/static_activations.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/workspace.hpp"
 
@@ -18,9 +20,12 @@ namespace detail {
 
 /// ActivationOptions, checked, with memory of their own; K is the width they were checked against.
 struct ActivationRules {
-  ActivationOptions options;  ///< its keep_columns are `keep_columns`
+  ActivationOptions options;  ///< its keep_columns are `keep_columns`; arithmetic: exact for floats
   std::vector<std::int64_t> keep_columns;
   AlignedArray<std::int16_t> keep_mask;  ///< [k], 0 for a kept column; empty when there is none
+
+  std::optional<QuantParams> static_params;  ///< options.static_params is this
+  std::optional<BlockParams> static_blocks;  ///< the same as loops read it; empty where k = 0
 
   // The same where the kernels are; null where there is none.
   const std::int64_t* columns_at = nullptr;
@@ -53,6 +58,11 @@ struct ActivationRules {
   [[nodiscard]] bool ignores_outliers() const noexcept {
     return is_bitsandbytes() && options.threshold == 0.0f;
   }
+  [[nodiscard]] bool is_static() const noexcept { return static_params.has_value(); }
+  /// Activations that a product of floats takes are rounded to what their codes stand for.
+  [[nodiscard]] bool rounds_floats() const noexcept {
+    return is_static() || activation_type(options) != DType::int8;
+  }
   /// Give the same activations for every batch.
   [[nodiscard]] bool same_as(const ActivationRules& other) const noexcept;
 };
@@ -70,7 +80,7 @@ struct Activations {
   [[nodiscard]] bool are_codes() const noexcept { return kernels.gather_columns != nullptr; }
 
   // Of integer formats:
-  const float* absmax = nullptr;          ///< [m]
+  const float* absmax = nullptr;          ///< [m]; null where scales are static
   const float* row_scale = nullptr;       ///< [m]
   const std::int32_t* sums = nullptr;     ///< where the kernels want them (ActivationSums)
   const float* kept_x = nullptr;          ///< [kept, m]
@@ -89,6 +99,16 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
                                  const GemmKernels& kernels, const ActivationRules& rules,
                                  const ConstAnyMatrix& x);
 
+/// The same by static parameters. @throws Error unsupported (a device)
+Activations quantize_statically(const char* who, Context& context, Workspace& memory,
+                                const GemmKernels& kernels, const ActivationRules& rules,
+                                const ConstAnyMatrix& x);
+/// For products of floats: x rounded to what its codes stand for (rules.rounds_floats()), in block
+/// 1 of `memory`. Rows with infinities stay as they are where scales are their own.
+/// @throws Error out_of_memory, not_finite (options.check_finite)
+MatrixView<const float> round_activations(const char* who, Context& context, Workspace& memory,
+                                          const ActivationRules& rules, const ConstAnyMatrix& x);
+
 /// x converted for products with `kernels` (a float format). Its memory is block 0 of `memory`.
 Activations convert_activations(Context& context, Workspace& memory, const GemmKernels& kernels,
                                 const ConstAnyMatrix& x);
@@ -99,6 +119,7 @@ Activations convert_activations(Context& context, Workspace& memory, const GemmK
 /// What products of groups begin from: sums of the codes of all blocks, where the kernels want any.
 void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
                const std::byte* codes, std::int64_t k_padded, std::int32_t* sums);
+[[noreturn]] void fail_not_finite(const char* who, std::int64_t m);
 /// Of a batch in the host's memory: NaN and infinities show in the rows' absmax or among the
 /// features that are multiplied as floats. @throws Error not_finite
 void check_finite(const char* who, const Activations& batch, std::int64_t kept);

@@ -9,8 +9,7 @@
 #include "kvant/adapter.hpp"
 #include "kvant/core/activation_checks.hpp"
 #include "kvant/linear_quantizer.hpp"
-#include "ops/linear/multiply.hpp"
-#include "ops/linear/packed_state.hpp"
+#include "ops/linear/linear_state.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/context_use.hpp"
 #include "ops/support/elements.hpp"
@@ -19,30 +18,6 @@
 namespace kvant {
 
 using namespace detail;
-
-struct Linear::State {
-  LayerWeights weights;
-  std::shared_ptr<const ActivationRules> rules;
-
-  [[nodiscard]] const GemmKernels& kernels(const KernelTable& table) const noexcept {
-    return multiplying_kernels(table, weights.packed, rules->options.arithmetic);
-  }
-  /// The first stage: x quantized by the rules, or converted.
-  [[nodiscard]] Activations prepare(const char* who, Context& context, Workspace& memory,
-                                    const ConstAnyMatrix& x) const {
-    const GemmKernels& own = kernels(context.kernels());
-    return own.gather_columns != nullptr
-               ? detail::quantize_activations(who, context, memory, own, *rules, x)
-               : convert_activations(context, memory, own, x);
-  }
-  [[nodiscard]] float kept_weight(std::int64_t n, std::int64_t j) const noexcept {
-    const std::int64_t nr = weights.packed.layout().nr;
-    const std::uint16_t bits =
-        weights.kept[static_cast<std::size_t>((n / nr) * rules->kept() * nr + j * nr + n % nr)];
-    return weights.kept_dtype == DType::bfloat16 ? bfloat_bits_to_float(bits)
-                                                 : half_bits_to_float(bits);
-  }
-};
 
 namespace {
 
@@ -70,11 +45,6 @@ void keep_weights(LayerWeights& w, std::int64_t count, Value&& value) {
   }
 }
 
-/// By the kernels that the weights are packed for.
-bool multiplied_as_integers(const PackedWeights& w, Arithmetic arithmetic) noexcept {
-  return w.state().kernels.gather_columns != nullptr && multiplies_integers(w.format(), arithmetic);
-}
-
 void check_weights_finite(const char* who, const PackedWeights& w) {
   const auto check = [who](std::int64_t n, std::span<const float> values) {
     if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return;
@@ -98,43 +68,11 @@ void check_weights_finite(const char* who, const PackedWeights& w) {
   }
 }
 
-void check_kernels(const char* who, const PackedWeights& weights, const Context& context) {
-  if (weights.fits(context.kernels())) return;
-  fail(ErrorCode::unsupported, std::string(who) + ": the weights are packed for \"" +
-                                   std::string(weights.packed_for()) + "\", the context runs \"" +
-                                   context.kernels().name +
-                                   "\"; build the layer with the same context");
-}
-
-void check_output(const char* who, const AnyMatrix& y, std::int64_t rows, std::int64_t cols) {
-  check_float(who, "y", y);
-  check_writable(who, "y", y);
-  check_result_shape(who, y, rows, cols);
-}
-
-void check_columns(const char* who, const ConstAnyMatrix& x, std::int64_t inputs) {
-  if (x.cols == inputs) return;
-  fail(ErrorCode::shape_mismatch, std::string(who) + ": x has " + std::to_string(x.cols) +
-                                      " columns, the layer takes " + std::to_string(inputs) +
-                                      " inputs");
-}
-
-/// Where the kernels are. Asking costs a microsecond, so only debug builds do.
-void check_reachable([[maybe_unused]] const char* who, [[maybe_unused]] const char* what,
-                     [[maybe_unused]] const ConstAnyMatrix& m,
-                     [[maybe_unused]] const Context& context) {
-#if !defined(NDEBUG)
-  if (context.memory() == nullptr || context.memory()->reaches(m.data)) return;
-  fail(ErrorCode::invalid_argument, std::string(who) + ": " + what +
-                                        " is in host memory, the context runs \"" +
-                                        context.kernels().name + "\"");
-#endif
-}
-
 }  // namespace
 
 Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix bias,
-                        const ActivationOptions& options, ConstAnyMatrix kept_weights) {
+                        const ActivationOptions& options, ConstAnyMatrix kept_weights,
+                        bool folded) {
   check_bias(who, bias, weights.n());
   // (Without inputs, formats with blocks have no scales.)
   if (weights.n() > 0 && !describe(weights.format()).is_float() && !weights.state().has_scales() &&
@@ -156,13 +94,27 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
     }
   }
   if (options.check_finite) check_weights_finite(who, weights);
-  if (kept > 0 && weights.n() > 0 && !multiplied_as_integers(weights, options.arithmetic)) {
+  const bool integers =
+      weights.n() > 0 && multiplied_as_integers(weights, state->rules->options.arithmetic);
+  if (integers && !folded && folds_scales(*state->rules, weights.k())) {
+    fail(ErrorCode::unsupported,
+         std::string(who) +
+             ": static scales of groups of features go into the weights before "
+             "these are quantized: Linear::quantize from floats does so");
+  }
+  if (kept > 0 && weights.n() > 0 && !integers) {
+    if (state->rules->rounds_floats()) {
+      fail(ErrorCode::unsupported, std::string(who) +
+                                       ": kept columns beside activations that are "
+                                       "rounded and multiplied as floats");
+    }
     // Multiplied in float: no column is kept apart, and the layer does not say that one is.
     ActivationOptions without = options;
     without.keep_columns = {};
     state->rules = ActivationRules::of(who, without, weights.k(), weights.state().memory);
     kept = 0;
   }
+  state->folded = folded;
   LayerWeights& layer = state->weights;
   layer.packed = std::move(weights);
   if (bias.rows != 0) {
@@ -177,6 +129,9 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
   if (kept > 0) {
     keep_weights(layer, kept,
                  [&](std::int64_t n, std::int64_t j) { return load_float(kept_weights, n, j); });
+  }
+  if (integers && state->rules->is_static()) {
+    fold_zero_points(who, layer, *state->rules->static_params);
   }
   layer.place();
   return Linear(std::move(state));
@@ -202,7 +157,14 @@ Linear Linear::quantize_as(const char* who, Context& context, ConstAnyMatrix wei
         rules->kept() == 0 ? ConstAnyMatrix()
                            : MatrixView<const float>(kept.data(), weights.rows, rules->kept());
     PackOptions pack = packing;
-    pack.arithmetic = options.arithmetic;
+    pack.arithmetic = rules->options.arithmetic;
+    if (folds_scales(*rules, weights.cols) && weights.rows > 0) {
+      const Matrix<float> folded = fold_scales(weights, *rules->static_params);
+      PackedWeights packed = PackedWeights::quantize(context, folded, format, pack);
+      if (multiplied_as_integers(packed, pack.arithmetic)) {
+        return assemble(who, std::move(packed), bias, options, kept_view, true);
+      }
+    }
     return assemble(who, PackedWeights::quantize(context, weights, format, pack), bias, options,
                     kept_view);
   });
@@ -228,122 +190,6 @@ Linear Linear::from(PackedWeights weights, ConstAnyMatrix bias, const Activation
 Linear Linear::from(Context& context, const QuantizedMatrix& weights, ConstAnyMatrix bias,
                     const ActivationOptions& options) {
   return from(PackedWeights::from(context, weights), bias, options);
-}
-
-void Linear::forward(ConstAnyMatrix x, AnyMatrix y) const {
-  forward(default_context(), x, y);
-}
-
-void Linear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
-  forward_as("Linear::forward", context, x, y);
-}
-
-void Linear::forward_as(const char* who, Context& context, ConstAnyMatrix x, AnyMatrix y) const {
-  if (adapter_ != nullptr) {
-    forward_adapted(who, context, x, y);
-    return;
-  }
-  at_border(who, [&] {
-    const ContextUse use(who, context);
-    check_float(who, "x", x);
-    check_float(who, "y", y);
-    check_columns(who, x, in_features());
-    check_output(who, y, x.rows, out_features());
-    if (overlap(x, y)) fail(ErrorCode::invalid_argument, std::string(who) + ": y overlaps x");
-    check_kernels(who, weights(), context);
-    if (y.rows == 0 || y.cols == 0) return;
-    check_reachable(who, "x", x, context);
-    check_reachable(who, "y", y, context);
-    const Activations batch = state_->prepare(who, context, context.workspace(), x);
-    multiply(context, batch, batch.are_codes() ? state_->rules.get() : nullptr, state_->weights, y);
-  });
-}
-
-Status Linear::try_forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const noexcept {
-  try {
-    forward(context, x, y);
-    return {};
-  } catch (const Error& error) {
-    return {error.code()};
-  } catch (const std::bad_alloc&) {  // no memory left for the message
-    return {ErrorCode::out_of_memory};
-  } catch (...) {  // an Executor of the caller's
-    return {ErrorCode::foreign_exception};
-  }
-}
-
-void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
-                                  QuantizedActivations& into) const {
-  constexpr const char* kWho = "Linear::quantize_activations";
-  at_border(kWho, [&] {
-    const ContextUse use(kWho, context);
-    check_float(kWho, "x", x);
-    check_columns(kWho, x, in_features());
-    check_reachable(kWho, "x", x, context);
-    if (into.state_ == nullptr) into.state_ = std::make_unique<QuantizedActivations::State>();
-    QuantizedActivations::State& to = *into.state_;
-    prepare_memory(to.memory, context);
-    to.batch = {};
-    to.rules = nullptr;
-    if (state_ == nullptr) return;
-    to.batch = state_->prepare(kWho, context, to.memory, x);
-    if (to.batch.are_codes()) to.rules = state_->rules;
-  });
-}
-
-void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix y) const {
-  constexpr const char* kWho = "Linear::forward";
-  at_border(kWho, [&] {
-    const ContextUse use(kWho, context);
-    if (adapter_ != nullptr) {
-      fail(ErrorCode::invalid_argument, std::string(kWho) +
-                                            ": the layer has an adapter, which reads x itself, not "
-                                            "quantized activations; call forward(x, y)");
-    }
-    if (x.cols() != in_features()) {
-      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": the activations have " +
-                                          std::to_string(x.cols()) + " columns, the layer takes " +
-                                          std::to_string(in_features()) + " inputs");
-    }
-    check_output(kWho, y, x.rows(), out_features());
-    check_kernels(kWho, weights(), context);
-    if (y.rows == 0 || y.cols == 0) return;
-    check_reachable(kWho, "y", y, context);
-    const GemmKernels& kernels = state_->kernels(context.kernels());
-    const QuantizedActivations::State& from = *x.state_;
-    const bool integers = kernels.gather_columns != nullptr;
-    if (!from.batch.kernels.same_activations(kernels) || integers != (from.rules != nullptr)) {
-      fail(ErrorCode::unsupported, std::string(kWho) +
-                                       ": the activations were made for other kernels or for a "
-                                       "format of another kind than " +
-                                       std::string(to_string(format())));
-    }
-    if (integers && from.rules != state_->rules && !from.rules->same_as(*state_->rules)) {
-      fail(ErrorCode::invalid_argument,
-           std::string(kWho) + ": the activations were quantized with other options (threshold " +
-               std::to_string(from.rules->options.threshold) + ", " +
-               std::to_string(from.rules->kept()) + " kept columns) than the layer's (threshold " +
-               std::to_string(state_->rules->options.threshold) + ", " +
-               std::to_string(state_->rules->kept()) + " kept columns)");
-    }
-    multiply(context, from.batch, integers ? state_->rules.get() : nullptr, state_->weights, y);
-  });
-}
-
-bool Linear::shares_activations_with(const Linear& other) const noexcept {
-  if (state_ == nullptr || other.state_ == nullptr) return false;
-  if (adapter_ != nullptr || other.adapter_ != nullptr) return false;
-  const PackedWeights& mine = weights();
-  const PackedWeights& theirs = other.weights();
-  if (mine.k() != theirs.k() || mine.n() == 0 || theirs.n() == 0) return false;
-  const Arithmetic arithmetic = options().arithmetic;
-  const bool integers = multiplied_as_integers(mine, arithmetic);
-  if (integers != multiplied_as_integers(theirs, other.options().arithmetic)) return false;
-  if (!integers) {
-    return mine.format() == theirs.format() && mine.layout() == theirs.layout();
-  }
-  return mine.state().kernels.same_activations(theirs.state().kernels) &&
-         state_->rules->same_as(*other.state_->rules);
 }
 
 std::int64_t Linear::in_features() const noexcept {
@@ -379,6 +225,14 @@ std::vector<float> Linear::kept_weights() const {
 
 void Linear::dequantize(AnyMatrix w) const {
   weights().dequantize(w);
+  if (state_ != nullptr && state_->folded && w.cols > 0) {
+    const StaticActivations statics(*state_->rules->static_params, w.cols);
+    for (std::int64_t n = 0; n < w.rows; ++n) {
+      for (std::int64_t k = 0; k < w.cols; ++k) {
+        store_float(w, n, k, load_float(w, n, k) / statics.fold(k));
+      }
+    }
+  }
   const std::span<const std::int64_t> columns = options().keep_columns;
   for (std::int64_t n = 0; n < w.rows; ++n) {
     for (std::size_t j = 0; j < columns.size(); ++j) {
@@ -390,7 +244,8 @@ void Linear::dequantize(AnyMatrix w) const {
 std::size_t Linear::memory_footprint() const noexcept {
   if (state_ == nullptr) return 0;
   const LayerWeights& w = state_->weights;
-  return w.packed.bytes() + w.bias.bytes() + w.kept.bytes() + state_->rules->keep_mask.bytes() +
+  return w.packed.bytes() + w.bias.bytes() + w.kept.bytes() + w.offsets.bytes() +
+         w.shifted_bias.bytes() + state_->rules->keep_mask.bytes() +
          state_->rules->keep_columns.size() * sizeof(std::int64_t) +
          (adapter_ != nullptr ? adapter_->memory_footprint() : 0);
 }

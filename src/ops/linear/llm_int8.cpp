@@ -18,8 +18,9 @@ void llm_int8_matmul(Context& context, ConstAnyMatrix x, ConstAnyMatrix w, AnyMa
     (void)detail::ActivationRules::of(kWho, options, w.cols);
     Int8Options chosen = options;
     std::vector<std::int64_t> columns;
-    if (options.arithmetic == Arithmetic::kvant && options.outliers == Outliers::per_call &&
-        options.threshold > 0.0f && options.keep_columns.empty() && x.cols == w.cols) {
+    if (options.static_params == nullptr && options.arithmetic == Arithmetic::kvant &&
+        options.outliers == Outliers::per_call && options.threshold > 0.0f &&
+        options.keep_columns.empty() && x.cols == w.cols) {
       columns = detail::find_outlier_columns(context, x, options.threshold);
       chosen.keep_columns = columns;
     }

@@ -24,7 +24,7 @@ const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWei
 }
 
 void LayerWeights::place() {
-  bias_at = bias.data();
+  bias_at = shifted_bias.empty() ? bias.data() : shifted_bias.data();
   kept_at = kept.data();
   const Memory* memory = packed.n() > 0 ? packed.state().memory : nullptr;
   const std::int64_t bias_bytes = align_up(static_cast<std::int64_t>(bias.bytes()));
@@ -88,6 +88,7 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
   const float* scale = bitsandbytes ? w.absmax().data() : w.scales();
   const std::int64_t kept = rules.kept();
   GemmArgs args = product_of(a, w, y);
+  if (!weights.offsets.empty()) args.b_offset = weights.offsets.data();
   args.columns = {.columns = a.columns,
                   .scale = scale,
                   .factor = bitsandbytes ? kInverse127 : 1.0f,

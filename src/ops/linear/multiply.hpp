@@ -5,6 +5,7 @@
 
 #include "kvant/aligned_array.hpp"
 #include "kvant/core/activation_checks.hpp"
+#include "kvant/matrix.hpp"
 #include "kvant/packed_weights.hpp"
 #include "ops/linear/activations.hpp"
 
@@ -18,6 +19,12 @@ struct LayerWeights {
   AlignedArray<std::uint16_t> kept;   ///< [n / nr][kept][nr] of the kept columns, 16 bits each
   DType kept_dtype = DType::float16;  ///< bfloat16 where a weight exceeds fp16's range
 
+  // Zero points of static activations: less their products with the codes of an output
+  // (int8_row: [n padded], subtracted from sums), or with its values (all other formats: the bias
+  // and this).
+  AlignedArray<std::int32_t> offsets;
+  AlignedArray<float> shifted_bias;
+
   // The same where the kernels are; null where there is none.
   const float* bias_at = nullptr;
   const std::uint16_t* kept_at = nullptr;
@@ -27,6 +34,15 @@ struct LayerWeights {
   /// @throws Error out_of_memory, device_failed
   void place();
 };
+
+/// Zero points of static activations, into the layer's offsets or bias (complete but for them), and
+/// what products with these weights ask of the codes.
+/// @throws Error unsupported, out_of_range, out_of_memory
+void fold_zero_points(const char* who, LayerWeights& layer, const QuantParams& params);
+/// Weights times the static scales of their features, relative to the largest: a float copy.
+[[nodiscard]] Matrix<float> fold_scales(const ConstAnyMatrix& weights, const QuantParams& params);
+/// There is something to fold.
+[[nodiscard]] bool folds_scales(const ActivationRules& rules, std::int64_t k);
 
 /// Whether an arithmetic multiplies integer weights of a format as integers, and not as the real
 /// values they stand for. (bitsandbytes does so with its 8-bit weights alone.)

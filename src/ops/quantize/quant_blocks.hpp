@@ -5,6 +5,8 @@
 // where they cannot (a float shift, arithmetic that rounds to a half type).
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "kvant/core/block_params.hpp"
 #include "kvant/kernel_table.hpp"
@@ -23,8 +25,11 @@ class QuantizerKernels {
   /// Checked parameters of a non-empty matrix; they must outlive this object.
   QuantizerKernels(const KernelTable& kernels, const QuantParams& params, std::int64_t rows,
                    std::int64_t cols)
+      : QuantizerKernels(kernels, std::make_unique<const BlockParams>(params, rows, cols), cols) {}
+  /// The same, made before: nothing is allocated.
+  QuantizerKernels(const KernelTable& kernels, const BlockParams& params, std::int64_t cols)
       : kernels_(kernels),
-        params_(params, rows, cols),
+        params_(params),
         row_wise_(params_.block_rows() == 1 && params_.block_cols() == cols),
         whole_cols_(params_.block_cols() == cols) {}
 
@@ -37,12 +42,18 @@ class QuantizerKernels {
                   DType y_dtype, std::ptrdiff_t y_stride) const noexcept;
 
  private:
+  QuantizerKernels(const KernelTable& kernels, std::unique_ptr<const BlockParams> params,
+                   std::int64_t cols)
+      : QuantizerKernels(kernels, *params, cols) {
+    owned_ = std::move(params);
+  }
   // Calls f(piece, parameter index, row_step, col_step) for pieces that one kernel call can do.
   template <class F>
   void for_each_piece(const Window& w, F&& f) const noexcept;
 
   const KernelTable& kernels_;
-  BlockParams params_;
+  std::unique_ptr<const BlockParams> owned_;
+  const BlockParams& params_;
   bool row_wise_;  // one parameter per row
   bool whole_cols_;
 };

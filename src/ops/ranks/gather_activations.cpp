@@ -282,6 +282,7 @@ bool takes_codes(const Linear& layer) noexcept {
   const PackedWeights& weights = layer.weights();
   const ActivationOptions& options = layer.options();
   if (options.activation_scale != ActivationScale::per_row) return false;
+  if (options.static_params != nullptr) return false;
   if (!multiplies_integers(weights.format(), options.arithmetic)) return false;
   if (weights.n() == 0) return !describe(weights.format()).is_float();
   return weights.state().kernels.gather_columns != nullptr && !weights.state().is_plain_nibbles();
