@@ -121,8 +121,11 @@ class KVANT_API Linear {
   static Linear quantize_as(const char* who, Context& context, ConstAnyMatrix weights,
                             WeightFormat format, ConstAnyMatrix bias,
                             const ActivationOptions& options, const PackOptions& packing = {});
+  void forward_blocks(Context& context, const QuantizedActivations& x, AnyMatrix y,
+                      std::int64_t begin, std::int64_t end) const;
   friend class Int8Linear;
   friend class Bf16Linear;
+  friend class RowParallelLinear;
   std::shared_ptr<const State> state_;
   std::shared_ptr<const Adapter> adapter_;
 };

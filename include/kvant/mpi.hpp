@@ -68,6 +68,9 @@ class KVANT_API Communicator final : public Ranks {
  protected:
   void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                      std::byte* all) override;
+  std::unique_ptr<Exchange> do_start_all_gather(std::span<const std::byte> mine,
+                                                std::span<const std::int64_t> sizes,
+                                                std::byte* all) override;
   void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                  std::byte* all) override;
   void do_all_max(std::span<std::int32_t> values) override;
@@ -76,6 +79,7 @@ class KVANT_API Communicator final : public Ranks {
 
  private:
   struct State;
+  class Gathering;
   std::unique_ptr<State> state_;
 };
 

@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,19 @@ struct Traffic {
   /// network takes.
   std::int64_t bytes_sent = 0;
   double seconds = 0;  ///< spent in these calls, waiting for slower ranks included
+};
+
+/// An exchange under way, while its rank computes.
+class KVANT_API Exchange {
+ public:
+  Exchange() = default;
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+  virtual ~Exchange();
+  /// Gives the transport a moment of this thread to go on. @throws Error as Ranks
+  virtual void advance() = 0;
+  /// Returns when it is done. @throws Error as Ranks
+  virtual void finish() = 0;
 };
 
 /// The ranks of a job. Every call is made by all of them, in the same order, each from one thread;
@@ -69,6 +84,12 @@ class KVANT_API Ranks {
   /// @param widths of all ranks
   void gather_columns(MatrixView<const float> mine, std::span<const std::int64_t> widths,
                       MatrixView<float> all);
+  /// The same while `mine` is being made: make_rows(rows) makes some of its rows, which travel
+  /// while the next ones are made; it is called for all in ascending order, at most piece_rows at
+  /// once. Every rank gives the same piece_rows.
+  void gather_columns(MatrixView<const float> mine, std::span<const std::int64_t> widths,
+                      MatrixView<float> all, std::int64_t piece_rows,
+                      const std::function<void(Share rows)>& make_rows);
   /// Compares something that must be the same everywhere before work begins.
   /// @param what it is called, for the message; @param value in words, of which 200 bytes are
   ///        shown; @param bytes compared too, and not shown
@@ -80,6 +101,11 @@ class KVANT_API Ranks {
  protected:
   virtual void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                              std::byte* all) = 0;
+  /// Begins a gathering; `mine`, `all` and what `sizes` are in stay where they are until it is
+  /// done. Null: it is done already, as by default.
+  virtual std::unique_ptr<Exchange> do_start_all_gather(std::span<const std::byte> mine,
+                                                        std::span<const std::int64_t> sizes,
+                                                        std::byte* all);
   virtual void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                          std::byte* all) = 0;
   /// The largest of each, as signed integers.
@@ -89,11 +115,13 @@ class KVANT_API Ranks {
 
  private:
   template <class Call>
+  void timed(Call&& call);
+  template <class Call>
   void counted(std::int64_t bytes, Call&& call);
   void check_sizes(std::span<const std::byte> mine, std::span<const std::int64_t> sizes) const;
 
   Traffic traffic_;
-  std::vector<std::byte> parts_;  ///< of gather_columns, kept
+  std::vector<float> parts_;  ///< of gather_columns, kept
 };
 
 /// A rank's share of `count` things, as even as whole units allow. A unit is 128 (a square of

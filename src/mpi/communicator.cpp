@@ -42,6 +42,21 @@ int as_count(std::int64_t bytes) {
   return static_cast<int>(bytes);
 }
 
+/// Where each rank's part begins, and how long it is, as MPI wants it.
+struct Parts {
+  explicit Parts(std::span<const std::int64_t> sizes) {
+    std::int64_t sum = 0;
+    for (const std::int64_t size : sizes) {
+      places.push_back(as_count(sum));
+      counts.push_back(as_count(size));
+      sum += size;
+    }
+    as_count(sum);
+  }
+  std::vector<int> counts;
+  std::vector<int> places;
+};
+
 }  // namespace
 
 struct Communicator::State {
@@ -52,6 +67,7 @@ struct Communicator::State {
   bool owns_mpi = false;
   bool failed = false;
   bool told = false;
+  std::vector<Parts> abandoned;
   const std::atomic<bool>* cancel = nullptr;
 
   void start(MPI_Comm processes) {
@@ -63,12 +79,16 @@ struct Communicator::State {
     MPI_Comm_size(data, &size);
   }
 
+  static bool is_done(MPI_Request& request, const char* what) {
+    int done = 0;
+    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), what);
+    return done != 0;
+  }
+
   /// Waits until an operation is done, another rank fails, or the caller's flag is set.
-  void finish(MPI_Request request, const char* what) {
+  void finish(MPI_Request& request, const char* what) {
     for (int polls = 1;; ++polls) {
-      int done = 0;
-      check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), what);
-      if (done != 0) return;
+      if (is_done(request, what)) return;
       if (polls % kPollsBetweenLooks == 0) {
         look_for_failure();
         if (cancel != nullptr && cancel->load()) {
@@ -177,33 +197,39 @@ void Communicator::fail(std::string_view message) noexcept {
   }
 }
 
-namespace {
-
-/// Where each rank's part begins, and how long it is, as MPI wants it.
-struct Parts {
-  explicit Parts(std::span<const std::int64_t> sizes) {
-    std::int64_t sum = 0;
-    for (const std::int64_t size : sizes) {
-      places.push_back(as_count(sum));
-      counts.push_back(as_count(size));
-      sum += size;
-    }
-    as_count(sum);
+class Communicator::Gathering final : public Exchange {
+ public:
+  /// Where another rank failed MPI may still look at a gathering that nobody waits for.
+  ~Gathering() override {
+    if (request_ != MPI_REQUEST_NULL) state_.abandoned.push_back(std::move(parts_));
   }
-  std::vector<int> counts;
-  std::vector<int> places;
-};
+  Gathering(State& state, std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
+            std::byte* all)
+      : state_(state), parts_(sizes) {
+    check(MPI_Iallgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all,
+                          parts_.counts.data(), parts_.places.data(), MPI_BYTE, state.data,
+                          &request_),
+          kWhat);
+  }
+  void advance() override { State::is_done(request_, kWhat); }
+  void finish() override { state_.finish(request_, kWhat); }
 
-}  // namespace
+ private:
+  static constexpr const char* kWhat = "MPI_Iallgatherv";
+  State& state_;
+  Parts parts_;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+};
 
 void Communicator::do_all_gather(std::span<const std::byte> mine,
                                  std::span<const std::int64_t> sizes, std::byte* all) {
-  const Parts parts(sizes);
-  MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all,
-                        parts.counts.data(), parts.places.data(), MPI_BYTE, state_->data, &request),
-        "MPI_Iallgatherv");
-  state_->finish(request, "MPI_Iallgatherv");
+  Gathering(*state_, mine, sizes, all).finish();
+}
+
+std::unique_ptr<Exchange> Communicator::do_start_all_gather(std::span<const std::byte> mine,
+                                                            std::span<const std::int64_t> sizes,
+                                                            std::byte* all) {
+  return std::make_unique<Gathering>(*state_, mine, sizes, all);
 }
 
 void Communicator::do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,

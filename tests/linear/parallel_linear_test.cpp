@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <kvant/matrix.hpp>
 #include <kvant/parallel_linear.hpp>
+#include <kvant/quant_params.hpp>
 #include <limits>
 #include <random>
 #include <string>
@@ -165,6 +167,85 @@ TEST_CASE("parallel layers: NaN, infinities, zeros and subnormals are the row's 
   }
   const auto strict = [&] { check(p, WeightFormat::int8_row, 2, {.check_finite = true}); };
   CHECK(kvant::test::code_of(strict) == kvant::ErrorCode::not_finite);
+}
+
+TEST_CASE("parallel layers: outputs that travel in pieces are the whole's, static scales too") {
+  kvant::QuantParams measured;
+  measured.scheme = kvant::int8_affine;
+  measured.scale = {0.04f};
+  measured.zero_point = {9};
+  for (const std::int64_t m : {97, 250}) {  // pieces of 96 rows, which no kernel's tiles divide
+    for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::int4_group,
+                                      WeightFormat::bfloat16, WeightFormat::int3_group}) {
+      check(Problem(m, 256, 130), format, 3);
+    }
+    check(Problem(m, 256, 130), WeightFormat::int8_row, 2, {.static_params = &measured});
+  }
+}
+
+namespace {
+
+/// Two ranks of which the other has the same: what was started is there when it is finished.
+class LateRanks final : public Ranks {
+ public:
+  explicit LateRanks(std::vector<std::string>& events) : events_(events) {}
+  [[nodiscard]] int rank() const noexcept override { return 0; }
+  [[nodiscard]] int size() const noexcept override { return 2; }
+
+ protected:
+  class Late final : public kvant::Exchange {
+   public:
+    Late(std::vector<std::string>& events, std::span<const std::byte> mine, std::byte* all)
+        : events_(events), mine_(mine), all_(all) {}
+    void advance() override {}
+    void finish() override {
+      events_.push_back("finish");
+      for (int r = 0; r < 2; ++r, all_ += mine_.size()) std::copy(mine_.begin(), mine_.end(), all_);
+    }
+
+   private:
+    std::vector<std::string>& events_;
+    std::span<const std::byte> mine_;
+    std::byte* all_;
+  };
+  std::unique_ptr<kvant::Exchange> do_start_all_gather(std::span<const std::byte> mine,
+                                                       std::span<const std::int64_t>,
+                                                       std::byte* all) override {
+    events_.push_back("start");
+    return std::make_unique<Late>(events_, mine, all);
+  }
+  void do_all_gather(std::span<const std::byte>, std::span<const std::int64_t>,
+                     std::byte*) override {}
+  void do_gather(std::span<const std::byte>, std::span<const std::int64_t>, std::byte*) override {}
+  void do_all_max(std::span<std::int32_t>) override {}
+  void do_all_or(std::span<std::uint32_t>) override {}
+  void do_broadcast(std::span<std::byte>) override {}
+
+ private:
+  std::vector<std::string>& events_;
+};
+
+}  // namespace
+
+TEST_CASE("ranks: pieces travel while the next ones are made") {
+  std::vector<std::string> events;
+  LateRanks ranks(events);
+  kvant::Matrix<float> mine(5, 3);
+  kvant::Matrix<float> all(5, 6);
+  const std::vector<std::int64_t> widths = {3, 3};
+  ranks.gather_columns(mine, widths, all, 2, [&](Share rows) {
+    events.push_back("make " + std::to_string(rows.begin));
+    for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+      for (std::int64_t c = 0; c < 3; ++c) mine(r, c) = static_cast<float>(10 * r + c);
+    }
+  });
+  CHECK(events == std::vector<std::string>{"make 0", "start", "make 2", "start", "make 4", "start",
+                                           "finish", "finish", "finish"});
+  for (std::int64_t r = 0; r < 5; ++r) {
+    for (std::int64_t c = 0; c < 6; ++c) CHECK(all(r, c) == static_cast<float>(10 * r + c % 3));
+  }
+  CHECK(ranks.traffic().exchanges == 3);
+  CHECK(ranks.traffic().bytes_sent == 5 * 3 * 4);
 }
 
 TEST_CASE("parallel layers: what is sent is counted, and codes are a quarter of floats") {

@@ -131,6 +131,12 @@ void Linear::quantize_activations(Context& context, ConstAnyMatrix x,
 }
 
 void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix y) const {
+  forward_blocks(context, x, y, 0, 0);
+}
+
+/// y's rows of some row blocks of the batch; {0, 0}: all.
+void Linear::forward_blocks(Context& context, const QuantizedActivations& x, AnyMatrix y,
+                            std::int64_t begin, std::int64_t end) const {
   constexpr const char* kWho = "Linear::forward";
   at_border(kWho, [&] {
     const ContextUse use(kWho, context);
@@ -158,7 +164,8 @@ void Linear::forward(Context& context, const QuantizedActivations& x, AnyMatrix 
                                        std::string(to_string(format())));
     }
     check_same_rules(kWho, from.rules.get(), state_->rules_of(integers).get());
-    multiply(context, from.batch, integers ? state_->rules.get() : nullptr, state_->weights, y);
+    multiply(context, from.batch, integers ? state_->rules.get() : nullptr, state_->weights, y,
+             {begin, end});
   });
 }
 

@@ -40,7 +40,8 @@ void LayerWeights::place() {
 
 namespace {
 
-GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatrix& y) noexcept {
+GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatrix& y,
+                    Share blocks) noexcept {
   GemmArgs args{};
   args.a = a.data;
   args.b = w.data();
@@ -49,7 +50,11 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
   if (w.state().is_groups()) args.groups = w.state().groups();
   args.a_sums = a.sums;
-  args.range = {.m = a.m, .n = w.n(), .k_padded = a.k_padded};
+  args.range = {.m = a.m,
+                .n = w.n(),
+                .k_padded = a.k_padded,
+                .block_begin = blocks.begin,
+                .block_end = blocks.end};
   args.epilogue.y = y.data;
   args.epilogue.y_dtype = y.dtype;
   args.epilogue.y_stride = y.stride;
@@ -59,7 +64,7 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
 
 /// Integer weights: LLM.int8(), with a scale for each output or for groups of its weights.
 void multiply_int8(Context& context, const Activations& a, const ActivationRules& rules,
-                   const LayerWeights& weights, const AnyMatrix& y) {
+                   const LayerWeights& weights, const AnyMatrix& y, Share blocks) {
   const PackedWeights& w = weights.packed;
   const GemmKernels& kernels = context.kernels().gemm_for(w.format());
   const std::int64_t nr = w.layout().nr;
@@ -87,7 +92,7 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
   }
   const float* scale = bitsandbytes ? w.absmax().data() : w.scales();
   const std::int64_t kept = rules.kept();
-  GemmArgs args = product_of(a, w, y);
+  GemmArgs args = product_of(a, w, y, blocks);
   if (!weights.offsets.empty()) args.b_offset = weights.offsets.data();
   args.columns = {.columns = a.columns,
                   .scale = scale,
@@ -119,9 +124,9 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
 
 /// Float weights that the kernel set multiplies as they are.
 void multiply_float(Context& context, const Activations& a, const LayerWeights& weights,
-                    const AnyMatrix& y) {
+                    const AnyMatrix& y, Share blocks) {
   const PackedWeights& w = weights.packed;
-  GemmArgs args = product_of(a, w, y);
+  GemmArgs args = product_of(a, w, y, blocks);
   args.epilogue.bias = weights.bias_at;
   parallel_tiles(context, args, context.kernels().gemm_for(w.format()), w.panels(),
                  a.m * w.n() * (w.k() / 8 + 1));
@@ -131,7 +136,7 @@ void multiply_float(Context& context, const Activations& a, const LayerWeights& 
 /// in float32, as the rules of the format have them, then a float product. Cost: the rules' scalar
 /// loop once per weight and call, so it pays from some ten rows on; memory: one panel a thread.
 void multiply_widened(Context& context, const Activations& a, const LayerWeights& weights,
-                      const AnyMatrix& y) {
+                      const AnyMatrix& y, Share blocks) {
   const PackedWeights& w = weights.packed;
   const PackedWeights::State& state = w.state();
   const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::float32);
@@ -160,7 +165,7 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                for (std::int64_t p = panels * task / tasks; p < panels * (task + 1) / tasks; ++p) {
                  const std::int64_t first = p * nr;
                  const std::int64_t outputs = std::min(nr, w.n() - first);
-                 GemmArgs args = product_of(a, w, y);
+                 GemmArgs args = product_of(a, w, y, blocks);
                  if (by_kernel) {
                    args.range.panel_begin = p;
                    own.widen_panel(args, panel);
@@ -177,7 +182,6 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                  args.saturating = {nullptr, nullptr, nullptr};
                  args.range.n = outputs;
                  args.range.panel_begin = 0;
-                 args.range.block_end = kernels.blocks(a.m).count();
                  args.range.panel_end = 1;
                  args.epilogue.y = static_cast<std::byte*>(y.data) + first * y_size;
                  if (!weights.bias.empty()) {
@@ -193,14 +197,15 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
 }  // namespace
 
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
-              const LayerWeights& weights, const AnyMatrix& y) {
+              const LayerWeights& weights, const AnyMatrix& y, Share blocks) {
+  if (blocks.end == 0) blocks = {0, a.kernels.blocks(a.m).count()};
   if (rules != nullptr) {
-    multiply_int8(context, a, *rules, weights, y);
+    multiply_int8(context, a, *rules, weights, y, blocks);
   } else if (context.kernels().gemm_for(weights.packed.format()).gemm != nullptr &&
              describe(weights.packed.format()).is_float()) {
-    multiply_float(context, a, weights, y);
+    multiply_float(context, a, weights, y, blocks);
   } else {
-    multiply_widened(context, a, weights, y);
+    multiply_widened(context, a, weights, y, blocks);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "kvant/core/activation_checks.hpp"
 #include "kvant/matrix.hpp"
 #include "kvant/packed_weights.hpp"
+#include "kvant/ranks.hpp"
 #include "ops/linear/activations.hpp"
 
 namespace kvant::detail {
@@ -59,8 +60,9 @@ const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWei
 
 /// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
 /// formats. Everything is validated. Scratch: block 2 of the context's workspace.
+/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all
 /// @throws Error out_of_memory
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
-              const LayerWeights& weights, const AnyMatrix& y);
+              const LayerWeights& weights, const AnyMatrix& y, Share blocks = {});
 
 }  // namespace kvant::detail

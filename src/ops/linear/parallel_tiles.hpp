@@ -14,8 +14,8 @@
 
 namespace kvant::detail {
 
-/// All row blocks and panels of a product.
-/// @param args        its range is set here
+/// Row blocks of a product, by all panels.
+/// @param args        its range has the row blocks; no end: all. The panels are set here
 /// @param panels      of the weights
 /// @param operations  estimate of the whole work
 inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKernels& kernels,
@@ -23,12 +23,15 @@ inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKer
   const RowBlocks blocks = kernels.blocks(args.range.m);
   if (context.memory() != nullptr) {  // a device cuts and shares out by itself
     GemmArgs whole = args;
-    whole.range.block_end = blocks.count();
+    if (whole.range.block_end == 0) whole.range.block_end = blocks.count();
     whole.range.panel_end = panels;
     whole.queue = context.queue();
     kernels.gemm(whole);
     return;
   }
+  const std::int64_t first = args.range.block_begin;
+  const std::int64_t last = args.range.block_end == 0 ? blocks.count() : args.range.block_end;
+  const std::int64_t count = last - first;
   const std::int64_t threads = context.executor().concurrency();
   const std::int64_t row_bytes = args.range.k_padded * element_bytes(kernels.activations);
   const std::int64_t block_bytes = std::max<std::int64_t>(row_bytes * blocks.mr, 1);
@@ -39,16 +42,16 @@ inline void parallel_tiles(Context& context, const GemmArgs& args, const GemmKer
   // enough for what a core has there, whatever the processor reports.
   std::int64_t run = std::max<std::int64_t>(1, 2 * l2_bytes() / block_bytes);
   if (panels < 4 * threads && threads > 1) {  // narrow: cut M finer, or threads have nothing to do
-    run = std::min(run, std::max<std::int64_t>(1, blocks.count() * panels / (4 * threads)));
+    run = std::min(run, std::max<std::int64_t>(1, count * panels / (4 * threads)));
   }
-  const std::int64_t runs = (blocks.count() + run - 1) / run;
-  run = (blocks.count() + runs - 1) / runs;  // even, or a thread would get a short last run
+  const std::int64_t runs = (count + run - 1) / run;
+  run = (count + runs - 1) / runs;  // even, or a thread would get a short last run
   parallel(context, runs * panels, operations, [&](std::int64_t begin, std::int64_t end) {
     GemmArgs part = args;
     TileRange& range = part.range;
     while (begin < end) {
-      range.block_begin = begin / panels * run;
-      range.block_end = std::min(blocks.count(), range.block_begin + run);
+      range.block_begin = first + begin / panels * run;
+      range.block_end = std::min(last, range.block_begin + run);
       range.panel_begin = begin % panels;
       range.panel_end = std::min(panels, range.panel_begin + (end - begin));
       kernels.gemm(part);

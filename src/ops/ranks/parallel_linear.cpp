@@ -1,5 +1,6 @@
 #include "kvant/parallel_linear.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -68,6 +69,14 @@ Share checked_share(const char* who, const Ranks& ranks, const Linear& own,
              std::to_string(out_features) + " is " + std::to_string(share.size()));
   }
   return share;
+}
+
+/// The same on every rank, whatever its kernels: whole tiles for all of them, and not many pieces,
+/// of which each fetches the weights anew.
+std::int64_t piece_rows(std::int64_t rows) {
+  constexpr std::int64_t kLeast = 96;
+  constexpr std::int64_t kMostPieces = 8;
+  return std::max(kLeast, (rows + kMostPieces - 1) / kMostPieces);
 }
 
 }  // namespace
@@ -140,22 +149,41 @@ void RowParallelLinear::forward(Context& context, MatrixView<const float> x,
   check_result_shape(kWho, y, x.rows(), out_features_);
   if (x.rows() == 0) return;
   Matrix<float> own(x.rows(), share_.size());
+  QuantizedActivations activations;
+  activations.state_ = std::make_unique<QuantizedActivations::State>();
+  Matrix<float> whole;
   if (codes_) {
-    QuantizedActivations activations;
-    activations.state_ = std::make_unique<QuantizedActivations::State>();
     GatheredActivations gathered = gather_activations(context, *ranks_, own_, x, input_widths_);
     activations.state_->memory = std::move(gathered.memory);
     activations.state_->batch = gathered.batch;
     activations.state_->rules = std::move(gathered.rules);
-    if (share_.size() > 0) own_.forward(context, activations, MatrixView<float>(own));
   } else {
-    Matrix<float> whole(x.rows(), own_.in_features());
+    const std::int64_t inputs =
+        std::accumulate(input_widths_.begin(), input_widths_.end(), std::int64_t{0});
+    whole = Matrix<float>(x.rows(), inputs);
     ranks_->gather_columns(x, input_widths_, whole);
-    if (share_.size() > 0) {
-      own_.forward(context, MatrixView<const float>(whole), MatrixView<float>(own));
+    if (share_.size() > 0 && own_.adapter() == nullptr) {
+      own_.quantize_activations(context, MatrixView<const float>(whole), activations);
     }
   }
-  ranks_->gather_columns(own, output_widths_, y);
+  if (share_.size() > 0 && own_.adapter() != nullptr && !codes_) {
+    own_.forward(context, MatrixView<const float>(whole), MatrixView<float>(own));
+    ranks_->gather_columns(own, output_widths_, y);
+    return;
+  }
+  // Outputs of some rows travel while those of the next are computed.
+  const RowBlocks blocks = activations.state_->batch.kernels.blocks(x.rows());
+  const bool widened =
+      share_.size() > 0 && context.kernels().gemm_for(own_.format()).gemm == nullptr;
+  std::int64_t done = 0;
+  ranks_->gather_columns(own, output_widths_, y, piece_rows(x.rows()), [&](Share rows) {
+    std::int64_t end = done;
+    // (Who widens weights does so once.)
+    while (end < blocks.count() && (blocks.first(end) < rows.end || widened)) ++end;
+    if (end == done || share_.size() == 0) return;
+    own_.forward_blocks(context, activations, MatrixView<float>(own), done, end);
+    done = end;
+  });
 }
 
 }  // namespace kvant

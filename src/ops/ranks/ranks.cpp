@@ -41,15 +41,21 @@ std::int64_t unit_of(std::int64_t count, std::int64_t ranks) noexcept {
 
 }  // namespace
 
+Exchange::~Exchange() = default;
 Ranks::~Ranks() = default;
 
 template <class Call>
-void Ranks::counted(std::int64_t bytes, Call&& call) {
-  if (size() == 1) return;
+void Ranks::timed(Call&& call) {
   const auto start = std::chrono::steady_clock::now();
   call();
   traffic_.seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <class Call>
+void Ranks::counted(std::int64_t bytes, Call&& call) {
+  if (size() == 1) return;
+  timed(call);
   ++traffic_.exchanges;
   traffic_.bytes_sent += bytes;
 }
@@ -72,6 +78,13 @@ void Ranks::all_gather(std::span<const std::byte> mine, std::span<const std::int
   if (size() == 1) std::copy(mine.begin(), mine.end(), all);
   counted(static_cast<std::int64_t>(mine.size()) * (size() - 1),
           [&] { do_all_gather(mine, sizes, all); });
+}
+
+std::unique_ptr<Exchange> Ranks::do_start_all_gather(std::span<const std::byte> mine,
+                                                     std::span<const std::int64_t> sizes,
+                                                     std::byte* all) {
+  do_all_gather(mine, sizes, all);
+  return nullptr;
 }
 
 void Ranks::gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
@@ -111,6 +124,12 @@ void Ranks::wait_for_all() {
 
 void Ranks::gather_columns(MatrixView<const float> mine, std::span<const std::int64_t> widths,
                            MatrixView<float> all) {
+  gather_columns(mine, widths, all, std::max<std::int64_t>(all.rows(), 1), [](Share) {});
+}
+
+void Ranks::gather_columns(MatrixView<const float> mine, std::span<const std::int64_t> widths,
+                           MatrixView<float> all, std::int64_t piece_rows,
+                           const std::function<void(Share rows)>& make_rows) {
   const std::int64_t rows = all.rows();
   const std::int64_t columns = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
   if (widths.size() != static_cast<std::size_t>(size()) || mine.rows() != rows ||
@@ -120,37 +139,59 @@ void Ranks::gather_columns(MatrixView<const float> mine, std::span<const std::in
                     std::to_string(mine.rows()) + ", " + std::to_string(mine.cols()) + "] for [" +
                     std::to_string(rows) + ", " + std::to_string(all.cols()) + "]");
   }
-  constexpr auto kSize = static_cast<std::int64_t>(sizeof(float));
-  std::vector<std::int64_t> bytes(widths.begin(), widths.end());
-  for (std::int64_t& each : bytes) each *= rows * kSize;
-  // Own rows one after the other, then all ranks' parts; a single row needs no rearranging.
-  const std::int64_t own = bytes[static_cast<std::size_t>(rank())];
+  // Own rows one after the other, then all ranks' parts of each piece; a single row needs no
+  // rearranging. The memory is kept: where a rank fails, the transport may still write there.
   const bool packs = rows > 1 && mine.stride() != mine.cols();
   const bool spreads = rows > 1;
-  const auto room =
-      static_cast<std::size_t>((packs ? own : 0) + (spreads ? rows * columns * kSize : 0));
+  const std::int64_t own = packs ? rows * mine.cols() : 0;
+  const auto room = static_cast<std::size_t>(own + (spreads ? rows * columns : 0));
   if (parts_.size() < room) parts_.resize(room);
-  const auto* from = reinterpret_cast<const std::byte*>(mine.data());
-  if (packs) {
-    const auto row_bytes = static_cast<std::size_t>(mine.cols() * kSize);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::memcpy(parts_.data() + static_cast<std::size_t>(r) * row_bytes, mine.row_data(r),
-                  row_bytes);
+  float* const gathered = spreads ? parts_.data() + own : all.data();
+
+  struct Piece {
+    Share rows;
+    std::vector<std::int64_t> bytes;  ///< of each rank
+    std::unique_ptr<Exchange> exchange;
+  };
+  std::vector<Piece> pieces;
+  pieces.reserve(static_cast<std::size_t>((rows + piece_rows - 1) / piece_rows));
+  for (std::int64_t first = 0; first < rows; first += piece_rows) {
+    Piece& piece = pieces.emplace_back();
+    piece.rows = {first, std::min(rows, first + piece_rows)};
+    make_rows(piece.rows);
+    const float* from = mine.row_data(first);
+    if (packs) {
+      float* const packed = parts_.data() + first * mine.cols();
+      for (std::int64_t r = 0; r < piece.rows.size(); ++r) {
+        std::copy_n(mine.row_data(first + r), mine.cols(), packed + r * mine.cols());
+      }
+      from = packed;
     }
-    from = parts_.data();
+    for (const std::int64_t width : widths) {
+      piece.bytes.push_back(piece.rows.size() * width * std::int64_t{sizeof(float)});
+    }
+    const std::span<const std::byte> bytes =
+        std::as_bytes(std::span(from, static_cast<std::size_t>(piece.rows.size() * mine.cols())));
+    auto* const to = reinterpret_cast<std::byte*>(gathered + first * columns);
+    if (size() == 1) std::copy(bytes.begin(), bytes.end(), to);
+    counted(std::ssize(bytes) * (size() - 1), [&] {
+      piece.exchange = do_start_all_gather(bytes, piece.bytes, to);
+      for (const Piece& each : pieces) {
+        if (each.exchange != nullptr) each.exchange->advance();
+      }
+    });
   }
-  std::byte* const to =
-      spreads ? parts_.data() + (packs ? own : 0) : reinterpret_cast<std::byte*>(all.data());
-  all_gather({from, static_cast<std::size_t>(own)}, bytes, to);
-  if (!spreads) return;
-  const std::byte* part = to;
-  std::int64_t column = 0;
-  for (const std::int64_t width : widths) {
-    const auto row_bytes = static_cast<std::size_t>(width * kSize);
-    for (std::int64_t r = 0; r < rows; ++r, part += row_bytes) {
-      std::memcpy(all.row_data(r) + column, part, row_bytes);
+  for (const Piece& piece : pieces) {
+    if (piece.exchange != nullptr) timed([&] { piece.exchange->finish(); });
+    if (!spreads) continue;
+    const float* part = gathered + piece.rows.begin * columns;
+    std::int64_t column = 0;
+    for (const std::int64_t width : widths) {
+      for (std::int64_t r = piece.rows.begin; r < piece.rows.end; ++r, part += width) {
+        std::copy_n(part, width, all.row_data(r) + column);
+      }
+      column += width;
     }
-    column += width;
   }
 }
 
