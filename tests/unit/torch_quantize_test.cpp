@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kvant/error_metrics.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/linear_quantizer.hpp"
 #include "kvant/torch_quantize.hpp"
@@ -105,4 +106,61 @@ TEST_CASE("torch rules refuse what they cannot do") {
   CHECK_THROWS_AS(kvant::torch::fake_quantize_mask(
                       x, params, kvant::MatrixView<std::uint8_t>(mask.data(), 1, 3)),
                   kvant::Error);
+}
+
+TEST_CASE("torch fake quantization with learned scales: its gradients") {
+  std::vector<float> x(24);
+  std::vector<float> grad(24);
+  for (int i = 0; i < 24; ++i) {
+    x[static_cast<std::size_t>(i)] = static_cast<float>(i) * 0.37f - 4;
+    grad[static_cast<std::size_t>(i)] = static_cast<float>(i) * 0.1f - 1;
+  }
+  const kvant::MatrixView<const float> view(x.data(), 4, 6);
+  const kvant::MatrixView<const float> along(grad.data(), 4, 6);
+  kvant::Matrix<float> grad_x(4, 6);
+  kvant::QuantParams params;
+  params.scheme = kvant::int4_affine;
+  params.scale = {0.25f};
+  params.zero_point = {3};
+  // _fake_quantize_learnable_per_tensor_affine and its per-channel form.
+  const auto one = kvant::torch::learned_step_gradients(view, params, along, grad_x, 0.5);
+  CHECK(std::fabs(one.scale[0] - 35.78f) < 1e-4f);
+  CHECK(std::fabs(one.zero_point[0] + 0.6375f) < 1e-5f);
+  kvant::Matrix<std::uint8_t> mask(4, 6);
+  kvant::torch::fake_quantize_mask(view, params, mask);
+  for (std::size_t i = 0; i < 24; ++i) {
+    CHECK(grad_x.values()[i] == (mask.values()[i] != 0 ? grad[i] : 0.0f));
+  }
+  params.block = kvant::per_row;
+  params.scale = {0.25f, 0.5f, 0.1f, 0.3f};
+  params.zero_point = {3, 0, -2, 1};
+  const auto rows = kvant::torch::learned_step_gradients(view, params, along, grad_x, 1);
+  const std::vector<float> scales = {37.552f, 0.166f, 19.69f, 37.8f};
+  const std::vector<float> zeros = {0.85f, 0.0f, -0.22f, -1.89f};
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(std::fabs(rows.scale[i] - scales[i]) < 1e-4f);
+    CHECK(std::fabs(rows.zero_point[i] - zeros[i]) < 1e-5f);
+  }
+}
+
+TEST_CASE("learned scales: descending their gradients fits a scale to the values") {
+  std::vector<float> x;
+  for (int i = 0; i < 64; ++i) x.push_back(std::sin(0.7f * static_cast<float>(i)));
+  const kvant::MatrixView<const float> view(x.data(), 1, 64);
+  kvant::QuantParams params;
+  params.scheme = kvant::int4_symmetric;
+  params.scale = {0.5f};  // far too wide: the best is about 1 / 7
+  const auto error = [&] { return kvant::compare(view, kvant::fake_quantize(view, params)).mse; };
+  const double before = error();
+  kvant::Matrix<float> along(1, 64);
+  for (int step = 0; step < 200; ++step) {
+    const kvant::Matrix<float> y = kvant::fake_quantize(view, params);
+    for (std::int64_t i = 0; i < 64; ++i) {
+      along(0, i) = 2 * (y(0, i) - view(0, i)) / 64;
+    }
+    const auto gradients = kvant::torch::learned_step_gradients(view, params, along, along, 1);
+    params.scale[0] = std::max(params.scale[0] - 0.1f * gradients.scale[0], 1e-3f);
+  }
+  CHECK(error() < before / 8);
+  CHECK(params.scale[0] < 0.2f);
 }

@@ -98,42 +98,116 @@ DynamicParams choose_dynamic_params(ConstAnyMatrix x, DType dtype, bool reduce_r
   return result;
 }
 
-void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix mask) {
-  const detail::ScopedFloatEnvironment environment;
-  detail::check_float("fake_quantize_mask", "x", x);
-  detail::check_writable("fake_quantize_mask", "the mask", mask);
-  check_params(params, x.rows, x.cols);
-  if (mask.dtype != DType::uint8 && mask.dtype != DType::boolean) {
-    detail::fail(ErrorCode::unsupported, "fake_quantize_mask: a mask of type " +
-                                             std::string(to_string(mask.dtype)) +
-                                             "; uint8 and bool are possible");
-  }
-  if (!params.shift.empty()) {
-    detail::fail(ErrorCode::unsupported, "fake_quantize_mask: parameters with a float shift");
-  }
-  if (mask.rows != x.rows || mask.cols != x.cols) {
-    detail::fail(ErrorCode::shape_mismatch, "fake_quantize_mask: x is " +
-                                                detail::shape_text(x.rows, x.cols) + ", the mask " +
-                                                detail::shape_text(mask.rows, mask.cols));
-  }
+namespace {
+
+/// The parameters of one element.
+struct Step {
+  std::size_t block;
+  float scale;
+  float factor;  ///< its inverse
+  float zero;
+};
+
+/// Calls each(row, column, x, step) for every element.
+template <class Each>
+void for_each_step(const ConstAnyMatrix& x, const QuantParams& params, Each&& each) {
   const BlockShape block = params.block;
   const std::int64_t blocks_across = block.count_cols(x.cols);
-  const auto lowest = static_cast<float>(params.scheme.lowest);
-  const auto highest = static_cast<float>(params.scheme.highest);
-  auto* out = static_cast<std::uint8_t*>(mask.data);
   for (std::int64_t r = 0; r < x.rows; ++r) {
     const std::int64_t block_row = block.rows == 0 ? 0 : r / block.rows;
     for (std::int64_t c = 0; c < x.cols; ++c) {
       const std::int64_t block_col = block.cols == 0 ? 0 : c / block.cols;
       const auto i = static_cast<std::size_t>(block_row * blocks_across + block_col);
-      const float factor = params.inv_scale.empty() ? 1 / params.scale[i] : params.inv_scale[i];
-      const float zero =
-          params.zero_point.empty() ? 0.0f : static_cast<float>(params.zero_point[i]);
-      const float value = detail::load_element(x.data, x.dtype, r * x.stride + c);
-      const float code = round_half_even(value * factor) + zero;
-      out[r * mask.stride + c] = code >= lowest && code <= highest ? 1 : 0;  // a NaN is neither
+      each(r, c, detail::load_element(x.data, x.dtype, r * x.stride + c),
+           Step{i, params.scale[i],
+                params.inv_scale.empty() ? 1 / params.scale[i] : params.inv_scale[i],
+                params.zero_point.empty() ? 0.0f : static_cast<float>(params.zero_point[i])});
     }
   }
+}
+
+void check_steps(const char* who, const ConstAnyMatrix& x, const QuantParams& params,
+                 const char* what, const ConstAnyMatrix& other) {
+  check_params(params, x.rows, x.cols);
+  if (!params.shift.empty()) {
+    detail::fail(ErrorCode::unsupported, std::string(who) + ": parameters with a float shift");
+  }
+  if (other.rows == x.rows && other.cols == x.cols) return;
+  detail::fail(ErrorCode::shape_mismatch, std::string(who) + ": x is " +
+                                              detail::shape_text(x.rows, x.cols) + ", " + what +
+                                              " " + detail::shape_text(other.rows, other.cols));
+}
+
+}  // namespace
+
+void fake_quantize_mask(ConstAnyMatrix x, const QuantParams& params, AnyMatrix mask) {
+  constexpr const char* kWho = "fake_quantize_mask";
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_float(kWho, "x", x);
+  detail::check_writable(kWho, "the mask", mask);
+  if (mask.dtype != DType::uint8 && mask.dtype != DType::boolean) {
+    detail::fail(ErrorCode::unsupported, std::string(kWho) + ": a mask of type " +
+                                             std::string(to_string(mask.dtype)) +
+                                             "; uint8 and bool are possible");
+  }
+  check_steps(kWho, x, params, "the mask", mask);
+  const auto lowest = static_cast<float>(params.scheme.lowest);
+  const auto highest = static_cast<float>(params.scheme.highest);
+  auto* out = static_cast<std::uint8_t*>(mask.data);
+  for_each_step(x, params, [&](std::int64_t r, std::int64_t c, float value, const Step& step) {
+    const float code = round_half_even(value * step.factor) + step.zero;
+    out[r * mask.stride + c] = code >= lowest && code <= highest ? 1 : 0;  // a NaN is neither
+  });
+}
+
+LearnedStepGradients learned_step_gradients(ConstAnyMatrix x, const QuantParams& params,
+                                            ConstAnyMatrix grad_y, AnyMatrix grad_x,
+                                            double factor) {
+  constexpr const char* kWho = "learned_step_gradients";
+  const detail::ScopedFloatEnvironment environment;
+  detail::check_float(kWho, "x", x);
+  detail::check_float(kWho, "grad_y", grad_y);
+  detail::check_float(kWho, "grad_x", grad_x);
+  detail::check_writable(kWho, "grad_x", grad_x);
+  check_steps(kWho, x, params, "grad_y", grad_y);
+  check_steps(kWho, x, params, "grad_x", grad_x);
+  if (describe(params.scheme.dtype).kind == DTypeKind::floating) {
+    detail::fail(ErrorCode::unsupported, std::string(kWho) + ": codes of type " +
+                                             std::string(to_string(params.scheme.dtype)) +
+                                             " have no steps of one length; integers have");
+  }
+  const auto lowest = static_cast<float>(params.scheme.lowest);
+  const auto highest = static_cast<float>(params.scheme.highest);
+  std::vector<double> scale(params.scale.size());
+  std::vector<double> zero_point(params.scale.size());
+  std::vector<double> elements(params.scale.size());
+  for_each_step(x, params, [&](std::int64_t r, std::int64_t c, float value, const Step& step) {
+    const float gradient = detail::load_element(grad_y.data, grad_y.dtype, r * grad_y.stride + c);
+    const float code = round_half_even(value * step.factor) + step.zero;
+    const bool inside = code >= lowest && code <= highest;
+    const auto along = static_cast<double>(gradient);
+    detail::store_element(grad_x.data, grad_x.dtype, r * grad_x.stride + c,
+                          inside ? gradient : gradient * 0.0f);
+    elements[step.block] += 1;
+    if (std::isnan(code)) return;
+    if (inside) {
+      scale[step.block] += along * (static_cast<double>(code - step.zero) -
+                                    static_cast<double>(value) * static_cast<double>(step.factor));
+    } else {
+      scale[step.block] +=
+          along * static_cast<double>((code < lowest ? lowest : highest) - step.zero);
+      zero_point[step.block] -= along * static_cast<double>(step.scale);
+    }
+  });
+  LearnedStepGradients result;
+  for (std::size_t i = 0; i < scale.size(); ++i) {
+    const double by = factor != 0 ? factor
+                                  : 1 / std::sqrt(std::max(elements[i], 1.0) *
+                                                  std::max(1.0, static_cast<double>(highest)));
+    result.scale.push_back(static_cast<float>(by * scale[i]));
+    result.zero_point.push_back(static_cast<float>(by * zero_point[i]));
+  }
+  return result;
 }
 
 }  // namespace kvant::torch
