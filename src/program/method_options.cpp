@@ -50,6 +50,10 @@ void MethodFlags::add_to(CLI::App& app) {
   only(app.add_option("--alpha", alpha, "smoothquant: how much of the range moves (0.5)"),
        {"smoothquant"})
       ->type_name("A");
+  only(app.add_flag("--static", static_activations,
+                    "smoothquant --as compressed-tensors: one scale for all activations of a\n"
+                    "layer, from the largest seen; else each row has its own"),
+       {"smoothquant"});
   only(app.add_flag("--sequential", sequential,
                     "gptq with a text: each block reads what the quantized ones before it make"),
        {"gptq"});
@@ -176,7 +180,9 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
                                .act_order = act_order,
                                .static_groups = !dynamic_groups,
                                .damp = damp,
-                               .alpha = alpha};
+                               .alpha = alpha,
+                               .compressed_tensors = task.as == "compressed-tensors",
+                               .static_activations = static_activations};
   if (task.group != 0) chosen.group = task.group;
   if (search_ranges) chosen.search = methods::RangeSearch::mse;
   const bool calibrated = needs_statistics(chosen.method);
@@ -189,6 +195,14 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
     throw UsageError("--calibrate is not for --method " + method);
   }
   refuse_unused(name(task.scheme));
+  if (!task.as.empty() &&
+      (chosen.method != models::Method::smoothquant || !chosen.compressed_tensors)) {
+    throw UsageError("--as " + task.as + " is not for " + name(task.scheme) +
+                     "; smoothquant takes --as compressed-tensors");
+  }
+  if (static_activations && !chosen.compressed_tensors) {
+    throw UsageError("--static needs --as compressed-tensors, whose files keep the scales");
+  }
   if (chosen.method == models::Method::smoothquant && (task.symmetric || task.group != 0)) {
     throw UsageError(
         "--group and --symmetric are not for smoothquant, whose codes have one scale "

@@ -26,6 +26,7 @@ struct MethodTask {
   std::string calibrate;  ///< a text, or a file of statistics
   std::int64_t group = 0;
   bool symmetric = false;
+  std::string as;  ///< --as; empty: the method's own form
 };
 
 struct MethodFlags {
@@ -37,6 +38,7 @@ struct MethodFlags {
   bool sequential = false;
   double damp = 0.01;
   double alpha = 0.5;
+  bool static_activations = false;
   WindowFlags windows;
 
   void add_to(CLI::App& app);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "command_line.hpp"
 #include "job_options.hpp"
@@ -120,9 +121,10 @@ int quantize_command(const Arguments& arguments) {
                                "int4: no zero points beside the scales (they are all 8)");
   method.add_to(app);
   auto* as = app.add_option("--as", options.quant_method,
-                            "int4: the form of gptq (version 2, the default) or awq (gemm)")
+                            "int4: the form of gptq (version 2, the default) or awq (gemm);\n"
+                            "int8, smoothquant: compressed-tensors instead of bitsandbytes")
                  ->type_name("NAME")
-                 ->check(CLI::IsMember({"gptq", "awq"}));
+                 ->check(CLI::IsMember({"gptq", "awq", "compressed-tensors"}));
   app.add_option("--skip", skip,
                  "keep layers as they are whose full name matches, e.g. '*.h.0.*';\n"
                  "may be repeated")
@@ -156,17 +158,19 @@ int quantize_command(const Arguments& arguments) {
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme)) {
-    if (threshold->count() + plain->count() + as->count() + how->count() > 0 ||
-        !keep_outliers.empty() || !only.empty()) {
+    if (threshold->count() + plain->count() + how->count() > 0 || !keep_outliers.empty() ||
+        !only.empty()) {
       throw UsageError(
-          "--threshold, --no-double, --as, --only, --outliers and --keep-outliers are not for " +
+          "--threshold, --no-double, --only, --outliers and --keep-outliers are not for " +
           method.name(scheme));
     }
     for (const std::string& pattern : skip) {
       options.rules.push_back({pattern, io::WeightScheme::keep});
     }
     options.dry_run = flags.dry_run;
-    return method.run({model, output, scheme, calibrate, block, symmetric}, options, flags);
+    return method.run({model, output, scheme, calibrate, block, symmetric,
+                       std::exchange(options.quant_method, {})},
+                      options, flags);
   }
   method.refuse_unused();
   if (!scheme.empty()) {
@@ -185,8 +189,14 @@ int quantize_command(const Arguments& arguments) {
   if (plain->count() > 0 && !quantizes_scales(options)) {
     throw UsageError("--no-double is for nf4 and fp4");
   }
-  if (centred->count() + as->count() > 0 && !may_become(options, WeightFormat::int4_group)) {
-    throw UsageError("--symmetric and --as are for int4");
+  const WeightFormat wanted = options.quant_method == "compressed-tensors"
+                                  ? WeightFormat::int8_row
+                                  : WeightFormat::int4_group;
+  if (as->count() > 0 && !may_become(options, wanted)) {
+    throw UsageError("--as " + options.quant_method + " is for " + std::string(to_string(wanted)));
+  }
+  if (centred->count() > 0 && !may_become(options, WeightFormat::int4_group)) {
+    throw UsageError("--symmetric is for int4");
   }
   options.zero_points = !symmetric;
   options.block = block;

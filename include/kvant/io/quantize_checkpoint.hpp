@@ -75,12 +75,15 @@ struct QuantizeCheckpointOptions {
   std::int64_t block = 0;
   bool zero_points = true;  ///< int4: a zero point beside each scale (affine); false: symmetric
   /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq. int2, int3, int8-group:
-  /// "gptq".
+  /// "gptq". int8: "compressed-tensors" (int-quantized); empty: bitsandbytes.
   std::string quant_method = {};
   /// nf4 and fp4: scales are quantized too ("double quantization"): 4.13 instead of 4.5 bits.
   bool nested = true;
   /// Layer -> ascending input features whose weights are kept in half precision beside the codes.
   std::map<std::string, std::vector<std::int64_t>> keep_outliers = {};
+  /// Layer -> the static scale of its activations' int8 codes, in compressed-tensors' int8: for all
+  /// quantized layers or for none, whose activations then have scales of their own at run time.
+  std::map<std::string, float> input_scales = {};
   /// How kvant chooses outlier features at run time; bitsandbytes is always per_call.
   Outliers outliers = Outliers::per_call;
   /// Chooses the codes of layers in groups (int2, int3, int4, int8-group in GPTQ's or AWQ's form);

@@ -53,6 +53,11 @@ struct MethodOptions {
   double damp = 0.01;                                        ///< gptq
   methods::RangeSearch search = methods::RangeSearch::none;  ///< gptq
   double alpha = 0.5;                                        ///< smoothquant
+  /// smoothquant: written as compressed-tensors' int8 instead of bitsandbytes'.
+  bool compressed_tensors = false;
+  /// smoothquant, compressed_tensors: one scale for each layer's activations, from the largest one
+  /// that was seen; else each row has its own at run time.
+  bool static_activations = false;
 };
 
 /// Makes CalibrateOptions measure for this method alone: every block reads what the quantized ones
@@ -79,8 +84,9 @@ struct MethodSummary {
 };
 
 /// Writes the folder `output` from the float folder `model`: GPTQ's form (version 2) or, for awq,
-/// AWQ's; for smoothquant bitsandbytes' 8-bit form without outliers, whose activations are
-/// quantized row by row. Memory: one layer with its second moments.
+/// AWQ's; for smoothquant int8 in bitsandbytes' 8-bit form without outliers, whose activations are
+/// quantized row by row, or in that of compressed-tensors. Memory: one layer with its second
+/// moments.
 /// @param statistics null where the method needs none
 /// @param base which layers, dry_run and job; its scheme and form are set here
 /// @throws Error as io::quantize_checkpoint; invalid_argument: statistics that are missing, of

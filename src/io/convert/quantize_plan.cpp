@@ -174,6 +174,10 @@ class Planner {
                                          std::string(to_string(layer.scheme)) + ", but in " +
                                          weight_scheme_names());
     }
+    if (layer.scheme == WeightScheme::llm_int8 && form->quant_method() == "compressed-tensors") {
+      refuse(ErrorCode::invalid_argument,
+             "compressed-tensors has no outlier features; choose int8 instead of llm-int8");
+    }
     schemes_.insert(layer.scheme);
     quantized_.insert(layer.name);
     const bool transposed = rules_.transposed(layer.name);
@@ -185,6 +189,7 @@ class Planner {
                     .block = options_.block,
                     .nested = options_.nested,
                     .zero_points = options_.zero_points};
+    if (!options_.input_scales.empty()) result.input_scale = input_scale_of(layer.name, *form);
     form->check_new(result);
     if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       refuse(ErrorCode::unsupported,
@@ -203,6 +208,21 @@ class Planner {
                                       {.transposed = transposed,
                                        .scaling = scaling_of(info.name),
                                        .encoder = encoder_of(*form)}));
+  }
+
+  [[nodiscard]] float input_scale_of(const std::string& layer, const StoredFormat& form) const {
+    if (!form.keeps_input_scales()) {
+      refuse(ErrorCode::invalid_argument,
+             "static scales of activations are for int8 in the form of compressed-tensors");
+    }
+    const auto it = options_.input_scales.find(layer);
+    if (it == options_.input_scales.end() || !(it->second > 0) || std::isinf(it->second)) {
+      refuse(ErrorCode::invalid_argument,
+             "layer " + in_quotes(layer) + " has no static scale of its activations" +
+                 (it == options_.input_scales.end() ? std::string(" (keep it in float: --skip)")
+                                                    : ": " + std::to_string(it->second)));
+    }
+    return it->second;
   }
 
   /// Null where there is none.
@@ -374,14 +394,16 @@ class Planner {
                  "by the names of the loaded model, or quantize all layers"});
       }
       const StoredFormat& form = *form_of_scheme(*schemes_.begin());
-      config_.set_quantization(form.quantization_config({.threshold = threshold(),
-                                                         .float_layers = summary.skip_modules,
-                                                         .format = *schemes_.begin()->format,
-                                                         .dtype = model_dtype(),
-                                                         .block = block_of(*schemes_.begin()),
-                                                         .nested = options_.nested,
-                                                         .zero_points = options_.zero_points,
-                                                         .act_order = options_.act_order}));
+      config_.set_quantization(
+          form.quantization_config({.threshold = threshold(),
+                                    .float_layers = summary.skip_modules,
+                                    .format = *schemes_.begin()->format,
+                                    .dtype = model_dtype(),
+                                    .block = block_of(*schemes_.begin()),
+                                    .nested = options_.nested,
+                                    .zero_points = options_.zero_points,
+                                    .act_order = options_.act_order,
+                                    .static_inputs = !options_.input_scales.empty()}));
       if (options_.outliers != Outliers::per_call) {
         plan_.metadata[std::string(kOutliersMetadata)] = to_string(options_.outliers);
       }

@@ -18,8 +18,9 @@ namespace {
 
 constexpr const char* kScale = ".weight_scale";
 constexpr const char* kZeroPoint = ".weight_zero_point";
+constexpr const char* kInputScale = ".input_scale";
 constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint},
-                            LayerPart{".input_scale", true, true},
+                            LayerPart{kInputScale, true, true},
                             LayerPart{".input_zero_point", false, true}};
 
 /// Kept beside kvant's own groups of int8: F16 scales [N, ceil(K / 128)].
@@ -122,9 +123,19 @@ class CompressedElements final : public StoredFormat {
   [[nodiscard]] bool writes(WeightFormat format) const override {
     return format == WeightFormat::fp8_row;
   }
+  [[nodiscard]] bool writes_if_named(WeightFormat format) const override {
+    return format == WeightFormat::int8_row;
+  }
+  [[nodiscard]] bool keeps_input_scales() const override { return true; }
   void check_new(const NewLayer& layer) const override { check_new_elements(layer); }
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
-    return element_specs(layer, kScale, layer.dtype);
+    std::vector<TensorSpec> specs = element_specs(layer, kScale, layer.dtype);
+    if (layer.input_scale) specs.push_back({layer.name + kInputScale, DType::float32, {1}});
+    return specs;
+  }
+  void write_fixed(const NewLayer& layer, const TensorSink& out) const override {
+    if (!layer.input_scale) return;
+    out(layer.name + kInputScale, 0, std::as_bytes(std::span(&*layer.input_scale, 1)));
   }
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
                   const ConstAnyMatrix& rows, std::span<float> /*collected*/,
@@ -137,20 +148,24 @@ class CompressedElements final : public StoredFormat {
     round_trip_elements(kernels, layer, layer.dtype, rows, out);
   }
 
-  /// llm-compressor's FP8_DYNAMIC: activations are quantized by row when the model runs there.
+  /// llm-compressor's FP8_DYNAMIC and W8A8: activations are quantized by row when the model runs
+  /// there, or all by the layer's input_scale.
   [[nodiscard]] nlohmann::ordered_json quantization_config(
       const QuantizationFacts& facts) const override {
-    const auto arguments = [](const char* strategy, bool dynamic) {
+    const bool integers = facts.format == WeightFormat::int8_row;
+    const auto arguments = [&](const char* strategy, bool dynamic) {
       nlohmann::ordered_json json;
       json["dynamic"] = dynamic;
       json["num_bits"] = 8;
       json["strategy"] = strategy;
       json["symmetric"] = true;
-      json["type"] = "float";
+      json["type"] = integers ? "int" : "float";
       return json;
     };
-    return compressed_config("float-quantized", arguments("channel", false),
-                             arguments("token", true), facts.float_layers);
+    return compressed_config(
+        integers ? "int-quantized" : "float-quantized", arguments("channel", false),
+        facts.static_inputs ? arguments("tensor", false) : arguments("token", true),
+        facts.float_layers);
   }
 
  private:

@@ -81,8 +81,9 @@ const StoredFormat& form_of(const Checkpoint& checkpoint, const StoredLayer& lay
 
 const StoredFormat* form_writing(WeightFormat format, std::string_view quant_method) noexcept {
   for (const StoredFormat* form : list()) {
-    const bool meant = quant_method.empty() || form->quant_method() == quant_method;
-    if (meant && form->writes(format)) return form;
+    const bool named = form->quant_method() == quant_method;
+    if ((named || quant_method.empty()) && form->writes(format)) return form;
+    if (named && form->writes_if_named(format)) return form;
   }
   return nullptr;
 }

@@ -1,19 +1,53 @@
 #include "io/layers/scaled_elements_writer.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "io/text/quoting.hpp"
 #include "kvant/context.hpp"
 #include "kvant/error.hpp"
 #include "kvant/float16.hpp"
+#include "kvant/float_element.hpp"
+#include "kvant/linear_quantizer.hpp"
 #include "kvant/packed_weights.hpp"
 
 namespace kvant::io {
 namespace {
 
+/// int8 of the scales that the file's type holds; of finite weights.
+QuantizedMatrix quantized_int8(Context& context, DType scale_type, const ConstAnyMatrix& rows) {
+  constexpr float kSmallestHalf = 0x1p-24f;
+  QuantParams params = choose_params(context, rows, int8_symmetric, per_row);
+  params.inv_scale.clear();
+  for (float& scale : params.scale) {
+    scale = kvant::detail::round_to(scale_type, std::max(scale, kSmallestHalf));
+  }
+  return quantize(context, rows, params);
+}
+
+bool is_finite(const ConstAnyMatrix& rows, std::int64_t row) {
+  bool finite = true;
+  for (std::int64_t c = 0; c < rows.cols; ++c) {
+    finite &=
+        std::isfinite(kvant::detail::load_element(rows.data, rows.dtype, row * rows.stride + c));
+  }
+  return finite;
+}
+
+[[noreturn]] void fail_not_finite(const NewLayer& layer, std::int64_t row, bool or_after) {
+  throw Error(ErrorCode::not_finite,
+              "layer " + in_quotes(layer.name) + ": output " + std::to_string(row) +
+                  (or_after ? " or one after it" : "") +
+                  " has a weight that is NaN or infinite; keep the layer in float (--skip)");
+}
+
 PackedWeights quantized(const KernelTable& kernels, const NewLayer& layer, DType scale_type,
                         const ConstAnyMatrix& rows) {
   Context context({.executor = inline_executor(), .kernels = &kernels});
+  if (layer.format == WeightFormat::int8_row) {
+    return PackedWeights::from(context, quantized_int8(context, scale_type, rows));
+  }
   return PackedWeights::quantize(context, rows, layer.format, {.scale_type = scale_type});
 }
 
@@ -34,9 +68,7 @@ void write_scales(const TensorSink& out, const std::string& name, std::uint64_t 
 
 std::vector<TensorSpec> element_specs(const NewLayer& layer, const char* scales, DType scale_type) {
   const WeightFormatInfo& info = describe(layer.format);
-  return {{layer.name + std::string(kWeightSuffix),
-           DType::float8_e4m3fn,
-           {layer.outputs, layer.inputs}},
+  return {{layer.name + std::string(kWeightSuffix), info.codes, {layer.outputs, layer.inputs}},
           {layer.name + scales,
            scale_type,
            {blocks_of(layer.outputs, info.block_rows), blocks_of(layer.inputs, info.block)}}};
@@ -46,6 +78,9 @@ void write_element_rows(const KernelTable& kernels, const NewLayer& layer, const
                         DType scale_type, std::int64_t first, const ConstAnyMatrix& rows,
                         const TensorSink& out) {
   const WeightFormatInfo& info = describe(layer.format);
+  for (std::int64_t r = 0; r < rows.rows && layer.format == WeightFormat::int8_row; ++r) {
+    if (!is_finite(rows, r)) fail_not_finite(layer, first + r, false);
+  }
   const PackedWeights weights = quantized(kernels, layer, scale_type, rows);
   std::vector<float> lines;
   std::vector<float> line;
@@ -53,16 +88,17 @@ void write_element_rows(const KernelTable& kernels, const NewLayer& layer, const
   for (std::int64_t r = 0; r < rows.rows; r += info.block_rows) {
     weights.unpack_scales(r, line, no_zeros);
     for (const float scale : line) {
-      if (std::isfinite(scale)) continue;
-      throw Error(ErrorCode::not_finite,
-                  "layer " + in_quotes(layer.name) + ": output " + std::to_string(first + r) +
-                      (info.block_rows > 1 ? " or one after it" : "") +
-                      " has a weight that is NaN or infinite; keep the layer in float (--skip)");
+      if (!std::isfinite(scale)) fail_not_finite(layer, first + r, info.block_rows > 1);
     }
     lines.insert(lines.end(), line.begin(), line.end());
   }
   std::vector<std::uint8_t> elements(static_cast<std::size_t>(rows.rows * rows.cols));
-  weights.unpack_rows(0, MatrixView<std::uint8_t>(elements.data(), rows.rows, rows.cols));
+  if (layer.format == WeightFormat::int8_row) {
+    auto* const codes = reinterpret_cast<std::int8_t*>(elements.data());
+    weights.unpack_rows(0, MatrixView<std::int8_t>(codes, rows.rows, rows.cols));
+  } else {
+    weights.unpack_rows(0, MatrixView<std::uint8_t>(elements.data(), rows.rows, rows.cols));
+  }
   const auto at = static_cast<std::uint64_t>(first);
   out(layer.name + std::string(kWeightSuffix), at * layer.inputs,
       std::as_bytes(std::span(elements)));
@@ -78,7 +114,20 @@ void write_element_rows(const KernelTable& kernels, const NewLayer& layer, const
 
 void round_trip_elements(const KernelTable& kernels, const NewLayer& layer, DType scale_type,
                          MatrixView<const float> rows, MatrixView<float> out) {
-  quantized(kernels, layer, scale_type, rows).dequantize(out);
+  if (layer.format != WeightFormat::int8_row) {
+    quantized(kernels, layer, scale_type, rows).dequantize(out);
+    return;
+  }
+  Context context({.executor = inline_executor(), .kernels = &kernels});
+  for (std::int64_t r = 0; r < rows.rows(); ++r) {
+    const MatrixView<const float> row(rows.row_data(r), 1, rows.cols());
+    const MatrixView<float> to(out.row_data(r), 1, rows.cols());
+    if (is_finite(row, 0)) {
+      dequantize(context, quantized_int8(context, scale_type, row), to);
+    } else {
+      std::fill_n(to.data(), rows.cols(), std::numeric_limits<float>::quiet_NaN());
+    }
+  }
 }
 
 void check_new_elements(const NewLayer& layer) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// Writing e4m3 elements with scales for outputs or squares: what compressed-tensors' form and
-// DeepSeek's have in common.
+// Writing elements of e4m3 or int8 with scales for outputs or squares: what compressed-tensors'
+// form and DeepSeek's have in common.
 
 #include <string>
 #include <vector>

@@ -95,6 +95,9 @@ struct NewLayer {
   std::vector<std::int64_t> kept_columns = {};
   /// The group of each input, in forms that may have an index; empty: neighbours.
   std::vector<std::int32_t> group_of = {};
+  /// What int8 codes of the activations are multiplied with, in forms that may say it; nothing:
+  /// activations have scales of their own at run time.
+  std::optional<float> input_scale = {};
 };
 
 /// Where the bytes of new tensors go: name, offset in the tensor, bytes. From any thread.
@@ -110,6 +113,7 @@ struct QuantizationFacts {
   bool nested = true;            ///< as NewLayer
   bool zero_points = true;       ///< as NewLayer
   bool act_order = false;        ///< groups are not of neighbours
+  bool static_inputs = false;    ///< layers have an input_scale
 };
 
 /// Takes one sentence about what is wrong in config.json.
@@ -168,6 +172,10 @@ class KVANT_API StoredFormat {
 
   /// Whether this form is how a format is written.
   [[nodiscard]] virtual bool writes(WeightFormat format) const;
+  /// Whether it is another way to write a format, for those who name it.
+  [[nodiscard]] virtual bool writes_if_named(WeightFormat /*format*/) const { return false; }
+  /// Whether a layer may have an input_scale.
+  [[nodiscard]] virtual bool keeps_input_scales() const { return false; }
   /// Whether the weights of some input features can be kept beside the codes.
   [[nodiscard]] virtual bool keeps_columns() const { return false; }
   /// @throws Error invalid_argument, unsupported: a layer that cannot be written so

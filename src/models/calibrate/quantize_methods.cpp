@@ -11,6 +11,7 @@
 #include "kvant/methods/awq.hpp"
 #include "kvant/models/load.hpp"
 #include "kvant/models/model_files.hpp"
+#include "kvant/quantize.hpp"
 #include "models/calibrate/input_scaling.hpp"
 #include "models/calibrate/method_encoder.hpp"
 
@@ -48,6 +49,9 @@ void check(const MethodOptions& options) {
              " inputs; multiples of 32 are possible");
     }
   }
+  if (options.static_activations && !options.compressed_tensors) {
+    refuse("static scales of activations are kept in the form of compressed-tensors");
+  }
   if (!(options.damp >= 0) || std::isinf(options.damp)) {
     refuse("damp is " + std::to_string(options.damp) + ", not a number from 0 up");
   }
@@ -80,6 +84,20 @@ void check_statistics(Context& context, const std::filesystem::path& model, cons
   if (statistics->fingerprint() != model_fingerprint(context, model, config)) {
     other("another model: its weights are different; calibrate this one");
   }
+}
+
+/// What the largest activation of a layer's, behind the scaling of its inputs, is the last code of.
+float static_scale(const StatisticsFile& statistics, const std::string& layer,
+                   const std::map<std::string, io::WeightScaling>& scalings) {
+  const methods::InputStatistics seen = statistics.statistics(layer);
+  const auto it = scalings.find(layer + ".weight");
+  const bool scaled = it != scalings.end() && !it->second.inputs.empty();
+  float largest = 0;
+  for (std::int64_t k = 0; k < seen.features(); ++k) {
+    const float by = scaled ? it->second.inputs[static_cast<std::size_t>(k)] : 1.0f;
+    largest = std::max(largest, seen.absmax(k) / by);
+  }
+  return symmetric_scale(largest, 127).scale;
 }
 
 std::vector<float> inverse(const std::vector<float>& scales) {
@@ -236,6 +254,7 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
   const auto encoder = std::make_shared<MethodEncoder>(context.kernels(), options, statistics);
   if (options.method == Method::smoothquant) {
     base.scheme = io::WeightScheme::int8;
+    if (options.compressed_tensors) base.quant_method = "compressed-tensors";
   } else {
     base.scheme = io::WeightScheme(format_of(options.bits));
     base.quant_method = options.method == Method::awq ? "awq" : "gptq";
@@ -266,6 +285,10 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
       if (layer.scheme.quantizes()) quantized.insert(layer.name);
     }
     Scaler(context, model, config, options, *statistics, base).run(*encoder, quantized);
+    for (const std::string& layer : quantized) {
+      if (!options.static_activations) break;
+      base.input_scales.emplace(layer, static_scale(*statistics, layer, base.scalings));
+    }
   }
   result.checkpoint = io::quantize_checkpoint(model, output, base);
   result.layers = encoder->outcomes();

@@ -179,8 +179,11 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
                     std::to_string(weights->k()) + "], config.json makes it [" +
                     std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
   }
+  ActivationOptions options = activations();
+  const std::optional<QuantParams> inputs = source_.input_params(name);
+  if (inputs && !plan().exact) options.static_params = &*inputs;
   return std::make_unique<QuantizedLinear>(
-      Linear::from(std::move(*weights), bias_view(bias), activations()));
+      Linear::from(std::move(*weights), bias_view(bias), options));
 }
 
 bool LayerMaker::holds_codes(const LayerName& layer) const {

@@ -15,6 +15,7 @@
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/models/config.hpp"
 #include "kvant/packed_weights.hpp"
+#include "kvant/quant_params.hpp"
 #include "kvant/ranks.hpp"
 
 namespace kvant::models {
@@ -52,6 +53,11 @@ class WeightSource {
   /// @throws Error unsupported: outputs that share a scale with others
   [[nodiscard]] virtual std::optional<PackedWeights> packed_rows(
       Context& context, const std::string& name, const std::vector<Share>& rows) const;
+  /// The static scale and zero point of a packed layer's int8 activations, where its form says so;
+  /// else nothing. @throws FormatError bad_scales
+  [[nodiscard]] virtual std::optional<QuantParams> input_params(const std::string& /*name*/) const {
+    return std::nullopt;
+  }
   /// Whether a tensor's floats are expanded codes.
   [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
   /// Where a family's layers are transposed in its checkpoints, they are here too.

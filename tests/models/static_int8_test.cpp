@@ -1,0 +1,128 @@
+// SmoothQuant as compressed-tensors has it: int8 weights, activations by one scale of the file or
+// by row; what transformers computes with such a folder, and files that are wrong.
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "kvant/io/checkpoint.hpp"
+#include "kvant/models/calibration.hpp"
+#include "kvant/models/model_files.hpp"
+#include "kvant/models/quantize_methods.hpp"
+#include "models/run_model.hpp"
+#include "support/catch.hpp"
+#include "support/error_code.hpp"
+#include "support/golden.hpp"
+#include "support/temp_folder.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using kvant::Context;
+using kvant::ErrorCode;
+using kvant::models::Method;
+using kvant::models::MethodOptions;
+using kvant::models::StatisticsFile;
+using kvant::models::TokenId;
+using kvant::test::message_of;
+
+const fs::path kModel = fs::path(KVANT_TEST_DATA) / "architectures/llama/float";
+
+StatisticsFile calibrated(Context& context, const fs::path& out) {
+  const auto config = kvant::models::load_config(kModel / "config.json");
+  std::vector<std::vector<TokenId>> windows(3);
+  for (int w = 0; w < 3; ++w) {
+    for (int i = 0; i < 24; ++i) {
+      windows[static_cast<std::size_t>(w)].push_back(
+          static_cast<TokenId>((i * i * 7 + w * 31 + i * 3) % config.vocab_size));
+    }
+  }
+  kvant::models::calibrate_model(context, kModel, config, windows, out, {.moments = false});
+  return StatisticsFile(out);
+}
+
+std::vector<float> logits_of(Context& context, const fs::path& folder, const char* scheme) {
+  const auto model = kvant::test::load(context, folder, scheme);
+  return kvant::test::logits_of(context, model, {1, 5, 9, 13, 2, 7});
+}
+
+/// The first float of a tensor in a folder's only file becomes another.
+void overwrite(const fs::path& folder, const std::string& tensor, float value) {
+  const fs::path file = folder / "model.safetensors";
+  std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+  std::uint64_t size = 0;
+  stream.read(reinterpret_cast<char*>(&size), 8);
+  std::string header(size, ' ');
+  stream.read(header.data(), static_cast<std::streamsize>(size));
+  const auto offset = nlohmann::json::parse(header)[tensor]["data_offsets"][0].get<std::uint64_t>();
+  stream.seekp(static_cast<std::streamoff>(8 + size + offset));
+  stream.write(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+}  // namespace
+
+TEST_CASE("smoothquant in compressed-tensors' form: what transformers makes of it") {
+  Context context;
+  const kvant::test::TempFolder temp;
+  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  const fs::path out = temp.path() / "static";
+  MethodOptions options{
+      .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
+  quantize_by_method(context, kModel, out, options, &statistics);
+  const auto logits = logits_of(context, out, "stored");
+  // By compressed-tensors 0.20 in transformers 5.24, of this folder: the first of the first token,
+  // the last of the last.
+  const std::vector<float> first = {0.225160f, -0.158699f, 0.106106f, -0.532523f, -0.048540f};
+  const std::vector<float> last = {0.447413f, -0.107624f, 0.390185f, -0.827088f, 0.507047f};
+  REQUIRE(logits.size() == 6 * 120);
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(std::fabs(logits[i] - first[i]) < 2e-5f);
+    CHECK(std::fabs(logits[logits.size() - 5 + i] - last[i]) < 2e-5f);
+  }
+  const auto exact = logits_of(context, kModel, "fp32");
+  const double with_one_scale = kvant::test::relative_error(logits, exact);
+  CHECK(with_one_scale < 0.1);
+
+  options.static_activations = false;
+  const fs::path by_row = temp.path() / "by_row";
+  quantize_by_method(context, kModel, by_row, options, &statistics);
+  CHECK(!kvant::io::Checkpoint(by_row).contains("model.layers.0.mlp.up_proj.input_scale"));
+  CHECK(kvant::test::relative_error(logits_of(context, by_row, "stored"), exact) < with_one_scale);
+}
+
+TEST_CASE("static scales of activations in a file: numbers that cannot be are errors") {
+  Context context;
+  const kvant::test::TempFolder temp;
+  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  const fs::path out = temp.path() / "out";
+  const MethodOptions options{
+      .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
+  quantize_by_method(context, kModel, out, options, &statistics);
+  const std::string scale = "model.layers.1.self_attn.q_proj.input_scale";
+  for (const float value : {0.0f, -1.0f, std::nanf(""), INFINITY}) {
+    overwrite(out, scale, value);
+    const std::string message =
+        message_of([&] { logits_of(context, out, "stored"); }, ErrorCode::invalid_file);
+    CHECK(message.find(scale) != std::string::npos);
+    CHECK(message.find("not a number above 0") != std::string::npos);
+  }
+  MethodOptions other = options;
+  other.compressed_tensors = false;
+  CHECK(message_of(
+            [&] { quantize_by_method(context, kModel, temp.path() / "no", other, &statistics); },
+            ErrorCode::invalid_argument)
+            .find("in the form of compressed-tensors") != std::string::npos);
+  kvant::io::QuantizeCheckpointOptions direct;
+  direct.quant_method = "compressed-tensors";
+  CHECK(message_of([&] { quantize_checkpoint(kModel, temp.path() / "no", direct); },
+                   ErrorCode::invalid_argument)
+            .find("choose int8 instead of llm-int8") != std::string::npos);
+  direct.scheme = kvant::io::WeightScheme::int8;
+  direct.input_scales = {{"model.layers.0.mlp.up_proj", 0.1f}};
+  CHECK(message_of([&] { quantize_checkpoint(kModel, temp.path() / "no", direct); },
+                   ErrorCode::invalid_argument)
+            .find("has no static scale of its activations") != std::string::npos);
+  CHECK(!fs::exists(temp.path() / "no"));
+}
