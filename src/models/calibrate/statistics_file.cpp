@@ -90,6 +90,11 @@ methods::InputStatistics StatisticsFile::statistics(const std::string& layer) co
   if (result.sum_abs.size() != features) refuse(kSumAbs);
   if (result.outliers.size() != features) refuse(kOutliers);
   if (result.histogram.size() != methods::InputStatistics::kBins) refuse(kHistogram);
+  // (The bins behind the largest float are of infinity and NaN, which are never counted.)
+  constexpr std::size_t kFinite = 0x7F800000u >> 20;
+  for (std::size_t i = 0; i < result.histogram.size(); ++i) {
+    if (result.histogram[i] < 0 || (i >= kFinite && result.histogram[i] > 0)) refuse(kHistogram);
+  }
   for (std::size_t i = 0; i < features && result.rows > 0; ++i) {
     if (!std::isfinite(result.min[i]) || !(result.min[i] <= result.max[i])) refuse(kMin);
     if (!std::isfinite(result.max[i])) refuse(kMax);
