@@ -211,3 +211,28 @@ TEST_CASE("report of activations: progress, and a stop between two inputs") {
   CHECK(code_of([&] { static_cast<void>(report_of(context, model, statistics, {.group = -1})); }) ==
         ErrorCode::invalid_argument);
 }
+
+TEST_CASE("report of activations: NaN in what a layer reads is an error that names the layer") {
+  Context context;
+  const TempFolder temp;
+  const fs::path model = temp.path() / "model";
+  fs::copy(kData / "families/llama_bias", model);
+  // The norm before the second block's attention makes NaN of everything.
+  const kvant::io::SafeTensors file(kData / "families/llama_bias/model.safetensors");
+  const std::string norm = "model.layers.1.input_layernorm.weight";
+  REQUIRE(file.contains(norm));
+  kvant::io::SafeTensorsWriter writer;
+  std::vector<std::vector<std::byte>> kept;
+  for (const auto& info : file.tensors()) {
+    const auto data = file.tensor(info.name).data;
+    kept.emplace_back(data.begin(), data.end());
+    if (info.name == norm) std::fill(kept.back().begin(), kept.back().end(), std::byte{0xFF});
+    writer.add(info.name, info.dtype, info.shape, kept.back());
+  }
+  fs::remove(model / "model.safetensors");
+  writer.write(model / "model.safetensors");
+  CHECK_THAT(
+      message_of([&] { calibrated(context, model, temp.path() / "s"); }, ErrorCode::not_finite),
+      Contains("model.layers.1.self_attn.q_proj") && Contains("NaN"));
+  CHECK(!fs::exists(temp.path() / "s"));
+}
