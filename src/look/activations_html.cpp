@@ -16,6 +16,8 @@ namespace {
 constexpr const char* kStyle = R"(<style>
 body{max-width:1240px}
 td:nth-child(n+2),th:nth-child(n+2){text-align:right}
+table{font-size:.8em}
+th,td{padding:.3em .45em}
 .wide{overflow-x:auto}
 .cards{display:flex;flex-wrap:wrap;gap:1em}
 .card{border:1px solid #e5e7eb;border-radius:6px;padding:.8em;width:360px;box-sizing:content-box}

@@ -63,7 +63,7 @@ class Overview {
     for (double decade = axis_.low; decade <= axis_.high; ++decade) {
       const double value = std::pow(10, decade);
       svg_.line(axis_.at(value), kTop - 3, axis_.at(value), bottom_ + 3, kGrid);
-      svg_.text(axis_.at(value), kTop - 7, "a", number_text(value, 4), kMiddle);
+      svg_.text(axis_.at(value), kTop - 7, "a", number_text(value, 6), kMiddle);
     }
     const double x = axis_.at(report_.threshold);
     svg_.line(x, kTop - 3, x, bottom_ + 6, kThreshold);

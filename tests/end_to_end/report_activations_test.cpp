@@ -47,6 +47,8 @@ found.figures = [].map.call(document.querySelectorAll('.figures div'), function 
   return div.textContent; });
 found.overview = document.querySelectorAll('#overview g.input').length;
 found.overflow = document.documentElement.scrollWidth - window.innerWidth;
+document.querySelectorAll('.wide').forEach(function (box) {
+  found.overflow = Math.max(found.overflow, box.scrollWidth - box.clientWidth); });
 document.querySelectorAll('.card').forEach(function (card) {
   var one = {name: card.querySelector('h3').textContent, bins: [], methods: {}, features: []};
   card.querySelectorAll('.bin').forEach(function (bar) {

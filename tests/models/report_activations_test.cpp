@@ -154,6 +154,8 @@ TEST_CASE(
   const fs::path part = temp.path() / "part.safetensors";
   const ActivationReport all = report_of(context, model, calibrated(context, model, whole));
 
+  CHECK_THAT(all.warnings.back(), Contains("40 tokens for inputs of up to"));
+
   copy_statistics(whole, part, ".moments", "", "");
   const ActivationReport blind = report_of(context, model, StatisticsFile(part));
   CHECK(std::isnan(blind.inputs[0].int4[2].sqnr_db));

@@ -22,6 +22,9 @@ namespace {
 /// Rarer things than one in so many tokens are what outliers are about.
 constexpr std::int64_t kFewTokens = 1000;
 
+/// Fewer, and features seem to make up for each other that do so on this text alone.
+constexpr std::int64_t kTokensPerFeature = 4;
+
 using methods::InputStatistics;
 
 /// Powers of two, of which the topmost are kept.
@@ -198,6 +201,15 @@ class Reporter {
       report_.warnings.push_back("only " + std::to_string(report_.tokens) +
                                  " tokens: outliers that are rare, and percentiles near 100 %, "
                                  "show in thousands");
+    }
+    std::int64_t widest = 0;
+    for (const look::ActivationInput& input : report_.inputs) {
+      widest = std::max(widest, input.features);
+    }
+    if (statistics_.has_moments() && report_.tokens < kTokensPerFeature * widest) {
+      report_.warnings.push_back(
+          std::to_string(report_.tokens) + " tokens for inputs of up to " + std::to_string(widest) +
+          " features: with so few, gptq looks better than it is on another text");
     }
     if (!statistics_.has_moments()) {
       report_.warnings.emplace_back(
