@@ -67,9 +67,10 @@ ActivationReport report_of(Context& context, const fs::path& model,
   return report_activations(context, model, config_of(model), statistics, options);
 }
 
-/// The same file without some tensors and with other metadata.
+/// The same file without some tensors, with others of nonsense, and with other metadata.
 void copy_statistics(const fs::path& from, const fs::path& to, const std::string& without,
-                     const std::string& key, const std::string& value) {
+                     const std::string& key, const std::string& value,
+                     const std::string& nonsense = {}, std::byte byte = {}) {
   const kvant::io::SafeTensors file(from);
   kvant::io::SafeTensorsWriter writer;
   std::vector<std::vector<std::byte>> kept;
@@ -77,6 +78,9 @@ void copy_statistics(const fs::path& from, const fs::path& to, const std::string
     if (!without.empty() && info.name.ends_with(without)) continue;
     const auto data = file.tensor(info.name).data;
     kept.emplace_back(data.begin(), data.end());
+    if (!nonsense.empty() && info.name.ends_with(nonsense)) {
+      std::fill(kept.back().begin(), kept.back().end(), byte);
+    }
     writer.add(info.name, info.dtype, info.shape, kept.back());
   }
   for (const auto& [name, text] : file.metadata()) {
@@ -180,6 +184,16 @@ TEST_CASE(
   copy_statistics(whole, part, name + ".max", "", "");
   CHECK(code_of([&] { static_cast<void>(report_of(context, model, StatisticsFile(part))); }) ==
         ErrorCode::invalid_file);
+  for (const std::byte byte : {std::byte{0x7F}, std::byte{0xFF}}) {  // largest values; -1, NaN
+    for (const std::string tensor :
+         {".histogram", ".rows", ".outliers", ".sum_abs", ".min", ".moments"}) {
+      if (tensor == ".moments" && byte == std::byte{0x7F}) continue;
+      CAPTURE(tensor);
+      copy_statistics(whole, part, "", "", "", name + tensor, byte);
+      CHECK(code_of([&] { static_cast<void>(report_of(context, model, StatisticsFile(part))); }) ==
+            ErrorCode::invalid_file);
+    }
+  }
   copy_statistics(whole, part, "", "model", "17");
   const StatisticsFile others(part);
   CHECK_THAT(message_of([&] { static_cast<void>(report_of(context, model, others)); },
