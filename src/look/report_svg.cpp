@@ -87,15 +87,14 @@ class Chart {
   }
 
   void heading() {
-    svg_.text(kMargin, 28, "h", "Error and size of the linear layers",
-               " style=\"font-size:16px\"");
+    svg_.text(kMargin, 28, "h", "Error and size of the linear layers", " style=\"font-size:16px\"");
     const std::string files =
         shorten_middle(report_.model, 60) + " -> " + shorten_middle(report_.quantized, 60);
     svg_.text(kMargin, 47, "n", files);
     svg_.text(kMargin, 63, "n",
-               "whole model " + bytes_text(report_.bytes_before) + " -> " +
-                   bytes_text(report_.bytes_after) + ", total SQNR " +
-                   decibel_text(report_.total.sqnr_db) + (finite(report_.total) ? " dB" : ""));
+              "whole model " + bytes_text(report_.bytes_before) + " -> " +
+                  bytes_text(report_.bytes_after) + ", total SQNR " +
+                  decibel_text(report_.total.sqnr_db) + (finite(report_.total) ? " dB" : ""));
     svg_.text(error_x_, kTop - 22, "h", "SQNR of the weights, dB (right is better)");
     svg_.text(size_x_, kTop - 22, "h", "bytes after (grey: before)");
   }
@@ -109,7 +108,7 @@ class Chart {
       const double at = x + kPanel * i / kSteps;
       svg_.line(at, kTop - 3, at, bottom_ + 3, "stroke=\"#e5e7eb\"");
       svg_.text(at, kTop - 7, "a", label(low + (high - low) * i / kSteps),
-                 " text-anchor=\"middle\"");
+                " text-anchor=\"middle\"");
     }
   }
 
@@ -120,16 +119,16 @@ class Chart {
     svg_.open_group(shown_name(layer.before.name) + ": " + to_string(layer.error));
     svg_.text(kMargin, base, "m", label_of(layer));
     svg_.text(scheme_x_, base, "m", scheme.substr(0, 6),
-               " fill=\"" + std::string(color_of(layer.after)) + "\"");
+              " fill=\"" + std::string(color_of(layer.after)) + "\"");
     const double db = layer.error.sqnr_db;
     if (!std::isnan(db)) {  // an exact layer is at the right end, hollow
       const double x = error_x(db);
       const std::string color(color_of(layer.after));
       svg_.line(error_x_, y + kRow / 2, x, y + kRow / 2,
-                 "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
+                "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
       svg_.add("<circle" + attribute("cx", x) + attribute("cy", y + kRow / 2) +
-                " r=\"4.5\" stroke=\"" + color + "\" stroke-width=\"1.5\" fill=\"" +
-                (std::isinf(db) ? "#ffffff" : color) + "\"/>\n");
+               " r=\"4.5\" stroke=\"" + color + "\" stroke-width=\"1.5\" fill=\"" +
+               (std::isinf(db) ? "#ffffff" : color) + "\"/>\n");
     }
     svg_.text(error_x_ + kPanel + 12, base, "n", decibel_text(db));
     const double before = kPanel * static_cast<double>(layer.bytes_before) / bytes_;
@@ -137,7 +136,7 @@ class Chart {
     svg_.bar(size_x_, bar_y, before, kBar, "#cbd0d8");
     svg_.bar(size_x_, bar_y + 2, after, kBar - 4, color_of(layer.after));
     svg_.text(size_x_ + std::max(before, after) + 5, base, "n",
-               bytes_text(layer.bytes_after) + " of " + bytes_text(layer.bytes_before));
+              bytes_text(layer.bytes_after) + " of " + bytes_text(layer.bytes_before));
     svg_.close_group();
   }
 
@@ -146,7 +145,7 @@ class Chart {
     const double x = error_x(report_.total.sqnr_db);
     svg_.line(x, kTop - 3, x, bottom_ + 8, "stroke=\"#111827\" stroke-dasharray=\"3 3\"");
     svg_.text(x, bottom_ + 21, "n", "total " + decibel_text(report_.total.sqnr_db) + " dB",
-               " text-anchor=\"middle\"");
+              " text-anchor=\"middle\"");
   }
 
   [[nodiscard]] double error_x(double db) const {
