@@ -37,7 +37,7 @@ fi
 cmake --build build -j "${KVANT_JOBS:-$(nproc)}" -- --quiet
 
 if [ $all -eq 1 ]; then
-  for example in list_isa quickstart dtypes linear_quantization eigen_interop thread_pool shared_quantization dummy_model memory_footprint; do
+  for example in list_isa quickstart dtypes linear_quantization eigen_interop thread_pool shared_quantization conv2d dummy_model memory_footprint; do
     echo
     echo "== $example"
     build/bin/$example

@@ -25,7 +25,7 @@ for argument in "$@"; do
 done
 
 . src/cmake/packages.sh
-require_packages "${kvant_build_packages[@]}" catch2 libopenmpi-dev openmpi-bin
+require_packages "${kvant_build_packages[@]}" catch2 libopenmpi-dev openmpi-bin chromium
 [ $all -eq 0 ] || require_packages clang-14 libomp-14-dev qemu-user doxygen
 jobs=${KVANT_JOBS:-$(nproc)}
 

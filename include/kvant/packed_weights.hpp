@@ -175,6 +175,11 @@ class KVANT_API PackedWeights {
   /// The real values of the outputs [first, first + w.rows) into w: fp32, fp16 or bf16.
   /// @throws Error shape_mismatch, out_of_range, unsupported (dtype)
   void dequantize(AnyMatrix w, std::int64_t first = 0) const;
+  /// The same of any outputs, in any order and as often as wanted: the lookup of embeddings in a
+  /// table that is never expanded.
+  /// @param rows  of the table @param w [rows, k]
+  /// @throws Error as dequantize(); out_of_range names the row
+  void dequantize_rows(Context& context, std::span<const std::int64_t> rows, AnyMatrix w) const;
 
   /// Bytes held, with padding.
   [[nodiscard]] std::size_t bytes() const noexcept;

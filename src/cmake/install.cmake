@@ -85,7 +85,7 @@ if(KVANT_MODELS)
   kvant_pkg_config(kvant-methods "kvant: calibrated quantization methods"
                    "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_methods")
   kvant_pkg_config(kvant-models "kvant: language models on its layers"
-                   "kvant-io = ${PROJECT_VERSION}, kvant-methods = ${PROJECT_VERSION}, libpcre2-8, libutf8proc"
+                   "kvant-look = ${PROJECT_VERSION}, kvant-methods = ${PROJECT_VERSION}, libpcre2-8, libutf8proc"
                    "-L\${libdir} -lkvant_models")
 endif()
 if(KVANT_MPI)

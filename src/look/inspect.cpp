@@ -56,6 +56,12 @@ std::uint64_t count_elements(const std::vector<io::ModelTensor>& tensors,
   return count;
 }
 
+/// What kvant calibrate writes is no model: its second moments are square, and no weights.
+bool is_statistics(const CheckpointContents& contents) {
+  const auto format = contents.metadata.find("format");
+  return format != contents.metadata.end() && format->second.starts_with("kvant-statistics");
+}
+
 nlohmann::ordered_json footprint_json(const io::Footprint& f) {
   return {{"parameters", f.parameters},
           {"scales", f.scales},
@@ -82,6 +88,14 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
             [](const io::TensorInfo& a, const io::TensorInfo& b) {
               return io::natural_less(a.name, b.name);
             });
+  contents.metadata = checkpoint.metadata();
+  contents.warnings = checkpoint.warnings();
+  if (is_statistics(contents)) {
+    if (const auto type = contents.metadata.find("model_type"); type != contents.metadata.end()) {
+      contents.model_type = type->second;
+    }
+    return contents;
+  }
   contents.layers = io::find_linear_layers(checkpoint, hints);
   const std::vector<io::ModelTensor> tensors = io::model_tensors(checkpoint, hints);
   contents.elements = count_elements(tensors, contents.layers);
@@ -93,8 +107,6 @@ CheckpointContents inspect_checkpoint(const std::filesystem::path& path) {
     contents.quantized.emplace_back(format.format,
                                     io::footprint(tensors, {.weights = format.format}));
   }
-  contents.metadata = checkpoint.metadata();
-  contents.warnings = checkpoint.warnings();
   if (!hints.problem.empty()) {
     contents.warnings.push_back(
         {io::WarningKind::config, "config.json was not used: " + hints.problem});
@@ -127,9 +139,11 @@ std::string to_text(const CheckpointContents& contents) {
 
   text += shown_name(contents.path) + ": " + counted(contents.tensors.size(), "tensor") + " in " +
           counted(contents.files.size(), "file") + " of " + bytes_text(contents.file_bytes) + ", " +
-          std::to_string(contents.elements) + " parameters" +
+          (is_statistics(contents) ? "statistics of activations"
+                                   : std::to_string(contents.elements) + " parameters") +
           (contents.model_type.empty() ? "" : ", model type " + shown_name(contents.model_type)) +
           "\n";
+  if (is_statistics(contents)) return text;
   if (!contents.layers.empty()) {
     TextTable groups({{"linear layers"},
                       {"count", Align::right},

@@ -13,6 +13,7 @@
 
 #include "kvant/look/report.hpp"
 #include "look/markup.hpp"
+#include "look/svg.hpp"
 #include "look/text_table.hpp"
 
 namespace kvant::look {
@@ -66,13 +67,7 @@ class Chart {
 
   [[nodiscard]] std::string draw() {
     const double height = bottom_ + 34;
-    out_ = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + coordinate(width_) + " " +
-           coordinate(height) + "\" width=\"" + coordinate(width_) + "\" height=\"" +
-           coordinate(height) + "\" font-family=\"DejaVu Sans, Verdana, sans-serif\">\n" +
-           "<style>.m{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace;font-size:11px}"
-           ".n{font-size:10.5px;fill:#374151}.a{font-size:10px;fill:#6b7280}"
-           ".h{font-size:12px;font-weight:bold;fill:#111827}</style>\n" +
-           "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
+    svg_ = Svg(width_, height);
     heading();
     axis(error_x_, low_, high_, [](double value) { return number_text(value, 4); });
     axis(size_x_, 0, bytes_,
@@ -83,7 +78,7 @@ class Chart {
       row(layer, y);
       y += kRow;
     }
-    return out_ + "</svg>\n";
+    return svg_.finish();
   }
 
  private:
@@ -91,35 +86,17 @@ class Chart {
     return shorten_middle(shown_name(layer.before.name), kLongestLabel);
   }
 
-  void text(double x, double y, std::string_view cls, std::string_view content,
-            std::string_view extra = "") {
-    out_ += "<text x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" class=\"" +
-            std::string(cls) + "\"" + std::string(extra) + ">" + escape_markup(content) +
-            "</text>\n";
-  }
-
-  void bar(double x, double y, double width, double height, std::string_view fill) {
-    out_ += "<rect x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" width=\"" +
-            coordinate(std::max(width, 0.5)) + "\" height=\"" + coordinate(height) + "\" fill=\"" +
-            std::string(fill) + "\"/>\n";
-  }
-
-  void line(double x1, double y1, double x2, double y2, std::string_view style) {
-    out_ += "<line x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" +
-            coordinate(x2) + "\" y2=\"" + coordinate(y2) + "\" " + std::string(style) + "/>\n";
-  }
-
   void heading() {
-    text(kMargin, 28, "h", "Error and size of the linear layers", " style=\"font-size:16px\"");
+    svg_.text(kMargin, 28, "h", "Error and size of the linear layers", " style=\"font-size:16px\"");
     const std::string files =
         shorten_middle(report_.model, 60) + " -> " + shorten_middle(report_.quantized, 60);
-    text(kMargin, 47, "n", files);
-    text(kMargin, 63, "n",
-         "whole model " + bytes_text(report_.bytes_before) + " -> " +
-             bytes_text(report_.bytes_after) + ", total SQNR " +
-             decibel_text(report_.total.sqnr_db) + (finite(report_.total) ? " dB" : ""));
-    text(error_x_, kTop - 22, "h", "SQNR of the weights, dB (right is better)");
-    text(size_x_, kTop - 22, "h", "bytes after (grey: before)");
+    svg_.text(kMargin, 47, "n", files);
+    svg_.text(kMargin, 63, "n",
+              "whole model " + bytes_text(report_.bytes_before) + " -> " +
+                  bytes_text(report_.bytes_after) + ", total SQNR " +
+                  decibel_text(report_.total.sqnr_db) + (finite(report_.total) ? " dB" : ""));
+    svg_.text(error_x_, kTop - 22, "h", "SQNR of the weights, dB (right is better)");
+    svg_.text(size_x_, kTop - 22, "h", "bytes after (grey: before)");
   }
 
   static bool finite(const ErrorMetrics& error) { return std::isfinite(error.sqnr_db); }
@@ -129,8 +106,9 @@ class Chart {
     constexpr int kSteps = 4;
     for (int i = 0; i <= kSteps; ++i) {
       const double at = x + kPanel * i / kSteps;
-      line(at, kTop - 3, at, bottom_ + 3, "stroke=\"#e5e7eb\"");
-      text(at, kTop - 7, "a", label(low + (high - low) * i / kSteps), " text-anchor=\"middle\"");
+      svg_.line(at, kTop - 3, at, bottom_ + 3, "stroke=\"#e5e7eb\"");
+      svg_.text(at, kTop - 7, "a", label(low + (high - low) * i / kSteps),
+                " text-anchor=\"middle\"");
     }
   }
 
@@ -138,37 +116,36 @@ class Chart {
     const double base = y + kRow / 2 + 4;
     const double bar_y = y + (kRow - kBar) / 2;
     const std::string_view scheme = layer.after.scheme();
-    out_ += "<g><title>" + escape_markup(shown_name(layer.before.name)) + ": " +
-            escape_markup(to_string(layer.error)) + "</title>\n";
-    text(kMargin, base, "m", label_of(layer));
-    text(scheme_x_, base, "m", scheme.substr(0, 6),
-         " fill=\"" + std::string(color_of(layer.after)) + "\"");
+    svg_.open_group(shown_name(layer.before.name) + ": " + to_string(layer.error));
+    svg_.text(kMargin, base, "m", label_of(layer));
+    svg_.text(scheme_x_, base, "m", scheme.substr(0, 6),
+              " fill=\"" + std::string(color_of(layer.after)) + "\"");
     const double db = layer.error.sqnr_db;
     if (!std::isnan(db)) {  // an exact layer is at the right end, hollow
       const double x = error_x(db);
       const std::string color(color_of(layer.after));
-      line(error_x_, y + kRow / 2, x, y + kRow / 2,
-           "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
-      out_ += "<circle cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y + kRow / 2) +
-              "\" r=\"4.5\" stroke=\"" + color + "\" stroke-width=\"1.5\" fill=\"" +
-              (std::isinf(db) ? "#ffffff" : color) + "\"/>\n";
+      svg_.line(error_x_, y + kRow / 2, x, y + kRow / 2,
+                "stroke=\"" + color + "\" stroke-opacity=\"0.35\" stroke-width=\"2\"");
+      svg_.add("<circle" + attribute("cx", x) + attribute("cy", y + kRow / 2) +
+               " r=\"4.5\" stroke=\"" + color + "\" stroke-width=\"1.5\" fill=\"" +
+               (std::isinf(db) ? "#ffffff" : color) + "\"/>\n");
     }
-    text(error_x_ + kPanel + 12, base, "n", decibel_text(db));
+    svg_.text(error_x_ + kPanel + 12, base, "n", decibel_text(db));
     const double before = kPanel * static_cast<double>(layer.bytes_before) / bytes_;
     const double after = kPanel * static_cast<double>(layer.bytes_after) / bytes_;
-    bar(size_x_, bar_y, before, kBar, "#cbd0d8");
-    bar(size_x_, bar_y + 2, after, kBar - 4, color_of(layer.after));
-    text(size_x_ + std::max(before, after) + 5, base, "n",
-         bytes_text(layer.bytes_after) + " of " + bytes_text(layer.bytes_before));
-    out_ += "</g>\n";
+    svg_.bar(size_x_, bar_y, before, kBar, "#cbd0d8");
+    svg_.bar(size_x_, bar_y + 2, after, kBar - 4, color_of(layer.after));
+    svg_.text(size_x_ + std::max(before, after) + 5, base, "n",
+              bytes_text(layer.bytes_after) + " of " + bytes_text(layer.bytes_before));
+    svg_.close_group();
   }
 
   void total_line() {
     if (!finite(report_.total)) return;
     const double x = error_x(report_.total.sqnr_db);
-    line(x, kTop - 3, x, bottom_ + 8, "stroke=\"#111827\" stroke-dasharray=\"3 3\"");
-    text(x, bottom_ + 21, "n", "total " + decibel_text(report_.total.sqnr_db) + " dB",
-         " text-anchor=\"middle\"");
+    svg_.line(x, kTop - 3, x, bottom_ + 8, "stroke=\"#111827\" stroke-dasharray=\"3 3\"");
+    svg_.text(x, bottom_ + 21, "n", "total " + decibel_text(report_.total.sqnr_db) + " dB",
+              " text-anchor=\"middle\"");
   }
 
   [[nodiscard]] double error_x(double db) const {
@@ -176,7 +153,7 @@ class Chart {
   }
 
   const CheckpointReport& report_;
-  std::string out_;
+  Svg svg_{1, 1};
   double low_ = std::numeric_limits<double>::infinity();  ///< ends of the left axis, dB
   double high_ = 0;
   double bytes_ = 1;  ///< right end of the right axis

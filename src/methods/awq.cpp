@@ -6,11 +6,11 @@
 
 #include "kvant/error.hpp"
 #include "methods/group_range.hpp"
+#include "methods/input_scales.hpp"
 
 namespace kvant::methods {
 namespace {
 
-constexpr int kRatios = 20;
 constexpr int kClipGrid = 20;
 constexpr int kClipSteps = 10;
 constexpr float kSmallestScale = 1e-4f;
@@ -28,7 +28,8 @@ void check_inputs(const char* who, const std::vector<MatrixView<const float>>& l
   }
 }
 
-/// mean|x|^ratio around 1; 1 for inputs that were always 0.
+}  // namespace
+
 std::vector<float> scales_for(const InputStatistics& statistics, double ratio) {
   std::vector<float> scales(static_cast<std::size_t>(statistics.features()));
   float least = INFINITY;
@@ -47,9 +48,8 @@ std::vector<float> scales_for(const InputStatistics& statistics, double ratio) {
   return scales;
 }
 
-/// Round(w * scales) / scales.
-void rounded(const MatrixView<const float>& w, const std::vector<float>& scales,
-             const GroupScheme& scheme, std::vector<float>& out) {
+void round_scaled(const MatrixView<const float>& w, const std::vector<float>& scales,
+                  const GroupScheme& scheme, std::vector<float>& out) {
   out.resize(static_cast<std::size_t>(w.rows() * w.cols()));
   for (std::int64_t r = 0; r < w.rows(); ++r) {
     for (std::int64_t c = 0; c < w.cols(); ++c) {
@@ -66,8 +66,6 @@ void rounded(const MatrixView<const float>& w, const std::vector<float>& scales,
   }
 }
 
-}  // namespace
-
 ScaleSearch search_scales(Context& context, const std::vector<MatrixView<const float>>& layers,
                           const InputStatistics& statistics, const GramMatrix& gram,
                           const GroupScheme& scheme) {
@@ -76,12 +74,12 @@ ScaleSearch search_scales(Context& context, const std::vector<MatrixView<const f
   const OutputError measure(context, gram);
   ScaleSearch best;
   std::vector<float> values;
-  for (int step = 0; step < kRatios; ++step) {
-    const double ratio = static_cast<double>(step) / kRatios;
+  for (int step = 0; step < kScaleRatios; ++step) {
+    const double ratio = static_cast<double>(step) / kScaleRatios;
     const std::vector<float> scales = scales_for(statistics, ratio);
     double error = 0;
     for (const MatrixView<const float>& w : layers) {
-      rounded(w, scales, scheme, values);
+      round_scaled(w, scales, scheme, values);
       error += measure.sum(context, w, MatrixView<const float>(values.data(), w.rows(), w.cols()));
     }
     if (step == 0) best.error_before = error;

@@ -48,7 +48,7 @@ constexpr std::array kCommands = {
             kvant::program::merge_command},
     Command{"inspect", "list tensors, shapes, schemes and the footprint",
             kvant::program::inspect_command},
-    Command{"report", "compare a model with its quantized form, layer by layer",
+    Command{"report", "compare a model with its quantized form, or show what its layers read",
             kvant::program::report_command},
     Command{"verify", "check every byte, and list what is wrong", kvant::program::verify_command},
     Command{"select", "propose a scheme per layer under a budget of error or size",

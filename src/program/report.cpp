@@ -1,5 +1,6 @@
 // kvant report: what a quantization did, layer by layer.
 
+#include <algorithm>
 #include <iostream>
 #include <string>
 
@@ -7,6 +8,7 @@
 #include "kvant/io/atomic_file.hpp"
 #include "kvant/look/report.hpp"
 #include "progress.hpp"
+#include "report.hpp"
 
 namespace kvant::program {
 namespace {
@@ -15,10 +17,20 @@ constexpr const char* kDescription =
     "Examples:\n"
     "  kvant report MODEL QUANTIZED\n"
     "  kvant report MODEL QUANTIZED --svg report.svg --html report.html\n"
-    "  kvant report f32.gguf q4_k.gguf\n\n"
+    "  kvant report f32.gguf q4_k.gguf\n"
+    "  kvant report --activations text.txt MODEL      (see kvant report --activations --help)\n\n"
     "Compares the weights of two checkpoints of one model: for each linear layer the largest and\n"
     "mean error, mean squared error, SQNR (signal to quantization noise), cosine, outlier columns\n"
     "kept in half precision, and bytes before and after.\n";
+
+/// Its command line has other words.
+bool is_about_activations(const Arguments& arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
+    return word == "--activations" || word.starts_with("--activations=");
+  });
+}
+
+}  // namespace
 
 void write_file(const std::string& path, const std::string& text) {
   io::AtomicFile file(path);
@@ -26,9 +38,8 @@ void write_file(const std::string& path, const std::string& text) {
   file.commit();
 }
 
-}  // namespace
-
 int report_command(const Arguments& arguments) {
+  if (is_about_activations(arguments)) return report_activations_command(arguments);
   std::string model;
   std::string quantized;
   std::string svg;

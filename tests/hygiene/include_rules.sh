@@ -2,7 +2,7 @@
 # include_rules.sh SOURCE_DIR: who may include whom. Arrows point down only:
 #
 #   program                    -> everything
-#   models                     -> methods, io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
+#   models                     -> methods, look, io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
 #   methods                    -> kvant (public headers), Eigen inside
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
@@ -70,7 +70,7 @@ only "a public header of the core" "$std|kvant/(core/)?[a-z0-9_]+\\.hpp|$border"
 never "a public header of the core" "kvant/(eigen|fmt|mpi)\\.hpp|$foreign|$intrinsics" "${core[@]}"
 only "a public header of io" "$std|kvant/(io/)?[a-z0-9_]+\\.hpp" include/kvant/io/*.hpp
 only "a public header of methods" "$std|kvant/(methods/)?[a-z0-9_]+\\.hpp" include/kvant/methods/*.hpp
-only "a public header of models" "$std|kvant/((io|methods|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
+only "a public header of models" "$std|kvant/((io|look|methods|models)/)?[a-z0-9_]+\\.hpp" include/kvant/models/*.hpp
 only "a public header of look" "$std|kvant/((io|look)/)?[a-z0-9_]+\\.hpp" include/kvant/look/*.hpp
 only "eigen.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|Eigen/.*" include/kvant/eigen.hpp
 only "mpi.hpp" "$std|kvant/[a-z0-9_]+\\.hpp|mpi\\.h" include/kvant/mpi.hpp
@@ -106,7 +106,7 @@ mapfile -t models < <(find src/models -type f)
 mapfile -t methods < <(find src/methods -type f)
 only "methods" "$std|methods/.*|kvant/((core|methods)/)?[a-z0-9_]+\\.hpp|Eigen/[A-Z][a-z]+" "${methods[@]}"
 never "methods" "kvant/(eigen|fmt)\\.hpp" "${methods[@]}"
-only "models" "$std|models/.*|io/(json|text)/.*|kvant/((core|io|methods|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
+only "models" "$std|models/.*|io/(json|text)/.*|kvant/((core|io|look|methods|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
 never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
 mapfile -t mpi < <(find src/mpi -type f)
 only "mpi" "$std|kvant/[a-z0-9_]+\\.hpp|mpi\\.h" "${mpi[@]}"

@@ -7,6 +7,7 @@
 
 #include "kvant/io/safetensors.hpp"
 #include "kvant/linear_quantizer.hpp"
+#include "kvant/tensor_view.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 
@@ -41,15 +42,9 @@ std::vector<std::int32_t> codes_of(const kvant::io::SafeTensors& file, const std
   std::vector<std::int32_t> result;
   const auto append = [&](const auto& values) { result.assign(values.begin(), values.end()); };
   switch (file.tensor(name).info->dtype) {
-    case kvant::DType::int8:
-      append(file.values<std::int8_t>(name));
-      break;
-    case kvant::DType::uint8:
-      append(file.values<std::uint8_t>(name));
-      break;
-    default:
-      append(file.values<std::int32_t>(name));
-      break;
+    case kvant::DType::int8: append(file.values<std::int8_t>(name)); break;
+    case kvant::DType::uint8: append(file.values<std::uint8_t>(name)); break;
+    default: append(file.values<std::int32_t>(name)); break;
   }
   return result;
 }
@@ -115,6 +110,42 @@ TEST_CASE("torch quantize_per_tensor and quantize_per_channel, codes and values"
                 has_values ? torch_arrays().values<float>(name + ".dq") : std::vector<float>{});
   }
   CHECK(replayed == 68);
+}
+
+TEST_CASE("torch quantize_per_channel of weights of convolutions: any rank by channel") {
+  // A channel's values lie as in the matrix, whatever the sizes behind (or before) its axis are.
+  int replayed = 0;
+  for (const nlohmann::json& c : torch_cases()) {
+    if (c["op"] != "quantize_per_channel" || c["dtype"] == "qint32") continue;
+    const auto name = c["name"].get<std::string>();
+    const bool first = c["axis"] == 0;
+    const auto values = torch_arrays().values<float>(c["input"].get<std::string>());
+    const auto dequantized = torch_arrays().values<float>(name + ".dq");
+    const auto codes = codes_of(torch_arrays(), name + ".q");
+    for (const std::vector<std::int64_t>& inner :
+         {std::vector<std::int64_t>{40}, {8, 5}, {10, 2, 2}, {5, 2, 2, 2}}) {
+      CAPTURE(name, inner.size());
+      std::vector<std::int64_t> shape = inner;
+      shape.insert(first ? shape.begin() : shape.end(), 6);
+      const kvant::TensorView<const float> x(values, shape);
+      const auto axis = kvant::per_channel(first ? 0 : -1);
+      QuantParams params;
+      params.scheme = torch_scheme(c);
+      params.scale = floats(c["scales"]);
+      params.zero_point = ints(c["zero_points"]);
+      params.block = x.block(axis);
+      check_codes(x.matrix(axis), kvant::quantize(x.matrix(axis), params), codes, dequantized);
+      // Back into a tensor of the same shape.
+      std::vector<float> back(values.size());
+      const kvant::TensorView<float> y(back, shape);
+      kvant::dequantize(kvant::quantize(x.matrix(axis), params), y.matrix(axis));
+      for (std::size_t i = 0; i < back.size(); ++i) {
+        if (!std::isnan(values[i])) CHECK(same_float(back[i], dequantized[i]));
+      }
+      ++replayed;
+    }
+  }
+  CHECK(replayed == 24);
 }
 
 TEST_CASE("torch fake quantize, per tensor and per channel") {

@@ -1,8 +1,10 @@
 // What tells a model from another one of the same shape.
 
+#include "kvant/error.hpp"
 #include "kvant/models/load.hpp"
 #include "kvant/models/statistics.hpp"
 #include "models/calibrate/fnv.hpp"
+#include "models/calibrate/same_model.hpp"
 #include "models/load/parts.hpp"
 
 namespace kvant::models {
@@ -35,6 +37,20 @@ std::string model_fingerprint(Context& context, const std::filesystem::path& pat
     }
   }
   return std::to_string(hash.value());
+}
+
+void check_same_model(Context& context, const std::filesystem::path& model, const Config& config,
+                      const StatisticsFile& statistics, const std::string& who) {
+  const auto other = [&](const std::string& what) {
+    throw Error(ErrorCode::invalid_file, who + ": the statistics are of " + what);
+  };
+  if (statistics.model_type() != config.model_type) {
+    other("a model of type " + statistics.model_type() + ", this one is of type " +
+          std::string(config.model_type));
+  }
+  if (statistics.fingerprint() != model_fingerprint(context, model, config)) {
+    other("another model: its weights are different; calibrate this one");
+  }
 }
 
 }  // namespace kvant::models

@@ -14,6 +14,7 @@
 #include "kvant/quantize.hpp"
 #include "models/calibrate/input_scaling.hpp"
 #include "models/calibrate/method_encoder.hpp"
+#include "models/calibrate/same_model.hpp"
 
 namespace kvant::models {
 namespace {
@@ -70,19 +71,10 @@ void check_statistics(Context& context, const std::filesystem::path& model, cons
                     ": needs statistics of the activations (kvant calibrate MODEL TEXT --out "
                     "FILE)");
   }
-  const auto other = [&](const std::string& what) {
-    throw Error(ErrorCode::invalid_file, who + ": the statistics are of " + what);
-  };
-  if (statistics->model_type() != config.model_type) {
-    other("a model of type " + statistics->model_type() + ", this one is of type " +
-          std::string(config.model_type));
-  }
+  check_same_model(context, model, config, *statistics, who);
   if (needs_moments(options.method) && !statistics->has_moments()) {
     throw Error(ErrorCode::invalid_argument,
                 who + ": the statistics hold no second moments; calibrate without --no-moments");
-  }
-  if (statistics->fingerprint() != model_fingerprint(context, model, config)) {
-    other("another model: its weights are different; calibrate this one");
   }
 }
 

@@ -90,10 +90,24 @@ methods::InputStatistics StatisticsFile::statistics(const std::string& layer) co
   if (result.sum_abs.size() != features) refuse(kSumAbs);
   if (result.outliers.size() != features) refuse(kOutliers);
   if (result.histogram.size() != methods::InputStatistics::kBins) refuse(kHistogram);
+  // Every element is in one bin, and none behind the largest float.
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 56;
+  if (result.rows > kMostElements / std::max<std::int64_t>(1, result.features())) refuse(kRows);
+  constexpr std::size_t kFinite = 0x7F800000u >> 20;
+  std::int64_t elements = result.rows * result.features();
+  for (std::size_t i = 0; i < result.histogram.size(); ++i) {
+    const std::int64_t count = result.histogram[i];
+    if (count < 0 || count > (i < kFinite ? elements : 0)) refuse(kHistogram);
+    elements -= count;
+  }
+  if (elements != 0) refuse(kHistogram);
   for (std::size_t i = 0; i < features && result.rows > 0; ++i) {
     if (!std::isfinite(result.min[i]) || !(result.min[i] <= result.max[i])) refuse(kMin);
     if (!std::isfinite(result.max[i])) refuse(kMax);
-    if (!std::isfinite(result.sum_abs[i]) || result.sum_abs[i] < 0) refuse(kSumAbs);
+    // (Summed in another order it may be larger by some last bits.)
+    const double most = 1.000001 * static_cast<double>(result.rows) *
+                        static_cast<double>(result.absmax(static_cast<std::int64_t>(i)));
+    if (!(result.sum_abs[i] >= 0) || result.sum_abs[i] > most) refuse(kSumAbs);
     if (result.outliers[i] < 0 || result.outliers[i] > result.rows) refuse(kOutliers);
   }
   return result;

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "formats/rules.hpp"
 #include "kvant/float_element.hpp"
+#include "kvant/parallel_tasks.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/elements.hpp"
@@ -153,6 +155,30 @@ void PackedWeights::unpack_scales(std::int64_t row, std::vector<float>& to_scale
   if (!has_zero_points()) to_zeros.clear();
 }
 
+namespace {
+
+void check_decodable(const char* who, const PackedWeights& weights) {
+  if (describe(weights.format()).is_float() || weights.state().has_scales()) return;
+  fail(ErrorCode::invalid_argument,
+       std::string(who) + ": the weights are codes alone; pack them with their absmax");
+}
+
+/// The outputs row(begin) to row(end - 1) into the rows of w with these numbers.
+template <class Row>
+void decode_rows(const PackedWeights::State& on_host, std::int64_t begin, std::int64_t end,
+                 const AnyMatrix& w, Row&& row) {
+  AlignedArray<std::byte> scratch(static_cast<std::size_t>(on_host.decode_scratch()));
+  std::vector<float> values(static_cast<std::size_t>(on_host.k));
+  for (std::int64_t r = begin; r < end; ++r) {
+    on_host.decode_row(row(r), scratch.data(), values.data());
+    for (std::int64_t k = 0; k < on_host.k; ++k) {
+      store_float(w, r, k, values[static_cast<std::size_t>(k)]);
+    }
+  }
+}
+
+}  // namespace
+
 void PackedWeights::dequantize(AnyMatrix w, std::int64_t first) const {
   constexpr const char* kWho = "PackedWeights::dequantize";
   at_border(kWho, [&] {
@@ -160,19 +186,38 @@ void PackedWeights::dequantize(AnyMatrix w, std::int64_t first) const {
     check_writable(kWho, "w", w);
     check_rows(kWho, *this, first, w.rows, w.cols);
     if (w.rows == 0 || w.cols == 0) return;
-    if (!describe(format()).is_float() && !state_->has_scales()) {
-      fail(ErrorCode::invalid_argument,
-           std::string(kWho) + ": the weights are codes alone; pack them with their absmax");
+    check_decodable(kWho, *this);
+    decode_rows(*State::on_host(state_), 0, w.rows, w, [&](std::int64_t r) { return first + r; });
+  });
+}
+
+void PackedWeights::dequantize_rows(Context& context, std::span<const std::int64_t> rows,
+                                    AnyMatrix w) const {
+  constexpr const char* kWho = "PackedWeights::dequantize_rows";
+  at_border(kWho, [&] {
+    check_float(kWho, "w", w);
+    check_writable(kWho, "w", w);
+    const auto count = static_cast<std::int64_t>(rows.size());
+    if (w.rows != count || w.cols != k()) {
+      fail(ErrorCode::shape_mismatch, std::string(kWho) + ": w is " + shape_text(w.rows, w.cols) +
+                                          "; " + shape_text(count, k()) + " is wanted");
     }
+    for (const std::int64_t row : rows) {
+      if (row >= 0 && row < n()) continue;
+      fail(ErrorCode::out_of_range, std::string(kWho) + ": there is no row " + std::to_string(row) +
+                                        " among " + std::to_string(n()));
+    }
+    if (w.rows == 0 || w.cols == 0) return;
+    check_decodable(kWho, *this);
     const auto on_host = State::on_host(state_);
-    AlignedArray<std::byte> scratch(static_cast<std::size_t>(on_host->decode_scratch()));
-    std::vector<float> values(static_cast<std::size_t>(state_->k));
-    for (std::int64_t r = 0; r < w.rows; ++r) {
-      on_host->decode_row(first + r, scratch.data(), values.data());
-      for (std::int64_t k = 0; k < state_->k; ++k) {
-        store_float(w, r, k, values[static_cast<std::size_t>(k)]);
-      }
-    }
+    constexpr std::int64_t kRowsPerTask = 64;
+    parallel_tasks(context.executor(), (count + kRowsPerTask - 1) / kRowsPerTask,
+                   [&](std::int64_t task) {
+                     const ScopedFloatEnvironment environment;
+                     const std::int64_t begin = task * kRowsPerTask;
+                     decode_rows(*on_host, begin, std::min(count, begin + kRowsPerTask), w,
+                                 [&](std::int64_t r) { return rows[static_cast<std::size_t>(r)]; });
+                   });
   });
 }
 

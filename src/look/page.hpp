@@ -1,0 +1,24 @@
+#pragma once
+
+// Pages that need nothing else: their style, figures, and a table that sorts when a heading is
+// clicked.
+
+#include <string>
+#include <string_view>
+
+namespace kvant::look {
+
+/// Up to the heading, which is the title.
+/// @param style  <style> of the page's own, as it is
+[[nodiscard]] std::string page_start(std::string_view title, std::string_view style = {});
+/// The script that sorts the page's table, and the end.
+[[nodiscard]] std::string page_end();
+
+/// A value that parseFloat of JavaScript reads back; infinities beyond every number.
+[[nodiscard]] std::string sort_key(double value);
+/// <td>, sorted by `key`.
+[[nodiscard]] std::string cell(std::string_view text, std::string_view key);
+/// A number with its title, for a <div class="figures">.
+[[nodiscard]] std::string figure(std::string_view title, std::string_view value);
+
+}  // namespace kvant::look
