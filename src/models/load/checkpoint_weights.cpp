@@ -2,14 +2,15 @@
 // form that kvant::io reads, are packed as they are, or expanded to float32.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <optional>
 
-#include "io/layers/values.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/io/format_error.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/matrix.hpp"
@@ -195,9 +196,15 @@ class CheckpointWeights final : public WeightSource {
     if (tensor.info->dtype == DType::int8) {
       return static_cast<float>(static_cast<std::int8_t>(tensor.data[0]));
     }
-    float value = 0;
-    io::widen(tensor.data.data(), tensor.info->dtype, 1, &value);
-    return value;
+    if (!detail::is_kernel_float(tensor.info->dtype)) {
+      throw io::FormatError(io::FormatErrorKind::bad_scales,
+                            "tensor " + io::in_quotes(name) + " is " +
+                                std::string(to_string(tensor.info->dtype)) +
+                                "; F32, F16 and BF16 (zero points: I8) are read");
+    }
+    alignas(float) std::array<std::byte, sizeof(float)> element{};
+    std::memcpy(element.data(), tensor.data.data(), std::min(tensor.data.size(), element.size()));
+    return detail::load_element(element.data(), tensor.info->dtype, 0);
   }
   /// Some outputs of a layer, of all the bytes that it has.
   void count_rows(const io::StoredLayer& layer, std::int64_t rows) const noexcept {
