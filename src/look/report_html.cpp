@@ -4,59 +4,12 @@
 #include <cmath>
 
 #include "kvant/look/report.hpp"
+#include "look/html_page.hpp"
 #include "look/markup.hpp"
 #include "look/text_table.hpp"
 
 namespace kvant::look {
 namespace {
-
-constexpr const char* kHead = R"(<meta name="viewport" content="width=device-width">
-<style>
-body{font-family:system-ui,'DejaVu Sans',sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;
-color:#111827;background:#fff}
-h1{font-size:1.4em}
-svg{max-width:100%;height:auto}
-table{border-collapse:collapse;font-size:.85em;width:100%}
-th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}
-th{cursor:pointer;background:#f3f4f6;position:sticky;top:0}
-th:hover{background:#e5e7eb}
-td:nth-child(-n+4),th:nth-child(-n+4){text-align:left}
-td:first-child{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace}
-tfoot td{font-weight:bold}
-.figures{display:flex;flex-wrap:wrap;gap:2em;margin:1em 0}
-.figures b{display:block;font-size:1.3em}
-</style>
-)";
-
-constexpr const char* kScript = R"(<script>
-document.querySelectorAll('th').forEach(function (head, column) {
-  var down = false;
-  head.addEventListener('click', function () {
-    var body = document.querySelector('tbody');
-    var rows = Array.prototype.slice.call(body.rows);
-    var key = function (row) { return row.cells[column].dataset.v; };
-    rows.sort(function (a, b) {
-      var x = key(a), y = key(b), m = parseFloat(x), n = parseFloat(y);
-      if (isNaN(m) || isNaN(n)) return x < y ? -1 : x > y ? 1 : 0;
-      return m - n;
-    });
-    if (down) rows.reverse();
-    down = !down;
-    rows.forEach(function (row) { body.appendChild(row); });
-  });
-});
-</script>
-)";
-
-/// A value that parseFloat of JavaScript reads back; infinities beyond every number.
-std::string sort_key(double value) {
-  if (std::isinf(value)) return value > 0 ? "1e999" : "-1e999";
-  return number_text(value, 17);
-}
-
-std::string cell(std::string_view text, std::string_view key) {
-  return "<td data-v=\"" + escape_markup(key) + "\">" + escape_markup(text) + "</td>";
-}
 
 std::string error_cells(const ErrorMetrics& error) {
   return cell(number_text(error.max, 3), sort_key(error.max)) +
@@ -66,18 +19,12 @@ std::string error_cells(const ErrorMetrics& error) {
          cell(number_text(error.cosine, 7), sort_key(error.cosine));
 }
 
-std::string figure(std::string_view title, std::string_view value) {
-  return "<div>" + escape_markup(title) + "<b>" + escape_markup(value) + "</b></div>\n";
-}
-
 }  // namespace
 
 std::string to_html(const CheckpointReport& report) {
   const std::string title = "Quantization report: " + report.quantized;
-  std::string page =
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>" +
-      escape_markup(title) + "</title>\n" + kHead + "</head>\n<body>\n<h1>" + escape_markup(title) +
-      "</h1>\n<p>compared with " + escape_markup(report.model) + "</p>\n<div class=\"figures\">\n";
+  std::string page = page_start(title, 4) + "<p>compared with " + escape_markup(report.model) +
+                     "</p>\n<div class=\"figures\">\n";
   const bool finite = std::isfinite(report.total.sqnr_db);
   page += figure("whole model", bytes_text(report.bytes_before) + " \xE2\x86\x92 " +
                                     bytes_text(report.bytes_after));
@@ -111,7 +58,7 @@ std::string to_html(const CheckpointReport& report) {
   for (const io::Warning& warning : report.warnings) {
     page += "<p>warning: " + escape_markup(warning.text) + "</p>\n";
   }
-  return page + kScript + "</body>\n</html>\n";
+  return page + page_end();
 }
 
 }  // namespace kvant::look

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "command_line.hpp"
-#include "kvant/io/atomic_file.hpp"
 #include "kvant/look/report.hpp"
 #include "progress.hpp"
 
@@ -19,12 +18,6 @@ constexpr const char* kDescription =
     "Compares the weights of two checkpoints of one model: for each linear layer the largest and\n"
     "mean error, mean squared error, SQNR (signal to quantization noise), cosine, outlier columns\n"
     "kept in half precision, and bytes before and after.\n";
-
-void write_file(const std::string& path, const std::string& text) {
-  io::AtomicFile file(path);
-  file.write(text);
-  file.commit();
-}
 
 }  // namespace
 
@@ -58,8 +51,8 @@ int report_command(const Arguments& arguments) {
   const look::CheckpointReport report = look::report_checkpoint(model, quantized, options);
   progress.finish();
   std::cout << (json ? to_json(report) : to_text(report));
-  if (!svg.empty()) write_file(svg, to_svg(report));
-  if (!html.empty()) write_file(html, to_html(report));
+  write_text(svg, to_svg(report));
+  write_text(html, to_html(report));
   return 0;
 }
 

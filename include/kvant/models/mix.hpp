@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kvant/config.hpp"
@@ -31,6 +32,22 @@ struct Mix {
 /// @throws Error invalid_argument: less than any mix loses, which is named; cancelled
 [[nodiscard]] KVANT_API Mix smallest_mix(const Sensitivities& found, double loss,
                                          const std::atomic<bool>* cancel = nullptr);
+/// A mix, and what it is worth.
+struct MeasuredMix {
+  Mix mix;
+  Perplexity result;
+};
+
+/// The fewest bytes at a perplexity of at most `most`, as it is measured: what the sum of
+/// sensitivities foretells is corrected by what a mix turns out to lose, in up to six runs.
+/// @param floats of all layers in float, on the same text
+/// @throws Error invalid_argument: less than the floats have, or than the best mix was found to
+///         have; as FormatTrials::evaluate
+[[nodiscard]] KVANT_API MeasuredMix mix_below(FormatTrials& trials, const Sensitivities& found,
+                                              std::span<const TokenId> ids, std::int64_t window,
+                                              const Perplexity& floats, double most,
+                                              const EvaluateOptions& options = {});
+
 /// All layers in one of the formats, by its number.
 [[nodiscard]] KVANT_API Mix uniform_mix(const Sensitivities& found, std::size_t format);
 

@@ -113,6 +113,9 @@ class KVANT_API FormatTrials {
   /// Names of the layers, in the order in which they run.
   [[nodiscard]] std::vector<std::string> layers() const;
 
+  /// Bytes of all tensors but the weights of these layers, as the model's files have them.
+  [[nodiscard]] std::uint64_t other_bytes() const noexcept;
+
   /// Every layer by itself in every format. States in front of a block are kept while its layers
   /// are tried, and only what lies behind is run again: by divergence, a layer costs half a run of
   /// the model over the windows on average; by loss, each of its formats does. Memory beside the

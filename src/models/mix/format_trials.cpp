@@ -59,6 +59,8 @@ FormatTrials::FormatTrials(Context& context, const std::filesystem::path& path,
                                 spec.slot, before + first[i]});
     }
   }
+  const std::vector<std::string> names = layers();
+  state_->other_bytes = source->bytes_beside({names.begin(), names.end()});
 }
 
 FormatTrials::~FormatTrials() = default;
@@ -69,6 +71,10 @@ std::vector<std::string> FormatTrials::layers() const {
   std::vector<std::string> names;
   for (const TrialLayer& layer : state_->layers) names.push_back(layer.name);
   return names;
+}
+
+std::uint64_t FormatTrials::other_bytes() const noexcept {
+  return state_->other_bytes;
 }
 
 Perplexity FormatTrials::evaluate(std::span<const TokenId> ids, std::int64_t window,

@@ -33,6 +33,7 @@ struct TrialModel {
   bool exact;
   Model model;  ///< does not move: slots point into it
   std::vector<TrialLayer> layers;
+  std::uint64_t other_bytes = 0;
 
   /// The weights [outputs, inputs] of a layer that stands in its place in float.
   [[nodiscard]] std::vector<float> weights_of(const TrialLayer& layer) const;
