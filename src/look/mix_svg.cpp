@@ -34,15 +34,17 @@ std::string_view color_of(const MixPoint& point) {
 class Picture {
  public:
   explicit Picture(const MixReport& report) : report_(report), points_(by_size(report)) {
-    double least = report.float_perplexity;
-    double chosen = report.float_perplexity;
+    if (report.float_perplexity > 0 && std::isfinite(report.float_perplexity)) {
+      floats_ = report.float_perplexity;
+    }
+    double least = floats_;
+    double chosen = floats_;
     if (const MixPoint* point = report.chosen()) {
       chosen = std::max(chosen, point->measured.value_or(point->predicted));
     }
     // What is far above the chosen one would press all others to the ground.
-    const double limit =
-        report.float_perplexity * std::max(1.6, 1 + 5 * (chosen / report.float_perplexity - 1));
-    double most = chosen;
+    const double limit = floats_ * std::max(1.6, 1 + 5 * (chosen / floats_ - 1));
+    double most = std::isfinite(chosen) ? chosen : floats_;
     double smallest = std::numeric_limits<double>::infinity();
     double largest = 0;
     for (const MixPoint& point : points_) {
@@ -74,7 +76,7 @@ class Picture {
     text(kLeft, 64, "n", shorten_middle(made_by(report_).front(), 130));
     legend();
     axes();
-    floats();
+    float_line();
     curve();
     for (const MixPoint& point : points_) mark(point);
     for (const MixPoint& point : points_) label(point);
@@ -143,8 +145,8 @@ class Picture {
              ")\"");
   }
 
-  void floats() {
-    const double y = y_of(report_.float_perplexity);
+  void float_line() {
+    const double y = y_of(floats_);
     line(kLeft, y, kRight, y, "stroke=\"#111827\" stroke-dasharray=\"4 3\"");
     text(kRight, y + 13, "n", "in floats " + number_text(report_.float_perplexity, 5),
          " text-anchor=\"end\"");
@@ -206,7 +208,8 @@ class Picture {
   std::vector<MixPoint> points_;
   std::vector<std::array<double, 3>> labels_;  ///< x, y, width
   std::string out_;
-  double low_ = 0;  ///< of the axis, logarithms of perplexity
+  double floats_ = 1;  ///< perplexity
+  double low_ = 0;     ///< of the axis, logarithms of perplexity
   double high_ = 1;
   double from_ = 0;  ///< bytes
   double to_ = 1;

@@ -102,6 +102,13 @@ bool is_quantized(const LayerFormat& format) {
   return !describe(format.format).is_float();
 }
 
+/// A file can be written there.
+void check_place(const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  if (folder.empty() || std::filesystem::is_directory(folder)) return;
+  throw Error(ErrorCode::io, file + ": there is no folder " + folder.string());
+}
+
 /// The model and what was found of it, and from there to the answer.
 class Selection {
  public:
@@ -301,6 +308,9 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
   }
   if (!task.output.empty() && !std::filesystem::is_directory(task.model)) {
     throw UsageError("--write OUT is for folders; write --plan FILE, which kvant run runs");
+  }
+  for (const std::string* file : {&plan_, &svg_, &html_, &task.json}) {
+    check_place(*file);  // now, and not behind minutes of work
   }
   const models::ModelFiles files(task.model);
   const auto windows = windows_.read(files, text_);

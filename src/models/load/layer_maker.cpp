@@ -11,6 +11,7 @@
 #include "kvant/linear_quantizer.hpp"
 #include "kvant/matrix.hpp"
 #include "models/load/packed_rows.hpp"
+#include "models/mix/pack_layer.hpp"
 
 namespace kvant::models {
 namespace {
@@ -118,9 +119,9 @@ std::vector<Share> LayerMaker::rows_to_read(const LayerName& layer, const Linear
 PackedWeights LayerMaker::pack(ConstAnyMatrix weights, LayerFormat format,
                                const std::vector<Share>& read,
                                const std::vector<Share>& rows) const {
-  const PackOptions options{.block = format.group, .arithmetic = activations().arithmetic};
+  const Arithmetic arithmetic = activations().arithmetic;
   if (read == rows) {
-    return PackedWeights::quantize(context_, weights, format.format, options);
+    return pack_layer(context_, weights, format, arithmetic);
   }
   std::vector<PackedWeights> parts;
   std::vector<Share> wanted;
@@ -128,7 +129,7 @@ PackedWeights LayerMaker::pack(ConstAnyMatrix weights, LayerFormat format,
   const auto* from = static_cast<const std::byte*>(weights.data);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const ConstAnyMatrix part{from, weights.dtype, read[i].size(), weights.cols, weights.stride};
-    parts.push_back(PackedWeights::quantize(context_, part, format.format, options));
+    parts.push_back(pack_layer(context_, part, format, arithmetic));
     wanted.push_back({rows[i].begin - read[i].begin, rows[i].end - read[i].begin});
     from += read[i].size() * row_bytes;
   }

@@ -6,6 +6,7 @@
 #include "kvant/models/load.hpp"
 #include "models/calibrate/observed_block.hpp"
 #include "models/load/parts.hpp"
+#include "models/mix/pack_layer.hpp"
 #include "models/mix/trial_model.hpp"
 
 namespace kvant::models {
@@ -22,8 +23,8 @@ std::unique_ptr<QuantizedLinear> TrialModel::make(const TrialLayer& layer,
                                                   LayerFormat format) const {
   const Arithmetic arithmetic = exact ? Arithmetic::exact : Arithmetic::kvant;
   return std::make_unique<QuantizedLinear>(
-      Linear::quantize(context, weights, format.format, bias_view(layer.bias),
-                       {.arithmetic = arithmetic}, {.block = format.group}));
+      Linear::from(pack_layer(context, weights, format, arithmetic), bias_view(layer.bias),
+                   {.arithmetic = arithmetic}));
 }
 
 FormatTrials::FormatTrials(Context& context, const std::filesystem::path& path,
