@@ -39,8 +39,8 @@ void MeasureFlags::add_to(CLI::App& app) {
                      "output-error (of the layer alone, no runs)")
           ->type_name("NAME"));
   add(app.add_option("--formats", formats_,
-                     "what a layer may become, like int3:64,int4:32,nf4:64,int8-group:128,fp16\n"
-                     "(default: 12 of them, from int2:64 to fp16)")
+                     "what a layer may become (default: int2:64,int3:128,int3:64,int3:32,int4:128,int4:64,\n"
+                     "int4:32,q4_1,q5_0,int8-group:128,fp16; also nf4:64, fp8, int8, ...)")
           ->type_name("LIST"));
   add(app.add_option("--max-perplexity", max_perplexity_,
                      "instead of --budget: the smallest model whose perplexity is at most this")

@@ -37,11 +37,12 @@ struct LayerFormat {
 
 /// "int4:64", "fp8".
 [[nodiscard]] KVANT_API std::string to_string(LayerFormat format);
-/// By such a name; "int4" alone has the format's own group. Nothing for others, and for formats
-/// that floats are not quantized to here (GGUF's blocks).
+/// By such a name; "int4" alone has the format's own group. Nothing for others, and for GGUF's
+/// blocks of 256 (those of 32, q4_1, q5_0 and q5_1, are formats here: GGUF's reference quantizers
+/// make them, of layers whose inputs are a multiple of 32).
 [[nodiscard]] KVANT_API std::optional<LayerFormat> layer_format_from_name(std::string_view name);
-/// What mixes are made of by default: int2, int3, int4, nf4 and int8-group in the groups that make
-/// different sizes, and fp16.
+/// What mixes are made of by default: int2, int3, int4 and int8-group in the groups that make
+/// different sizes, q4_1 and q5_0 between them, and fp16.
 [[nodiscard]] KVANT_API const std::vector<LayerFormat>& default_mix_formats();
 
 /// Bytes of the weight [outputs, inputs] of a layer: codes, scales and zero points, the last byte
