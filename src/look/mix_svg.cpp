@@ -1,4 +1,4 @@
-// A MixReport as a picture: perplexity, logarithmic, against the bytes of the model. Hollow is
+// A MixReport as a picture: perplexity against the bytes of the model, both logarithmic. Hollow is
 // predicted, filled is measured; lines join the two of a point.
 
 #include <algorithm>
@@ -59,9 +59,12 @@ class Picture {
     const double margin = std::max(0.02, 0.06 * std::log(most / least));
     low_ = std::log(least) - margin;
     high_ = std::log(most) + margin;
-    const double room = std::max(1.0, 0.05 * (largest - smallest));
-    from_ = points_.empty() ? 0 : smallest - room;
-    to_ = points_.empty() ? 1 : largest + room;
+    if (points_.empty()) return;
+    from_ = std::log(std::max(1.0, smallest));
+    to_ = std::log(std::max(1.0, largest));
+    const double room = std::max(0.05, 0.05 * (to_ - from_));
+    from_ -= room;
+    to_ += room;
   }
 
   [[nodiscard]] std::string draw() {
@@ -85,7 +88,7 @@ class Picture {
 
  private:
   [[nodiscard]] double x_of(double bytes) const {
-    return kLeft + (kRight - kLeft) * (bytes - from_) / (to_ - from_);
+    return kLeft + (kRight - kLeft) * (std::log(std::max(1.0, bytes)) - from_) / (to_ - from_);
   }
   [[nodiscard]] double y_of(double perplexity) const {
     const double share = (std::log(perplexity) - low_) / (high_ - low_);
@@ -129,7 +132,7 @@ class Picture {
     constexpr int kSteps = 5;
     for (int i = 0; i <= kSteps; ++i) {
       const double part = static_cast<double>(i) / kSteps;
-      const double bytes = from_ + (to_ - from_) * part;
+      const double bytes = std::exp(from_ + (to_ - from_) * part);
       line(x_of(bytes), kTop, x_of(bytes), kBottom, "stroke=\"#e5e7eb\"");
       text(x_of(bytes), kBottom + 16, "a",
            bytes_text(static_cast<std::uint64_t>(std::max(0.0, bytes))), " text-anchor=\"middle\"");
@@ -201,7 +204,7 @@ class Picture {
     };
     while (std::any_of(labels_.begin(), labels_.end(), taken)) y += kLabelHeight / 2;
     labels_.push_back({x, y, width});
-    text(x, y, "n", words, " fill=\"" + std::string(color_of(point)) + "\"");
+    text(x, y, "n", words, " style=\"fill:" + std::string(color_of(point)) + "\"");
   }
 
   const MixReport& report_;
@@ -211,7 +214,7 @@ class Picture {
   double floats_ = 1;  ///< perplexity
   double low_ = 0;     ///< of the axis, logarithms of perplexity
   double high_ = 1;
-  double from_ = 0;  ///< bytes
+  double from_ = 0;  ///< logarithms of bytes
   double to_ = 1;
 };
 

@@ -66,7 +66,7 @@ struct MixReport {
 [[nodiscard]] KVANT_API std::string to_text(const MixReport& report);
 /// One JSON object; perplexities that are no number are strings.
 [[nodiscard]] KVANT_API std::string to_json(const MixReport& report);
-/// Perplexity (logarithmic) against bytes: predicted points hollow, measured ones filled, and a
+/// Perplexity against bytes, both logarithmic: predicted points hollow, measured ones filled, and a
 /// line through the predicted mixes. Points that are much worse than the chosen one, and would
 /// leave no room for the others, are arrows at the upper edge.
 [[nodiscard]] KVANT_API std::string to_svg(const MixReport& report);
