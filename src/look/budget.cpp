@@ -14,7 +14,8 @@ namespace kvant::look {
 Budget parse_budget(std::string_view text, bool total) {
   const auto fail = [&](const char* why) {
     throw Error(ErrorCode::invalid_argument,
-                "budget " + io::in_quotes(text) + why + "; write 40dB, 500MB, 1.5GiB or 123456789");
+                "budget " + io::in_quotes(text) + why +
+                    "; write 40dB, 500MB, 1.5GiB, 123456789 or 4.5bits");
   };
   Budget budget;
   const char* const end = text.data() + text.size();
@@ -28,6 +29,11 @@ Budget parse_budget(std::string_view text, bool total) {
     return budget;
   }
   if (total) fail(": a total is for decibels");
+  if (unit == "bits" || unit == "bit") {
+    if (budget.value <= 0) fail(": not a positive number of bits");
+    budget.kind = BudgetKind::bits;
+    return budget;
+  }
   struct Unit {
     std::string_view name;
     double bytes;

@@ -75,16 +75,24 @@ void reach_total(std::vector<LayerPlan>& layers, double target) {
 
 void spend_bytes(SchemePlan& plan) {
   std::uint64_t others = plan.bytes_before;
-  for (const LayerPlan& layer : plan.layers) others -= layer.layer.bytes;
+  std::uint64_t elements = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    others -= layer.layer.bytes;
+    elements += static_cast<std::uint64_t>(layer.layer.elements());
+  }
+  const double budget = plan.budget.kind == BudgetKind::bytes
+                            ? plan.budget.value
+                            : static_cast<double>(others) +
+                                  std::floor(plan.budget.value * static_cast<double>(elements) / 8);
   const std::uint64_t smallest = others + totals_of(plan.layers).bytes;
-  if (static_cast<double>(smallest) > plan.budget.value) {
+  if (static_cast<double>(smallest) > budget) {
     throw Error(ErrorCode::invalid_argument,
                 plan.model + ": the smallest plan takes " + std::to_string(smallest) + " bytes (" +
                     bytes_text(smallest) + "), of which " + std::to_string(others) +
                     " are in tensors that stay as they are; the budget is " +
-                    number_text(plan.budget.value, 15));
+                    number_text(budget, 15));
   }
-  double left = plan.budget.value - static_cast<double>(smallest);
+  double left = budget - static_cast<double>(smallest);
   while (const auto step =
              best_step(plan.layers, static_cast<std::uint64_t>(std::min(left, 9e18)))) {
     plan.layers[step->layer].chosen = step->choice;
@@ -125,7 +133,8 @@ void choose(SchemePlan& plan) {
       }
       break;
     case BudgetKind::total_sqnr: reach_total(plan.layers, plan.budget.value); break;
-    case BudgetKind::bytes: spend_bytes(plan); break;
+    case BudgetKind::bytes:
+    case BudgetKind::bits: spend_bytes(plan); break;
   }
 }
 

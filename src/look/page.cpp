@@ -18,7 +18,6 @@ table{border-collapse:collapse;font-size:.85em;width:100%}
 th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}
 th{cursor:pointer;background:#f3f4f6;position:sticky;top:0}
 th:hover{background:#e5e7eb}
-td:nth-child(-n+4),th:nth-child(-n+4){text-align:left}
 td:first-child{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace}
 tfoot td{font-weight:bold}
 .figures{display:flex;flex-wrap:wrap;gap:2em;margin:1em 0}
@@ -27,10 +26,10 @@ tfoot td{font-weight:bold}
 )";
 
 constexpr const char* kScript = R"(<script>
-document.querySelectorAll('th').forEach(function (head, column) {
-  var down = false;
+document.querySelectorAll('th').forEach(function (head) {
+  var down = false, column = head.cellIndex;
   head.addEventListener('click', function () {
-    var body = document.querySelector('tbody');
+    var body = head.closest('table').querySelector('tbody');
     var rows = Array.prototype.slice.call(body.rows);
     var key = function (row) { return row.cells[column].dataset.v; };
     rows.sort(function (a, b) {
@@ -48,10 +47,13 @@ document.querySelectorAll('th').forEach(function (head, column) {
 
 }  // namespace
 
-std::string page_start(std::string_view title, std::string_view style) {
+std::string page_start(std::string_view title, std::string_view style, int text_columns) {
   const std::string text = escape_markup(title);
+  const std::string columns = "nth-child(-n+" + std::to_string(text_columns) + ")";
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>" + text +
-         "</title>\n" + kHead + std::string(style) + "</head>\n<body>\n<h1>" + text + "</h1>\n";
+         "</title>\n" + kHead + "<style>td:" + columns + ",th:" + columns +
+         "{text-align:left}</style>\n" + std::string(style) + "</head>\n<body>\n<h1>" + text +
+         "</h1>\n";
 }
 
 std::string page_end() {

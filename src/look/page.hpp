@@ -1,6 +1,6 @@
 #pragma once
 
-// Pages that need nothing else: their style, figures, and a table that sorts when a heading is
+// Pages that need nothing else: their style, figures, and tables that sort when a heading is
 // clicked.
 
 #include <string>
@@ -9,9 +9,11 @@
 namespace kvant::look {
 
 /// Up to the heading, which is the title.
-/// @param style  <style> of the page's own, as it is
-[[nodiscard]] std::string page_start(std::string_view title, std::string_view style = {});
-/// The script that sorts the page's table, and the end.
+/// @param style         <style> of the page's own, as it is
+/// @param text_columns  of its tables, from the left: the others are numbers
+[[nodiscard]] std::string page_start(std::string_view title, std::string_view style = {},
+                                     int text_columns = 4);
+/// The script that sorts the page's tables, and the end.
 [[nodiscard]] std::string page_end();
 
 /// A value that parseFloat of JavaScript reads back; infinities beyond every number.

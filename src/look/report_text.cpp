@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvant/look/report.hpp"
+#include "look/json_number.hpp"
 #include "look/text_table.hpp"
 
 namespace kvant::look {
@@ -14,18 +15,12 @@ std::string percent(std::uint64_t after, std::uint64_t before) {
   return number_text(100.0 * static_cast<double>(after) / static_cast<double>(before), 3) + " %";
 }
 
-nlohmann::ordered_json number(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
-  return value;
-}
-
 nlohmann::ordered_json error_json(const ErrorMetrics& error) {
-  return {{"max_error", number(error.max)},
-          {"mean_error", number(error.mean)},
-          {"mse", number(error.mse)},
-          {"sqnr_db", number(error.sqnr_db)},
-          {"cosine", number(error.cosine)}};
+  return {{"max_error", json_number(error.max)},
+          {"mean_error", json_number(error.mean)},
+          {"mse", json_number(error.mse)},
+          {"sqnr_db", json_number(error.sqnr_db)},
+          {"cosine", json_number(error.cosine)}};
 }
 
 }  // namespace

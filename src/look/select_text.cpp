@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kvant/look/select.hpp"
+#include "look/json_number.hpp"
 #include "look/text_table.hpp"
 
 namespace kvant::look {
@@ -58,15 +59,11 @@ std::string quoted(const std::string& text) {
   return result + "'";
 }
 
-nlohmann::ordered_json number(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
-}
-
 std::string budget_text(const Budget& budget) {
   switch (budget.kind) {
     case BudgetKind::layer_sqnr: return number_text(budget.value, 6) + " dB in every layer";
     case BudgetKind::total_sqnr: return number_text(budget.value, 6) + " dB over all layers";
+    case BudgetKind::bits: return number_text(budget.value, 6) + " bits a weight";
     case BudgetKind::bytes: break;
   }
   return number_text(budget.value, 15) + " bytes";
@@ -126,15 +123,15 @@ std::string to_json(const SchemePlan& plan) {
   json["budget"] = budget_text(plan.budget);
   json["bytes_before"] = plan.bytes_before;
   json["bytes_after"] = plan.bytes_after;
-  json["total_sqnr_db"] = number(plan.total_sqnr_db);
-  json["lowest_sqnr_db"] = number(plan.lowest_sqnr_db);
+  json["total_sqnr_db"] = json_number(plan.total_sqnr_db);
+  json["lowest_sqnr_db"] = json_number(plan.lowest_sqnr_db);
   json["arguments"] = to_arguments(plan);
   json["layers"] = nlohmann::ordered_json::array();
   for (const LayerPlan& layer : plan.layers) {
     json["layers"].push_back({{"name", layer.layer.name},
                               {"stored", layer.layer.scheme()},
                               {"scheme", to_string(layer.choice().scheme)},
-                              {"sqnr_db", number(layer.sqnr_db())},
+                              {"sqnr_db", json_number(layer.sqnr_db())},
                               {"bytes_before", layer.layer.bytes},
                               {"bytes_after", layer.choice().bytes}});
   }

@@ -23,23 +23,40 @@ std::string read_calibration_text(const std::string& file) {
 }
 
 std::vector<CLI::Option*> WindowFlags::add_to(CLI::App& app) {
-  return {app.add_option("--windows", windows, "how many windows of the text are run (128)")
-              ->type_name("N")
-              ->check(CLI::PositiveNumber),
-          app.add_option("--window", window, "tokens of a window (512, or the model's limit)")
-              ->type_name("N")
-              ->check(CLI::PositiveNumber)};
+  return {
+      app.add_option("--windows", windows,
+                     "how many windows of the text are run (" + std::to_string(windows) + ")")
+          ->type_name("N")
+          ->check(CLI::PositiveNumber),
+      app.add_option("--window", window,
+                     "tokens of a window (" + std::to_string(window) + ", or the model's limit)")
+          ->type_name("N")
+          ->check(CLI::PositiveNumber)};
 }
 
 #if KVANT_PROGRAM_MODELS
+
+std::vector<models::TokenId> start_of_text(const models::Config& config,
+                                           const models::Tokenizer& tokenizer) {
+  if (config.texts_begin_with_bos) return {static_cast<models::TokenId>(config.bos())};
+  return tokenizer.prefix();
+}
+
+std::vector<models::TokenId> ids_of_text(const models::Config& config,
+                                         const models::Tokenizer& tokenizer,
+                                         const std::string& text) {
+  std::vector<models::TokenId> ids = start_of_text(config, tokenizer);
+  const std::vector<models::TokenId> encoded = tokenizer.encode(text);
+  ids.insert(ids.end(), encoded.begin(), encoded.end());
+  return ids;
+}
 
 std::vector<std::vector<models::TokenId>> WindowFlags::read(const models::ModelFiles& files,
                                                             const std::string& text) const {
   const models::Config& config = files.config();
   const models::Tokenizer tokenizer = files.tokenizer();
   const std::string words = read_calibration_text(text);
-  std::vector<models::TokenId> start = tokenizer.prefix();
-  if (config.texts_begin_with_bos) start = {static_cast<models::TokenId>(config.bos())};
+  const std::vector<models::TokenId> start = start_of_text(config, tokenizer);
   const std::vector<models::TokenId> ids = tokenizer.encode(words);
   if (ids.size() < 2) {
     throw Error(ErrorCode::invalid_file,

@@ -16,6 +16,16 @@ namespace kvant::program {
 /// @throws Error invalid_file: nothing but white space, or bytes that are no text (statistics, say)
 [[nodiscard]] std::string read_calibration_text(const std::string& file);
 
+#if KVANT_PROGRAM_MODELS
+/// What texts begin with for this model (what its tokenizer puts first, or GPTBigCode's bos).
+[[nodiscard]] std::vector<models::TokenId> start_of_text(const models::Config& config,
+                                                         const models::Tokenizer& tokenizer);
+/// A text of its own, as this model reads it.
+[[nodiscard]] std::vector<models::TokenId> ids_of_text(const models::Config& config,
+                                                       const models::Tokenizer& tokenizer,
+                                                       const std::string& text);
+#endif
+
 struct WindowFlags {
   std::int64_t windows = 128;
   std::int64_t window = 512;

@@ -9,6 +9,8 @@
 #include <iostream>
 #include <utility>
 
+#include "kvant/io/atomic_file.hpp"
+
 namespace kvant::program {
 
 bool parse(CLI::App& app, const Arguments& arguments) {
@@ -78,6 +80,13 @@ std::string shell_word(const std::string& text) {
   std::string quoted = "'";
   for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  if (path.empty()) return;
+  io::AtomicFile file(path);
+  file.write(text);
+  file.commit();
 }
 
 float parse_threshold(const std::string& text) {

@@ -35,6 +35,9 @@ std::uint64_t parse_size(const std::string& text, const char* option);
 /// for an option.
 std::string shell_word(const std::string& text);
 
+/// Writes a file, whole or not at all; without a name nothing. @throws Error io
+void write_text(const std::string& path, const std::string& text);
+
 /// The value of --threshold. @throws UsageError
 float parse_threshold(const std::string& text);
 

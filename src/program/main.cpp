@@ -51,7 +51,7 @@ constexpr std::array kCommands = {
     Command{"report", "compare a model with its quantized form, or show what its layers read",
             kvant::program::report_command},
     Command{"verify", "check every byte, and list what is wrong", kvant::program::verify_command},
-    Command{"select", "propose a scheme per layer under a budget of error or size",
+    Command{"select", "choose formats per layer under a budget of error, size or perplexity",
             kvant::program::select_command},
 };
 

@@ -12,6 +12,9 @@
 #include "method_options.hpp"
 #include "outlier_columns.hpp"
 #include "ranks.hpp"
+#if KVANT_PROGRAM_MODELS
+#include "kvant/models/layer_format.hpp"
+#endif
 
 namespace kvant::program {
 namespace {
@@ -53,6 +56,21 @@ io::LayerRule parse_only(const std::string& text) {
   return {text.substr(0, equals), scheme_of(text.substr(equals + 1), "--only")};
 }
 
+/// The formats of a plan file as rules.
+void take_plan(const std::string& file, io::QuantizeCheckpointOptions& options) {
+#if KVANT_PROGRAM_MODELS
+  const io::QuantizeCheckpointOptions planned = to_quantize_options(models::read_format_plan(file));
+  options.scheme = planned.scheme;
+  options.rules = planned.rules;
+  options.block = planned.block;
+  options.nested = planned.nested;
+#else
+  static_cast<void>(options);
+  throw Error(ErrorCode::unsupported,
+              file + ": plans need kvant::models, which this program was built without");
+#endif
+}
+
 /// Whether a layer may become what is asked for.
 template <class Asked>
 bool any_scheme(const io::QuantizeCheckpointOptions& options, Asked asked) {
@@ -89,6 +107,7 @@ int quantize_command(const Arguments& arguments) {
   std::vector<std::string> only;
   std::string calibrate;
   std::string keep_outliers;
+  std::string plan_file;
   std::string outliers = "per-call";
   std::string threshold_text;
   std::int64_t block = 0;
@@ -152,11 +171,19 @@ int quantize_command(const Arguments& arguments) {
                      "how kvant chooses outlier features at run time: per-call, per-row (a row's\n"
                      "result does not depend on its neighbours) or calibrated (only the kept ones)")
           ->type_name("NAME");
+  auto* plan_option =
+      app.add_option("--plan", plan_file,
+                     "a format for each layer, as kvant select --measure --plan writes it: one\n"
+                     "quantized format beside floats")
+          ->type_name("FILE");
   flags.add_to(app);
   if (!parse(app, arguments)) return 0;
 
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
+  if (method.chosen(scheme) && plan_option->count() > 0) {
+    throw UsageError("--plan is not for " + method.name(scheme));
+  }
   if (method.chosen(scheme)) {
     if (threshold->count() + plain->count() + how->count() > 0 || !keep_outliers.empty() ||
         !only.empty()) {
@@ -173,6 +200,13 @@ int quantize_command(const Arguments& arguments) {
                       options, flags);
   }
   method.refuse_unused();
+  if (!plan_file.empty()) {
+    if (!scheme.empty() || !only.empty() || block != 0) {
+      throw UsageError(
+          "--plan says the scheme of every layer; leave --scheme, --only and --group out");
+    }
+    take_plan(plan_file, options);
+  }
   if (!scheme.empty()) {
     options.scheme = scheme_of(scheme, "--scheme");
   } else if (!only.empty()) {
@@ -199,8 +233,10 @@ int quantize_command(const Arguments& arguments) {
     throw UsageError("--symmetric is for int4");
   }
   options.zero_points = !symmetric;
-  options.block = block;
-  options.nested = !no_double;
+  if (plan_file.empty()) {
+    options.block = block;
+    options.nested = !no_double;
+  }
   options.outliers = parse_outliers(outliers);
   Progress progress(flags.quiet);
   flags.apply(options.job, progress);

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "command_line.hpp"
-#include "kvant/io/atomic_file.hpp"
 #include "kvant/look/report.hpp"
 #include "progress.hpp"
 #include "report.hpp"
@@ -69,8 +68,8 @@ int report_command(const Arguments& arguments) {
   const look::CheckpointReport report = look::report_checkpoint(model, quantized, options);
   progress.finish();
   std::cout << (json ? to_json(report) : to_text(report));
-  if (!svg.empty()) write_file(svg, to_svg(report));
-  if (!html.empty()) write_file(html, to_html(report));
+  write_text(svg, to_svg(report));
+  write_text(html, to_html(report));
   return 0;
 }
 

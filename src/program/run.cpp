@@ -58,6 +58,7 @@ class Session {
     if (options.perplexity) evaluation_ids_ = ids_of_text(io::read_text_file(*options.perplexity));
     load();
     report_["scheme"] = to_string(plan_.scheme);
+    if (options_.plan) report_["plan"] = *options_.plan;
     report_["mode"] = plan_.mode == Arithmetic::bitsandbytes ? "bitsandbytes" : "default";
     report_["threshold"] = plan_.threshold;
     report_["isa"] = context_.isa();
@@ -132,13 +133,8 @@ class Session {
     }
   }
 
-  /// As texts begin for this model: what its tokenizer puts first, or GPTBigCode's bos.
   [[nodiscard]] std::vector<TokenId> ids_of_text(const std::string& text) const {
-    std::vector<TokenId> ids = tokenizer_->prefix();
-    if (config().texts_begin_with_bos) ids = {static_cast<TokenId>(config().bos())};
-    const std::vector<TokenId> encoded = tokenizer_->encode(text);
-    ids.insert(ids.end(), encoded.begin(), encoded.end());
-    return ids;
+    return program::ids_of_text(config(), *tokenizer_, text);
   }
 
   [[nodiscard]] std::vector<TokenId> ids_of_prompt() {
@@ -204,6 +200,7 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    if (options_.formats) load_options.formats = options_.formats->layers;
     load_options.ranks = job_ranks();
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {

@@ -72,7 +72,7 @@ std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
   std::string model, scheme, embeddings, mode, arithmetic, calibrate, prompt, chat, system, form,
-      ids, decoder_ids, adapter, perplexity, logits, hidden, json, kv, seed;
+      ids, decoder_ids, adapter, plan, perplexity, logits, hidden, json, kv, seed;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -119,6 +119,10 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->type_name("PATTERN")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--plan", words.plan,
+                 "a format for each layer, as kvant select --measure --plan writes it; the others\n"
+                 "stay in --scheme (default: fp32), and --arithmetic is the plan's")
+      ->type_name("FILE");
   app.add_option(
          "--adapter", words.adapter,
          "a LoRA adapter in PEFT's form, run in float beside the layers (kvant merge writes\n"
@@ -235,6 +239,12 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   }
   if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
   options.adapter = text("--adapter", words.adapter);
+  options.plan = text("--plan", words.plan);
+  if (options.plan) {
+    options.formats = models::read_format_plan(*options.plan);
+    options.request.layer_formats = true;
+    if (!options.request.exact) options.request.exact = options.formats->exact;
+  }
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();
   options.prompt = text("--prompt", words.prompt);

@@ -11,6 +11,7 @@
 #include "commands.hpp"
 #include "kvant/models/chat.hpp"
 #include "kvant/models/generate.hpp"
+#include "kvant/models/layer_format.hpp"
 #include "kvant/models/plan.hpp"
 
 namespace kvant::program {
@@ -20,6 +21,8 @@ struct RunOptions {
   models::Request request;
   std::optional<std::string> calibrate;
   std::vector<std::string> skip;
+  std::optional<std::string> plan;  ///< a file, and what it says
+  std::optional<models::FormatPlan> formats;
   std::optional<std::string> adapter;
   int threads = 0;  ///< 0: all
   std::optional<std::string> prompt;

@@ -39,8 +39,11 @@ TEST_CASE("budgets are decibels or bytes") {
   check("500MB", BudgetKind::bytes, 5e8);
   check("1.5GiB", BudgetKind::bytes, 1.5 * 1073741824.0);
   check("123456", BudgetKind::bytes, 123456);
+  check("4.5bits", BudgetKind::bits, 4.5);
+  check("8 bits", BudgetKind::bits, 8);
   CHECK(parse_budget("40dB", true).kind == BudgetKind::total_sqnr);
-  for (const char* text : {"", "dB", "40 apples", "-5MB", "0", "nandB", "1e999dB", "MB5"}) {
+  for (const char* text :
+       {"", "dB", "40 apples", "-5MB", "0bits", "-1bits", "0", "nandB", "1e999dB", "MB5"}) {
     INFO(text);
     CHECK_THROWS_AS(parse_budget(text), kvant::Error);
   }

@@ -12,11 +12,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "kvant/config.hpp"
 #include "kvant/context.hpp"
+#include "kvant/models/layer_format.hpp"
 #include "kvant/models/model.hpp"
 #include "kvant/models/plan.hpp"
 #include "kvant/ranks.hpp"
@@ -29,6 +31,10 @@ struct LoadOptions {
   /// Patterns over full layer names (transformer.h.0.attn.c_attn; * and ? match any characters and
   /// any one): these linears stay in float. A pattern that matches no linear is an error.
   std::vector<std::string> skip = {};
+  /// Linear layers that are held in a format of their own, whatever the plan's scheme, by their
+  /// names in the file or in the model; float32: in float. In Plan::exact arithmetic where that is
+  /// set. A name that is no linear layer's is an error.
+  std::map<std::string, LayerFormat> formats = {};
   /// The ids to calibrate with; empty: some fixed pseudo-random ones.
   std::vector<TokenId> calibration_ids = {};
   /// A LoRA adapter in PEFT's form, run in float beside the layers (adapter.hpp); empty: none. One

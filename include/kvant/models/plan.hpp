@@ -92,6 +92,7 @@ struct Request {
   std::optional<Arithmetic> mode = {};
   std::optional<float> threshold = {};
   bool calibration_text = false;  ///< ids to calibrate with are given
+  bool layer_formats = false;     ///< LoadOptions::formats will be given: scheme fp32 by default
   /// Weights of up to 4 bits, and stored ones: multiply the values they stand for, in float.
   std::optional<bool> exact = {};
   /// Weights that share a scale, in formats that let choose; a multiple of 32.

@@ -134,13 +134,13 @@ void ObservedInputs::complete() {
 }
 
 std::unique_ptr<LinearLayer> ObservedInputs::observing(const std::string& name,
-                                                       const FloatParameters& parameters,
+                                                       std::unique_ptr<LinearLayer> layer,
+                                                       std::int64_t features,
                                                        const std::string* first) {
   ObservedInput* input = nullptr;
   if (first == nullptr) {
     inputs_.push_back(std::make_unique<ObservedInput>());
     input = inputs_.back().get();
-    const std::int64_t features = parameters.weights.cols();
     input->statistics = methods::InputStatistics(features, options_.threshold);
     if (options_.moments) input->moments = methods::GramMatrix(features);
     input->layers.push_back(name);
@@ -149,8 +149,15 @@ std::unique_ptr<LinearLayer> ObservedInputs::observing(const std::string& name,
       if (known->layers.front() == *first) known->layers.push_back(name);
     }
   }
-  return std::make_unique<StatisticsLinear>(
-      plain_layer(context_, parameters.weights.view(), parameters.bias, options_.forward), input);
+  return std::make_unique<StatisticsLinear>(std::move(layer), input);
+}
+
+std::unique_ptr<LinearLayer> ObservedInputs::observing(const std::string& name,
+                                                       const FloatParameters& parameters,
+                                                       const std::string* first) {
+  return observing(
+      name, plain_layer(context_, parameters.weights.view(), parameters.bias, options_.forward),
+      parameters.weights.cols(), first);
 }
 
 const methods::GramMatrix& ObservedInputs::moments_of(const std::string& layer) const {

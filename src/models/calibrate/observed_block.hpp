@@ -29,8 +29,13 @@ class ObservedInputs {
   ObservedInputs(Context& context, const CalibrateOptions& options)
       : context_(context), options_(options) {}
 
-  /// The layer, from its parameters, which notes what it reads.
+  /// The layer, which notes what it reads, its `features` inputs.
   /// @param first null, or a layer before it that reads the same
+  [[nodiscard]] std::unique_ptr<LinearLayer> observing(const std::string& name,
+                                                       std::unique_ptr<LinearLayer> layer,
+                                                       std::int64_t features,
+                                                       const std::string* first);
+  /// The same, made from its parameters.
   [[nodiscard]] std::unique_ptr<LinearLayer> observing(const std::string& name,
                                                        const FloatParameters& parameters,
                                                        const std::string* first);

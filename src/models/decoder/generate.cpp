@@ -5,12 +5,10 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "models/decoder/likelihood.hpp"
 
 namespace kvant::models {
 namespace {
-
-/// Rows of logits in memory at a time: a row is as long as the vocabulary.
-constexpr std::int64_t kLogitRows = 64;
 
 /// -log softmax(logits)[target], summed in double.
 double negative_log_likelihood(std::span<const float> logits, TokenId target) {
@@ -130,18 +128,13 @@ Perplexity evaluate(Context& context, const Model& model, std::span<const TokenI
       throw;
     }
     const auto predicted = static_cast<std::int64_t>(part.size()) - 1;
-    std::vector<float> logits(
-        static_cast<std::size_t>(std::min(kLogitRows, predicted) * config.vocab_size));
-    for (std::int64_t t = 0; t < predicted; t += kLogitRows) {
+    const MatrixView<const float> foretelling(hidden.data(), predicted, config.n_embd);
+    for_logits(context, model, foretelling, [&](std::int64_t t, MatrixView<float> logits) {
       if (options.cancel != nullptr && *options.cancel) throw interrupted();
-      const std::int64_t rows = std::min(kLogitRows, predicted - t);
-      const MatrixView<float> view(logits.data(), rows, config.vocab_size);
-      compute_logits(context, model, {hidden.data() + t * config.n_embd, rows, config.n_embd},
-                     view);
-      for (std::int64_t r = 0; r < rows; ++r) {
-        total += negative_log_likelihood(view.row(r), part[static_cast<std::size_t>(t + r + 1)]);
+      for (std::int64_t r = 0; r < logits.rows(); ++r) {
+        total += negative_log_likelihood(logits.row(r), part[static_cast<std::size_t>(t + r + 1)]);
       }
-    }
+    });
     result.tokens += predicted;
     if (options.progress) {
       options.progress(static_cast<std::int64_t>(begin + part.size()),

@@ -115,6 +115,23 @@ class GgufWeights final : public WeightSource {
     return names;
   }
 
+  [[nodiscard]] std::uint64_t bytes_beside(const std::set<std::string>& layers) const override {
+    constexpr std::string_view kWeight = ".weight";
+    std::set<std::string> of_weights;
+    for (const MappedTensor& tensor : tensors_) {
+      for (std::string layer : tensor.sources) {
+        if (!layer.ends_with(kWeight)) continue;
+        layer.resize(layer.size() - kWeight.size());
+        if (layers.contains(layer)) of_weights.insert(tensor.name);
+      }
+    }
+    std::uint64_t bytes = 0;
+    for (const io::TensorInfo& info : file_.tensors()) {
+      if (!of_weights.contains(info.name)) bytes += info.bytes;
+    }
+    return bytes;
+  }
+
   void release(const std::string& name) const override {
     file_.release(place_of(name).tensor->name);
   }

@@ -169,6 +169,20 @@ class CheckpointWeights final : public WeightSource {
     return names;
   }
 
+  [[nodiscard]] std::uint64_t bytes_beside(const std::set<std::string>& layers) const override {
+    std::uint64_t bytes = 0;
+    for (const io::TensorInfo* info : checkpoint_.tensors()) {
+      bool of_weight = false;  // LAYER.weight, LAYER.qweight, LAYER.weight.absmax, ...
+      for (std::size_t dot = info->name.find('.'); dot != std::string::npos;
+           dot = info->name.find('.', dot + 1)) {
+        of_weight = of_weight || (layers.contains(info->name.substr(0, dot)) &&
+                                  info->name.substr(dot) != ".bias");
+      }
+      if (!of_weight) bytes += info->bytes;
+    }
+    return bytes;
+  }
+
   void release(const std::string& name) const override {
     const auto it = quantized_.find(name);
     const std::string& tensor = it == quantized_.end() ? name : it->second.tensor;

@@ -11,6 +11,7 @@
 #include "kvant/linear_quantizer.hpp"
 #include "kvant/matrix.hpp"
 #include "models/load/packed_rows.hpp"
+#include "models/mix/pack_layer.hpp"
 
 namespace kvant::models {
 namespace {
@@ -80,18 +81,33 @@ std::unique_ptr<LinearLayer> LayerMaker::stay_float(FloatParameters parameters) 
                                        bf16());
 }
 
+const LayerFormat* LayerMaker::own_format(const LayerName& layer) const {
+  for (const std::string* name : {&layer.file, &layer.full}) {
+    const auto it = options_.formats.find(*name);
+    if (it != options_.formats.end()) return &it->second;
+  }
+  return nullptr;
+}
+
+std::optional<LayerFormat> LayerMaker::format_of(const LayerName& layer) const {
+  if (const LayerFormat* own = own_format(layer)) return *own;
+  if (plan().scheme.kind != Scheme::Kind::packed) return std::nullopt;
+  return LayerFormat{plan().scheme.format, plan().group};
+}
+
 bool LayerMaker::stays(const LayerName& layer) const {
+  if (const LayerFormat* own = own_format(layer); own != nullptr && !skipped(layer)) {
+    return own->format == WeightFormat::float32;
+  }
   // What a quantized folder holds in float is meant to stay so.
   return plan().scheme == Scheme::fp32 || plan().scheme == Scheme::stored || bf16() ||
          plan().stored_int8 || skipped(layer);
 }
 
 std::vector<Share> LayerMaker::rows_to_read(const LayerName& layer, const LinearSpec& spec) const {
-  if (spec.stays_float || stays(layer) || plan().scheme.kind != Scheme::Kind::packed) {
-    return spec.rows;
-  }
-  const std::int64_t together =
-      outputs_sharing_scales(plan().scheme.format, spec.inputs, plan().group);
+  const std::optional<LayerFormat> format = format_of(layer);
+  if (spec.stays_float || stays(layer) || !format) return spec.rows;
+  const std::int64_t together = outputs_sharing_scales(format->format, spec.inputs, format->group);
   std::vector<Share> rows = spec.rows;
   for (Share& part : rows) {
     part.begin = part.begin / together * together;
@@ -100,11 +116,12 @@ std::vector<Share> LayerMaker::rows_to_read(const LayerName& layer, const Linear
   return rows;
 }
 
-PackedWeights LayerMaker::pack(ConstAnyMatrix weights, const std::vector<Share>& read,
+PackedWeights LayerMaker::pack(ConstAnyMatrix weights, LayerFormat format,
+                               const std::vector<Share>& read,
                                const std::vector<Share>& rows) const {
-  const PackOptions options{.block = plan().group, .arithmetic = activations().arithmetic};
+  const Arithmetic arithmetic = activations().arithmetic;
   if (read == rows) {
-    return PackedWeights::quantize(context_, weights, plan().scheme.format, options);
+    return pack_layer(context_, weights, format, arithmetic);
   }
   std::vector<PackedWeights> parts;
   std::vector<Share> wanted;
@@ -112,7 +129,7 @@ PackedWeights LayerMaker::pack(ConstAnyMatrix weights, const std::vector<Share>&
   const auto* from = static_cast<const std::byte*>(weights.data);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const ConstAnyMatrix part{from, weights.dtype, read[i].size(), weights.cols, weights.stride};
-    parts.push_back(PackedWeights::quantize(context_, part, plan().scheme.format, options));
+    parts.push_back(pack_layer(context_, part, format, arithmetic));
     wanted.push_back({rows[i].begin - read[i].begin, rows[i].end - read[i].begin});
     from += read[i].size() * row_bytes;
   }
@@ -125,9 +142,9 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize(
   if (stays(layer)) return stay_float(std::move(parameters));
   const ConstAnyMatrix weights = parameters.weights.view();
   const ConstAnyMatrix bias = bias_view(parameters.bias);
-  if (plan().scheme.kind == Scheme::Kind::packed) {
-    return std::make_unique<QuantizedLinear>(
-        Linear::from(pack(weights, rows_to_read(layer, spec), spec.rows), bias, activations()));
+  if (const auto format = format_of(layer)) {
+    return std::make_unique<QuantizedLinear>(Linear::from(
+        pack(weights, *format, rows_to_read(layer, spec), spec.rows), bias, activations()));
   }
   if (plan().scheme == Scheme::int8_tensor) return quantize_by_tensor(weights, bias);
   Int8Options options;

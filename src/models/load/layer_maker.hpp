@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,13 +68,18 @@ class LayerMaker {
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
   [[nodiscard]] bool skipped(const LayerName& layer) const;
   [[nodiscard]] ActivationOptions activations() const;
+  /// The layer's own format (LoadOptions::formats), or the plan's; nothing where other schemes than
+  /// formats are asked for.
+  [[nodiscard]] std::optional<LayerFormat> format_of(const LayerName& layer) const;
+  [[nodiscard]] const LayerFormat* own_format(const LayerName& layer) const;
   /// A layer with one scale for all weights, those of other ranks included.
   [[nodiscard]] std::unique_ptr<LinearLayer> quantize_by_tensor(ConstAnyMatrix weights,
                                                                 ConstAnyMatrix bias) const;
   /// Does not quantize layers.
   [[nodiscard]] bool stays(const LayerName& layer) const;
-  /// In the plan's format. @param read the outputs that `weights` are
-  [[nodiscard]] PackedWeights pack(ConstAnyMatrix weights, const std::vector<Share>& read,
+  /// @param read the outputs that `weights` are
+  [[nodiscard]] PackedWeights pack(ConstAnyMatrix weights, LayerFormat format,
+                                   const std::vector<Share>& read,
                                    const std::vector<Share>& rows) const;
 
   Context& context_;

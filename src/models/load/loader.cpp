@@ -4,6 +4,8 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "kvant/io/checkpoint.hpp"
@@ -48,6 +50,7 @@ class Loader {
     check_shapes();
     require_all_read(config_, parts_, *source_);
     check_skip_patterns();
+    check_formats();
   }
 
   Model load() {
@@ -56,6 +59,7 @@ class Loader {
     model.split = split_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 (options_.formats.empty() || plan().exact) &&
                                  (!plan().has_integer_products() || plan().exact) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
                                   maker_.outliers() != Outliers::per_call);
@@ -189,6 +193,31 @@ class Loader {
         throw RequestError("the pattern \"" + pattern.substr(0, 80) +
                            "\" matches no linear layer (they are named like " + example + ")");
       }
+    }
+  }
+
+  /// Every format is for a layer that there is.
+  void check_formats() const {
+    if (options_.formats.empty()) return;
+    std::set<std::string> known;
+    std::string example;
+    for (const Stack& stack : parts_.stacks()) {
+      Block block = empty_block(config_, *stack.linears);
+      for (const LinearSpec& spec : parts_.linears(stack, block)) {
+        if (spec.stays_float) continue;
+        for (std::int64_t n = 0; n < stack.layers; ++n) {
+          const LayerName name = parts_.name_of(stack.name(n, spec.name));
+          known.insert({name.file, name.full});
+          example = name.file;
+        }
+      }
+    }
+    for (const auto& [name, format] : options_.formats) {
+      if (known.contains(name)) continue;
+      throw RequestError(
+          "a format is given for \"" + name.substr(0, 200) +
+          "\", which is no linear layer that is quantized here (they are named like " + example +
+          "): the plan is of another model");
     }
   }
 

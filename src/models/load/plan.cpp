@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "kvant/models/layer_format.hpp"
 #include "kvant/models/plan.hpp"
 
 namespace kvant::models {
@@ -108,10 +109,15 @@ std::string embeddings_names() {
 Plan make_plan(const Config& config, const Request& request) {
   Plan plan;
   plan.stored_int8 = config.int8.has_value();
-  plan.scheme = request.scheme.value_or(plan.stored_int8          ? Scheme::llm_int8
+  plan.scheme = request.scheme.value_or(request.layer_formats     ? Scheme::fp32
+                                        : plan.stored_int8        ? Scheme::llm_int8
                                         : config.stored_quantized ? Scheme::stored
                                                                   : Scheme::fp32);
   const std::string scheme(to_string(plan.scheme));
+  if (request.layer_formats && (plan.scheme == Scheme::bf16 || plan.scheme == Scheme::stored)) {
+    throw RequestError("formats by layer go with schemes that begin with floats, not with " +
+                       scheme);
+  }
   if (plan.scheme == Scheme::stored && !config.stored_quantized && !plan.stored_int8) {
     throw RequestError(
         "the scheme stored is for folders whose layers are quantized (config.json: "
@@ -129,7 +135,7 @@ Plan make_plan(const Config& config, const Request& request) {
   }
   const bool coded_tables =
       request.embeddings && request.embeddings->kind != Embeddings::Kind::floats;
-  if (request.exact && !plan.has_integer_products() && !coded_tables) {
+  if (request.exact && !plan.has_integer_products() && !coded_tables && !request.layer_formats) {
     throw RequestError(
         "exact or int8 arithmetic can be chosen for int8-group, int2, int3, int4, nf4, fp4, mxfp4 "
         "and stored weights, not for " +
@@ -138,8 +144,7 @@ Plan make_plan(const Config& config, const Request& request) {
   plan.exact = request.exact.value_or(false);
   if (request.group) {
     const bool has_groups =
-        plan.scheme.kind == Scheme::Kind::packed && describe(plan.scheme.format).block != 0 &&
-        plan.scheme.format != WeightFormat::mxfp4 && plan.scheme.format != WeightFormat::fp8_block;
+        plan.scheme.kind == Scheme::Kind::packed && takes_groups(plan.scheme.format);
     if (!has_groups) {
       throw RequestError(
           "groups of weights can be chosen for schemes that have them (int8-group, int4, int3, "

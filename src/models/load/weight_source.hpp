@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ class WeightSource {
   [[nodiscard]] virtual std::optional<QuantParams> input_params(const std::string& /*name*/) const {
     return std::nullopt;
   }
+  /// Bytes of all tensors as they are stored but the weights of these layers, in whatever form.
+  [[nodiscard]] virtual std::uint64_t bytes_beside(const std::set<std::string>& layers) const = 0;
   /// Whether a tensor's floats are expanded codes.
   [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
   /// Where a family's layers are transposed in its checkpoints, they are here too.
