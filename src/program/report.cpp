@@ -31,12 +31,6 @@ bool is_about_activations(const Arguments& arguments) {
 
 }  // namespace
 
-void write_file(const std::string& path, const std::string& text) {
-  io::AtomicFile file(path);
-  file.write(text);
-  file.commit();
-}
-
 int report_command(const Arguments& arguments) {
   if (is_about_activations(arguments)) return report_activations_command(arguments);
   std::string model;

@@ -149,9 +149,9 @@ int report_activations_command(const Arguments& arguments) {
     std::cout << to_json(report);
   } else {
     std::cout << to_text(report);
-    if (!json.empty()) write_file(json, to_json(report));
+    write_text(json, to_json(report));
   }
-  if (!html.empty()) write_file(html, to_html(report));
+  write_text(html, to_html(report));
   return 0;
 }
 
