@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "io/checkpoint/linear_rules.hpp"
 #include "io/checkpoint/skip_modules.hpp"
 #include "io/convert/odd_names.hpp"
+#include "io/convert/quantize_checks.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -189,7 +189,8 @@ class Planner {
                     .block = options_.block,
                     .nested = options_.nested,
                     .zero_points = options_.zero_points};
-    if (!options_.input_scales.empty()) result.input_scale = input_scale_of(layer.name, *form);
+    if (!options_.input_scales.empty())
+      result.input_scale = input_scale_of(layer.name, options_, *form);
     form->check_new(result);
     if (result.inputs > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       refuse(ErrorCode::unsupported,
@@ -200,7 +201,7 @@ class Planner {
     if (const auto it = options_.keep_outliers.find(layer.name);
         it != options_.keep_outliers.end() && !it->second.empty() && form->keeps_columns()) {
       result.kept_columns = it->second;
-      check_columns(layer.name, result.kept_columns, result.inputs);
+      check_kept_columns(layer.name, result.kept_columns, result.inputs);
       layer.kept_columns = static_cast<std::int64_t>(result.kept_columns.size());
     }
     for (TensorSpec& spec : form->specs(result)) plan_.outputs.push_back(std::move(spec));
@@ -208,21 +209,6 @@ class Planner {
                                       {.transposed = transposed,
                                        .scaling = scaling_of(info.name),
                                        .encoder = encoder_of(*form)}));
-  }
-
-  [[nodiscard]] float input_scale_of(const std::string& layer, const StoredFormat& form) const {
-    if (!form.keeps_input_scales()) {
-      refuse(ErrorCode::invalid_argument,
-             "static scales of activations are for int8 in the form of compressed-tensors");
-    }
-    const auto it = options_.input_scales.find(layer);
-    if (it == options_.input_scales.end() || !(it->second > 0) || std::isinf(it->second)) {
-      refuse(ErrorCode::invalid_argument,
-             "layer " + in_quotes(layer) + " has no static scale of its activations" +
-                 (it == options_.input_scales.end() ? std::string(" (keep it in float: --skip)")
-                                                    : ": " + std::to_string(it->second)));
-    }
-    return it->second;
   }
 
   /// Null where there is none.
@@ -235,20 +221,6 @@ class Planner {
   [[nodiscard]] const LayerEncoder* encoder_of(const StoredFormat& form) const {
     const bool groups = form.quant_method() == "gptq" || form.quant_method() == "awq";
     return groups ? options_.encoder.get() : nullptr;
-  }
-
-  static void check_columns(const std::string& layer, const std::vector<std::int64_t>& columns,
-                            std::uint64_t inputs) {
-    std::int64_t last = -1;
-    for (const std::int64_t column : columns) {
-      if (column <= last || static_cast<std::uint64_t>(column) >= inputs) {
-        refuse(ErrorCode::invalid_argument,
-               "layer " + in_quotes(layer) + ": column " + std::to_string(column) + " after " +
-                   std::to_string(last) + "; columns to keep ascend and are below its " +
-                   std::to_string(inputs) + " input features");
-      }
-      last = column;
-    }
   }
 
   void check_rules() const {
@@ -321,32 +293,6 @@ class Planner {
     return layer;
   }
 
-  /// The weights of experts, which a reader may expect to become smaller.
-  void warn_of_experts() {
-    std::uint64_t experts = 0;
-    std::uint64_t all = 0;
-    std::string example;
-    for (const SourceTensor& tensor : source_.tensors()) {
-      const TensorInfo& info = *tensor.info;
-      all += info.bytes;
-      const auto layer = layer_of_weight(info.name);
-      if (info.name.find("experts") == std::string::npos || info.shape.size() < 2) continue;
-      if (layer && quantized_.contains(std::string(*layer))) continue;
-      experts += info.bytes;
-      if (example.empty()) example = info.name;
-    }
-    if (experts == 0) return;
-    char share[32];
-    std::snprintf(share, sizeof share, "%.0f%%",
-                  100.0 * static_cast<double>(experts) / static_cast<double>(all));
-    plan_.summary.warnings.push_back(
-        {WarningKind::experts_stay,
-         "weights of experts (" + in_quotes(example) +
-             ", ...) stay as they are: " + std::to_string(experts) + " bytes, " + share +
-             " of the model; transformers has all experts of a block in one module, which "
-             "bitsandbytes does not quantize"});
-  }
-
   /// As config.json names it.
   [[nodiscard]] DType model_dtype() const {
     const std::optional<DType> named = dtype_from_name(source_.config().dtype());
@@ -373,7 +319,9 @@ class Planner {
                "list "
                "(--dry-run), and exclude with --skip what transformers does not replace"});
     }
-    if (options_.scheme.quantizes() || !schemes_.empty()) warn_of_experts();
+    if (options_.scheme.quantizes() || !schemes_.empty()) {
+      warn_of_experts(source_, quantized_, summary.warnings);
+    }
     if (schemes_.empty()) {
       if (options_.scheme.quantizes()) {
         summary.warnings.push_back({WarningKind::nothing_quantized,
