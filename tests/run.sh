@@ -5,7 +5,7 @@
 #                              with AddressSanitizer and UBSan
 #   bash tests/run.sh --cuda   only CUDA: kernels on a GPU, then under compute-sanitizer (where there
 #                              is no GPU: on the emulated device alone)
-#   bash tests/run.sh --all    also the rest under the sanitizers, clang, Debug, ThreadSanitizer, a
+#   bash tests/run.sh --all    also what is slow (label slow), the rest under the sanitizers, clang, Debug, ThreadSanitizer, a
 #                              plain x86-64, ARM and s390x (tests/cross.sh) under qemu, the reference
 #                              pages, and a minute of libFuzzer for each target of tests/fuzz
 #
@@ -56,6 +56,7 @@ suite() {  # preset directory [ctest arguments]
   local parts=() targets=() labels=()
   if [ "$preset" = release ]; then
     parts=("${with_cuda[@]}" -DKVANT_MPI=ON)
+    [ $all -eq 1 ] || labels=(-LE '^slow$')
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
     # What computes and what reads files under the sanitizers; what people look at, the programs and
     # the headers alone (core), which take as long to compile, too in --all.

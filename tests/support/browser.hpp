@@ -11,7 +11,7 @@
 namespace kvant::test {
 
 /// Chromium's path; empty: it is not here (Debian: chromium).
-inline std::string browser() {
+inline std::string browser_path() {
   for (const char* path :
        {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"}) {
     if (std::filesystem::exists(path)) return path;
@@ -31,12 +31,19 @@ inline std::string opened_page(const std::string& html, const std::string& scrip
   const auto file = folder.write("page.html", page);
   // (--no-sandbox: tests may run as root; the page is this test's own. Virtual time ends the wait
   // for what scripts do later as soon as nothing is left to do.)
-  return run_process({browser(), "--headless", "--no-sandbox", "--disable-gpu",
-                      "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
-                      "--user-data-dir=" + (folder.path() / "profile").string(),
-                      "--window-size=1280,900", "--virtual-time-budget=4000", "--dump-dom",
-                      "file://" + file.string()})
+  return run_process(
+             {"/usr/bin/timeout", "60", browser_path(), "--headless", "--no-sandbox",
+              "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
+              "--user-data-dir=" + (folder.path() / "profile").string(), "--window-size=1280,900",
+              "--virtual-time-budget=4000", "--dump-dom", "file://" + file.string()})
       .out;
+}
+
+/// A browser is here, and runs: it may need what a container lacks.
+inline bool browser_runs() {
+  return !browser_path().empty() && opened_page("<html><head></head><body></body></html>",
+                                                "document.body.textContent = 6 * 7 + ' is shown';")
+                                            .find("42 is shown") != std::string::npos;
 }
 
 }  // namespace kvant::test
