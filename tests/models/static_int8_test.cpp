@@ -1,6 +1,7 @@
 // SmoothQuant as compressed-tensors has it: int8 weights, activations by one scale of the file or
 // by row; what transformers computes with such a folder, and files that are wrong.
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/look/verify.hpp"
 #include "kvant/models/calibration.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/quantize_methods.hpp"
@@ -107,6 +109,12 @@ TEST_CASE("static scales of activations in a file: numbers that cannot be are er
         message_of([&] { logits_of(context, out, "stored"); }, ErrorCode::invalid_file);
     CHECK(message.find(scale) != std::string::npos);
     CHECK(message.find("not a number above 0") != std::string::npos);
+    const auto verified = kvant::look::verify_checkpoint(out);
+    CHECK(std::count_if(verified.findings.begin(), verified.findings.end(),
+                        [&](const kvant::io::Finding& finding) {
+                          return finding.severity == kvant::io::Severity::error &&
+                                 finding.message.find(scale) != std::string::npos;
+                        }) == 1);
   }
   MethodOptions other = options;
   other.compressed_tensors = false;

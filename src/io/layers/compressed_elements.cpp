@@ -4,12 +4,16 @@
 // Value: (element - zero point) * scale.
 
 #include <array>
+#include <cmath>
+#include <string>
+#include <vector>
 
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/scaled_elements.hpp"
 #include "io/layers/scaled_elements_writer.hpp"
 #include "io/layers/start_layer.hpp"
+#include "io/layers/values.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/format_error.hpp"
 
@@ -105,8 +109,23 @@ class CompressedElements final : public StoredFormat {
          "tensor " + in_quotes(weight.info->name) + " holds elements that are " + odd.text()});
   }
 
-  bool verify_part(const FindTensor&, const TensorView& part, Findings&) const override {
-    return part.info->name.ends_with(kScale);  // its weight has said it
+  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
+    const std::string& name = part.info->name;
+    if (name.ends_with(kScale)) return true;  // its weight has said it
+    if (!name.ends_with(kInputScale) || describe(part.info->dtype).kind != DTypeKind::floating) {
+      return false;
+    }
+    std::vector<float> scales(part.data.size() * 8 /
+                              static_cast<std::size_t>(describe(part.info->dtype).bits));
+    widen(part.data.data(), part.info->dtype, std::ssize(scales), scales.data());
+    for (const float scale : scales) {
+      if (scale > 0 && std::isfinite(scale)) continue;
+      findings.push_back({Severity::error, "scale",
+                          "tensor " + in_quotes(name) + " holds " + std::to_string(scale) +
+                              "; a scale of activations is a number above 0"});
+      break;
+    }
+    return true;
   }
 
   [[nodiscard]] std::string_view quant_method() const override { return "compressed-tensors"; }
