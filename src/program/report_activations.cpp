@@ -3,9 +3,9 @@
 #include "kvant/error.hpp"
 #include "report.hpp"
 #if KVANT_PROGRAM_MODELS
-#include <unistd.h>
-
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -39,8 +39,7 @@ constexpr const char* kDescription =
 /// Statistics of a text, while the report is made.
 class TemporaryStatistics {
  public:
-  TemporaryStatistics()
-      : folder_(fs::temp_directory_path() / ("kvant-report-" + std::to_string(::getpid()))) {}
+  TemporaryStatistics() = default;
   ~TemporaryStatistics() {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);
@@ -51,12 +50,18 @@ class TemporaryStatistics {
   /// Runs the model. @throws Error as calibrate_model
   fs::path make(Context& context, const models::ModelFiles& files,
                 const std::vector<std::vector<models::TokenId>>& windows,
-                models::CalibrateOptions options, Progress& progress) const {
-    // A folder that somebody else put there is not for this user's activations.
-    if (!fs::create_directory(folder_)) {
-      throw Error(ErrorCode::io, folder_.string() + ": is in the way; move it away");
+                models::CalibrateOptions options, Progress& progress) {
+    // A folder of its own, which nobody else reads: activations tell of the text.
+    std::error_code code;
+    const fs::path place = fs::temp_directory_path(code);
+    if (code) throw Error(ErrorCode::io, "no folder for temporary files: " + code.message());
+    std::string name = (place / "kvant-report-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) {
+      throw Error(ErrorCode::io, place.string() +
+                                     ": no folder can be made there (TMPDIR names "
+                                     "another place)");
     }
-    fs::permissions(folder_, fs::perms::owner_all);
+    folder_ = name;
     options.cancel = &interrupted();
     options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
       progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
@@ -114,8 +119,17 @@ int report_activations_command(const Arguments& arguments) {
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--quiet", quiet, "no progress");
-  if (!parse(app, arguments)) return 0;
+  // "--activations --help" asks for help, and names no text.
+  const bool asks = std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
+    return word == "--help" || word == "-h";
+  });
+  if (!parse(app, asks ? Arguments{"--help"} : arguments)) return 0;
 
+  for (const std::string* file : {&json, &html}) {
+    const fs::path folder = fs::path(*file).parent_path();
+    if (folder.empty() || fs::is_directory(folder)) continue;
+    throw Error(ErrorCode::io, *file + ": there is no folder " + folder.string());
+  }
   const models::ModelFiles files(model);
   Context context(ContextOptions{.threads = threads});
   TemporaryStatistics made;

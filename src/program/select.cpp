@@ -78,7 +78,8 @@ int select_command(const Arguments& arguments) {
     if (of_total->count() + form->count() > 0) {
       throw UsageError("--total and --quantized are not for --measure (--formats)");
     }
-    write_model(measure.run({model, budget_text, output, json_text, flags.quiet, flags.threads}));
+    write_model(measure.run(
+        {model, budget_text, output, json_text, flags.quiet, flags.threads, flags.force}));
     return 0;
   }
   if (budget_text.empty()) throw UsageError("--budget is required (try kvant select --help)");

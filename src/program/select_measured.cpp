@@ -39,7 +39,8 @@ void MeasureFlags::add_to(CLI::App& app) {
                      "output-error (of the layer alone, no runs)")
           ->type_name("NAME"));
   add(app.add_option("--formats", formats_,
-                     "what a layer may become (default: int2:64,int3:128,int3:64,int3:32,int4:128,int4:64,\n"
+                     "what a layer may become (default: "
+                     "int2:64,int3:128,int3:64,int3:32,int4:128,int4:64,\n"
                      "int4:32,q4_1,q5_0,int8-group:128,fp16; also nf4:64, fp8, int8, ...)")
           ->type_name("LIST"));
   add(app.add_option("--max-perplexity", max_perplexity_,
@@ -109,6 +110,24 @@ void check_place(const std::string& file) {
   throw Error(ErrorCode::io, file + ": there is no folder " + folder.string());
 }
 
+/// What would end the writing of the output behind all the work.
+void check_output(const SelectTask& task, const std::vector<LayerFormat>& formats) {
+  if (std::filesystem::exists(task.output) && !task.force) {
+    throw Error(ErrorCode::io, task.output +
+                                   ": exists already; give another name, or force (--force) to "
+                                   "replace it");
+  }
+  check_place(task.output);
+  io::QuantizeCheckpointOptions trial;
+  for (const LayerFormat& format : formats) {
+    if (!is_quantized(format)) continue;
+    trial.scheme = io::WeightScheme(format.format);
+    trial.block = format.group;
+  }
+  trial.dry_run = true;
+  static_cast<void>(io::quantize_checkpoint(task.model, task.output, trial));
+}
+
 /// The model and what was found of it, and from there to the answer.
 class Selection {
  public:
@@ -122,12 +141,20 @@ class Selection {
     loading_.finish();
   }
 
-  void measure(const std::vector<std::vector<TokenId>>& windows, models::MeasureOptions options) {
+  /// @param by_default  nobody asked for these formats: those that do not fit the model are left
+  /// out
+  void measure(const std::vector<std::vector<TokenId>>& windows, models::MeasureOptions options,
+               bool by_default) {
     Progress progress(task_.quiet, "trials of layers");
     options.cancel = &interrupted();
     options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
       progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
     };
+    if (by_default) {
+      std::erase_if(options.formats, [this](const LayerFormat& format) {
+        return trials_.unfit_layer(format).has_value();
+      });
+    }
     found_ = trials_.measure(windows, options);
   }
 
@@ -312,6 +339,7 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
   for (const std::string* file : {&plan_, &svg_, &html_, &task.json}) {
     check_place(*file);  // now, and not behind minutes of work
   }
+  if (!task.output.empty()) check_output(task, options.formats);
   const models::ModelFiles files(task.model);
   const auto windows = windows_.read(files, text_);
   std::optional<models::StatisticsFile> statistics;
@@ -342,7 +370,7 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
                      ": the floats themselves have " + number(selection.floats().perplexity) +
                      " on this text");
   }
-  selection.measure(windows, options);
+  selection.measure(windows, options, formats_.empty());
   const Sensitivities& found = selection.found();
   const models::MeasuredMix best =
       by_perplexity ? selection.below(max_perplexity_) : selection.under(budget);

@@ -19,6 +19,7 @@ struct SelectTask {
   std::string json;    ///< empty: not asked for; "-": standard output, else a file
   bool quiet = false;
   int threads = 0;
+  bool force = false;  ///< the output may replace a checkpoint
 };
 
 class MeasureFlags {

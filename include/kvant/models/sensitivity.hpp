@@ -113,6 +113,10 @@ class KVANT_API FormatTrials {
   /// Names of the layers, in the order in which they run.
   [[nodiscard]] std::vector<std::string> layers() const;
 
+  /// The first layer whose inputs do not fill the format's blocks, where those cannot be short
+  /// (GGUF's); nothing: all layers can be in it.
+  [[nodiscard]] std::optional<std::string> unfit_layer(LayerFormat format) const;
+
   /// Bytes of all tensors but the weights of these layers, as the model's files have them.
   [[nodiscard]] std::uint64_t other_bytes() const noexcept;
 
@@ -123,7 +127,8 @@ class KVANT_API FormatTrials {
   /// and word of the vocabulary too.
   /// @param windows each a text of its own; all ids but a window's first are foretold
   /// @throws Error invalid_argument: no windows, one longer than position_limit(), nothing to
-  ///         foretell, no formats; not_finite, cancelled; as StatisticsFile
+  ///         foretell, no formats, one with an unfit_layer(); not_finite, cancelled; as
+  ///         StatisticsFile
   [[nodiscard]] Sensitivities measure(const std::vector<std::vector<TokenId>>& windows,
                                       const MeasureOptions& options = {});
 

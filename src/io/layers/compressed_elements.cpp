@@ -112,8 +112,14 @@ class CompressedElements final : public StoredFormat {
   bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
     const std::string& name = part.info->name;
     if (name.ends_with(kScale)) return true;  // its weight has said it
-    if (!name.ends_with(kInputScale) || describe(part.info->dtype).kind != DTypeKind::floating) {
-      return false;
+    if (!name.ends_with(kInputScale)) return false;
+    const DType type = part.info->dtype;
+    if (type != DType::float32 && type != DType::float16 && type != DType::bfloat16) {
+      findings.push_back({Severity::error, "scale",
+                          "tensor " + in_quotes(name) + " is " +
+                              describe_tensor(type, part.info->shape) +
+                              "; scales are F32, F16 or BF16"});
+      return true;
     }
     std::vector<float> scales(part.data.size() * 8 /
                               static_cast<std::size_t>(describe(part.info->dtype).bits));

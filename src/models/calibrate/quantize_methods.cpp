@@ -278,7 +278,8 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
     }
     Scaler(context, model, config, options, *statistics, base).run(*encoder, quantized);
     for (const std::string& layer : quantized) {
-      if (!options.static_activations) break;
+      // (The plan says what becomes of one that no token came through.)
+      if (!options.static_activations || !statistics->contains(layer)) continue;
       base.input_scales.emplace(layer, static_scale(*statistics, layer, base.scalings));
     }
   }

@@ -207,7 +207,7 @@ class CheckpointWeights final : public WeightSource {
                                 " is one number for a layer's activations in int8; scales of "
                                 "groups of features are not read");
     }
-    if (tensor.info->dtype == DType::int8) {
+    if (tensor.info->dtype == DType::int8 && name.ends_with("zero_point")) {
       return static_cast<float>(static_cast<std::int8_t>(tensor.data[0]));
     }
     if (!detail::is_kernel_float(tensor.info->dtype)) {

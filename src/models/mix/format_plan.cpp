@@ -52,6 +52,10 @@ FormatPlan read_format_plan(const std::filesystem::path& file) {
     refuse(file, "\"layers\" is not an object with a format for each layer");
   }
   for (const auto& [name, value] : layers->items()) {
+    if (name.find_first_of("*?[") != std::string::npos) {
+      refuse(file, "layer \"" + name.substr(0, 200) +
+                       "\" is a pattern; a plan names each layer by itself");
+    }
     const auto format =
         value.is_string() ? layer_format_from_name(value.get<std::string>()) : std::nullopt;
     if (!format) {

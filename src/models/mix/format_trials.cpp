@@ -74,6 +74,14 @@ std::vector<std::string> FormatTrials::layers() const {
   return names;
 }
 
+std::optional<std::string> FormatTrials::unfit_layer(LayerFormat format) const {
+  const WeightFormatInfo& info = describe(format.format);
+  for (const TrialLayer& layer : state_->layers) {
+    if (info.is_gguf() && layer.inputs % info.gguf_elements != 0) return layer.name;
+  }
+  return std::nullopt;
+}
+
 std::uint64_t FormatTrials::other_bytes() const noexcept {
   return state_->other_bytes;
 }

@@ -312,6 +312,15 @@ std::uint64_t Sensitivities::elements() const noexcept {
 Sensitivities FormatTrials::measure(const std::vector<std::vector<TokenId>>& windows,
                                     const MeasureOptions& options) {
   check(state_->config, windows, options);
+  std::vector<LayerFormat> formats = options.formats;
+  if (options.method != SensitivityMethod::loss) formats.push_back(options.reference);
+  for (const LayerFormat& format : formats) {
+    const std::optional<std::string> layer = unfit_layer(format);
+    if (!layer) continue;
+    throw Error(ErrorCode::invalid_argument,
+                "layer \"" + *layer + "\" cannot be " + to_string(format) +
+                    ": its inputs do not fill blocks; leave that format out (--formats)");
+  }
   return Measurement(*state_, windows, options).run();
 }
 
