@@ -83,7 +83,6 @@ using models::TokenId;
 constexpr std::array kCurve = {2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0, 6.0, 7.0, 8.0};
 
 std::vector<LayerFormat> parse_formats(const std::string& list) {
-  if (list.empty()) return models::default_mix_formats();
   std::vector<LayerFormat> formats;
   std::istringstream words(list);
   for (std::string word; std::getline(words, word, ',');) {
@@ -141,20 +140,12 @@ class Selection {
     loading_.finish();
   }
 
-  /// @param by_default  nobody asked for these formats: those that do not fit the model are left
-  /// out
-  void measure(const std::vector<std::vector<TokenId>>& windows, models::MeasureOptions options,
-               bool by_default) {
+  void measure(const std::vector<std::vector<TokenId>>& windows, models::MeasureOptions options) {
     Progress progress(task_.quiet, "trials of layers");
     options.cancel = &interrupted();
     options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
       progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
     };
-    if (by_default) {
-      std::erase_if(options.formats, [this](const LayerFormat& format) {
-        return trials_.unfit_layer(format).has_value();
-      });
-    }
     found_ = trials_.measure(windows, options);
   }
 
@@ -328,7 +319,7 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
   }
   const auto quantized =
       std::count_if(options.formats.begin(), options.formats.end(), is_quantized);
-  if (!task.output.empty() && quantized > 1) {
+  if (!task.output.empty() && (formats_.empty() || quantized > 1)) {
     throw UsageError(
         "--write OUT: a checkpoint holds one quantized format beside floats; give --formats "
         "int4:64,fp16, or write --plan FILE, which kvant run runs");
@@ -370,7 +361,7 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
                      ": the floats themselves have " + number(selection.floats().perplexity) +
                      " on this text");
   }
-  selection.measure(windows, options, formats_.empty());
+  selection.measure(windows, options);
   const Sensitivities& found = selection.found();
   const models::MeasuredMix best =
       by_perplexity ? selection.below(max_perplexity_) : selection.under(budget);

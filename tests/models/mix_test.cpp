@@ -251,7 +251,7 @@ TEST_CASE("sensitivities: what cannot be measured says so") {
   };
   CHECK(code({}) == ErrorCode::invalid_argument);
   CHECK(code({{1}}) == ErrorCode::invalid_argument);
-  CHECK(code({{1, 2}}, {.formats = {}}) == ErrorCode::invalid_argument);
+  CHECK(code({{1, 2}}, {.formats = {{WeightFormat::q4_1}}}) == ErrorCode::invalid_argument);
   CHECK(code({{1, -5}}) == ErrorCode::out_of_range);
   const std::atomic<bool> cancelled = true;
   CHECK(code({{1, 2}}, {.cancel = &cancelled}) == ErrorCode::cancelled);

@@ -84,7 +84,8 @@ struct Sensitivities {
 /// How FormatTrials::measure goes about it.
 struct MeasureOptions {
   SensitivityMethod method = SensitivityMethod::divergence;
-  std::vector<LayerFormat> formats = default_mix_formats();
+  std::vector<LayerFormat> formats =
+      {};  ///< none: those of default_mix_formats() that fit the model
   LayerFormat reference = {WeightFormat::int4_group, 64};
   /// Second moments that `kvant calibrate` wrote; null: they are observed on the windows.
   const StatisticsFile* statistics = nullptr;
@@ -127,7 +128,7 @@ class KVANT_API FormatTrials {
   /// and word of the vocabulary too.
   /// @param windows each a text of its own; all ids but a window's first are foretold
   /// @throws Error invalid_argument: no windows, one longer than position_limit(), nothing to
-  ///         foretell, no formats, one with an unfit_layer(); not_finite, cancelled; as
+  ///         foretell, a format with an unfit_layer(); not_finite, cancelled; as
   ///         StatisticsFile
   [[nodiscard]] Sensitivities measure(const std::vector<std::vector<TokenId>>& windows,
                                       const MeasureOptions& options = {});

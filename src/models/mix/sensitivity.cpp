@@ -36,7 +36,7 @@ class BorrowedLinear final : public LinearLayer {
   const LinearLayer& layer_;
 };
 
-void check(const Config& config, const Windows& windows, const MeasureOptions& options) {
+void check(const Config& config, const Windows& windows) {
   const auto refuse = [](const std::string& what) {
     throw Error(ErrorCode::invalid_argument, "FormatTrials::measure: " + what);
   };
@@ -52,7 +52,6 @@ void check(const Config& config, const Windows& windows, const MeasureOptions& o
     refuse("nothing is foretold in " + std::to_string(windows.size()) +
            " windows; a window needs two ids");
   }
-  if (options.formats.empty()) refuse("there are no formats to try");
 }
 
 class Measurement {
@@ -311,17 +310,21 @@ std::uint64_t Sensitivities::elements() const noexcept {
 
 Sensitivities FormatTrials::measure(const std::vector<std::vector<TokenId>>& windows,
                                     const MeasureOptions& options) {
-  check(state_->config, windows, options);
-  std::vector<LayerFormat> formats = options.formats;
-  if (options.method != SensitivityMethod::loss) formats.push_back(options.reference);
-  for (const LayerFormat& format : formats) {
+  check(state_->config, windows);
+  MeasureOptions chosen = options;
+  for (const LayerFormat& format : default_mix_formats()) {
+    if (options.formats.empty() && !unfit_layer(format)) chosen.formats.push_back(format);
+  }
+  std::vector<LayerFormat> tried = chosen.formats;
+  if (options.method != SensitivityMethod::loss) tried.push_back(options.reference);
+  for (const LayerFormat& format : tried) {
     const std::optional<std::string> layer = unfit_layer(format);
     if (!layer) continue;
     throw Error(ErrorCode::invalid_argument,
                 "layer \"" + *layer + "\" cannot be " + to_string(format) +
                     ": its inputs do not fill blocks; leave that format out (--formats)");
   }
-  return Measurement(*state_, windows, options).run();
+  return Measurement(*state_, windows, chosen).run();
 }
 
 }  // namespace kvant::models

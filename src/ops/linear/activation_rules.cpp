@@ -9,6 +9,26 @@
 
 namespace kvant::detail {
 
+namespace {
+
+/// The same codes in the other half of the types' ranges. (Zero points are added behind the
+/// rounding, so that nothing else changes; check_static_params has seen to that.)
+QuantParams moved(const QuantParams& params, bool is_unsigned) {
+  QuantParams result = params;
+  QuantScheme& scheme = result.scheme;
+  const std::int32_t by = (is_unsigned ? 128 : 0) - (scheme.dtype == DType::uint8 ? 128 : 0);
+  if (by == 0) return result;
+  if (params.order() != RoundOrder::divide) scheme = scheme.with_order(RoundOrder::kvant);
+  scheme.dtype = is_unsigned ? DType::uint8 : DType::int8;
+  scheme.lowest += by;
+  scheme.highest += by;
+  result.zero_point.resize(params.scale.size(), 0);
+  for (std::int32_t& zero : result.zero_point) zero += by;
+  return result;
+}
+
+}  // namespace
+
 std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
                                                            const ActivationOptions& options,
                                                            std::int64_t k, const Memory* memory) {
@@ -24,6 +44,12 @@ std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
     // One block of rows, whatever the batch.
     constexpr std::int64_t kRows = std::int64_t{1} << 62;
     if (k > 0) rules->static_blocks.emplace(*rules->static_params, kRows, k);
+    const bool integers = activation_type(options) == DType::int8;
+    for (const bool is_unsigned : {false, true}) {
+      if (k == 0 || !integers) break;
+      rules->code_params[is_unsigned] = moved(*rules->static_params, is_unsigned);
+      rules->code_blocks[is_unsigned].emplace(rules->code_params[is_unsigned], kRows, k);
+    }
   }
   if (memory != nullptr && rules->rounds_floats()) {
     fail(ErrorCode::unsupported, std::string(who) +

@@ -15,11 +15,22 @@
 
 namespace kvant::detail {
 
-namespace {
-
 FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows) noexcept {
   return FloatRows{x.data, x.dtype, x.rows, x.cols, x.stride}.slice(first, rows);
 }
+
+QuantizeRowsArgs scan_of(const FloatRows& x, float threshold, float* absmax,
+                         std::uint8_t* flags) noexcept {
+  QuantizeRowsArgs args{};
+  args.x = x;
+  args.threshold = threshold;
+  args.format = ActivationFormat::s8;
+  args.absmax = absmax;
+  args.outlier_columns = flags;
+  return args;
+}
+
+namespace {
 
 /// One batch: its pieces of memory and the steps in order.
 class Quantizer {
@@ -338,17 +349,9 @@ std::vector<std::int64_t> find_outlier_columns(Context& context, const ConstAnyM
   parallel(context, tasks, x.rows * x.cols, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t first = x.rows * task / tasks;
-      context.kernels().quantize_rows({.x = rows_of(x, first, x.rows * (task + 1) / tasks - first),
-                                       .bitsandbytes = false,
-                                       .threshold = threshold,
-                                       .keep_mask = nullptr,
-                                       .given_absmax = nullptr,
-                                       .codes = nullptr,
-                                       .format = ActivationFormat::s8,
-                                       .code_stride = 0,
-                                       .k_padded = 0,
-                                       .absmax = absmax.data() + first,
-                                       .outlier_columns = flags.data() + task * x.cols});
+      context.kernels().quantize_rows(
+          scan_of(rows_of(x, first, x.rows * (task + 1) / tasks - first), threshold,
+                  absmax.data() + first, flags.data() + task * x.cols));
     }
   });
   std::vector<std::int64_t> columns(static_cast<std::size_t>(x.cols));

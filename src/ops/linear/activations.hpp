@@ -3,6 +3,7 @@
 // The first stage of every forward pass: a batch of activations quantized (or converted) into the
 // order that the kernels read, outlier features apart.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,9 @@ struct ActivationRules {
 
   std::optional<QuantParams> static_params;  ///< options.static_params is this
   std::optional<BlockParams> static_blocks;  ///< the same as loops read it; empty where k = 0
+  /// Of codes that kernels multiply: as int8, and + 128 for ActivationFormat::u8_offset.
+  std::array<QuantParams, 2> code_params;
+  std::array<std::optional<BlockParams>, 2> code_blocks;
 
   // The same where the kernels are; null where there is none.
   const std::int64_t* columns_at = nullptr;
@@ -119,6 +123,11 @@ Activations convert_activations(Context& context, Workspace& memory, const GemmK
 /// What products of groups begin from: sums of the codes of all blocks, where the kernels want any.
 void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
                const std::byte* codes, std::int64_t k_padded, std::int32_t* sums);
+[[nodiscard]] FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first,
+                                std::int64_t rows) noexcept;
+/// quantize_rows that only looks. @param flags of outlier columns, or null
+[[nodiscard]] QuantizeRowsArgs scan_of(const FloatRows& x, float threshold, float* absmax,
+                                       std::uint8_t* flags) noexcept;
 [[noreturn]] void fail_not_finite(const char* who, std::int64_t m);
 /// Of a batch in the host's memory: NaN and infinities show in the rows' absmax or among the
 /// features that are multiplied as floats. @throws Error not_finite

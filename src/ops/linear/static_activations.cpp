@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "kvant/context.hpp"
@@ -15,35 +16,18 @@
 namespace kvant::detail {
 namespace {
 
-FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first, std::int64_t rows) noexcept {
-  return FloatRows{x.data, x.dtype, x.rows, x.cols, x.stride}.slice(first, rows);
-}
-
 /// Static scales hide NaN and infinities, so who asks for them pays for a scan.
 void check_finite_rows(const char* who, Context& context, float* absmax, const ConstAnyMatrix& x) {
-  context.kernels().quantize_rows({.x = rows_of(x, 0, x.rows),
-                                   .bitsandbytes = false,
-                                   .threshold = std::numeric_limits<float>::infinity(),
-                                   .keep_mask = nullptr,
-                                   .given_absmax = nullptr,
-                                   .codes = nullptr,
-                                   .format = ActivationFormat::s8,
-                                   .code_stride = 0,
-                                   .k_padded = 0,
-                                   .absmax = absmax,
-                                   .outlier_columns = nullptr});
+  context.kernels().quantize_rows(
+      scan_of(rows_of(x, 0, x.rows), std::numeric_limits<float>::infinity(), absmax, nullptr));
   for (std::int64_t m = 0; m < x.rows; ++m) {
     if (!std::isfinite(absmax[m])) fail_not_finite(who, m);
   }
 }
 
-/// One row's codes, as kernels want them: those of int8, shifted if they multiply unsigned ones.
-void finish_codes(std::byte* codes, std::int64_t k, std::int64_t k_padded, bool flips,
-                  ActivationFormat format, const ActivationRules& rules,
-                  const StaticActivations& statics) noexcept {
-  if (flips) {
-    for (std::int64_t i = 0; i < k; ++i) codes[i] ^= std::byte{0x80};
-  }
+/// What one row's codes lack: kept columns count as 0, and so does the padding.
+void finish_codes(std::byte* codes, std::int64_t k, std::int64_t k_padded, ActivationFormat format,
+                  const ActivationRules& rules, const StaticActivations& statics) noexcept {
   const std::int32_t offset = format == ActivationFormat::u8_offset ? 128 : 0;
   for (const std::int64_t column : rules.keep_columns) {
     codes[column] = static_cast<std::byte>(statics.zero(column) + offset);
@@ -88,8 +72,8 @@ Activations quantize_statically(const char* who, Context& context, Workspace& me
   }
   if (rules.options.check_finite) check_finite_rows(who, context, row_scale, x);
   const StaticActivations statics(*rules.static_params, x.cols);
-  const QuantizerKernels quantizer(context.kernels(), *rules.static_blocks, x.cols);
-  const bool flips = (statics.shift() != 0) != (kernels.activations == ActivationFormat::u8_offset);
+  const bool is_unsigned = kernels.activations == ActivationFormat::u8_offset;
+  const QuantizerKernels quantizer(context.kernels(), *rules.code_blocks[is_unsigned], x.cols);
   parallel(context, tasks.count, x.rows * x.cols, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       tasks.fill(
@@ -98,7 +82,7 @@ Activations quantize_statically(const char* who, Context& context, Workspace& me
             quantizer.quantize({0, rows, 0, x.cols}, rows_of(x, first, rows).data, x.dtype,
                                x.stride, plain, stride);
             for (std::int64_t r = 0; r < rows; ++r) {
-              finish_codes(plain + r * stride, x.cols, k_padded, flips, kernels.activations, rules,
+              finish_codes(plain + r * stride, x.cols, k_padded, kernels.activations, rules,
                            statics);
             }
           });
