@@ -58,12 +58,13 @@ suite() {  # preset directory [ctest arguments]
     parts=("${with_cuda[@]}" -DKVANT_MPI=ON)
     [ $all -eq 1 ] || labels=(-LE '^slow$')
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
-    # What computes and what reads files under the sanitizers; what people look at, the programs and
-    # the headers alone (core), which take as long to compile, too in --all.
+    # What computes and what reads files under the sanitizers (of the models what the fuzzers found);
+    # models, what people look at, the programs and the headers alone (core), which take as long to
+    # compile again, in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
-    targets=(--target kvant_{unit,io,kernels,linear,methods,models}_tests
+    targets=(--target kvant_{unit,io,kernels,linear,methods}_tests
              {safetensors,gguf,index,quantization,config,tokenizer}_replay)
-    labels=(-L '^(unit|io|kernels|linear|methods|models|fuzz)$')
+    labels=(-L '^(unit|io|kernels|linear|methods|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
   elif [ "$preset" = tsan ]; then  # what shares work out over threads
