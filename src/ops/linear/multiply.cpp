@@ -13,14 +13,18 @@
 
 namespace kvant::detail {
 
+bool is_widened(const KernelTable& table, const PackedWeights& weights,
+                Arithmetic arithmetic) noexcept {
+  if (table.gemm_for(weights.format()).gemm == nullptr) return true;
+  if (weights.n() > 0 && weights.state().is_plain_nibbles()) return true;
+  return !describe(weights.format()).is_float() &&
+         !multiplies_integers(weights.format(), arithmetic);
+}
+
 const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
                                        Arithmetic arithmetic) noexcept {
-  const GemmKernels& own = table.gemm_for(weights.format());
-  const bool plain = weights.n() > 0 && weights.state().is_plain_nibbles();
-  const bool widened = own.gemm == nullptr || plain ||
-                       (!describe(weights.format()).is_float() &&
-                        !multiplies_integers(weights.format(), arithmetic));
-  return widened ? table.gemm_for(WeightFormat::float32) : own;
+  return table.gemm_for(is_widened(table, weights, arithmetic) ? WeightFormat::float32
+                                                               : weights.format());
 }
 
 void LayerWeights::place() {

@@ -52,9 +52,12 @@ constexpr bool multiplies_integers(WeightFormat format, Arithmetic arithmetic) n
          (arithmetic == Arithmetic::bitsandbytes && format == WeightFormat::int8_row);
 }
 
-/// The kernels that multiply these weights: their format's own, or those of float32, for which
-/// weights are widened panel by panel, where the set has none, the arithmetic asks for real values,
-/// or blocks of weights lie across rows where no kernel follows.
+/// Whether weights are widened to float32, panel by panel, in every product: the set has no kernels
+/// for them, the arithmetic asks for real values, or blocks of weights lie across rows where no
+/// kernel follows.
+[[nodiscard]] bool is_widened(const KernelTable& table, const PackedWeights& weights,
+                              Arithmetic arithmetic) noexcept;
+/// The kernels that multiply these weights: their format's own, or those of float32.
 const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
                                        Arithmetic arithmetic) noexcept;
 

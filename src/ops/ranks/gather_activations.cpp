@@ -6,6 +6,7 @@
 #include <numeric>
 #include <string>
 
+#include "ops/linear/linear_state.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/linear/row_blocks.hpp"
@@ -283,9 +284,9 @@ bool takes_codes(const Linear& layer) noexcept {
   const ActivationOptions& options = layer.options();
   if (options.activation_scale != ActivationScale::per_row) return false;
   if (options.static_params != nullptr) return false;
-  if (!multiplies_integers(weights.format(), options.arithmetic)) return false;
-  if (weights.n() == 0) return !describe(weights.format()).is_float();
-  return weights.state().kernels.gather_columns != nullptr && !weights.state().is_plain_nibbles();
+  if (weights.n() > 0) return multiplied_as_integers(weights, options.arithmetic);
+  return multiplies_integers(weights.format(), options.arithmetic) &&
+         !describe(weights.format()).is_float();
 }
 
 GatheredActivations gather_activations(Context& context, Ranks& ranks, const Linear& layer,

@@ -7,6 +7,7 @@
 
 #include "kvant/error.hpp"
 #include "kvant/matrix.hpp"
+#include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
 #include "ops/ranks/gather_activations.hpp"
 #include "ops/support/elements.hpp"
@@ -151,7 +152,6 @@ void RowParallelLinear::forward(Context& context, MatrixView<const float> x,
   Matrix<float> own(x.rows(), share_.size());
   QuantizedActivations activations;
   activations.state_ = std::make_unique<QuantizedActivations::State>();
-  Matrix<float> whole;
   if (codes_) {
     GatheredActivations gathered = gather_activations(context, *ranks_, own_, x, input_widths_);
     activations.state_->memory = std::move(gathered.memory);
@@ -160,21 +160,21 @@ void RowParallelLinear::forward(Context& context, MatrixView<const float> x,
   } else {
     const std::int64_t inputs =
         std::accumulate(input_widths_.begin(), input_widths_.end(), std::int64_t{0});
-    whole = Matrix<float>(x.rows(), inputs);
+    Matrix<float> whole(x.rows(), inputs);
     ranks_->gather_columns(x, input_widths_, whole);
-    if (share_.size() > 0 && own_.adapter() == nullptr) {
+    if (share_.size() > 0 && own_.adapter() != nullptr) {  // which reads x itself
+      own_.forward(context, MatrixView<const float>(whole), MatrixView<float>(own));
+      ranks_->gather_columns(own, output_widths_, y, piece_rows(x.rows()), [](Share) {});
+      return;
+    }
+    if (share_.size() > 0) {
       own_.quantize_activations(context, MatrixView<const float>(whole), activations);
     }
-  }
-  if (share_.size() > 0 && own_.adapter() != nullptr && !codes_) {
-    own_.forward(context, MatrixView<const float>(whole), MatrixView<float>(own));
-    ranks_->gather_columns(own, output_widths_, y);
-    return;
   }
   // Outputs of some rows travel while those of the next are computed.
   const RowBlocks blocks = activations.state_->batch.kernels.blocks(x.rows());
   const bool widened =
-      share_.size() > 0 && context.kernels().gemm_for(own_.format()).gemm == nullptr;
+      share_.size() > 0 && is_widened(context.kernels(), own_.weights(), own_.options().arithmetic);
   std::int64_t done = 0;
   ranks_->gather_columns(own, output_widths_, y, piece_rows(x.rows()), [&](Share rows) {
     std::int64_t end = done;
