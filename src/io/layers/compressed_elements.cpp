@@ -4,16 +4,12 @@
 // Value: (element - zero point) * scale.
 
 #include <array>
-#include <cmath>
-#include <string>
-#include <vector>
 
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/scaled_elements.hpp"
 #include "io/layers/scaled_elements_writer.hpp"
 #include "io/layers/start_layer.hpp"
-#include "io/layers/values.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/format_error.hpp"
 
@@ -113,23 +109,12 @@ class CompressedElements final : public StoredFormat {
     const std::string& name = part.info->name;
     if (name.ends_with(kScale)) return true;  // its weight has said it
     if (!name.ends_with(kInputScale)) return false;
-    const DType type = part.info->dtype;
-    if (type != DType::float32 && type != DType::float16 && type != DType::bfloat16) {
-      findings.push_back({Severity::error, "scale",
-                          "tensor " + in_quotes(name) + " is " +
-                              describe_tensor(type, part.info->shape) +
-                              "; scales are F32, F16 or BF16"});
-      return true;
-    }
-    std::vector<float> scales(part.data.size() * 8 /
-                              static_cast<std::size_t>(describe(part.info->dtype).bits));
-    widen(part.data.data(), part.info->dtype, std::ssize(scales), scales.data());
-    for (const float scale : scales) {
-      if (scale > 0 && std::isfinite(scale)) continue;
-      findings.push_back({Severity::error, "scale",
-                          "tensor " + in_quotes(name) + " holds " + std::to_string(scale) +
-                              "; a scale of activations is a number above 0"});
-      break;
+    try {
+      check_scale_type(*part.info);
+      ScaleGrid scales;
+      read_scales(scales, part);
+    } catch (const FormatError& error) {
+      findings.push_back({Severity::error, "scale", error.what()});
     }
     return true;
   }

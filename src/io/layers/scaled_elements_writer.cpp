@@ -42,12 +42,9 @@ bool is_finite(const ConstAnyMatrix& rows, std::int64_t row) {
                   " has a weight that is NaN or infinite; keep the layer in float (--skip)");
 }
 
-PackedWeights quantized(const KernelTable& kernels, const NewLayer& layer, DType scale_type,
-                        const ConstAnyMatrix& rows) {
-  Context context({.executor = inline_executor(), .kernels = &kernels});
-  if (layer.format == WeightFormat::int8_row) {
-    return PackedWeights::from(context, quantized_int8(context, scale_type, rows));
-  }
+/// e4m3, in the format's own blocks.
+PackedWeights quantized_e4m3(Context& context, const NewLayer& layer, DType scale_type,
+                             const ConstAnyMatrix& rows) {
   return PackedWeights::quantize(context, rows, layer.format, {.scale_type = scale_type});
 }
 
@@ -78,25 +75,28 @@ void write_element_rows(const KernelTable& kernels, const NewLayer& layer, const
                         DType scale_type, std::int64_t first, const ConstAnyMatrix& rows,
                         const TensorSink& out) {
   const WeightFormatInfo& info = describe(layer.format);
-  for (std::int64_t r = 0; r < rows.rows && layer.format == WeightFormat::int8_row; ++r) {
-    if (!is_finite(rows, r)) fail_not_finite(layer, first + r, false);
-  }
-  const PackedWeights weights = quantized(kernels, layer, scale_type, rows);
+  Context context({.executor = inline_executor(), .kernels = &kernels});
   std::vector<float> lines;
-  std::vector<float> line;
-  std::vector<std::uint8_t> no_zeros;
-  for (std::int64_t r = 0; r < rows.rows; r += info.block_rows) {
-    weights.unpack_scales(r, line, no_zeros);
-    for (const float scale : line) {
-      if (!std::isfinite(scale)) fail_not_finite(layer, first + r, info.block_rows > 1);
-    }
-    lines.insert(lines.end(), line.begin(), line.end());
-  }
   std::vector<std::uint8_t> elements(static_cast<std::size_t>(rows.rows * rows.cols));
   if (layer.format == WeightFormat::int8_row) {
-    auto* const codes = reinterpret_cast<std::int8_t*>(elements.data());
-    weights.unpack_rows(0, MatrixView<std::int8_t>(codes, rows.rows, rows.cols));
+    for (std::int64_t r = 0; r < rows.rows; ++r) {
+      if (!is_finite(rows, r)) fail_not_finite(layer, first + r, false);
+    }
+    const QuantizedMatrix codes = quantized_int8(context, scale_type, rows);
+    lines = codes.params().scale;
+    codes.unpack_to(MatrixView<std::int8_t>(reinterpret_cast<std::int8_t*>(elements.data()),
+                                            rows.rows, rows.cols));
   } else {
+    const PackedWeights weights = quantized_e4m3(context, layer, scale_type, rows);
+    std::vector<float> line;
+    std::vector<std::uint8_t> no_zeros;
+    for (std::int64_t r = 0; r < rows.rows; r += info.block_rows) {
+      weights.unpack_scales(r, line, no_zeros);
+      for (const float scale : line) {
+        if (!std::isfinite(scale)) fail_not_finite(layer, first + r, info.block_rows > 1);
+      }
+      lines.insert(lines.end(), line.begin(), line.end());
+    }
     weights.unpack_rows(0, MatrixView<std::uint8_t>(elements.data(), rows.rows, rows.cols));
   }
   const auto at = static_cast<std::uint64_t>(first);
@@ -114,11 +114,11 @@ void write_element_rows(const KernelTable& kernels, const NewLayer& layer, const
 
 void round_trip_elements(const KernelTable& kernels, const NewLayer& layer, DType scale_type,
                          MatrixView<const float> rows, MatrixView<float> out) {
+  Context context({.executor = inline_executor(), .kernels = &kernels});
   if (layer.format != WeightFormat::int8_row) {
-    quantized(kernels, layer, scale_type, rows).dequantize(out);
+    quantized_e4m3(context, layer, scale_type, rows).dequantize(out);
     return;
   }
-  Context context({.executor = inline_executor(), .kernels = &kernels});
   for (std::int64_t r = 0; r < rows.rows(); ++r) {
     const MatrixView<const float> row(rows.row_data(r), 1, rows.cols());
     const MatrixView<float> to(out.row_data(r), 1, rows.cols());
