@@ -6,9 +6,11 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <utility>
 
+#include "kvant/error.hpp"
 #include "kvant/io/atomic_file.hpp"
 
 namespace kvant::program {
@@ -80,6 +82,12 @@ std::string shell_word(const std::string& text) {
   std::string quoted = "'";
   for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
+}
+
+void check_place(const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  if (folder.empty() || std::filesystem::is_directory(folder)) return;
+  throw Error(ErrorCode::io, file + ": there is no folder " + folder.string());
 }
 
 void write_text(const std::string& path, const std::string& text) {

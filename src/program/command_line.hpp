@@ -35,6 +35,9 @@ std::uint64_t parse_size(const std::string& text, const char* option);
 /// for an option.
 std::string shell_word(const std::string& text);
 
+/// A file can be written there, as far as its folder tells: asked before long work. Without a name
+/// nothing. @throws Error io
+void check_place(const std::string& file);
 /// Writes a file, whole or not at all; without a name nothing. @throws Error io
 void write_text(const std::string& path, const std::string& text);
 

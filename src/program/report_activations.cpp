@@ -125,11 +125,7 @@ int report_activations_command(const Arguments& arguments) {
   });
   if (!parse(app, asks ? Arguments{"--help"} : arguments)) return 0;
 
-  for (const std::string* file : {&json, &html}) {
-    const fs::path folder = fs::path(*file).parent_path();
-    if (folder.empty() || fs::is_directory(folder)) continue;
-    throw Error(ErrorCode::io, *file + ": there is no folder " + folder.string());
-  }
+  for (const std::string* file : {&json, &html}) check_place(*file);
   const models::ModelFiles files(model);
   Context context(ContextOptions{.threads = threads});
   TemporaryStatistics made;

@@ -4,7 +4,6 @@
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -19,7 +18,7 @@
 #include "kvant/look/mix_report.hpp"
 #include "kvant/models/mix.hpp"
 #include "kvant/models/model_files.hpp"
-#include "progress.hpp"
+#include "selection.hpp"
 #endif
 
 namespace kvant::program {
@@ -79,9 +78,6 @@ using models::LayerFormat;
 using models::Sensitivities;
 using models::TokenId;
 
-/// Sizes on the curve, bits a weight, as far as there are mixes of them.
-constexpr std::array kCurve = {2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0, 6.0, 7.0, 8.0};
-
 std::vector<LayerFormat> parse_formats(const std::string& list) {
   std::vector<LayerFormat> formats;
   std::istringstream words(list);
@@ -102,13 +98,6 @@ bool is_quantized(const LayerFormat& format) {
   return !describe(format.format).is_float();
 }
 
-/// A file can be written there.
-void check_place(const std::string& file) {
-  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
-  if (folder.empty() || std::filesystem::is_directory(folder)) return;
-  throw Error(ErrorCode::io, file + ": there is no folder " + folder.string());
-}
-
 /// What would end the writing of the output behind all the work.
 void check_output(const SelectTask& task, const std::vector<LayerFormat>& formats) {
   if (std::filesystem::exists(task.output) && !task.force) {
@@ -126,147 +115,6 @@ void check_output(const SelectTask& task, const std::vector<LayerFormat>& format
   trial.dry_run = true;
   static_cast<void>(io::quantize_checkpoint(task.model, task.output, trial));
 }
-
-/// The model and what was found of it, and from there to the answer.
-class Selection {
- public:
-  Selection(const SelectTask& task, const models::ModelFiles& files, Context& context, bool exact)
-      : task_(task),
-        loading_(task.quiet, "blocks loaded"),
-        trials_(context, files.path(), files.config(), exact, [this](auto done, auto of) {
-          check_interrupted();
-          loading_.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(of), "");
-        }) {
-    loading_.finish();
-  }
-
-  void measure(const std::vector<std::vector<TokenId>>& windows, models::MeasureOptions options) {
-    Progress progress(task_.quiet, "trials of layers");
-    options.cancel = &interrupted();
-    options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-      progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-    };
-    found_ = trials_.measure(windows, options);
-  }
-
-  void set_evaluation(std::vector<TokenId> ids, std::int64_t window) {
-    ids_ = std::move(ids);
-    window_ = window;
-    floats_ = evaluate({});
-  }
-
-  [[nodiscard]] const Sensitivities& found() const { return found_; }
-  [[nodiscard]] const models::Perplexity& floats() const { return floats_; }
-
-  /// Under a budget of bytes or bits. @throws Error, UsageError
-  [[nodiscard]] models::MeasuredMix under(const look::Budget& budget) {
-    const auto elements = static_cast<double>(found_.elements());
-    const auto others = static_cast<double>(trials_.other_bytes());
-    const double room = budget.kind == look::BudgetKind::bits
-                            ? std::floor(budget.value * elements / 8)
-                            : budget.value - others;
-    const std::uint64_t smallest = smallest_bytes(found_);
-    if (room < static_cast<double>(smallest)) {
-      throw UsageError("--budget " + task_.budget + ": the smallest mix of these formats takes " +
-                       in_words(smallest) + ", with " + size_text(trials_.other_bytes()) +
-                       " in tensors that stay as they are");
-    }
-    const std::uint64_t useful = useful_bytes(found_);
-    if (room > static_cast<double>(useful)) {
-      std::fprintf(stderr,
-                   "kvant: warning: --budget %s is more than these formats have a use for; the "
-                   "best mix takes %s\n",
-                   task_.budget.c_str(), in_words(useful).c_str());
-    }
-    models::MeasuredMix result;
-    result.mix = best_mix(found_, static_cast<std::uint64_t>(std::min(room, 9e18)), &interrupted());
-    result.result = evaluate(result.mix);
-    return result;
-  }
-
-  [[nodiscard]] models::MeasuredMix below(double perplexity) {
-    return mix_below(trials_, found_, ids_, window_, floats_, perplexity, evaluation());
-  }
-
-  /// What there was to choose from. @param measured their perplexities too
-  void add_points(look::MixReport& report, bool measured) {
-    struct Candidate {
-      std::string label;
-      look::MixPointKind kind;
-      models::Mix mix;
-    };
-    std::vector<Candidate> candidates;
-    const auto& formats = found_.layers.front().formats;
-    for (std::size_t f = 0; f < formats.size(); ++f) {
-      candidates.push_back(
-          {to_string(formats[f].format), look::MixPointKind::uniform, uniform_mix(found_, f)});
-    }
-    for (const double bits : kCurve) {
-      const double bytes = std::floor(bits * static_cast<double>(found_.elements()) / 8);
-      if (bytes < static_cast<double>(smallest_bytes(found_)) ||
-          bytes > static_cast<double>(useful_bytes(found_))) {
-        continue;
-      }
-      std::ostringstream label;
-      label << "mix, " << bits << " bits";
-      candidates.push_back({label.str(), look::MixPointKind::mix,
-                            best_mix(found_, static_cast<std::uint64_t>(bytes), &interrupted())});
-    }
-    Progress progress(task_.quiet, "models measured");
-    std::uint64_t done = 0;
-    for (const Candidate& each : candidates) {
-      progress.update(done++, candidates.size(), each.label);
-      look::MixPoint point = point_of(each.mix, each.kind, each.label);
-      if (measured) point.measured = evaluate(each.mix).perplexity;
-      report.points.push_back(std::move(point));
-    }
-  }
-
-  [[nodiscard]] look::MixPoint point_of(const models::Mix& mix, look::MixPointKind kind,
-                                        const std::string& label) const {
-    return {.label = label,
-            .kind = kind,
-            .bytes = mix.bytes + trials_.other_bytes(),
-            .bits = bits_of(mix.bytes),
-            .predicted = std::exp(floats_.nll + mix.loss)};
-  }
-
-  [[nodiscard]] double bits_of(std::uint64_t bytes) const {
-    return 8 * static_cast<double>(bytes) / static_cast<double>(found_.elements());
-  }
-
- private:
-  static void check_interrupted() {
-    if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
-  }
-
-  [[nodiscard]] static models::EvaluateOptions evaluation() {
-    models::EvaluateOptions options;
-    options.cancel = &interrupted();
-    return options;
-  }
-
-  [[nodiscard]] models::Perplexity evaluate(const models::Mix& mix) {
-    std::vector<LayerFormat> formats;
-    if (!mix.chosen.empty()) formats = formats_of(found_, mix);
-    return trials_.evaluate(ids_, window_, formats, evaluation());
-  }
-
-  /// Of the layers, and of the model.
-  [[nodiscard]] std::string in_words(std::uint64_t bytes) const {
-    char bits[32];
-    std::snprintf(bits, sizeof bits, "%.4g", bits_of(bytes));
-    return std::to_string(bytes + trials_.other_bytes()) + " bytes (" + bits + " bits a weight)";
-  }
-
-  const SelectTask& task_;
-  Progress loading_;
-  models::FormatTrials trials_;
-  Sensitivities found_;
-  std::vector<TokenId> ids_;
-  std::int64_t window_ = 0;
-  models::Perplexity floats_;
-};
 
 std::string method_in_words(const Sensitivities& found) {
   std::string words(to_string(found.method));
