@@ -9,6 +9,7 @@
 #include <string>
 
 #include "support/catch.hpp"
+#include "support/occurrences.hpp"
 
 using kvant::look::ActivationInput;
 using kvant::look::ActivationReport;
@@ -49,14 +50,6 @@ ActivationReport small_report(const std::string& name) {
   return report;
 }
 
-std::size_t count(const std::string& text, const std::string& part) {
-  std::size_t result = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
-    ++result;
-  }
-  return result;
-}
-
 }  // namespace
 
 TEST_CASE("activations: a method that costs more is taken where it gains a decibel") {
@@ -91,21 +84,22 @@ TEST_CASE("activations: tables and JSON") {
 TEST_CASE("activations: pages are well formed, self-contained and escape names") {
   const std::string evil = "a<b>&\"'\x01</script>\xFF";
   const std::string html = to_html(small_report(evil));
-  CHECK(count(html, "</script>") == 1);
+  CHECK(kvant::test::occurrences(html, "</script>") == 1);
   CHECK(html.find("a&lt;b&gt;&amp;") != std::string::npos);
   CHECK(html.find('\x01') == std::string::npos);
   CHECK(html.find('\xFF') == std::string::npos);
   for (const char* tag : {"svg", "g", "text", "style", "title", "section", "p", "td", "table"}) {
     INFO(tag);
     const std::string name(tag);
-    CHECK(count(html, "<" + name + " ") + count(html, "<" + name + ">") ==
-          count(html, "</" + name + ">"));
+    CHECK(kvant::test::occurrences(html, "<" + name + " ") +
+              kvant::test::occurrences(html, "<" + name + ">") ==
+          kvant::test::occurrences(html, "</" + name + ">"));
   }
   // Nothing is loaded from elsewhere: the addresses are the name of the SVG namespace.
-  CHECK(count(html, "http") == count(html, "<svg"));
-  CHECK(count(html, " src=") == 0);
-  CHECK(count(html, "class=\"bin\"") == 4);
-  CHECK(count(html, "nan") == 0);
+  CHECK(kvant::test::occurrences(html, "http") == kvant::test::occurrences(html, "<svg"));
+  CHECK(kvant::test::occurrences(html, " src=") == 0);
+  CHECK(kvant::test::occurrences(html, "class=\"bin\"") == 4);
+  CHECK(kvant::test::occurrences(html, "nan") == 0);
   CHECK(to_text(small_report(evil)).find('\x01') == std::string::npos);
   CHECK(nlohmann::json::accept(to_json(small_report(evil))));
 }
@@ -117,8 +111,8 @@ TEST_CASE("activations: magnitudes at the ends of what floats hold") {
   input.median = 0;
   input.histogram = {{std::ldexp(1.0, 127), std::ldexp(1.0, 128), 80}};
   const std::string html = to_html(report);
-  CHECK(count(html, "class=\"bin\"") == 1);
-  CHECK(count(html, "inf") == 0);
+  CHECK(kvant::test::occurrences(html, "class=\"bin\"") == 1);
+  CHECK(kvant::test::occurrences(html, "inf") == 0);
   report.inputs.clear();  // nothing at all
   CHECK(!to_html(report).empty());
   CHECK(!to_text(report).empty());

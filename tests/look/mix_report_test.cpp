@@ -5,6 +5,7 @@
 
 #include "kvant/look/mix_report.hpp"
 #include "support/catch.hpp"
+#include "support/occurrences.hpp"
 
 namespace {
 
@@ -33,14 +34,6 @@ MixReport report() {
   return report;
 }
 
-std::size_t count(const std::string& text, const std::string& what) {
-  std::size_t times = 0;
-  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) {
-    ++times;
-  }
-  return times;
-}
-
 }  // namespace
 
 TEST_CASE("mix reports: text and JSON have the points by size") {
@@ -59,15 +52,15 @@ TEST_CASE("mix reports: text and JSON have the points by size") {
 TEST_CASE("mix reports: the picture shows every point, and those far above as arrows") {
   const std::string svg = to_svg(report());
   CHECK_THAT(svg, Contains("a &lt;model&gt; &amp; more") && Contains("in floats 37.9"));
-  CHECK(count(svg, "<title>") == 4);
-  CHECK(count(svg, "Z\" fill=") == 1);
+  CHECK(kvant::test::occurrences(svg, "<title>") == 4);
+  CHECK(kvant::test::occurrences(svg, "Z\" fill=") == 1);
   CHECK_THAT(svg, Contains("int2:64 9e+06"));
-  CHECK(count(svg, "<g>") == count(svg, "</g>"));
+  CHECK(kvant::test::occurrences(svg, "<g>") == kvant::test::occurrences(svg, "</g>"));
   CHECK_THAT(svg, !Contains("nan") && !Contains("inf\""));
   const std::string page = to_html(report());
   CHECK_THAT(page, Contains("</svg>") && Contains("42.5") && !Contains("<b>\"") &&
                        Contains("model.layers.0.mlp.up_proj"));
-  CHECK(count(page, "<table>") == 2);
+  CHECK(kvant::test::occurrences(page, "<table>") == 2);
   // Nothing to show is still a picture.
   CHECK_THAT(to_svg(MixReport{}), Contains("</svg>") && !Contains("nan"));
 }

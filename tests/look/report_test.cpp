@@ -12,6 +12,7 @@
 #include "support/catch.hpp"
 #include "support/checkpoint_builder.hpp"
 #include "support/golden.hpp"
+#include "support/occurrences.hpp"
 
 using kvant::MatrixView;
 using kvant::look::CheckpointReport;
@@ -22,15 +23,6 @@ using kvant::test::wave;
 namespace {
 
 const std::string kCheckpoints = kvant::test::data_path("checkpoints/");
-
-/// How often a text is in another.
-std::size_t count(const std::string& text, const std::string& part) {
-  std::size_t result = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
-    ++result;
-  }
-  return result;
-}
 
 }  // namespace
 
@@ -187,17 +179,18 @@ TEST_CASE("pictures and pages are well formed, self-contained and escape names")
   const std::string svg = to_svg(report);
   const std::string html = to_html(report);
   CHECK(svg.find("</script>") == std::string::npos);
-  CHECK(count(html, "</script>") == 1);
+  CHECK(kvant::test::occurrences(html, "</script>") == 1);
   CHECK(html.find("a&lt;b&gt;&amp;") != std::string::npos);
   for (const char* tag : {"svg", "g", "text", "style", "title"}) {
     INFO(tag);
     const std::string name(tag);
-    CHECK(count(svg, "<" + name + " ") + count(svg, "<" + name + ">") ==
-          count(svg, "</" + name + ">"));
+    CHECK(kvant::test::occurrences(svg, "<" + name + " ") +
+              kvant::test::occurrences(svg, "<" + name + ">") ==
+          kvant::test::occurrences(svg, "</" + name + ">"));
   }
   // Nothing is loaded from elsewhere: the one address is the name of the SVG namespace.
-  CHECK(count(html, "http") == 1);
-  CHECK(count(html, " src=") == 0);
+  CHECK(kvant::test::occurrences(html, "http") == 1);
+  CHECK(kvant::test::occurrences(html, " src=") == 0);
   const auto json = nlohmann::json::parse(to_json(report));
   CHECK(json.at("layers").size() == 2);
   CHECK(json.at("total").at("mse") == "nan");
