@@ -8,6 +8,7 @@
 #include "kvant/error.hpp"
 #include "kvant/float16.hpp"
 #include "methods/group_range.hpp"
+#include "methods/shrink.hpp"
 
 namespace kvant::methods {
 namespace {
@@ -69,8 +70,8 @@ GroupRange least_error(const double* w, std::int64_t count, std::int64_t step, d
 }
 
 /// HQQ's half-quadratic steps (mobiusml.github.io/hqq_blog): the error is shrunk towards sparsity,
-/// the zero point is the mean of what remains. Zero points are real numbers there and codes here,
-/// so the two codes around the best one are tried.
+/// the zero point is the mean of what remains. Zero points are real numbers there (hqq.cpp) and
+/// codes here, so the two codes around the best one are tried.
 GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step,
                           const GroupRange& start, const GroupScheme& scheme) noexcept {
   constexpr int kIterations = 20;
@@ -88,10 +89,7 @@ GroupRange half_quadratic(const double* w, std::int64_t count, std::int64_t step
           std::clamp(std::nearbyint(value / scale + zero), 0.0, static_cast<double>(highest));
       const double error = value - (code - zero) * scale;
       error_sum += std::fabs(error);
-      const double size = std::fabs(error);
-      const double shrunk =
-          size == 0.0 ? 0.0 : std::max(0.0, size - std::pow(size, kHqqNorm - 1.0) / beta);
-      sum += code - (value - std::copysign(shrunk, error)) / scale;
+      sum += code - (value - shrunk(error, kHqqNorm, beta)) / scale;
     }
     if (error_sum >= last_error) break;
     last_error = error_sum;

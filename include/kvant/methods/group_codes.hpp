@@ -48,7 +48,7 @@ enum class RangeSearch : std::uint8_t {
          ///< (GPTQ's "mse")
   hqq,   ///< the zero point moved until the error's p = 0.7 norm stops falling (Half-Quadratic
          ///< Quantization). Zero points are codes here, and rounding them loses most of what moving
-         ///< them gains
+         ///< them gains; hqq_params (hqq.hpp) keeps them real
 };
 
 /// The nearest codes without a look at activations, group by group of neighbours.
