@@ -50,6 +50,14 @@ std::vector<float> logits_of(Context& context, const fs::path& folder, const cha
   return kvant::test::logits_of(context, model, {1, 5, 9, 13, 2, 7});
 }
 
+/// input_activations.dynamic of a folder's config.json.
+void say_dynamic(const fs::path& folder, const nlohmann::json& value) {
+  std::ifstream in(folder / "config.json");
+  auto config = nlohmann::json::parse(in);
+  config["quantization_config"]["config_groups"]["group_0"]["input_activations"]["dynamic"] = value;
+  std::ofstream(folder / "config.json") << config;
+}
+
 /// The first float of a tensor in a folder's only file becomes another.
 void overwrite(const fs::path& folder, const std::string& tensor, float value) {
   const fs::path file = folder / "model.safetensors";
@@ -92,6 +100,43 @@ TEST_CASE("smoothquant in compressed-tensors' form: what transformers makes of i
   quantize_by_method(context, kModel, by_row, options, &statistics);
   CHECK(!kvant::io::Checkpoint(by_row).contains("model.layers.0.mlp.up_proj.input_scale"));
   CHECK(kvant::test::relative_error(logits_of(context, by_row, "stored"), exact) < with_one_scale);
+}
+
+TEST_CASE("static scales of activations: config.json says whether they hold") {
+  Context context;
+  const kvant::test::TempFolder temp;
+  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  MethodOptions options{
+      .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
+  const fs::path with_scales = temp.path() / "static";
+  quantize_by_method(context, kModel, with_scales, options, &statistics);
+  options.static_activations = false;
+  const fs::path by_row = temp.path() / "by_row";
+  quantize_by_method(context, kModel, by_row, options, &statistics);
+  const auto fixed = logits_of(context, with_scales, "stored");
+  const auto at_run = logits_of(context, by_row, "stored");
+  CHECK(fixed != at_run);
+
+  // The scales are there, and not meant.
+  for (const nlohmann::json& dynamic : {nlohmann::json(true), nlohmann::json("local")}) {
+    say_dynamic(with_scales, dynamic);
+    CHECK(logits_of(context, with_scales, "stored") == at_run);
+    CHECK(kvant::look::verify_checkpoint(with_scales).ok());
+  }
+  say_dynamic(with_scales, false);
+  CHECK(logits_of(context, with_scales, "stored") == fixed);
+  CHECK(kvant::look::verify_checkpoint(with_scales).ok());
+
+  // They are meant, and not there.
+  say_dynamic(by_row, false);
+  const std::string message =
+      message_of([&] { logits_of(context, by_row, "stored"); }, ErrorCode::invalid_file);
+  CHECK(message.find("dynamic false") != std::string::npos);
+  CHECK(message.find("model.layers.0.self_attn.q_proj.input_scale") != std::string::npos);
+  const auto verified = kvant::look::verify_checkpoint(by_row);
+  CHECK(std::count_if(verified.findings.begin(), verified.findings.end(), [](const auto& finding) {
+          return finding.message.find("q_proj.input_scale") != std::string::npos;
+        }) == 2);  // of two blocks
 }
 
 TEST_CASE("static scales of activations in a file: numbers that cannot be are errors") {

@@ -17,6 +17,7 @@
 #include "kvant/config.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/stored_layer.hpp"
+#include "kvant/quant_params.hpp"
 #include "kvant/weight_format.hpp"
 
 namespace kvant::io {
@@ -47,6 +48,10 @@ class KVANT_API LayerReader {
   [[nodiscard]] std::optional<LayerCodes> codes() const;
   /// The codes of rows [first, first + count), a byte each; only where codes() gives something.
   void read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const;
+  /// How the layer's activations are quantized, where the checkpoint says it (compressed-tensors'
+  /// static scales of int8).
+  /// @throws FormatError bad_scales: no number above 0, or none where config.json says there is one
+  [[nodiscard]] std::optional<QuantParams> input_params() const;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] std::vector<std::int64_t> kept_columns() const;
 

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "io/layers/compressed_inputs.hpp"
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/scaled_elements.hpp"
@@ -18,10 +19,9 @@ namespace {
 
 constexpr const char* kScale = ".weight_scale";
 constexpr const char* kZeroPoint = ".weight_zero_point";
-constexpr const char* kInputScale = ".input_scale";
 constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint},
                             LayerPart{kInputScale, true, true},
-                            LayerPart{".input_zero_point", false, true}};
+                            LayerPart{kInputZeroPoint, false, true}};
 
 /// Kept beside kvant's own groups of int8: F16 scales [N, ceil(K / 128)].
 bool is_int8_group(const TensorInfo& weight, const TensorInfo& scales) {
@@ -79,6 +79,12 @@ class CompressedElements final : public StoredFormat {
     return std::make_unique<ScaledElements>(layer, std::move(grid));
   }
 
+  [[nodiscard]] std::optional<QuantParams> input_params(const Checkpoint& checkpoint,
+                                                        const StoredLayer& layer) const override {
+    return compressed_inputs(find_in(checkpoint), layer,
+                             compressed_weights_of(group_config(checkpoint), layer.name).inputs);
+  }
+
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     try {
@@ -105,10 +111,14 @@ class CompressedElements final : public StoredFormat {
          "tensor " + in_quotes(weight.info->name) + " holds elements that are " + odd.text()});
   }
 
-  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
+  bool verify_part(const FindTensor& find, const TensorView& part,
+                   Findings& findings) const override {
     const std::string& name = part.info->name;
     if (name.ends_with(kScale)) return true;  // its weight has said it
     if (!name.ends_with(kInputScale)) return false;
+    const std::string layer = name.substr(0, name.size() - std::string_view(kInputScale).size());
+    const TensorView weight = find(layer + std::string(kWeightSuffix));
+    if (weight.info != nullptr && weight.info->dtype == DType::int8) return true;  // input_params
     try {
       check_scale_type(*part.info);
       ScaleGrid scales;

@@ -61,8 +61,19 @@ SaidBlocks blocks_in(const nlohmann::json& weights) {
   return {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols)};
 }
 
-CompressedWeights read_weights(const nlohmann::json& weights) {
+/// `dynamic` is a flag, or "local" where scales of groups are of the token and one for all is not.
+InputScales inputs_in(const nlohmann::json& group) {
+  const auto inputs = group.find("input_activations");
+  if (inputs == group.end()) return InputScales::unsaid;
+  if (!inputs->is_object()) return InputScales::at_run;
+  const auto dynamic = inputs->find("dynamic");
+  if (dynamic == inputs->end() || *dynamic == false) return InputScales::in_file;
+  return InputScales::at_run;
+}
+
+CompressedWeights read_layer(const nlohmann::json& group, const nlohmann::json& weights) {
   CompressedWeights result;
+  result.inputs = inputs_in(group);
   result.bits = std::max<std::int64_t>(0, number_in(weights, "num_bits"));
   result.group_size = number_in(weights, "group_size");
   result.blocks = blocks_in(weights);
@@ -101,7 +112,7 @@ CompressedWeights compressed_weights_of(const nlohmann::json& section, const std
       if (!group.is_object() || !targets(group, layer, by_name)) continue;
       const auto weights = group.find("weights");
       if (weights == group.end() || !weights->is_object()) continue;
-      const CompressedWeights one = read_weights(*weights);
+      const CompressedWeights one = read_layer(group, *weights);
       // Which of several expressions means the layer is not asked; what they agree about counts.
       if (found && *found != one) return {};
       found = one;

@@ -7,16 +7,18 @@
 #include <string>
 #include <vector>
 
+#include "io/layers/compressed_inputs.hpp"
 #include "io/layers/scaled_elements.hpp"
 #include "io/layers/stored_format.hpp"
 
 namespace kvant::io {
 
-/// What the section says of a layer's weights.
+/// What the section says of a layer.
 struct CompressedWeights {
   std::int64_t bits = 0;        ///< 0: not known
   std::int64_t group_size = 0;  ///< 0: not said; -1: one group a row
   SaidBlocks blocks = {};       ///< block_structure, or the group size
+  InputScales inputs = InputScales::unsaid;
 
   bool operator==(const CompressedWeights&) const = default;
 };

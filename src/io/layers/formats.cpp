@@ -165,7 +165,9 @@ std::vector<FormatError> unreadable_layers(const Checkpoint& checkpoint, const M
   std::vector<FormatError> errors;
   for (const TensorInfo* info : checkpoint.tensors()) {
     try {
-      static_cast<void>(checked_layer(checkpoint, find, hints, rules, *info));
+      if (const auto layer = checked_layer(checkpoint, find, hints, rules, *info)) {
+        static_cast<void>(form_of(checkpoint, *layer).input_params(checkpoint, *layer));
+      }
     } catch (const FormatError& error) {
       errors.push_back(error);
     }

@@ -18,7 +18,8 @@ std::int64_t rows_per_block(const StoredLayer& layer) noexcept {
 struct LayerReader::State {
   std::span<const std::byte> data;
   std::unique_ptr<RowDecoder> rows;
-  std::int64_t inputs = 0;
+  const Checkpoint* checkpoint = nullptr;
+  StoredLayer layer;
 
   [[nodiscard]] std::span<const std::byte> bytes_of(std::int64_t first, std::int64_t count) const {
     const RowDecoder::Range range = rows->bytes_of(first, count);
@@ -31,7 +32,8 @@ LayerReader::LayerReader(const Checkpoint& checkpoint, const StoredLayer& layer)
     : state_(std::make_unique<State>()) {
   state_->data = checkpoint.tensor(layer.tensor).data;
   state_->rows = form_of(checkpoint, layer).open(checkpoint, layer);
-  state_->inputs = layer.inputs;
+  state_->checkpoint = &checkpoint;
+  state_->layer = layer;
 }
 
 LayerReader::~LayerReader() = default;
@@ -39,7 +41,8 @@ LayerReader::LayerReader(LayerReader&&) noexcept = default;
 LayerReader& LayerReader::operator=(LayerReader&&) noexcept = default;
 
 void LayerReader::read(std::int64_t first, std::int64_t count, float* out) const {
-  state_->rows->decode({first, count, 0, state_->inputs}, state_->bytes_of(first, count), out);
+  state_->rows->decode({first, count, 0, state_->layer.inputs}, state_->bytes_of(first, count),
+                       out);
 }
 
 std::optional<LayerCodes> LayerReader::codes() const {
@@ -48,6 +51,11 @@ std::optional<LayerCodes> LayerReader::codes() const {
 
 void LayerReader::read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const {
   state_->rows->unpack(first, count, state_->bytes_of(first, count), out);
+}
+
+std::optional<QuantParams> LayerReader::input_params() const {
+  return form_of(*state_->checkpoint, state_->layer)
+      .input_params(*state_->checkpoint, state_->layer);
 }
 
 std::vector<std::int64_t> LayerReader::kept_columns() const {

@@ -31,6 +31,7 @@
 #include "kvant/io/stored_layer.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/matrix_view.hpp"
+#include "kvant/quant_params.hpp"
 #include "kvant/weight_format.hpp"
 
 namespace kvant::io {
@@ -146,6 +147,12 @@ class KVANT_API StoredFormat {
   /// @throws FormatError for parts that are missing or do not fit
   [[nodiscard]] virtual std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                          const StoredLayer& layer) const = 0;
+  /// How a layer's activations are quantized, where the checkpoint says it.
+  /// @throws FormatError bad_scales
+  [[nodiscard]] virtual std::optional<QuantParams> input_params(const Checkpoint&,
+                                                                const StoredLayer&) const {
+    return std::nullopt;
+  }
   /// What is wrong with a claimed weight: its codes, and that its parts are there and fit.
   virtual void verify_weight(const FindTensor& find, const TensorView& weight,
                              Findings& findings) const;

@@ -2,15 +2,12 @@
 // form that kvant::io reads, are packed as they are, or expanded to float32.
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <optional>
 
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
-#include "kvant/float_element.hpp"
 #include "kvant/io/format_error.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/matrix.hpp"
@@ -97,22 +94,8 @@ class CheckpointWeights final : public WeightSource {
 
   [[nodiscard]] std::optional<QuantParams> input_params(const std::string& name) const override {
     const auto it = quantized_.find(name);
-    if (it == quantized_.end() || it->second.dtype != DType::int8) return std::nullopt;
-    const std::string scale = it->second.name + ".input_scale";
-    const std::string zero = it->second.name + ".input_zero_point";
-    if (!checkpoint_.contains(scale)) return std::nullopt;
-    QuantParams params;
-    params.scheme = int8_affine.with_order(RoundOrder::divide);
-    params.scale = {number_in(scale)};
-    if (!(params.scale[0] > 0) || std::isinf(params.scale[0])) {
-      refuse(scale, params.scale[0], "a number above 0");
-    }
-    if (checkpoint_.contains(zero)) {
-      const float code = number_in(zero);
-      if (!(code >= -128 && code <= 127)) refuse(zero, code, "an int8");
-      params.zero_point = {static_cast<std::int32_t>(code)};
-    }
-    return params;
+    if (it == quantized_.end()) return std::nullopt;
+    return io::LayerReader(checkpoint_, it->second).input_params();
   }
 
   [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
@@ -191,35 +174,6 @@ class CheckpointWeights final : public WeightSource {
   [[nodiscard]] const io::Checkpoint* checkpoint() const override { return &checkpoint_; }
 
  private:
-  [[noreturn]] static void refuse(const std::string& name, float value, const char* wanted) {
-    throw io::FormatError(
-        io::FormatErrorKind::bad_scales,
-        "tensor " + io::in_quotes(name) + " is " + std::to_string(value) + ", not " + wanted);
-  }
-  /// The only element of a tensor.
-  [[nodiscard]] float number_in(const std::string& name) const {
-    const io::TensorView tensor = checkpoint_.tensor(name);
-    std::uint64_t count = 1;
-    for (const std::uint64_t size : tensor.info->shape) count *= std::min<std::uint64_t>(size, 2);
-    if (count != 1) {
-      throw io::FormatError(io::FormatErrorKind::bad_scales,
-                            "tensor " + io::in_quotes(name) +
-                                " is one number for a layer's activations in int8; scales of "
-                                "groups of features are not read");
-    }
-    if (tensor.info->dtype == DType::int8 && name.ends_with("zero_point")) {
-      return static_cast<float>(static_cast<std::int8_t>(tensor.data[0]));
-    }
-    if (!detail::is_kernel_float(tensor.info->dtype)) {
-      throw io::FormatError(io::FormatErrorKind::bad_scales,
-                            "tensor " + io::in_quotes(name) + " is " +
-                                std::string(to_string(tensor.info->dtype)) +
-                                "; F32, F16 and BF16 (zero points: I8) are read");
-    }
-    alignas(float) std::array<std::byte, sizeof(float)> element{};
-    std::memcpy(element.data(), tensor.data.data(), std::min(tensor.data.size(), element.size()));
-    return detail::load_element(element.data(), tensor.info->dtype, 0);
-  }
   /// Some outputs of a layer, of all the bytes that it has.
   void count_rows(const io::StoredLayer& layer, std::int64_t rows) const noexcept {
     const std::uint64_t bytes = checkpoint_.find(layer.tensor)->bytes;
