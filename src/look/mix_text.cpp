@@ -102,6 +102,7 @@ std::string to_json(const MixReport& report) {
   json["layers"] = nlohmann::ordered_json::array();
   for (const MixReportLayer& layer : report.layers) {
     json["layers"].push_back({{"name", layer.name},
+                              {"shape", {layer.outputs, layer.inputs}},
                               {"format", layer.format},
                               {"bytes", layer.bytes},
                               {"bits", json_number(bits_of(layer))},

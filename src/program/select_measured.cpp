@@ -98,22 +98,24 @@ bool is_quantized(const LayerFormat& format) {
   return !describe(format.format).is_float();
 }
 
-/// What would end the writing of the output behind all the work.
-void check_output(const SelectTask& task, const std::vector<LayerFormat>& formats) {
+/// What would end the writing of the output behind all the work; and what the layers take there,
+/// where all are in the quantized format.
+std::vector<io::PlannedLayer> check_output(const SelectTask& task,
+                                           const std::vector<LayerFormat>& formats) {
   if (std::filesystem::exists(task.output) && !task.force) {
     throw Error(ErrorCode::io, task.output +
                                    ": exists already; give another name, or force (--force) to "
                                    "replace it");
   }
   check_place(task.output);
-  io::QuantizeCheckpointOptions trial;
+  models::FormatPlan everything;
   for (const LayerFormat& format : formats) {
-    if (!is_quantized(format)) continue;
-    trial.scheme = io::WeightScheme(format.format);
-    trial.block = format.group;
+    if (is_quantized(format)) everything.layers["*"] = format;
   }
+  if (everything.layers.empty()) return {};
+  io::QuantizeCheckpointOptions trial = to_quantize_options(everything);
   trial.dry_run = true;
-  static_cast<void>(io::quantize_checkpoint(task.model, task.output, trial));
+  return io::quantize_checkpoint(task.model, task.output, trial).layers;
 }
 
 std::string method_in_words(const Sensitivities& found) {
@@ -178,7 +180,8 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
   for (const std::string* file : {&plan_, &svg_, &html_, &task.json}) {
     check_place(*file);  // now, and not behind minutes of work
   }
-  if (!task.output.empty()) check_output(task, options.formats);
+  std::vector<io::PlannedLayer> written;
+  if (!task.output.empty()) written = check_output(task, options.formats);
   const models::ModelFiles files(task.model);
   const auto windows = windows_.read(files, text_);
   std::optional<models::StatisticsFile> statistics;
@@ -210,6 +213,7 @@ io::QuantizeCheckpointOptions MeasureFlags::run(const SelectTask& task) const {
                      " on this text");
   }
   selection.measure(windows, options);
+  selection.count_as_written(written);
   const Sensitivities& found = selection.found();
   const models::MeasuredMix best =
       by_perplexity ? selection.below(max_perplexity_) : selection.under(budget);

@@ -45,6 +45,17 @@ void Selection::measure(const std::vector<std::vector<TokenId>>& windows,
   found_ = trials_.measure(windows, options);
 }
 
+void Selection::count_as_written(const std::vector<io::PlannedLayer>& layers) {
+  for (const io::PlannedLayer& planned : layers) {
+    for (models::LayerSensitivity& layer : found_.layers) {
+      if (layer.name != planned.name) continue;
+      for (models::FormatSensitivity& format : layer.formats) {
+        if (!describe(format.format.format).is_float()) format.bytes = planned.bytes_after;
+      }
+    }
+  }
+}
+
 void Selection::set_evaluation(std::vector<TokenId> ids, std::int64_t window) {
   ids_ = std::move(ids);
   window_ = window;

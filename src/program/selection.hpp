@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kvant/context.hpp"
+#include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/look/budget.hpp"
 #include "kvant/look/mix_report.hpp"
 #include "kvant/models/mix.hpp"
@@ -25,6 +26,9 @@ class Selection {
 
   void measure(const std::vector<std::vector<models::TokenId>>& windows,
                models::MeasureOptions options);
+  /// Quantized formats take what their form in files takes (GPTQ's has zero points and an index
+  /// too), where a layer is named.
+  void count_as_written(const std::vector<io::PlannedLayer>& layers);
   /// What perplexities are of.
   void set_evaluation(std::vector<models::TokenId> ids, std::int64_t window);
 

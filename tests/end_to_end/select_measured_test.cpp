@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kvant/io/checkpoint.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
@@ -139,6 +140,20 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
   REQUIRE(made.exit_code == 0);
   const nlohmann::json found = nlohmann::json::parse(made.out);
   CHECK(found["method"] == "output-error (reference int4:64)");
+  // The budget is that of the file, with zero points and the index of groups.
+  std::uint64_t written = 0;
+  const kvant::io::Checkpoint out(path("out"));
+  for (const kvant::io::TensorInfo* info : out.tensors()) written += info->bytes;
+  std::uint64_t elements = 0;
+  std::uint64_t of_layers = 0;
+  for (const auto& layer : found["layers"]) {
+    elements += layer["shape"][0].get<std::uint64_t>() * layer["shape"][1].get<std::uint64_t>();
+    of_layers += layer["bytes"].get<std::uint64_t>();
+  }
+  CHECK(8 * of_layers <= 7 * elements);
+  for (const auto& point : found["points"]) {
+    if (point["kind"] == "chosen") CHECK(point["bytes"] == written);
+  }
   const ProcessResult verified = kvant_program({"verify", path("out")});
   CHECK(verified.exit_code == 0);
   REQUIRE(
