@@ -195,10 +195,12 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
     throw UsageError("--calibrate is not for --method " + method);
   }
   refuse_unused(name(task.scheme));
-  if (!task.as.empty() &&
-      (chosen.method != models::Method::smoothquant || !chosen.compressed_tensors)) {
+  const std::string form = chosen.method == models::Method::smoothquant ? "compressed-tensors"
+                           : chosen.method == models::Method::awq       ? "awq"
+                                                                        : "gptq";
+  if (!task.as.empty() && task.as != form) {
     throw UsageError("--as " + task.as + " is not for " + name(task.scheme) +
-                     "; smoothquant takes --as compressed-tensors");
+                     ", which takes --as " + form);
   }
   if (static_activations && !chosen.compressed_tensors) {
     throw UsageError("--static needs --as compressed-tensors, whose files keep the scales");

@@ -216,9 +216,18 @@ int quantize_command(const Arguments& arguments) {
   for (const std::string& pattern : skip) {
     options.rules.push_back({pattern, io::WeightScheme::keep});
   }
-  if (threshold->count() > 0 && options.scheme.quantizes() && !options.scheme.outliers &&
-      options.threshold > 0) {
-    throw UsageError("--threshold is for llm-int8; " + scheme + " has none");
+  const bool outlier_features =
+      any_scheme(options, [](io::WeightScheme each) { return each.outliers; });
+  if (!outlier_features) {
+    const std::string has_none = " is for llm-int8, which no layer is to become";
+    if (threshold->count() > 0 && options.threshold > 0) {
+      throw UsageError("--threshold" + has_none);
+    }
+    if (!keep_outliers.empty()) throw UsageError("--keep-outliers" + has_none);
+    if (!calibrate.empty()) {
+      throw UsageError("--calibrate" + has_none +
+                       " (codes chosen by a text: --scheme gptq, awq or smoothquant)");
+    }
   }
   if (plain->count() > 0 && !quantizes_scales(options)) {
     throw UsageError("--no-double is for nf4 and fp4");

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "command_line.hpp"
+#include "kvant/io/glob.hpp"
 
 namespace kvant::program {
 namespace {
@@ -243,6 +244,13 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   if (options.plan) {
     options.formats = models::read_format_plan(*options.plan);
     options.request.layer_formats = true;
+    for (const std::string& pattern : options.skip) {
+      for (const auto& [layer, format] : options.formats->layers) {
+        if (!io::glob_match(pattern, layer)) continue;
+        throw UsageError("--skip '" + pattern + "': the plan has " + layer + " in " +
+                         to_string(format) + "; leave one of the two out");
+      }
+    }
     if (!options.request.exact) options.request.exact = options.formats->exact;
   }
   options.calibrate = text("--calibrate", words.calibrate);

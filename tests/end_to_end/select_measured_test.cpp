@@ -116,6 +116,9 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
   CHECK_THAT(kvant_failure({"quantize", kModel, path("out"), "--plan", path("plan.json")}, 1),
              Contains("one quantization") && Contains("kvant run MODEL --plan"));
   CHECK(!fs::exists(path("out")));
+  CHECK_THAT(
+      kvant_failure({"run", kModel, "--plan", path("plan.json"), "--skip", "*", "--ids", "1"}, 2),
+      Contains("--skip '*': the plan has transformer.h.0."));
   CHECK_THAT(kvant_failure(
                  {"run", "--threads", "1", kModel, "--plan", path("mix.json"), "--prompt", "a"}, 1),
              Contains("is no plan of formats"));
@@ -161,6 +164,19 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
       0);
   CHECK(text_of(path("same") + "/model.safetensors") ==
         text_of(path("out") + "/model.safetensors"));
+
+  const auto not_with = [&](const std::vector<std::string>& words_of, const char* says) {
+    std::vector<std::string> all = {"quantize", kModel, path("no")};
+    all.insert(all.end(), words_of.begin(), words_of.end());
+    CHECK_THAT(kvant_failure(all, 2), Contains(says));
+  };
+  not_with({"--plan", path("plan.json"), "--calibrate", path("text")},
+           "--calibrate is for llm-int8");
+  not_with({"--plan", path("plan.json"), "--threshold", "6"}, "--threshold is for llm-int8");
+  not_with({"--scheme", "int4", "--calibrate", path("text")}, "--scheme gptq, awq or smoothquant");
+  not_with({"--scheme", "nf4", "--keep-outliers", path("text")}, "--keep-outliers is for llm-int8");
+  not_with({"--scheme", "awq", "--as", "gptq", "--calibrate", path("text")},
+           "which takes --as awq");
 
   // The smallest model of a perplexity, as it is measured.
   const ProcessResult small = kvant_program(
