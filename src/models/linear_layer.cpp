@@ -7,12 +7,17 @@
 #include <cmath>
 
 #include "models/parallel.hpp"
+#include "models/vector/kernels.hpp"
 
 namespace kvant::models {
 namespace {
 
 /// Outputs per task: fixed, so that results do not depend on the number of threads.
 constexpr std::int64_t kOutputsPerTask = 64;
+/// Rows and inputs from which turning weights into panels for the vector kernels pays. Below it
+/// Eigen multiplies, compiled for a plain x86-64: memory or the call limits.
+constexpr std::int64_t kPanelRows = 16;
+constexpr std::int64_t kPanelInputs = 256;
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using ConstMap = Eigen::Map<const RowMajor>;
@@ -26,23 +31,58 @@ void round_to_bfloat16(float* values, std::int64_t count) noexcept {
   }
 }
 
+namespace {
+
+/// Sixteen outputs at a time by the vector kernels: [first, first + outputs).
+void multiply_panels(const VectorKernels& kernels, MatrixView<const float> x, const float* weights,
+                     std::int64_t outputs, float* y, std::int64_t y_stride) {
+  thread_local std::vector<float> panel;
+  panel.resize(static_cast<std::size_t>(x.cols() * kPanelTokens));
+  for (std::int64_t n = 0; n < outputs; n += kPanelTokens) {
+    kernels.panel({weights + n * x.cols(), x.cols(), x.cols(), panel.data()});
+    kernels.scores({.queries = x.data(),
+                    .rows = x.rows(),
+                    .head_dim = x.cols(),
+                    .keys = panel.data(),
+                    .codes = nullptr,
+                    .code_scales = nullptr,
+                    .panel_stride = 0,
+                    .scale_stride = 0,
+                    .panels = 1,
+                    .scale = 1.0f,
+                    .out = y + n,
+                    .out_stride = y_stride});
+  }
+}
+
+}  // namespace
+
 void multiply_float(Context& context, MatrixView<const float> x, const WeightMatrix& w,
                     const std::vector<float>& bias, MatrixView<float> y) {
   const std::int64_t rows = x.rows();
   const std::int64_t inputs = x.cols();
   const std::int64_t outputs = w.rows();
   if (rows == 0) return;
+  const VectorKernels& kernels = vector_kernels(context.isa());
   const std::int64_t tasks = (outputs + kOutputsPerTask - 1) / kOutputsPerTask;
   parallel_tasks(context, tasks, rows * inputs * outputs, [&](std::int64_t task) {
     thread_local std::vector<float> scratch;
     const std::int64_t first = task * kOutputsPerTask;
     const std::int64_t count = std::min(kOutputsPerTask, outputs - first);
-    const ConstMap block(w.widen(context, first, count, scratch), count, inputs);
-    if (rows == 1) {
-      Eigen::Map<Eigen::VectorXf> out(y.data() + first, count);
+    const float* const weights = w.widen(context, first, count, scratch);
+    const std::int64_t in_panels =
+        rows < kPanelRows || inputs < kPanelInputs ? 0 : count / kPanelTokens * kPanelTokens;
+    multiply_panels(kernels, x, weights, in_panels, y.data() + first, y.stride());
+    const std::int64_t rest = count - in_panels;
+    const ConstMap block(weights + in_panels * inputs, rest, inputs);
+    float* const to = y.data() + first + in_panels;
+    if (rest == 0) {
+      // All of it is done.
+    } else if (rows == 1) {
+      Eigen::Map<Eigen::VectorXf> out(to, rest);
       out.noalias() = block * Eigen::Map<const Eigen::VectorXf>(x.data(), inputs);
     } else {
-      StridedMap out(y.data() + first, rows, count, Eigen::OuterStride<>(y.stride()));
+      StridedMap out(to, rows, rest, Eigen::OuterStride<>(y.stride()));
       out.noalias() = ConstMap(x.data(), rows, inputs) * block.transpose();
     }
     if (bias.empty()) return;

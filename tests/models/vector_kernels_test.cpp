@@ -114,6 +114,45 @@ TEST_CASE("vector kernels: attention is right, and the same bits on every set an
   }
 }
 
+TEST_CASE("vector kernels: rows of a matrix as panels, for products by it") {
+  constexpr std::int64_t kStride = 1030;
+  const std::vector<float> w = waves(16 * kStride, 1.0f, 0.2f);
+  const std::vector<float> x = waves(5 * kStride, 1.5f, 0.7f);
+  for (const std::int64_t columns : {1, 3, 4, 64, 65, 1027}) {
+    INFO(columns);
+    std::vector<float> first;
+    for (const auto& [name, kernels] : sets()) {
+      INFO(name);
+      std::vector<float> panel(static_cast<std::size_t>(columns * 16));
+      kernels->panel({w.data(), kStride, columns, panel.data()});
+      std::vector<float> queries;
+      for (std::int64_t r = 0; r < 5; ++r) {
+        queries.insert(queries.end(), x.data() + r * kStride, x.data() + r * kStride + columns);
+      }
+      std::vector<float> y(5 * 16);
+      kernels->scores({queries.data(), 5, columns, panel.data(), nullptr, nullptr, 0, 0, 1, 1.0f,
+                       y.data(), 16});
+      for (std::int64_t r = 0; r < 5; ++r) {
+        for (std::int64_t i = 0; i < 16; ++i) {
+          double wanted = 0;
+          double size = 0;
+          for (std::int64_t c = 0; c < columns; ++c) {
+            const double product = double{x[static_cast<std::size_t>(r * kStride + c)]} *
+                                   double{w[static_cast<std::size_t>(i * kStride + c)]};
+            wanted += product;
+            size += std::fabs(product);
+          }
+          // Half of 64 products in a row, and then 17 sums.
+          CHECK(std::fabs(double{y[static_cast<std::size_t>(r * 16 + i)]} - wanted) <=
+                51 * 0x1p-24 * size);
+        }
+      }
+      if (first.empty()) first = y;
+      CHECK(same(y, first));
+    }
+  }
+}
+
 TEST_CASE("vector kernels: gates over the whole range, any length, in place") {
   std::vector<float> x;
   for (int i = -1200; i <= 1203; ++i) x.push_back(0.1f * static_cast<float>(i));

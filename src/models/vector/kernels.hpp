@@ -1,8 +1,8 @@
 #pragma once
 
-// What a model computes in float between its linear layers, as kernels that are compiled once for
-// each instruction set (NAME.cpp, of the same body.hpp). Sixteen lanes whatever the registers hold,
-// sums in one fixed order, nothing fused: the results are the same bits on every set.
+// What a model computes in float, as kernels that are compiled once for each instruction set
+// (NAME.cpp, of the same body.hpp). Sixteen lanes whatever the registers hold, sums in one fixed
+// order, nothing fused: the results are the same bits on every set.
 
 #include <cstdint>
 #include <string_view>
@@ -27,6 +27,15 @@ struct ScoresArgs {
   float scale;
   float* out;
   std::int64_t out_stride;
+};
+
+/// Sixteen rows of a matrix as a panel of keys: panel[c, i] = rows[i, c]. With scores this is the
+/// product of floats by a float matrix.
+struct PanelArgs {
+  const float* rows;
+  std::int64_t stride;
+  std::int64_t columns;
+  float* panel;  ///< [columns, 16]
 };
 
 /// row becomes softmax(row) over [begin, end), zero elsewhere; width is a multiple of 16.
@@ -67,6 +76,7 @@ struct VectorKernels {
   void (*softmax)(const SoftmaxArgs&) noexcept;
   void (*mix)(const MixArgs&) noexcept;
   void (*gate)(const GateArgs&) noexcept;
+  void (*panel)(const PanelArgs&) noexcept;
 };
 
 /// Those that go with the kernel set of a Context (Context::isa()); for a device's, the plain ones.
