@@ -214,6 +214,9 @@ float widen(float value) noexcept {
 float widen(std::uint16_t bits) noexcept {
   return bfloat_bits_to_float(bits);
 }
+float widen(float16 value) noexcept {
+  return static_cast<float>(value);
+}
 
 /// Weights [n][k] of type T (a std::uint16_t is a bfloat16).
 template <class T>
@@ -268,6 +271,7 @@ constinit const KernelTable kernels_scalar = [] {
   give(table, WeightFormat::nf4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnNf4>>());
   give(table, WeightFormat::fp4, nibbles::kernels<nibbles::BookCodes<nibbles::kOwnFp4>>());
   give(table, WeightFormat::int8_group, groups::kernels());
+  give(table, WeightFormat::float16, float_kernels<float16>(ActivationFormat::f32));
   give(table, WeightFormat::bfloat16, float_kernels<std::uint16_t>(ActivationFormat::bf16_widened));
   give(table, WeightFormat::float32, float_kernels<float>(ActivationFormat::f32));
   return table;

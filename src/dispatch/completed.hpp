@@ -23,7 +23,8 @@ constexpr KernelTable completed(KernelTable table, const KernelTable& base) noex
   for (std::size_t i = 0; i < kWeightFormats; ++i) {
     // (A product of the host's is none for a device's memory.)
     const bool reaches = table.memory == base.memory;
-    if (table.gemm[i].gemm == nullptr && reaches) table.gemm[i] = base.gemm[i];
+    const bool lacks = table.gemm[i].gemm == nullptr && table.gemm[i].widen_panel == nullptr;
+    if (lacks && reaches) table.gemm[i] = base.gemm[i];
   }
   return table;
 }

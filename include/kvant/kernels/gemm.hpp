@@ -113,6 +113,13 @@ struct SaturatingWords {
   const std::uint8_t* unlimited;
 };
 
+/// Scales that lie beside the codes, for kernels that widen them.
+struct ScaleGrid {
+  const float* scales = nullptr;  ///< [n padded to nr][count]
+  std::int64_t count = 0;         ///< of an output
+  std::int64_t block = 0;         ///< inputs that share one; 0: all
+};
+
 /// A product over a range of output tiles. K is never split: a sum over all of it is made in one
 /// go, so results do not depend on how the tiles are shared out.
 struct GemmArgs {
@@ -123,6 +130,7 @@ struct GemmArgs {
   SaturatingWords saturating;  ///< only for kernels that saturate; null pointers otherwise
   NibblePanels nibbles = {};   ///< how b lies, if its codes have 4 bits
   GroupPanels groups = {};     ///< how b lies, if it has groups of other codes
+  ScaleGrid scales = {};       ///< of codes of 8 bits that are widened (fp8)
   const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.

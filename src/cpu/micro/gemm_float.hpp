@@ -1,9 +1,9 @@
 #pragma once
 
 // GEMM of the float formats on the tiles of gemm.hpp: weights stay as they are in memory, sums are
-// float32. A policy for each way of multiplying: floats by fma, bfloat16 weights widened and
-// multiplied by fma (every instruction set), or pairs of bfloat16 by vdpbf16ps where the processor
-// has it.
+// float32. A policy for each way of multiplying: floats by fma, float16 and bfloat16 weights
+// widened and multiplied by fma (every instruction set), or pairs of bfloat16 by vdpbf16ps where
+// the processor has it.
 
 #include "cpu/micro/gemm.hpp"
 
@@ -32,7 +32,16 @@ struct FloatProduct {
   static void store(Element* p, Sum v) noexcept { S::store_f32(p, v); }
 };
 
-/// The same with bfloat16 weights, widened on the way in.
+/// The same with float16 weights, widened on the way in.
+template <class S>
+struct HalfProduct : FloatProduct<S> {
+  static constexpr int kBytesB = 2 * S::kLanes;
+  static typename S::F load_b(const unsigned char* p) noexcept {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(p));
+  }
+};
+
+/// Weights and activations rounded to bfloat16, both widened.
 template <class S>
 struct WidenedProduct : FloatProduct<S> {
   static constexpr ActivationFormat kActivations = ActivationFormat::bf16_widened;

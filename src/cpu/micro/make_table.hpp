@@ -11,6 +11,7 @@
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
 #include "cpu/micro/sum_codes.hpp"
+#include "cpu/micro/widen_fp8.hpp"
 #include "cpu/tables.hpp"
 
 namespace kvant {
@@ -42,7 +43,10 @@ constexpr KernelTable make_table(const char* name) noexcept {
   table.dequantize = &dequantize<S>;
   table.convert = &convert<S>;
   give(table, WeightFormat::float32, float_kernels<S, FloatProduct<S>>());
+  give(table, WeightFormat::float16, float_kernels<S, HalfProduct<S>>());
   give(table, WeightFormat::bfloat16, float_kernels<S, WidenedProduct<S>>());
+  give(table, WeightFormat::fp8_row, fp8_kernels<S>());
+  give(table, WeightFormat::fp8_block, fp8_kernels<S>());
   return table;
 }
 

@@ -53,6 +53,9 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.saturating = w.saturating();
   if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
   if (w.state().is_groups()) args.groups = w.state().groups();
+  if (w.state().kernels.widen_panel != nullptr) {
+    args.scales = {w.scales(), w.state().row_scales(), w.state().block};
+  }
   args.a_sums = a.sums;
   args.range = {.m = a.m,
                 .n = w.n(),
@@ -150,7 +153,7 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
   const std::int64_t tasks = std::min<std::int64_t>(panels, context.executor().concurrency());
   const GemmKernels& own = context.kernels().gemm_for(w.format());
   const bool by_kernel =
-      own.widen_panel != nullptr && state.has_inline_scales() && own.layout.nr == nr;
+      own.widen_panel != nullptr && !state.is_plain_nibbles() && own.layout.nr == nr;
   const std::int64_t codes_bytes = align_up(state.decode_scratch());
   const std::int64_t values_bytes = align_up(w.k() * 4);
   const std::int64_t panel_bytes = align_up(nr * std::max(a.k_padded, w.k_padded()) * 4);

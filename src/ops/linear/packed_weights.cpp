@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -164,11 +165,9 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     const State& state = builder.state();
 
     // Panel by panel (small ones together): the only copy of the codes beside the packed ones are
-    // those of each thread. (Rows that share scales are encoded together; nr is 1 where a format
-    // has such.)
-    const std::int64_t nr = state.layout().nr;
-    const std::int64_t least = std::max<std::int64_t>(16, info.block_rows);
-    const std::int64_t rows_at_once = (least + nr - 1) / nr * nr;
+    // those of each thread. (Rows that share scales are encoded together.)
+    const std::int64_t together = std::lcm(std::int64_t{state.layout().nr}, info.block_rows);
+    const std::int64_t rows_at_once = (16 + together - 1) / together * together;
     const std::int64_t blocks = (n + rows_at_once - 1) / rows_at_once;
     // + 64: rows of 4096 bytes would all fall into the same cache sets.
     const std::int64_t row_bytes = (k + 63) / 64 * 64 * state.element_bytes() + 64;
