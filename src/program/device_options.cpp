@@ -3,6 +3,7 @@
 #include "device_options.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "command_line.hpp"
@@ -99,15 +100,48 @@ std::vector<std::pair<std::string, std::int64_t>> reasons_of(const models::Place
   return reasons;
 }
 
+std::string to_text(const models::Placement& placement) {
+  std::string text = "[" + placement.device + ": " + counted_text(placement, true) + ", and " +
+                     size_text(placement.call_bytes) + " for calls, of " +
+                     size_text(placement.limit) + " that may be used (" +
+                     size_text(placement.free_bytes) +
+                     " free)]\n[CPU: " + counted_text(placement, false);
+  const char* before = ": ";
+  for (const auto& [reason, count] : reasons_of(placement)) {
+    text += std::exchange(before, ", ") + std::to_string(count) + " " + reason;
+  }
+  return text + "]\n";
+}
+
+nlohmann::ordered_json to_json(const models::Placement& placement) {
+  nlohmann::ordered_json reasons = nlohmann::ordered_json::object();
+  for (const auto& [reason, count] : reasons_of(placement)) reasons[reason] = count;
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const models::LayerPlace& layer : placement.layers) {
+    nlohmann::ordered_json entry = {{"name", layer.name},
+                                    {"device", layer.on_device ? placement.device : "cpu"},
+                                    {"bytes", layer.bytes}};
+    if (!layer.on_device) entry["reason"] = layer.reason;
+    layers.push_back(std::move(entry));
+  }
+  return {{"name", placement.device},
+          {"free_bytes", placement.free_bytes},
+          {"limit_bytes", placement.limit},
+          {"call_bytes", placement.call_bytes},
+          {"on_device", counted_json(placement, true)},
+          {"on_cpu", counted_json(placement, false)},
+          {"reasons", std::move(reasons)},
+          {"layers", std::move(layers)}};
+}
+
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceWords& words) {
-  app.add_option("--device", words.device,
-                 "where linear layers are multiplied: " + device_names() +
-                     "\n(default: cpu). auto: on a device if there is one. All else stays on the "
-                     "CPU, and\n"
-                     "layers that do not fit there too; integer schemes give the same bits "
-                     "anywhere")
+  app.add_option(
+         "--device", words.device,
+         "where linear layers are multiplied: cpu (default), cuda (in builds with CUDA), or\n"
+         "auto: on a device if there is one. All else stays on the CPU, and so do layers that\n"
+         "do not fit; integer schemes give the same bits anywhere")
       ->type_name("NAME");
   app.add_option("--device-memory", words.memory,
                  "what may be used of it, e.g. 6GB, calls included (default: most of what is free)")
@@ -142,38 +176,12 @@ models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& s
   return offload;
 }
 
-std::string to_text(const models::Placement& placement) {
-  std::string text = "[" + placement.device + ": " + counted_text(placement, true) + ", and " +
-                     size_text(placement.call_bytes) + " for calls, of " +
-                     size_text(placement.limit) + " that may be used (" +
-                     size_text(placement.free_bytes) +
-                     " free)]\n[CPU: " + counted_text(placement, false);
-  const char* before = ": ";
-  for (const auto& [reason, count] : reasons_of(placement)) {
-    text += std::exchange(before, ", ") + std::to_string(count) + " " + reason;
-  }
-  return text + "]\n";
-}
-
-nlohmann::ordered_json to_json(const models::Placement& placement) {
-  nlohmann::ordered_json reasons = nlohmann::ordered_json::object();
-  for (const auto& [reason, count] : reasons_of(placement)) reasons[reason] = count;
-  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const models::LayerPlace& layer : placement.layers) {
-    nlohmann::ordered_json entry = {{"name", layer.name},
-                                    {"device", layer.on_device ? placement.device : "cpu"},
-                                    {"bytes", layer.bytes}};
-    if (!layer.on_device) entry["reason"] = layer.reason;
-    layers.push_back(std::move(entry));
-  }
-  return {{"name", placement.device},
-          {"free_bytes", placement.free_bytes},
-          {"limit_bytes", placement.limit},
-          {"call_bytes", placement.call_bytes},
-          {"on_device", counted_json(placement, true)},
-          {"on_cpu", counted_json(placement, false)},
-          {"reasons", std::move(reasons)},
-          {"layers", std::move(layers)}};
+nlohmann::ordered_json report_device(const models::Placement* placement, bool quiet) {
+  const std::string text =
+      placement != nullptr ? to_text(*placement) : "[no device here: all on the CPU]\n";
+  if (!quiet) std::fprintf(stderr, "%s", text.c_str());
+  if (placement == nullptr) return {{"name", "cpu"}};
+  return to_json(*placement);
 }
 
 }  // namespace kvant::program

@@ -27,9 +27,9 @@ void add_device_options(CLI::App& app, DeviceWords& words);
 /// @throws UsageError; Error unavailable: there is no such device here; io, invalid_file: the map
 [[nodiscard]] models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& skip);
 
-/// A line for the device and one for the CPU: layers, bytes, and why layers are there.
-[[nodiscard]] std::string to_text(const models::Placement& placement);
-/// The same with a list of all layers.
-[[nodiscard]] nlohmann::ordered_json to_json(const models::Placement& placement);
+/// Where the layers are, for --json: devices, bytes, reasons, and a list of all layers. Unless
+/// quiet it is said in two lines on standard error.
+/// @param placement  null: --device auto found none
+[[nodiscard]] nlohmann::ordered_json report_device(const models::Placement* placement, bool quiet);
 
 }  // namespace kvant::program

@@ -58,7 +58,9 @@ class Session {
     prompt_ids_ = ids_of_prompt();
     if (options.perplexity) evaluation_ids_ = ids_of_text(io::read_text_file(*options.perplexity));
     load();
-    report_device();
+    if (options.device_given) {
+      report_["device"] = report_device(model_.placement.get(), options.quiet || !leads());
+    }
     report_["scheme"] = to_string(plan_.scheme);
     if (options_.plan) report_["plan"] = *options_.plan;
     report_["mode"] = plan_.mode == Arithmetic::bitsandbytes ? "bitsandbytes" : "default";
@@ -104,17 +106,6 @@ class Session {
     report_["embeddings_sqnr_db"] = *model_.table_sqnr_db;  // (null: infinite, nothing was lost)
     if (options_.quiet) return;
     std::fprintf(stderr, "[embeddings in %s: sqnr %.2f dB]\n", name.c_str(), *model_.table_sqnr_db);
-  }
-
-  void report_device() {
-    if (!options_.device_given) return;
-    if (model_.placement == nullptr) {  // auto
-      report_["device"] = {{"name", "cpu"}};
-      if (!options_.quiet && leads()) std::fprintf(stderr, "[no device here: all on the CPU]\n");
-      return;
-    }
-    report_["device"] = to_json(*model_.placement);
-    if (!options_.quiet) std::fprintf(stderr, "%s", to_text(*model_.placement).c_str());
   }
 
   /// Rows of the largest call there will be.

@@ -88,6 +88,31 @@ TEST_CASE("offload: formats that the device does not multiply stay on the host, 
   CHECK(reason_of(mixed, "model.layers.0.self_attn.k_proj") == "the device multiplies no fp8");
   CHECK(reason_of(mixed, "model.layers.0.self_attn.v_proj") == "in float");
   CHECK(answer_of(context, mixed) == on_host(context, "fp32", plan));
+  // Codes with activations in float: a product of floats, which the device has no kernels for.
+  plan.formats.erase("model.layers.0.self_attn.k_proj");
+  const models::Request exact{.layer_formats = true, .exact = true};
+  const Model in_floats = load_offloaded(context, kLlama, "fp32", to_device(), plan, exact);
+  CHECK(in_floats.placement->count(true) == 0);
+  CHECK(reason_of(in_floats, "model.layers.0.self_attn.q_proj") ==
+        "the device does not multiply int8 in exact arithmetic");
+  CHECK(answer_of(context, in_floats) ==
+        answer_of(context, load_offloaded(context, kLlama, "fp32", {}, plan, exact)));
+}
+
+TEST_CASE("offload: a layer knows the contexts that it runs on") {
+  Context host;
+  Context device({.kernels = &emulated_cuda_device});
+  const std::vector<float> weights(12, 1.0f);
+  const MatrixView<const float> view(weights.data(), 3, 4);
+  const Linear here = Linear::quantize(host, view, WeightFormat::int8_row);
+  const Linear there = Linear::quantize(device, view, WeightFormat::int8_row);
+  CHECK(here.runs_on(host));
+  CHECK_FALSE(here.runs_on(device));
+  CHECK(there.runs_on(device));
+  CHECK_FALSE(there.runs_on(host));
+  const ActivationOptions exact{.arithmetic = Arithmetic::exact};
+  CHECK(Linear::quantize(host, view, WeightFormat::int8_row, {}, exact).runs_on(host));
+  CHECK_FALSE(Linear::quantize(device, view, WeightFormat::int8_row, {}, exact).runs_on(device));
 }
 
 TEST_CASE("offload: names that mean nothing, ranks, and kernels of the host are refused") {
