@@ -92,6 +92,11 @@ class KVANT_API Linear {
   /// Takes what `other` quantizes. (A layer with an adapter takes nothing.)
   [[nodiscard]] bool shares_activations_with(const Linear& other) const noexcept;
 
+  /// forward takes this context: the weights are packed for its kernels and, on a device, it has
+  /// kernels for their products. (What only the host multiplies, by widening weights to float32, is
+  /// weights of some formats, and codes in Arithmetic::exact.)
+  [[nodiscard]] bool runs_on(const Context& context) const noexcept;
+
   [[nodiscard]] std::int64_t in_features() const noexcept;
   [[nodiscard]] std::int64_t out_features() const noexcept;
   [[nodiscard]] WeightFormat format() const noexcept;

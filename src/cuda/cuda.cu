@@ -12,7 +12,8 @@ constinit const Memory cuda_memory = {.space = "cuda",
                                       .copy = &copy_device,
                                       .fill = &fill_device,
                                       .wait = &wait_for_device,
-                                      .reaches = &reaches_device};
+                                      .reaches = &reaches_device,
+                                      .available = &available_on_device};
 
 constinit const KernelTable kernels_cuda = cuda_kernels<0>("cuda", &cuda_memory);
 constinit const KernelTable kernels_cuda_sm80 = cuda_kernels<8>("cuda sm_80", &cuda_memory);

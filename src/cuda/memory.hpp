@@ -58,5 +58,12 @@ inline bool reaches_device(const void* data) noexcept {
   return attributes.devicePointer != nullptr;
 }
 
+inline std::size_t available_on_device() noexcept {
+  std::size_t available = 0, all = 0;
+  if (cudaMemGetInfo(&available, &all) == cudaSuccess) return available;
+  static_cast<void>(cudaGetLastError());
+  return 0;
+}
+
 }  // namespace
 }  // namespace kvant

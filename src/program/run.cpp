@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "device_options.hpp"
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
 #include "kvant/io/atomic_file.hpp"
@@ -57,6 +58,9 @@ class Session {
     prompt_ids_ = ids_of_prompt();
     if (options.perplexity) evaluation_ids_ = ids_of_text(io::read_text_file(*options.perplexity));
     load();
+    if (options.device_given) {
+      report_["device"] = report_device(model_.placement.get(), options.quiet || !leads());
+    }
     report_["scheme"] = to_string(plan_.scheme);
     if (options_.plan) report_["plan"] = *options_.plan;
     report_["mode"] = plan_.mode == Arithmetic::bitsandbytes ? "bitsandbytes" : "default";
@@ -102,6 +106,17 @@ class Session {
     report_["embeddings_sqnr_db"] = *model_.table_sqnr_db;  // (null: infinite, nothing was lost)
     if (options_.quiet) return;
     std::fprintf(stderr, "[embeddings in %s: sqnr %.2f dB]\n", name.c_str(), *model_.table_sqnr_db);
+  }
+
+  /// Rows of the largest call there will be.
+  [[nodiscard]] std::int64_t largest_call() const {
+    std::size_t rows = std::max<std::size_t>(prompt_ids_.size(), 1);
+    if (options_.decoder_ids) rows = std::max(rows, options_.decoder_ids->size());
+    if (options_.perplexity) {
+      const auto window = static_cast<std::size_t>(options_.window.value_or(config().n_positions));
+      rows = std::max(rows, std::min(window, evaluation_ids_.size()));
+    }
+    return static_cast<std::int64_t>(rows);
   }
 
   /// What this kind of model cannot do, before it is loaded.
@@ -200,6 +215,8 @@ class Session {
     models::LoadOptions load_options;
     load_options.plan = plan_;
     load_options.skip = options_.skip;
+    load_options.offload = options_.offload;
+    load_options.offload.rows = largest_call();
     if (options_.formats) load_options.formats = options_.formats->layers;
     load_options.ranks = job_ranks();
     if (options_.adapter) load_options.adapter = *options_.adapter;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "command_line.hpp"
+#include "device_options.hpp"
 #include "kvant/io/glob.hpp"
 
 namespace kvant::program {
@@ -17,6 +18,7 @@ constexpr const char* kDescription =
     "  kvant run MODEL --scheme llm-int8 --prompt 'Once upon a time' --tokens 100\n"
     "  kvant run MODEL --scheme int8-group --perplexity text.txt --window 512 --json "
     "figures.json\n"
+    "  kvant run MODEL --scheme llm-int8 --device cuda --device-memory 6GB --chat 'Hello'\n"
     "  kvant run T5 --prompt 'translate English to German: The house is small.'\n"
     "  kvant run BERT --prompt 'Paris is the [MASK] of France.'\n"
     "  mpirun -np 4 kvant run MODEL --threads 2 --chat 'Hello'    (four processes share the "
@@ -77,6 +79,7 @@ struct Words {
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
+  DeviceWords device;
 };
 
 void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
@@ -204,6 +207,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   Words words;
   CLI::App app(description(), "kvant run");
   add_model_options(app, words, options);
+  add_device_options(app, words.device);
   add_text_options(app, words, options);
   if (!parse(app, arguments)) return std::nullopt;
 
@@ -253,6 +257,8 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     }
     if (!options.request.exact) options.request.exact = options.formats->exact;
   }
+  options.offload = offload_of(words.device, options.skip);
+  options.device_given = words.device.device != "cpu";
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();
   options.prompt = text("--prompt", words.prompt);

@@ -12,6 +12,7 @@
 #include "kvant/models/chat.hpp"
 #include "kvant/models/generate.hpp"
 #include "kvant/models/layer_format.hpp"
+#include "kvant/models/offload.hpp"
 #include "kvant/models/plan.hpp"
 
 namespace kvant::program {
@@ -24,7 +25,9 @@ struct RunOptions {
   std::optional<std::string> plan;  ///< a file, and what it says
   std::optional<models::FormatPlan> formats;
   std::optional<std::string> adapter;
-  int threads = 0;  ///< 0: all
+  models::Offload offload;
+  bool device_given = false;  ///< --device names one, or auto
+  int threads = 0;            ///< 0: all
   std::optional<std::string> prompt;
   std::optional<std::string> chat;
   std::optional<std::string> system;

@@ -33,6 +33,9 @@ struct Memory {
   const char* (*wait)(void* queue) noexcept;
   /// Kernels can read and write what this points to.
   bool (*reaches)(const void* data) noexcept;
+  /// Bytes that are free now, as the device says: what allocate may give in all, less what its own
+  /// units of memory waste. Others may take of it at any time.
+  std::size_t (*available)() noexcept;
 };
 
 }  // namespace kvant

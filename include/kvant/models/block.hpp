@@ -28,7 +28,8 @@ struct Norm {
 struct KVANT_API Projection {
   std::vector<std::unique_ptr<LinearLayer>> parts;
 
-  /// y [M, sum of the parts' outputs]; x is quantized once where the parts can share that.
+  /// y [M, sum of the parts' outputs]; x is quantized once where the parts can share that, and goes
+  /// to a device once.
   void forward(Context& context, LayerInput& x, MatrixView<float> y) const;
   [[nodiscard]] std::size_t weight_bytes() const;
 };

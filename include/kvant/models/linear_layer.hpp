@@ -19,6 +19,8 @@
 
 namespace kvant::models {
 
+class Device;
+
 /// What one layer reads, or several: they share one quantization of it where they can.
 class KVANT_API LayerInput {
  public:
@@ -33,11 +35,17 @@ class KVANT_API LayerInput {
   /// y = layer(x). x is quantized only where no layer before has done it in the way that this one
   /// takes it.
   void forward(Context& context, const Linear& layer, AnyMatrix y);
+  /// What LinearLayer::start has started with this input is in its y then.
+  /// @throws Error device_failed
+  void finish();
 
  private:
+  friend class Device;
   MatrixView<const float> x_;
   QuantizedActivations* shared_;
   const Linear* made_for_ = nullptr;
+  Device* device_ = nullptr;  ///< where x is too, as its input of this number
+  std::uint64_t number_there_ = 0;
 };
 
 /// A layer as the blocks of a model see it.
@@ -46,6 +54,11 @@ class KVANT_API LinearLayer {
   virtual ~LinearLayer() = default;
   /// x [M, in]; y [M, out], of any stride.
   virtual void forward(Context& context, LayerInput& x, MatrixView<float> y) const = 0;
+  /// The same for one of several layers that read x: y may be there only after x.finish(), and must
+  /// stay until then. A layer on a device works meanwhile.
+  virtual void start(Context& context, LayerInput& x, MatrixView<float> y) const {
+    forward(context, x, y);
+  }
   [[nodiscard]] virtual std::int64_t out_features() const = 0;
   /// Bytes of weights, scales and bias.
   [[nodiscard]] virtual std::size_t weight_bytes() const = 0;

@@ -20,6 +20,7 @@
 #include "kvant/context.hpp"
 #include "kvant/models/layer_format.hpp"
 #include "kvant/models/model.hpp"
+#include "kvant/models/offload.hpp"
 #include "kvant/models/plan.hpp"
 #include "kvant/ranks.hpp"
 
@@ -40,6 +41,9 @@ struct LoadOptions {
   /// A LoRA adapter in PEFT's form, run in float beside the layers (adapter.hpp); empty: none. One
   /// that is for layers which the model does not have is an error.
   std::filesystem::path adapter = {};
+  /// Which linear layers lie on a device; by default none. The model belongs to one thread at a
+  /// time then. Not together with ranks.
+  Offload offload = {};
   /// The processes that share the model: each reads and holds its part (split.hpp). All of them
   /// load, and then call what the model offers, at the same time with the same arguments. Must
   /// outlive the model. Null: this process alone.

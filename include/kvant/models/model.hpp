@@ -14,6 +14,7 @@
 #include "kvant/models/block.hpp"
 #include "kvant/models/cache.hpp"
 #include "kvant/models/config.hpp"
+#include "kvant/models/offload.hpp"
 #include "kvant/models/split.hpp"
 #include "kvant/models/token_table.hpp"
 #include "kvant/models/tokenizer.hpp"
@@ -60,6 +61,8 @@ struct KVANT_API Model {
   /// Where ranks share the model: what this one holds; wte, own_lm_head and the head's bias have
   /// its part of the vocabulary alone. Null: there is one process, which holds everything.
   std::shared_ptr<const Split> split;
+  /// Where the linear layers are; null: no device was asked for.
+  std::shared_ptr<const Placement> placement;
   std::int64_t bytes_read = 0;  ///< of tensors, from files, by this process
 
   /// The description of the blocks as they are here: config, or a rank's share of it.

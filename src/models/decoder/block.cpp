@@ -7,9 +7,10 @@ namespace kvant::models {
 void Projection::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
   std::int64_t column = 0;
   for (const auto& part : parts) {
-    part->forward(context, x, {y.data() + column, y.rows(), part->out_features(), y.stride()});
+    part->start(context, x, {y.data() + column, y.rows(), part->out_features(), y.stride()});
     column += part->out_features();
   }
+  x.finish();
 }
 
 std::size_t Projection::weight_bytes() const {

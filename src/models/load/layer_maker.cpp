@@ -63,8 +63,12 @@ ConstAnyMatrix bias_view(const std::vector<float>& bias) {
   return MatrixView<const float>(bias.data(), 1, static_cast<std::int64_t>(bias.size()));
 }
 
-LayerMaker::LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source)
-    : context_(context), options_(options), source_(source) {
+LayerMaker::LayerMaker(Context& context, const Config& config, const LoadOptions& options,
+                       const WeightSource& source)
+    : context_(context),
+      options_(options),
+      source_(source),
+      placer_(std::make_unique<LayerPlacer>(config, options.offload)) {
   if (plan().stored_int8 && plan().mode == Arithmetic::kvant) {
     outliers_ = io::stored_outliers(*source.checkpoint());
   }
@@ -76,9 +80,40 @@ bool LayerMaker::skipped(const LayerName& layer) const {
   });
 }
 
-std::unique_ptr<LinearLayer> LayerMaker::stay_float(FloatParameters parameters) const {
-  return std::make_unique<FloatLinear>(std::move(parameters.weights), std::move(parameters.bias),
-                                       bf16());
+std::unique_ptr<LinearLayer> LayerMaker::stay_float(const LayerName& layer,
+                                                    FloatParameters parameters) const {
+  // The device would sum in another order: what integers keep, floats beside them must not lose.
+  return placer_->stay(layer.full,
+                       std::make_unique<FloatLinear>(std::move(parameters.weights),
+                                                     std::move(parameters.bias), bf16()),
+                       "in float");
+}
+
+std::unique_ptr<LinearLayer> LayerMaker::place(const LayerName& layer, const LayerNeeds& needs,
+                                               const LayerPlacer::Make& make) const {
+  return placer_->place(layer.full, needs, make, [&]() -> std::unique_ptr<LinearLayer> {
+    return std::make_unique<QuantizedLinear>(make(context_));
+  });
+}
+
+std::unique_ptr<LinearLayer> LayerMaker::place_float(const LayerName& layer,
+                                                     FloatParameters parameters) const {
+  const WeightFormat format = bf16() ? WeightFormat::bfloat16 : WeightFormat::float32;
+  const ConstAnyMatrix weights = parameters.weights.view();
+  return placer_->place(
+      layer.full,
+      {.format = format,
+       .outputs = weights.rows,
+       .inputs = weights.cols,
+       .bias = !parameters.bias.empty()},
+      [&](Context& at) {
+        return Linear::quantize(at, weights, format, bias_view(parameters.bias));
+      },
+      [&]() -> std::unique_ptr<LinearLayer> {
+        return std::make_unique<FloatLinear>(std::move(parameters.weights),
+                                             std::move(parameters.bias), bf16());
+      },
+      bf16());
 }
 
 const LayerFormat* LayerMaker::own_format(const LayerName& layer) const {
@@ -116,12 +151,12 @@ std::vector<Share> LayerMaker::rows_to_read(const LayerName& layer, const Linear
   return rows;
 }
 
-PackedWeights LayerMaker::pack(ConstAnyMatrix weights, LayerFormat format,
+PackedWeights LayerMaker::pack(Context& at, ConstAnyMatrix weights, LayerFormat format,
                                const std::vector<Share>& read,
                                const std::vector<Share>& rows) const {
   const Arithmetic arithmetic = activations().arithmetic;
   if (read == rows) {
-    return pack_layer(context_, weights, format, arithmetic);
+    return pack_layer(at, weights, format, arithmetic);
   }
   std::vector<PackedWeights> parts;
   std::vector<Share> wanted;
@@ -139,22 +174,36 @@ PackedWeights LayerMaker::pack(ConstAnyMatrix weights, LayerFormat format,
 std::unique_ptr<LinearLayer> LayerMaker::quantize(
     const LayerName& layer, const LinearSpec& spec, FloatParameters parameters,
     const std::vector<std::int64_t>& keep_columns) const {
-  if (stays(layer)) return stay_float(std::move(parameters));
+  const bool all_float = plan().scheme == Scheme::fp32 || bf16();
+  if (all_float && options_.formats.empty()) return place_float(layer, std::move(parameters));
+  if (stays(layer)) return stay_float(layer, std::move(parameters));
   const ConstAnyMatrix weights = parameters.weights.view();
   const ConstAnyMatrix bias = bias_view(parameters.bias);
+  LayerNeeds needs{.outputs = weights.rows, .inputs = weights.cols, .bias = bias.rows > 0};
   if (const auto format = format_of(layer)) {
-    return std::make_unique<QuantizedLinear>(Linear::from(
-        pack(weights, *format, rows_to_read(layer, spec), spec.rows), bias, activations()));
+    needs.format = format->format;
+    needs.block = format->group;
+    needs.arithmetic = activations().arithmetic;
+    return place(layer, needs, [&](Context& at) {
+      return Linear::from(pack(at, weights, *format, rows_to_read(layer, spec), spec.rows), bias,
+                          activations());
+    });
   }
-  if (plan().scheme == Scheme::int8_tensor) return quantize_by_tensor(weights, bias);
+  if (plan().scheme == Scheme::int8_tensor) return quantize_by_tensor(layer, weights, bias);
   Int8Options options;
   options.threshold = plan().threshold;
   options.arithmetic = plan().mode;
   options.keep_columns = keep_columns;
-  return std::make_unique<QuantizedLinear>(Int8Linear::quantize(context_, weights, bias, options));
+  needs.format = WeightFormat::int8_row;
+  needs.arithmetic = plan().mode;
+  needs.kept_columns = static_cast<std::int64_t>(keep_columns.size());
+  return place(layer, needs, [&](Context& at) -> Linear {
+    return Int8Linear::quantize(at, weights, bias, options);
+  });
 }
 
-std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(ConstAnyMatrix weights,
+std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(const LayerName& layer,
+                                                            ConstAnyMatrix weights,
                                                             ConstAnyMatrix bias) const {
   QuantParams params = choose_params(context_, weights, int8_symmetric);
   if (options_.ranks != nullptr) {
@@ -168,8 +217,14 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(ConstAnyMatrix weigh
     params = choose_params(context_, MatrixView<const float>(&absmax, 1, 1), int8_symmetric);
   }
   const QuantizedMatrix codes = kvant::quantize(context_, weights, params);
-  return std::make_unique<QuantizedLinear>(Int8Linear::from(
-      context_, codes, bias, {.threshold = 0, .activation_scale = ActivationScale::per_tensor}));
+  const LayerNeeds needs{.format = WeightFormat::int8_row,
+                         .outputs = weights.rows,
+                         .inputs = weights.cols,
+                         .bias = bias.rows > 0};
+  return place(layer, needs, [&](Context& at) -> Linear {
+    return Int8Linear::from(at, codes, bias,
+                            {.threshold = 0, .activation_scale = ActivationScale::per_tensor});
+  });
 }
 
 ActivationOptions LayerMaker::activations() const {
@@ -185,10 +240,14 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
   if (plan().scheme != Scheme::stored || skipped(layer) || !source_.is_quantized(name)) {
     return nullptr;
   }
-  std::optional<PackedWeights> weights = linear.rows.empty()
-                                             ? source_.packed(context_, name)
-                                             : source_.packed_rows(context_, name, linear.rows);
-  source_.release(name);
+  const auto read = [&](Context& at) {
+    std::optional<PackedWeights> packed =
+        linear.rows.empty() ? source_.packed(at, name) : source_.packed_rows(at, name, linear.rows);
+    source_.release(name);
+    return packed;
+  };
+  // (For the host first: only then it is known what they are.)
+  const std::optional<PackedWeights> weights = read(context_);
   if (!weights) return nullptr;
   if (weights->n() != linear.own_outputs() || weights->k() != linear.inputs) {
     throw Error(ErrorCode::shape_mismatch,
@@ -199,8 +258,15 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
   ActivationOptions options = activations();
   const std::optional<QuantParams> inputs = source_.input_params(name);
   if (inputs && !plan().exact) options.static_params = &*inputs;
-  return std::make_unique<QuantizedLinear>(
-      Linear::from(std::move(*weights), bias_view(bias), options));
+  const LayerNeeds needs{.format = weights->format(),
+                         .outputs = weights->n(),
+                         .inputs = weights->k(),
+                         .block = weights->block(),
+                         .bias = !bias.empty(),
+                         .arithmetic = options.arithmetic};
+  return place(layer, needs, [&](Context& at) {
+    return Linear::from(&at == &context_ ? *weights : *read(at), bias_view(bias), options);
+  });
 }
 
 bool LayerMaker::holds_codes(const LayerName& layer) const {
@@ -233,16 +299,21 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_codes(const LayerName& laye
     options.keep_columns = stored.kept_columns;
     kept = stored.kept_weights;
   }
-  std::unique_ptr<LinearLayer> result;
-  if (linear.rows.empty()) {
-    result = std::make_unique<QuantizedLinear>(Int8Linear::from_codes(
-        context_, stored.codes, stored.absmax, bias_view(bias), options, kept));
-  } else {
+  const LayerNeeds needs{.format = WeightFormat::int8_row,
+                         .outputs = linear.own_outputs(),
+                         .inputs = linear.inputs,
+                         .bias = !bias.empty(),
+                         .kept_columns = kept.cols,
+                         .arithmetic = plan().mode};
+  std::unique_ptr<LinearLayer> result = place(layer, needs, [&](Context& at) -> Linear {
+    if (linear.rows.empty()) {
+      return Int8Linear::from_codes(at, stored.codes, stored.absmax, bias_view(bias), options,
+                                    kept);
+    }
     const Int8Rows rows(stored, linear.rows);
-    result = std::make_unique<QuantizedLinear>(
-        Int8Linear::from_codes(context_, rows.codes, rows.absmax, bias_view(bias), options,
-                               kept.rows != 0 ? rows.kept_weights() : kept));
-  }
+    return Int8Linear::from_codes(at, rows.codes, rows.absmax, bias_view(bias), options,
+                                  kept.rows != 0 ? rows.kept_weights() : kept);
+  });
   source_.count_bytes(static_cast<std::uint64_t>(linear.own_outputs() * linear.inputs));
   source_.release(base + ".weight");
   return result;

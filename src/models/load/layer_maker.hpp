@@ -11,6 +11,7 @@
 #include "kvant/context.hpp"
 #include "kvant/models/load.hpp"
 #include "models/load/block_layout.hpp"
+#include "models/load/layer_placer.hpp"
 #include "models/load/weight_source.hpp"
 
 namespace kvant::models {
@@ -33,10 +34,13 @@ struct LayerName {
 
 class LayerMaker {
  public:
-  LayerMaker(Context& context, const LoadOptions& options, const WeightSource& source);
+  LayerMaker(Context& context, const Config& config, const LoadOptions& options,
+             const WeightSource& source);
 
-  /// A layer in float; what it takes is gone from memory when the layer is there, here and below.
-  [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(FloatParameters parameters) const;
+  /// A layer in float, on the host; what it takes is gone from memory when the layer is there, here
+  /// and below.
+  [[nodiscard]] std::unique_ptr<LinearLayer> stay_float(const LayerName& layer,
+                                                        FloatParameters parameters) const;
   /// A layer as the plan has it.
   /// @param parameters weights of the outputs rows_to_read(), the bias of spec.rows
   [[nodiscard]] std::unique_ptr<LinearLayer> quantize(
@@ -63,6 +67,10 @@ class LayerMaker {
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
   /// How stored 8-bit layers choose outliers.
   [[nodiscard]] Outliers outliers() const noexcept { return outliers_; }
+  /// Where the layers are that were made; null: no device was asked for.
+  [[nodiscard]] std::shared_ptr<const Placement> placement() const noexcept {
+    return placer_->placement();
+  }
 
  private:
   [[nodiscard]] const Plan& plan() const { return options_.plan; }
@@ -72,19 +80,27 @@ class LayerMaker {
   /// formats are asked for.
   [[nodiscard]] std::optional<LayerFormat> format_of(const LayerName& layer) const;
   [[nodiscard]] const LayerFormat* own_format(const LayerName& layer) const;
+  /// A layer on the device or on the host, whose Linear `make` makes for either.
+  [[nodiscard]] std::unique_ptr<LinearLayer> place(const LayerName& layer, const LayerNeeds& needs,
+                                                   const LayerPlacer::Make& make) const;
+  /// A layer in float where all layers are: the device has them too.
+  [[nodiscard]] std::unique_ptr<LinearLayer> place_float(const LayerName& layer,
+                                                         FloatParameters parameters) const;
   /// A layer with one scale for all weights, those of other ranks included.
-  [[nodiscard]] std::unique_ptr<LinearLayer> quantize_by_tensor(ConstAnyMatrix weights,
+  [[nodiscard]] std::unique_ptr<LinearLayer> quantize_by_tensor(const LayerName& layer,
+                                                                ConstAnyMatrix weights,
                                                                 ConstAnyMatrix bias) const;
   /// Does not quantize layers.
   [[nodiscard]] bool stays(const LayerName& layer) const;
   /// @param read the outputs that `weights` are
-  [[nodiscard]] PackedWeights pack(ConstAnyMatrix weights, LayerFormat format,
+  [[nodiscard]] PackedWeights pack(Context& at, ConstAnyMatrix weights, LayerFormat format,
                                    const std::vector<Share>& read,
                                    const std::vector<Share>& rows) const;
 
   Context& context_;
   const LoadOptions& options_;
   const WeightSource& source_;
+  std::unique_ptr<LayerPlacer> placer_;
   Outliers outliers_ = Outliers::per_call;
 };
 

@@ -4,15 +4,15 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <set>
 #include <string>
 #include <utility>
 
 #include "kvant/io/checkpoint.hpp"
-#include "kvant/io/glob.hpp"
+#include "kvant/kernel_table.hpp"
 #include "kvant/models/calibration.hpp"
 #include "kvant/models/gathered_linear.hpp"
 #include "models/load/adapter_layers.hpp"
+#include "models/load/given_names.hpp"
 #include "models/load/layer_maker.hpp"
 #include "models/load/parts.hpp"
 #include "models/load/tensors.hpp"
@@ -45,12 +45,17 @@ class Loader {
                    : nullptr),
         block_config_(split_ ? split_->blocks : config),
         parts_(context, config, options, *source_, split_.get()),
-        maker_(context, options, *source_),
+        maker_(context, config, options, *source_),
         adapter_(context, options) {
+    if (options.offload.device != nullptr && options.ranks != nullptr &&
+        options.ranks->size() > 1) {
+      throw Error(ErrorCode::unsupported,
+                  folder.string() + ": layers on a device (" + options.offload.device->name +
+                      ") are not shared by " + std::to_string(options.ranks->size()) + " ranks");
+    }
     check_shapes();
     require_all_read(config_, parts_, *source_);
-    check_skip_patterns();
-    check_formats();
+    check_given_names(options, config, parts_, *source_);
   }
 
   Model load() {
@@ -78,6 +83,7 @@ class Loader {
     }
     load_head(model, window);
     adapter_.check_all_used();
+    model.placement = maker_.placement();
     model.bytes_read = source_->bytes_read();
     return model;
   }
@@ -167,57 +173,6 @@ class Loader {
           require_tensor(*source_, name, parts_.shape(name, spec));
         }
       }
-    }
-  }
-
-  void check_skip_patterns() const {
-    for (const std::string& pattern : options_.skip) {
-      // The head is always kept; naming it is not a mistake.
-      const std::string_view head = io::find_architecture(config_.model_type)->head;
-      bool found = io::glob_match(pattern, head);
-      Model model;
-      const auto before_head = parts_.head_linear(model);
-      found = found || (before_head && io::glob_match(pattern, before_head->name));
-      std::string example;
-      for (const Stack& stack : parts_.stacks()) {
-        Block block = empty_block(config_, *stack.linears);
-        const std::vector<LinearSpec> specs = parts_.linears(stack, block);
-        example = parts_.name_of(stack.name(0, specs[0].name)).full;
-        for (std::int64_t n = 0; n < stack.layers && !found; ++n) {
-          for (const LinearSpec& spec : specs) {
-            found = found || io::glob_match(pattern, parts_.name_of(stack.name(n, spec.name)).full);
-          }
-        }
-      }
-      if (!found) {
-        throw RequestError("the pattern \"" + pattern.substr(0, 80) +
-                           "\" matches no linear layer (they are named like " + example + ")");
-      }
-    }
-  }
-
-  /// Every format is for a layer that there is.
-  void check_formats() const {
-    if (options_.formats.empty()) return;
-    std::set<std::string> known;
-    std::string example;
-    for (const Stack& stack : parts_.stacks()) {
-      Block block = empty_block(config_, *stack.linears);
-      for (const LinearSpec& spec : parts_.linears(stack, block)) {
-        if (spec.stays_float) continue;
-        for (std::int64_t n = 0; n < stack.layers; ++n) {
-          const LayerName name = parts_.name_of(stack.name(n, spec.name));
-          known.insert({name.file, name.full});
-          example = name.file;
-        }
-      }
-    }
-    for (const auto& [name, format] : options_.formats) {
-      if (known.contains(name)) continue;
-      throw RequestError(
-          "a format is given for \"" + name.substr(0, 200) +
-          "\", which is no linear layer that is quantized here (they are named like " + example +
-          "): the plan is of another model");
     }
   }
 
@@ -316,7 +271,7 @@ class Loader {
     LinearSpec read = spec;
     read.rows = maker_.rows_to_read(name, spec);
     FloatParameters parameters{parts_.weights(read, name), std::move(bias)};
-    if (spec.stays_float) return maker_.stay_float(std::move(parameters));
+    if (spec.stays_float) return maker_.stay_float(name, std::move(parameters));
     return maker_.quantize(name, spec, std::move(parameters), {});
   }
 
@@ -346,7 +301,7 @@ class Loader {
     for (std::size_t i = 0; i < specs.size(); ++i) {
       FloatParameters parameters = std::move(observed.parameters[i]);
       auto layer = specs[i].stays_float
-                       ? maker_.stay_float(std::move(parameters))
+                       ? maker_.stay_float(observed.names[i], std::move(parameters))
                        : maker_.quantize(observed.names[i], specs[i], std::move(parameters),
                                          observed.columns[i]);
       put(specs[i], observed.names[i], std::move(layer));

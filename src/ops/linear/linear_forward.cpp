@@ -169,6 +169,12 @@ void Linear::forward_blocks(Context& context, const QuantizedActivations& x, Any
   });
 }
 
+bool Linear::runs_on(const Context& context) const noexcept {
+  if (!weights().fits(context.kernels())) return false;
+  return context.memory() == nullptr || weights().n() == 0 ||
+         !is_widened(context.kernels(), weights(), options().arithmetic);
+}
+
 bool Linear::shares_activations_with(const Linear& other) const noexcept {
   if (state_ == nullptr || other.state_ == nullptr) return false;
   if (adapter_ != nullptr || other.adapter_ != nullptr) return false;

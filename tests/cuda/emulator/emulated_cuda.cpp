@@ -1,5 +1,6 @@
 #include "cuda/emulator/emulated_cuda.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <new>
@@ -45,6 +46,10 @@ bool reaches(const void* data) noexcept {
   return at < block->first + block->second;
 }
 
+std::size_t available() noexcept {
+  return emulated_memory.limit - std::min(emulated_memory.limit, emulated_memory.used);
+}
+
 bool copy(void* to, const void* from, std::size_t bytes, CopyKind kind, void*) noexcept {
   if (kind == CopyKind::to_host) ++emulated_memory.waits;
   if (!reaches(kind == CopyKind::to_host ? from : to)) return false;
@@ -67,7 +72,8 @@ constinit const Memory kMemory = {.space = "emulated",
                                   .copy = &copy,
                                   .fill = &fill,
                                   .wait = &wait,
-                                  .reaches = &reaches};
+                                  .reaches = &reaches,
+                                  .available = &available};
 
 }  // namespace
 

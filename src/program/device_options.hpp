@@ -1,0 +1,35 @@
+#pragma once
+
+// The options of kvant run about devices, and what it says of them.
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "kvant/models/offload.hpp"
+
+namespace kvant::program {
+
+/// The words as they were given.
+struct DeviceWords {
+  std::string device = "cpu";
+  std::string memory;
+  std::string map;
+  std::vector<std::string> cpu;
+  std::vector<std::string> cpu_fp32;
+};
+
+void add_device_options(CLI::App& app, DeviceWords& words);
+
+/// What they ask for; no device: all on the CPU.
+/// @param skip  the layers that stay in float, which those of --cpu-fp32 join
+/// @throws UsageError; Error unavailable: there is no such device here; io, invalid_file: the map
+[[nodiscard]] models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& skip);
+
+/// Where the layers are, for --json: devices, bytes, reasons, and a list of all layers. Unless
+/// quiet it is said in two lines on standard error.
+/// @param placement  null: --device auto found none
+[[nodiscard]] nlohmann::ordered_json report_device(const models::Placement* placement, bool quiet);
+
+}  // namespace kvant::program
