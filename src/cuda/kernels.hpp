@@ -2,7 +2,8 @@
 
 // The kernel set, over whatever device.hpp launches on: nvcc's, or the emulated device of the
 // tests. Weights and activations are plain rows of K padded to 128 bytes, which is what cp.async,
-// ldmatrix, the tensor copy engine and wgmma want: nothing is packed anew.
+// ldmatrix, the tensor copy engine and wgmma want: nothing is packed anew. Codes of 4 bits lie in
+// rows of their own kind (NibblePanels with kr = 32).
 
 #include "cuda/elementwise.hpp"
 #include "cuda/fill.hpp"
@@ -22,6 +23,20 @@ inline device::Properties device_for_kernels() noexcept {
   device::Properties device = device::properties();
   if (kMajor != 0) device.major = kMajor;
   return device;
+}
+
+template <int kMajor, class Codes>
+constexpr GemmKernels nibble_kernels() {
+  using Weights = NibbleWeights<Codes>;
+  return {.activations = ActivationFormat::s8,
+          .layout = {.nr = 1, .kr = 32, .k_pad = 128, .align = 16},
+          .gemm =
+              [](const GemmArgs& a) noexcept {
+                launch_gemm_4_bits<Codes>(a, device_for_kernels<kMajor>());
+              },
+          .gather_columns = [](const GemmArgs& a,
+                               float* w) noexcept { launch_gather_columns<Weights>(a, w); },
+          .widen_panel = [](const GemmArgs& a, float* w) noexcept { launch_widen<Weights>(a, w); }};
 }
 
 /// @param memory  of the device; null: kernels that are given the host's (emulated ones)
@@ -48,8 +63,14 @@ constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
   };
   give(WeightFormat::int8_row, ActivationFormat::s8, 128,
        [](const GemmArgs& a) noexcept { launch_gemm_int8(a, device_for_kernels<kMajor>()); });
-  t.gemm[static_cast<int>(WeightFormat::int8_row)].gather_columns =
-      [](const GemmArgs& a, float* w) noexcept { launch_gather_columns(a, w); };
+  GemmKernels& int8 = t.gemm[static_cast<int>(WeightFormat::int8_row)];
+  int8.gather_columns = [](const GemmArgs& a, float* w) noexcept {
+    launch_gather_columns<Int8Weights>(a, w);
+  };
+  int8.widen_panel = [](const GemmArgs& a, float* w) noexcept { launch_widen<Int8Weights>(a, w); };
+  t.gemm[static_cast<int>(WeightFormat::int4_group)] = nibble_kernels<kMajor, LinearNibbles>();
+  t.gemm[static_cast<int>(WeightFormat::nf4)] = nibble_kernels<kMajor, BookNibbles<kNf4>>();
+  t.gemm[static_cast<int>(WeightFormat::fp4)] = nibble_kernels<kMajor, BookNibbles<kFp4>>();
   give(WeightFormat::bfloat16, ActivationFormat::bf16, 64,
        [](const GemmArgs& a) noexcept { launch_gemm_bfloat16(a, device_for_kernels<kMajor>()); });
   give(WeightFormat::float32, ActivationFormat::f32, 4,
