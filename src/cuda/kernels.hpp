@@ -43,6 +43,8 @@ constexpr GemmKernels nibble_kernels() {
 template <int kMajor>
 constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
   KernelTable t{};
+  // By hand: in constant evaluation g++ 12 leaves elements of an array zero that nothing touches.
+  for (GemmKernels& kernels : t.gemm) kernels = GemmKernels{};
   t.name = name;
   t.memory = memory;
   t.quantize_rows = [](const QuantizeRowsArgs& a) noexcept { launch_quantize_rows(a); };
@@ -68,12 +70,12 @@ constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
     launch_gather_columns<Int8Weights>(a, w);
   };
   int8.widen_panel = [](const GemmArgs& a, float* w) noexcept { launch_widen<Int8Weights>(a, w); };
-  t.gemm[static_cast<int>(WeightFormat::int4_group)] = nibble_kernels<kMajor, LinearNibbles>();
-  t.gemm[static_cast<int>(WeightFormat::nf4)] = nibble_kernels<kMajor, BookNibbles<kNf4>>();
-  t.gemm[static_cast<int>(WeightFormat::fp4)] = nibble_kernels<kMajor, BookNibbles<kFp4>>();
+  t.gemm[static_cast<int>(WeightFormat::int4_group)] = nibble_kernels<kMajor, LinearCodes>();
+  t.gemm[static_cast<int>(WeightFormat::nf4)] = nibble_kernels<kMajor, BookCodes<kNf4>>();
+  t.gemm[static_cast<int>(WeightFormat::fp4)] = nibble_kernels<kMajor, BookCodes<kFp4>>();
   give(WeightFormat::bfloat16, ActivationFormat::bf16, 64,
        [](const GemmArgs& a) noexcept { launch_gemm_bfloat16(a, device_for_kernels<kMajor>()); });
-  give(WeightFormat::float32, ActivationFormat::f32, 4,
+  give(WeightFormat::float32, ActivationFormat::f32, 128,
        [](const GemmArgs& a) noexcept { launch_gemm_float32(a); });
   return t;
 }

@@ -84,7 +84,7 @@ KVANT_DEVICE std::uint32_t look_up(std::uint32_t codes) {
 }
 
 /// Codes as they are, scales in fp16.
-struct LinearNibbles {
+struct LinearCodes {
   /// What is subtracted from codes where groups have no zero points; 0: integers have no zero.
   static constexpr std::uint32_t kZero = 8;
 
@@ -109,7 +109,7 @@ struct LinearNibbles {
 
 /// Codes through a table, scales in fp32.
 template <const CodebookTable& kBook>
-struct BookNibbles {
+struct BookCodes {
   static constexpr std::uint32_t kZero = 0;
   static constexpr float kInverseUnit = kBook.inverse_unit;
   /// Made by the compiler for the host: devices see the numbers.

@@ -2,27 +2,10 @@
 // bit for bit. Then the same kernels without something they rely on: each lack must show.
 
 #include "cuda/gemm_problem.hpp"
+#include "cuda/lacks.hpp"
 #include "support/catch.hpp"
 
 namespace kvant::test {
-namespace {
-
-using device::emulated::Fault;
-using device::emulated::Order;
-using device::emulated::settings;
-
-constexpr Order kOrders[] = {Order::late, Order::early, Order::random};
-
-/// Sets them for a test and leaves them as they were.
-struct ScopedSettings {
-  device::emulated::Settings before = settings;
-  ScopedSettings() = default;
-  ScopedSettings(const ScopedSettings&) = delete;
-  ScopedSettings& operator=(const ScopedSettings&) = delete;
-  ~ScopedSettings() { settings = before; }
-};
-
-}  // namespace
 
 TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous work") {
   const ScopedSettings scope;
@@ -61,33 +44,6 @@ TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous
     }
   }
 }
-
-namespace {
-
-/// Whether the lack shows: another y, or a launch that ends with a message.
-bool shows(const GemmKernelCase& kernel, GemmProblem& problem, const std::string& want) {
-  for (std::uint32_t seed = 1; seed <= 3; ++seed) {
-    for (const Order order : kOrders) {
-      settings.order = order;
-      settings.seed = seed;
-      try {
-        kernel.launch(problem.launch());
-      } catch (const std::runtime_error&) {
-        return true;
-      }
-      if (problem.y() != want) return true;
-    }
-  }
-  return false;
-}
-
-struct Lack {
-  Fault fault;
-  int index;
-  const char* kernels;  ///< the beginning of the names of those that rely on it
-};
-
-}  // namespace
 
 TEST_CASE("cuda gemm kernels: whatever one of them relies on, its lack shows") {
   const ScopedSettings scope;
