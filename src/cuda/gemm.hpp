@@ -7,6 +7,7 @@
 #include "cuda/decode_nibbles.hpp"
 #include "cuda/gemm_bf16.hpp"
 #include "cuda/gemm_f32.hpp"
+#include "cuda/gemm_groups.hpp"
 #include "cuda/gemm_mma.hpp"
 #include "cuda/gemm_nibbles.hpp"
 #include "cuda/gemm_wgmma.hpp"
@@ -35,6 +36,7 @@ inline GemmArgs ranged(GemmArgs g, std::int64_t element, std::int64_t row_bytes)
   if (e.col_scale != nullptr) e.col_scale += n;
   if (e.bias != nullptr) e.bias += n;
   if (g.columns.scale != nullptr) g.columns.scale += n;
+  if (g.x.data != nullptr) g.x = g.x.slice(m, g.range.block_end - m);
   for (OutlierBlock* const of : {&e.outliers.kept, &e.outliers.found}) {
     OutlierBlock& block = *of;
     if (block.x != nullptr) block.x += m;
@@ -135,6 +137,11 @@ void launch_gemm_4_bits(const GemmArgs& args, const device::Properties& device) 
     return launch_gemm_nibbles<LargeNibbleTile, Codes>(g, args.queue);
   }
   launch_gemm_nibbles<SmallNibbleTile, Codes>(g, args.queue);
+}
+
+inline void launch_gemm_grouped(const GemmArgs& args) {
+  const GemmLaunch g = whole_launch(ranged(args, 1, args.groups.panel_bytes()));
+  if (g.args.range.m > 0 && g.args.range.n > 0) launch_gemm_groups(g, args.queue);
 }
 
 }  // namespace

@@ -25,18 +25,22 @@ inline device::Properties device_for_kernels() noexcept {
   return device;
 }
 
-template <int kMajor, class Codes>
-constexpr GemmKernels nibble_kernels() {
-  using Weights = NibbleWeights<Codes>;
+/// Of weights whose scales lie among their codes.
+template <class Weights>
+constexpr GemmKernels group_kernels(std::int32_t kr, std::int32_t align,
+                                    void (*gemm)(const GemmArgs&) noexcept) {
   return {.activations = ActivationFormat::s8,
-          .layout = {.nr = 1, .kr = 32, .k_pad = 128, .align = 16},
-          .gemm =
-              [](const GemmArgs& a) noexcept {
-                launch_gemm_4_bits<Codes>(a, device_for_kernels<kMajor>());
-              },
+          .layout = {.nr = 1, .kr = kr, .k_pad = 128, .align = align},
+          .gemm = gemm,
           .gather_columns = [](const GemmArgs& a,
                                float* w) noexcept { launch_gather_columns<Weights>(a, w); },
           .widen_panel = [](const GemmArgs& a, float* w) noexcept { launch_widen<Weights>(a, w); }};
+}
+template <int kMajor, class Codes>
+constexpr GemmKernels nibble_kernels() {
+  return group_kernels<NibbleWeights<Codes>>(32, 16, [](const GemmArgs& a) noexcept {
+    launch_gemm_4_bits<Codes>(a, device_for_kernels<kMajor>());
+  });
 }
 
 /// @param memory  of the device; null: kernels that are given the host's (emulated ones)
@@ -70,6 +74,8 @@ constexpr KernelTable cuda_kernels(const char* name, const Memory* memory) {
     launch_gather_columns<Int8Weights>(a, w);
   };
   int8.widen_panel = [](const GemmArgs& a, float* w) noexcept { launch_widen<Int8Weights>(a, w); };
+  t.gemm[static_cast<int>(WeightFormat::int8_group)] =
+      group_kernels<GroupWeights>(4, 4, [](const GemmArgs& a) noexcept { launch_gemm_grouped(a); });
   t.gemm[static_cast<int>(WeightFormat::int4_group)] = nibble_kernels<kMajor, LinearCodes>();
   t.gemm[static_cast<int>(WeightFormat::nf4)] = nibble_kernels<kMajor, BookCodes<kNf4>>();
   t.gemm[static_cast<int>(WeightFormat::fp4)] = nibble_kernels<kMajor, BookCodes<kFp4>>();

@@ -198,7 +198,7 @@ TEST_CASE("layers on a device: bfloat16 and float32 weights", "[cuda]") {
   }
 }
 
-TEST_CASE("layers on a device: weights of 4 bits, the host's y, bit for bit, without waiting",
+TEST_CASE("layers on a device: weights in groups, the host's y, bit for bit, without waiting",
           "[cuda]") {
   struct Weights {
     WeightFormat format;
@@ -214,7 +214,10 @@ TEST_CASE("layers on a device: weights of 4 bits, the host's y, bit for bit, wit
                          {WeightFormat::nf4, 64},
                          {WeightFormat::fp4, 128},
                          {WeightFormat::int3_group, 64, true},
-                         {WeightFormat::int2_group, 32}};
+                         {WeightFormat::int2_group, 32},
+                         {WeightFormat::int8_group, 128},
+                         {WeightFormat::int8_group, 96},
+                         {WeightFormat::mxfp4, 32}};
   const Case cases[] = {{1, 1, 64},
                         {1, 71, 1216, f16, f16},
                         {7, 130, 320, bf16, bf16},
@@ -278,10 +281,10 @@ TEST_CASE("layers on a device: weights of 4 bits, the host's y, bit for bit, wit
            << to_string(c.x) << " y " << to_string(c.y));
       CHECK(comparable(y.bytes(), c.y) == comparable(want, c.y));
       // The weights come back as they were.
-      std::vector<std::uint8_t> codes(w.size()), host_codes(w.size());
-      layer.weights().unpack_rows(0, MatrixView<std::uint8_t>(codes.data(), c.n, c.k));
-      of_host.weights().unpack_rows(0, MatrixView<std::uint8_t>(host_codes.data(), c.n, c.k));
-      CHECK(codes == host_codes);
+      std::vector<float> values(w.size()), host_values(w.size());
+      layer.weights().dequantize(MatrixView<float>(values.data(), c.n, c.k));
+      of_host.weights().dequantize(MatrixView<float>(host_values.data(), c.n, c.k));
+      CHECK(values == host_values);
       std::vector<float> scales, host_scales;
       std::vector<std::uint8_t> zeros, host_zeros;
       layer.weights().unpack_scales(c.n - 1, scales, zeros);
@@ -340,7 +343,7 @@ TEST_CASE("layers on a device: what it does not multiply is told before anything
     return std::string();
   };
   CHECK(told(WeightFormat::nf4).find("no nf4 weights whose blocks of 64") != std::string::npos);
-  CHECK(told(WeightFormat::int8_group).find("no int8-group weights") != std::string::npos);
+  CHECK(told(WeightFormat::fp8_row).find("no fp8 weights") != std::string::npos);
 }
 
 TEST_CASE("layers on a device: NaN and Inf are told when asked, and x must be there", "[cuda]") {

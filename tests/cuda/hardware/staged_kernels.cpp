@@ -123,18 +123,22 @@ void gather_features(const GatherFeaturesArgs& a) noexcept {
   s.out(a.to);
 }
 
-bool is_nibbles(WeightFormat format) {
-  return describe(format).panels() == PanelKind::nibbles;
+bool has_panels(WeightFormat format) {
+  return describe(format).panels() != PanelKind::elements;
 }
 /// From one output's weights to the next.
 std::int64_t weight_row_bytes(WeightFormat format, const GemmArgs& g) {
-  return is_nibbles(format) ? g.nibbles.panel_bytes()
-                            : g.range.k_padded * describe(format).bits / 8;
+  switch (describe(format).panels()) {
+    case PanelKind::nibbles: return g.nibbles.panel_bytes();
+    case PanelKind::groups: return g.groups.panel_bytes();
+    case PanelKind::elements: break;
+  }
+  return g.range.k_padded * describe(format).bits / 8;
 }
 
 /// Everything of a GEMM but y.
 GemmArgs staged(Staging& s, const GemmArgs& g, WeightFormat format) {
-  const std::int64_t element = is_nibbles(format) ? 1 : describe(format).bits / 8;
+  const std::int64_t element = has_panels(format) ? 1 : describe(format).bits / 8;
   GemmArgs d = g;
   d.a = s.in(static_cast<const unsigned char*>(g.a), g.range.m * g.range.k_padded * element);
   d.b = s.in(static_cast<const unsigned char*>(g.b), g.range.n * weight_row_bytes(format, g));
@@ -200,7 +204,7 @@ void give(KernelTable& table) {
   kernels.gemm = &gemm<kTable, kFormat>;
   if (kernels.gather_columns != nullptr) kernels.gather_columns = &gather_columns<kFormat>;
   // int8's asks for scales that no test of a panel gives.
-  kernels.widen_panel = is_nibbles(kFormat) ? &widen_panel<kFormat> : nullptr;
+  kernels.widen_panel = has_panels(kFormat) ? &widen_panel<kFormat> : nullptr;
 }
 
 template <const KernelTable& kTable>
@@ -217,6 +221,7 @@ KernelTable staged_table() {
   give<kTable, WeightFormat::int8_row>(table);
   give<kTable, WeightFormat::bfloat16>(table);
   give<kTable, WeightFormat::float32>(table);
+  give<kTable, WeightFormat::int8_group>(table);
   give<kTable, WeightFormat::int4_group>(table);
   give<kTable, WeightFormat::nf4>(table);
   give<kTable, WeightFormat::fp4>(table);
