@@ -1,5 +1,6 @@
-// Every kernel of 4-bit weights by itself, asynchronous work late, early and at random: y is the
-// scalar set's, bit for bit, in groups of every kind. Then without a barrier or a wait: it shows.
+// Every kernel of weights in groups, of 4 bits and others, by itself, asynchronous work late, early
+// and at random: y is the scalar set's, bit for bit, in groups of every kind. Then without a
+// barrier or a wait: it shows.
 
 #include "cuda/emulator/emulated_cuda.hpp"
 #include "cuda/lacks.hpp"
@@ -20,8 +21,13 @@ constexpr GemmKernelCase kNibbleKernelCases[] = {
      -1},
 };
 
+constexpr GemmKernelCase kGroupKernelCases[] = {
+    {"groups", [](const GemmLaunch& g) { launch_gemm_groups(g, nullptr); }, 4096, -1},
+};
+
 std::span<const GemmKernelCase> kernels_of(WeightFormat format) {
   switch (format) {
+    case WeightFormat::int8_group: return kGroupKernelCases;
     case WeightFormat::nf4: return kNibbleKernelCases<BookCodes<kNf4>>;
     case WeightFormat::fp4: return kNibbleKernelCases<BookCodes<kFp4>>;
     default: return kNibbleKernelCases<LinearCodes>;
@@ -34,7 +40,7 @@ struct Groups {
   bool zero_points = false;
 };
 
-/// GemmProblem with weights of 4 bits, for both sides from the same codes.
+/// GemmProblem with weights in groups, for both sides from the same codes.
 class NibbleProblem : public GemmProblem {
  public:
   NibbleProblem(const GemmShape& s, const Groups& groups)
@@ -46,7 +52,7 @@ class NibbleProblem : public GemmProblem {
   [[nodiscard]] GemmArgs args() override {
     GemmArgs g = GemmProblem::args();
     g.b = b_.data();
-    g.nibbles = weights_->nibbles();
+    put_panels(g, *weights_);
     g.columns.scale = nullptr;  // they lie among the codes
     g.epilogue.col_scale = nullptr;
     return g;
@@ -54,7 +60,7 @@ class NibbleProblem : public GemmProblem {
   [[nodiscard]] std::string want() override {
     GemmArgs g = args();
     g.b = scalar_weights_->codes.data();
-    g.nibbles = scalar_weights_->nibbles();
+    put_panels(g, *scalar_weights_);
     // The same activations, their rows padded to another multiple.
     const std::int64_t own = g.range.k_padded, padded = scalar_weights_->k_padded;
     std::vector<std::int8_t> a;
@@ -69,6 +75,13 @@ class NibbleProblem : public GemmProblem {
   }
 
  private:
+  static void put_panels(GemmArgs& g, const PackedWeights::State& weights) {
+    if (weights.is_groups()) {
+      g.groups = weights.groups();
+    } else {
+      g.nibbles = weights.nibbles();
+    }
+  }
   [[nodiscard]] std::shared_ptr<const PackedWeights::State> packed(const KernelTable& kernels,
                                                                    const Groups& groups) const {
     const std::int64_t n = shape().n, k = shape().k;
@@ -95,7 +108,7 @@ class NibbleProblem : public GemmProblem {
 
 }  // namespace
 
-TEST_CASE("cuda 4-bit kernels: the scalar set's y, in every order of asynchronous work") {
+TEST_CASE("cuda kernels of groups: the scalar set's y, in every order of asynchronous work") {
   const ScopedSettings scope;
   const Groups groups[] = {
       {WeightFormat::int4_group, 64},
@@ -105,6 +118,8 @@ TEST_CASE("cuda 4-bit kernels: the scalar set's y, in every order of asynchronou
       {WeightFormat::int4_group, 4096},
       {WeightFormat::nf4, 64},
       {WeightFormat::fp4, 128},
+      {WeightFormat::int8_group, 128},
+      {WeightFormat::int8_group, 96},
   };
   // K is a multiple of 64, for formats whose blocks go on from row to row, or odd.
   const GemmShape shapes[] = {
@@ -140,10 +155,10 @@ TEST_CASE("cuda 4-bit kernels: the scalar set's y, in every order of asynchronou
   }
 }
 
-TEST_CASE("cuda 4-bit kernels: whatever one of them relies on, its lack shows") {
+TEST_CASE("cuda kernels of groups: whatever one of them relies on, its lack shows") {
   const ScopedSettings scope;
   // Ten slices of K: the last lies where the ring begins, as the first panel of sums will. In
-  // decode four passes of groups of 32, so that the room of the first is used again.
+  // the others four passes (of groups of 32), so that the room of the first is used again.
   constexpr int kSlices = 10, kPasses = 4;
   std::vector<Lack> with_features = {{Fault::short_copy_wait, 0, "mma"}};
   for (int slice = 0; slice < kSlices; ++slice) {
@@ -153,7 +168,9 @@ TEST_CASE("cuda 4-bit kernels: whatever one of them relies on, its lack shows") 
   with_features.push_back({Fault::no_block_barrier, kSlices + 3, "mma"});  // features are there
   with_features.push_back({Fault::no_block_barrier, kSlices + 4, "mma"});  // ... and were used
   for (int pass = 0; pass < kPasses; ++pass) {
-    with_features.push_back({Fault::no_block_barrier, pass, "decode"});  // its sums are there
+    for (const char* const kernels : {"decode", "groups"}) {
+      with_features.push_back({Fault::no_block_barrier, pass, kernels});  // its sums are there
+    }
   }
   // (With features there are barriers around them, which would do for these.)
   const std::vector<Lack> without = {
@@ -161,16 +178,18 @@ TEST_CASE("cuda 4-bit kernels: whatever one of them relies on, its lack shows") 
       {Fault::no_block_barrier, kSlices + 2, "mma"},  // ... and were used
   };
   for (const Groups& groups :
-       {Groups{WeightFormat::int4_group, 32, true}, Groups{WeightFormat::nf4, 32}}) {
+       {Groups{WeightFormat::int4_group, 32, true}, Groups{WeightFormat::nf4, 32},
+        Groups{WeightFormat::int8_group, 64}}) {
     for (const GemmKernelCase& kernel : kernels_of(groups.format)) {
-      const bool decode = kernel.most_rows == 8;
+      const bool by_passes = kernel.most_rows == 8 || groups.format == WeightFormat::int8_group;
       for (const bool features : {true, false}) {
-        NibbleProblem problem({.m = decode ? 8 : 140,
-                               .n = 150,
-                               .k = decode ? (kPasses - 1) * 1024 + 96 : (kSlices - 1) * 128 + 96,
-                               .found = features ? 20 : 0,
-                               .y = DType::bfloat16},
-                              groups);
+        NibbleProblem problem(
+            {.m = by_passes ? 8 : 140,
+             .n = 150,
+             .k = by_passes ? (kPasses - 1) * 1024 + 96 : (kSlices - 1) * 128 + 96,
+             .found = features ? 20 : 0,
+             .y = DType::bfloat16},
+            groups);
         const std::string want = problem.want();
         settings.fault = Fault::none;
         INFO(kernel.name << " " << to_string(groups.format));
