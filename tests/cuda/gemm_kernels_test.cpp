@@ -1,6 +1,7 @@
 // Every GEMM kernel by itself, asynchronous work late, early and at random: y is the scalar set's,
 // bit for bit. Then the same kernels without something they rely on: each lack must show.
 
+#include "cuda/emulator/emulated_cuda.hpp"
 #include "cuda/gemm_problem.hpp"
 #include "cuda/lacks.hpp"
 #include "support/catch.hpp"
@@ -43,6 +44,21 @@ TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous
       }
     }
   }
+}
+
+TEST_CASE("cuda gemm kernels: a part of the rows and outputs, features read from x") {
+  GemmProblem problem({.m = 13, .n = 70, .k = 300, .kept = 2, .found = 7, .from_x = true});
+  const std::string want = problem.want();
+  const GemmArgs whole = problem.launch().args;
+  for (const auto& [rows, outputs] : {std::pair{0, 0}, {0, 33}, {5, 0}, {5, 33}}) {
+    GemmArgs part = whole;
+    part.range.block_begin = rows;
+    part.range.block_end = rows == 0 ? 5 : 13;
+    part.range.panel_begin = outputs;
+    part.range.panel_end = outputs == 0 ? 33 : 70;
+    emulated_cuda.gemm_for(WeightFormat::int8_row).gemm(part);
+  }
+  CHECK(problem.y() == want);
 }
 
 TEST_CASE("cuda gemm kernels: whatever one of them relies on, its lack shows") {
