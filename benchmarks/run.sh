@@ -12,8 +12,8 @@
 # --quick measures a few shapes within 3 minutes (installing and building not counted).
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
 # then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
-# --cuda measures int8_gemm, llm_int8, decode and quantize_rows on a GPU (benchmarks/cuda), against
-# ceilings measured there and cuBLASLt.
+# --cuda measures int8_gemm, llm_int8, decode, gemm4, decode4 and quantize_rows on a GPU
+# (benchmarks/cuda), against ceilings measured there and cuBLASLt.
 # Exit status: 0 whatever the figures are, 1 when an answer is wrong, 2 for a wrong command line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,7 +42,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ $cuda -eq 1 ]; then
-  [ ${#questions[@]} -gt 0 ] || questions=(int8_gemm llm_int8 decode quantize_rows)
+  [ ${#questions[@]} -gt 0 ] || questions=(int8_gemm llm_int8 decode gemm4 decode4 quantize_rows)
   . src/cmake/packages.sh
   require_packages "${kvant_build_packages[@]}" libbenchmark-dev jq
   cmake -S . -B build-benchmarks-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DKVANT_TESTS=OFF \

@@ -102,8 +102,9 @@ decode_kernel(KVANT_CONSTANT GemmLaunch launch) {
     }
     float outliers = 0.0f;
     for (std::int64_t f = 0; f < features; ++f) {
-      outliers = device::fused_multiply_add(feature_activation(launch.args, f, m),
-                                            feature_weight(launch.args, f, n0 + output), outliers);
+      outliers = device::fused_multiply_add(
+          feature_activation(launch.args, f, m),
+          feature_weight<Int8Weights>(launch.args, f, n0 + output), outliers);
     }
     store_result(g.epilogue, m, n0 + output, static_cast<std::int32_t>(sum), features > 0,
                  outliers);

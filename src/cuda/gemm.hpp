@@ -4,9 +4,12 @@
 // processors.
 
 #include "cuda/decode.hpp"
+#include "cuda/decode_nibbles.hpp"
 #include "cuda/gemm_bf16.hpp"
 #include "cuda/gemm_f32.hpp"
+#include "cuda/gemm_groups.hpp"
 #include "cuda/gemm_mma.hpp"
+#include "cuda/gemm_nibbles.hpp"
 #include "cuda/gemm_wgmma.hpp"
 #include "cuda/stream_wgmma.hpp"
 
@@ -21,17 +24,19 @@ inline std::int64_t dtype_bytes(DType dtype) noexcept {
 
 /// The part of a call that its ranges of blocks and panels name, as a whole call. With mr 1 and nr
 /// 1 a block is a row and a panel an output.
-/// @param element  bytes of an activation and of a weight
-inline GemmArgs ranged(GemmArgs g, std::int64_t element) noexcept {
+/// @param element    bytes of an activation
+/// @param row_bytes  from one output's weights to the next
+inline GemmArgs ranged(GemmArgs g, std::int64_t element, std::int64_t row_bytes) noexcept {
   Epilogue& e = g.epilogue;
   const std::int64_t m = g.range.block_begin, n = g.range.panel_begin;
   g.a = static_cast<const unsigned char*>(g.a) + m * g.range.k_padded * element;
-  g.b = static_cast<const unsigned char*>(g.b) + n * g.range.k_padded * element;
+  g.b = static_cast<const unsigned char*>(g.b) + n * row_bytes;
   e.y = static_cast<unsigned char*>(e.y) + (m * e.y_stride + n) * dtype_bytes(e.y_dtype);
   if (e.row_scale != nullptr) e.row_scale += m;
   if (e.col_scale != nullptr) e.col_scale += n;
   if (e.bias != nullptr) e.bias += n;
   if (g.columns.scale != nullptr) g.columns.scale += n;
+  if (g.x.data != nullptr) g.x = g.x.slice(m, g.range.block_end - m);
   for (OutlierBlock* const of : {&e.outliers.kept, &e.outliers.found}) {
     OutlierBlock& block = *of;
     if (block.x != nullptr) block.x += m;
@@ -46,6 +51,11 @@ inline GemmArgs ranged(GemmArgs g, std::int64_t element) noexcept {
   g.range.block_end = g.range.m;
   g.range.panel_end = g.range.n;
   return g;
+}
+
+/// The same where weights are rows of elements as wide as an activation's.
+inline GemmArgs ranged(const GemmArgs& g, std::int64_t element) noexcept {
+  return ranged(g, element, g.range.k_padded * element);
 }
 
 inline int alignment_of(const void* data, std::int64_t stride_bytes) noexcept {
@@ -115,6 +125,23 @@ inline void launch_gemm_bfloat16(const GemmArgs& args, const device::Properties&
 inline void launch_gemm_float32(const GemmArgs& args) {
   const GemmArgs g = ranged(args, 4);
   if (g.range.m > 0 && g.range.n > 0) launch_gemm_f32(g, args.queue);
+}
+
+template <class Codes>
+void launch_gemm_4_bits(const GemmArgs& args, const device::Properties& device) {
+  const GemmLaunch g = whole_launch(ranged(args, 1, args.nibbles.panel_bytes()));
+  const std::int64_t m = g.args.range.m, n = g.args.range.n;
+  if (m <= 0 || n <= 0) return;
+  if (m <= kDecodeRows) return launch_decode_nibbles<Codes>(g, args.queue);
+  if (fills(m, n, LargeNibbleTile::kBlockM, LargeNibbleTile::kBlockN, device.processors)) {
+    return launch_gemm_nibbles<LargeNibbleTile, Codes>(g, args.queue);
+  }
+  launch_gemm_nibbles<SmallNibbleTile, Codes>(g, args.queue);
+}
+
+inline void launch_gemm_grouped(const GemmArgs& args) {
+  const GemmLaunch g = whole_launch(ranged(args, 1, args.groups.panel_bytes()));
+  if (g.args.range.m > 0 && g.args.range.n > 0) launch_gemm_groups(g, args.queue);
 }
 
 }  // namespace

@@ -32,23 +32,33 @@ KVANT_DEVICE float feature_activation(const GemmArgs& g, std::int64_t f, std::in
   return g.threshold == 0.0f || absolute(value) >= g.threshold ? value : 0.0f;
 }
 
-/// Weight of found feature j of output n, from the packed codes: gather_columns' rule.
-KVANT_DEVICE float gathered_weight(const GemmArgs& g, std::int64_t j, std::int64_t n) {
-  const auto code = static_cast<float>(
-      static_cast<const std::int8_t*>(g.b)[n * g.range.k_padded + g.columns.columns[j]]);
-  const float weight =
-      device::multiply(device::multiply(code, g.columns.scale[n]), g.columns.factor);
-  return rounded_to(g.columns.rounded_to, weight);
-}
+/// Weights as int8 codes in plain rows, a scale for each output. What a format's kernels say of a
+/// single weight, in two steps, so that the loads of many can be asked for together (load), before
+/// any is used (value: what gather_columns has).
+struct Int8Weights {
+  struct Raw {
+    std::int8_t code = 0;
+    float scale = 0.0f;
+  };
+  KVANT_DEVICE static Raw load(const GemmArgs& g, std::int64_t n, std::int64_t k) {
+    return {static_cast<const std::int8_t*>(g.b)[n * g.range.k_padded + k], g.columns.scale[n]};
+  }
+  KVANT_DEVICE static float value(const GemmArgs& g, const Raw& raw) {
+    const float weight = device::multiply(device::multiply(static_cast<float>(raw.code), raw.scale),
+                                          g.columns.factor);
+    return rounded_to(g.columns.rounded_to, weight);
+  }
+};
 
-/// Weight of feature f of output n.
+/// Weight of feature f of output n. @tparam Weights  Int8Weights, or those of another format
+template <class Weights>
 KVANT_DEVICE float feature_weight(const GemmArgs& g, std::int64_t f, std::int64_t n) {
   const OutlierBlock& kept = g.epilogue.outliers.kept;
   if (f < kept.count) return load_float(kept.w, kept.w_dtype, n * kept.w_stride + f);
   const OutlierBlock& found = g.epilogue.outliers.found;
   const std::int64_t j = f - kept.count;
   if (found.w != nullptr) return load_float(found.w, found.w_dtype, n * found.w_stride + j);
-  return gathered_weight(g, j, n);
+  return Weights::value(g, Weights::load(g, n, g.columns.columns[j]));
 }
 
 }  // namespace

@@ -57,6 +57,12 @@ KVANT_DEVICE void load_four(const std::int32_t* from, std::int32_t (&sums)[4]) {
   for (int i = 0; i < 4; ++i) sums[i] = static_cast<std::int32_t>(words.w[i]);
 }
 
+KVANT_DEVICE void load_four(const float* from, float (&sums)[4]) {
+  const Floats floats = *reinterpret_cast<const Floats*>(from);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[i] = floats.v[i];
+}
+
 /// Four values of a row of y from column n on, as their bits: what there is of them.
 /// @param y_vector  what rows of y are aligned to, bytes
 KVANT_DEVICE void store_four(void* y, DType dtype, std::int64_t at, int there, int y_vector,
@@ -97,6 +103,8 @@ struct FourColumns {
   float scale[4], bias[4];
   int there;  ///< how many of them there are
 
+  /// @tparam Sum  float: the scales are in the sums
+  template <class Sum = std::int32_t>
   KVANT_DEVICE static FourColumns load(const GemmArgs& g, std::int64_t n) {
     const std::int64_t left = g.range.n - n;
     FourColumns c{{}, {}, left < 4 ? static_cast<int>(left) : 4};
@@ -104,7 +112,7 @@ struct FourColumns {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (i >= c.there) continue;
-      c.scale[i] = g.epilogue.col_scale[n + i];
+      if constexpr (std::is_same_v<Sum, std::int32_t>) c.scale[i] = g.epilogue.col_scale[n + i];
       if (g.epilogue.bias != nullptr) c.bias[i] = g.epilogue.bias[n + i];
     }
     return c;
@@ -117,22 +125,20 @@ KVANT_DEVICE float load_row_scale(const GemmArgs& g, std::int64_t m) {
 }
 
 /// One row's four sums through the epilogue to y. (Rows and columns beyond y's end: nothing.)
+template <class Sum>
 KVANT_DEVICE void finish_four(const GemmLaunch& launch, std::int64_t m, std::int64_t n,
-                              float row_scale, const FourColumns& c, const std::int32_t (&sums)[4],
+                              float row_scale, const FourColumns& c, const Sum (&sums)[4],
                               bool has_outliers, const float (&outliers)[4]) {
   const Epilogue& e = launch.args.epilogue;
   if (m >= launch.args.range.m || c.there <= 0) return;
   std::uint32_t bits[4];
-  if (e.y_dtype == DType::int32) {
+  if (std::is_same_v<Sum, std::int32_t> && e.y_dtype == DType::int32) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) bits[i] = static_cast<std::uint32_t>(sums[i]);
   } else {
     float values[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float scale = device::multiply(row_scale, c.scale[i]);
-      values[i] = device::multiply(device::multiply(static_cast<float>(sums[i]), scale), e.scale);
-    }
+    for (int i = 0; i < 4; ++i) values[i] = scaled(e, sums[i], row_scale, c.scale[i]);
     if (e.bias_first) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {

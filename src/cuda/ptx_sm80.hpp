@@ -75,6 +75,11 @@ KVANT_DEVICE void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// sum + the products of four bytes of a and of b, signed.
+KVANT_DEVICE std::int32_t dot_s8(std::uint32_t a, std::uint32_t b, std::int32_t sum) {
+  return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
+}
+
 KVANT_DEVICE std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
 }

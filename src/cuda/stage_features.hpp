@@ -91,13 +91,8 @@ KVANT_DEVICE void stage_activations(const GemmArgs& g, int thread, std::int64_t 
   });
 }
 
-struct CodeAndScale {
-  std::int8_t code = 0;
-  float scale = 0.0f;
-};
-
 /// Weights of features [first, first + count), outputs [n0, n0 + kColumns): w[feature][output].
-template <int kThreads, int kColumns>
+template <int kThreads, int kColumns, class Weights>
 KVANT_DEVICE void stage_weights(const GemmArgs& g, int thread, std::int64_t first, int count,
                                 float* w, int w_stride, std::int64_t n0) {
   const OutlierBlock& kept = g.epilogue.outliers.kept;
@@ -122,27 +117,19 @@ KVANT_DEVICE void stage_weights(const GemmArgs& g, int thread, std::int64_t firs
   stage_items<kThreads, kColumns>(
       thread, split, count, w, w_stride,
       [&](int f, int c) {
-        return n0 + c < g.range.n
-                   ? (n0 + c) * g.range.k_padded + g.columns.columns[first + f - kept.count]
-                   : std::int64_t{-1};
+        return n0 + c < g.range.n ? g.columns.columns[first + f - kept.count] : std::int64_t{-1};
       },
-      [&](std::int64_t at, int c) {
-        return CodeAndScale{static_cast<const std::int8_t*>(g.b)[at], g.columns.scale[n0 + c]};
-      },
-      [&](const CodeAndScale& raw) {
-        const float weight = device::multiply(
-            device::multiply(static_cast<float>(raw.code), raw.scale), g.columns.factor);
-        return rounded_to(g.columns.rounded_to, weight);
-      });
+      [&](std::int64_t k, int c) { return Weights::load(g, n0 + c, k); },
+      [&](const typename Weights::Raw& raw) { return Weights::value(g, raw); });
 }
 
 /// Both. @param w_stride  of w; x has kRows
-template <int kThreads, int kRows, int kColumns>
+template <int kThreads, int kRows, int kColumns, class Weights = Int8Weights>
 KVANT_DEVICE void stage_features(const GemmArgs& g, int thread, std::int64_t first, int count,
                                  float* x, std::int64_t m0, float* w, int w_stride,
                                  std::int64_t n0) {
   stage_activations<kThreads, kRows>(g, thread, first, count, x, m0);
-  stage_weights<kThreads, kColumns>(g, thread, first, count, w, w_stride, n0);
+  stage_weights<kThreads, kColumns, Weights>(g, thread, first, count, w, w_stride, n0);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "kvant/linear.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
+#include "support/temp_folder.hpp"
 #include "support/views.hpp"
 
 namespace kvant::test {
@@ -43,6 +44,33 @@ TEST_CASE("a device that is full: an error with the bytes, nothing lost") {
   }
   CHECK(emulated_memory.limit > before + 64 * 100);
   emulated_memory.limit = limit;
+}
+
+TEST_CASE("a device's weights in groups: saved, mapped back, and packed anew for others") {
+  std::mt19937_64 generator(test_seed());
+  const TempFolder folder;
+  const std::string file = (folder.path() / "weights.packed").string();
+  const std::int64_t n = 37, k = 320;
+  const std::vector<float> w = random_floats(generator, n * k);
+  Context on_device({.kernels = &emulated_cuda_device}), host({.isa = "scalar"});
+  for (const WeightFormat format : {WeightFormat::int4_group, WeightFormat::int3_group,
+                                    WeightFormat::nf4, WeightFormat::int8_group}) {
+    const auto values_of = [&](const PackedWeights& weights) {
+      std::vector<float> values(w.size());
+      weights.dequantize(MatrixView<float>(values.data(), n, k));
+      return values;
+    };
+    const auto want = values_of(PackedWeights::quantize(host, view(w, n, k), format));
+    for (Context* const from : {&on_device, &host}) {
+      PackedWeights::quantize(*from, view(w, n, k), format).save(file);
+      for (Context* const to : {&on_device, &host}) {
+        INFO(to_string(format) << " from " << from->isa() << " to " << to->isa());
+        const PackedWeights mapped = PackedWeights::map(*to, file);
+        CHECK(mapped.fits(to->kernels()));
+        CHECK(values_of(mapped) == want);
+      }
+    }
+  }
 }
 
 }  // namespace kvant::test

@@ -1,28 +1,12 @@
 // Every GEMM kernel by itself, asynchronous work late, early and at random: y is the scalar set's,
 // bit for bit. Then the same kernels without something they rely on: each lack must show.
 
+#include "cuda/emulator/emulated_cuda.hpp"
 #include "cuda/gemm_problem.hpp"
+#include "cuda/lacks.hpp"
 #include "support/catch.hpp"
 
 namespace kvant::test {
-namespace {
-
-using device::emulated::Fault;
-using device::emulated::Order;
-using device::emulated::settings;
-
-constexpr Order kOrders[] = {Order::late, Order::early, Order::random};
-
-/// Sets them for a test and leaves them as they were.
-struct ScopedSettings {
-  device::emulated::Settings before = settings;
-  ScopedSettings() = default;
-  ScopedSettings(const ScopedSettings&) = delete;
-  ScopedSettings& operator=(const ScopedSettings&) = delete;
-  ~ScopedSettings() { settings = before; }
-};
-
-}  // namespace
 
 TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous work") {
   const ScopedSettings scope;
@@ -62,32 +46,20 @@ TEST_CASE("cuda gemm kernels: the scalar set's y, in every order of asynchronous
   }
 }
 
-namespace {
-
-/// Whether the lack shows: another y, or a launch that ends with a message.
-bool shows(const GemmKernelCase& kernel, GemmProblem& problem, const std::string& want) {
-  for (std::uint32_t seed = 1; seed <= 3; ++seed) {
-    for (const Order order : kOrders) {
-      settings.order = order;
-      settings.seed = seed;
-      try {
-        kernel.launch(problem.launch());
-      } catch (const std::runtime_error&) {
-        return true;
-      }
-      if (problem.y() != want) return true;
-    }
+TEST_CASE("cuda gemm kernels: a part of the rows and outputs, features read from x") {
+  GemmProblem problem({.m = 13, .n = 70, .k = 300, .kept = 2, .found = 7, .from_x = true});
+  const std::string want = problem.want();
+  const GemmArgs whole = problem.launch().args;
+  for (const auto& [rows, outputs] : {std::pair{0, 0}, {0, 33}, {5, 0}, {5, 33}}) {
+    GemmArgs part = whole;
+    part.range.block_begin = rows;
+    part.range.block_end = rows == 0 ? 5 : 13;
+    part.range.panel_begin = outputs;
+    part.range.panel_end = outputs == 0 ? 33 : 70;
+    emulated_cuda.gemm_for(WeightFormat::int8_row).gemm(part);
   }
-  return false;
+  CHECK(problem.y() == want);
 }
-
-struct Lack {
-  Fault fault;
-  int index;
-  const char* kernels;  ///< the beginning of the names of those that rely on it
-};
-
-}  // namespace
 
 TEST_CASE("cuda gemm kernels: whatever one of them relies on, its lack shows") {
   const ScopedSettings scope;

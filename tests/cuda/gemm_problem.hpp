@@ -63,7 +63,11 @@ class GemmProblem {
     count_ = s.found;
   }
 
-  [[nodiscard]] GemmArgs args() {
+  virtual ~GemmProblem() = default;
+  GemmProblem(const GemmProblem&) = delete;
+  GemmProblem& operator=(const GemmProblem&) = delete;
+
+  [[nodiscard]] virtual GemmArgs args() {
     const GemmShape& s = shape_;
     GemmArgs g{};
     g.a = a_.data();
@@ -101,11 +105,14 @@ class GemmProblem {
     return {reinterpret_cast<const char*>(y_.data()), y_.size()};
   }
   /// The scalar set's y.
-  [[nodiscard]] std::string want() {
+  [[nodiscard]] virtual std::string want() {
     GemmArgs g = args();
     kernels_for("scalar").gemm_for(WeightFormat::int8_row).gemm(g);
     return y();
   }
+
+ protected:
+  [[nodiscard]] const GemmShape& shape() const { return shape_; }
 
  private:
   static constexpr float kThreshold = 6.0f;

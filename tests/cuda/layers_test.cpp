@@ -2,6 +2,8 @@
 // host's bit for bit, and not one word to the host on the way. Runs on the emulated device, and on
 // a real one where there is one (device_under_test.hpp).
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -194,6 +196,154 @@ TEST_CASE("layers on a device: bfloat16 and float32 weights", "[cuda]") {
       }
     }
   }
+}
+
+TEST_CASE("layers on a device: weights in groups, the host's y, bit for bit, without waiting",
+          "[cuda]") {
+  struct Weights {
+    WeightFormat format;
+    std::int64_t block = 64;
+    bool zero_points = false;
+  };
+  std::mt19937_64 generator(test_seed());
+  const DType f16 = DType::float16, f32 = DType::float32, bf16 = DType::bfloat16;
+  const Weights all[] = {{WeightFormat::int4_group, 32},
+                         {WeightFormat::int4_group, 64, true},
+                         {WeightFormat::int4_group, 128, true},
+                         {WeightFormat::int4_group, 1 << 20},
+                         {WeightFormat::nf4, 64},
+                         {WeightFormat::fp4, 128},
+                         {WeightFormat::int3_group, 64, true},
+                         {WeightFormat::int2_group, 32},
+                         {WeightFormat::int8_group, 128},
+                         {WeightFormat::int8_group, 96},
+                         {WeightFormat::mxfp4, 32}};
+  const Case cases[] = {{1, 1, 64},
+                        {1, 71, 1216, f16, f16},
+                        {7, 130, 320, bf16, bf16},
+                        {33, 45, 192, f16, f32, Arithmetic::kvant, Outliers::per_row},
+                        {131, 259, 128, f32, bf16, Arithmetic::kvant, Outliers::per_call, 0.0f,
+                         ActivationScale::per_tensor, false},
+                        {6,
+                         33,
+                         384,
+                         bf16,
+                         f16,
+                         Arithmetic::kvant,
+                         Outliers::calibrated,
+                         6.0f,
+                         ActivationScale::per_row,
+                         true,
+                         {3, 32, 61}},
+                        {40,
+                         70,
+                         256,
+                         f16,
+                         f16,
+                         Arithmetic::kvant,
+                         Outliers::per_call,
+                         6.0f,
+                         ActivationScale::per_row,
+                         true,
+                         {7}}};
+  for (const Weights& weights : all) {
+    const PackOptions packing{.block = weights.block, .zero_points = weights.zero_points};
+    for (const Case& c : cases) {
+      const std::vector<float> w = random_floats(generator, c.n * c.k);
+      const std::vector<float> bias = random_floats(generator, c.n);
+      const std::vector<std::byte> x = stored(awkward_x(generator, c), c.x);
+      const std::vector<std::byte> empty(
+          static_cast<std::size_t>(c.m * c.n * describe(c.y).bits / 8), std::byte{0xEE});
+      const ActivationOptions options{.threshold = c.threshold,
+                                      .outliers = c.outliers,
+                                      .keep_columns = c.keep,
+                                      .activation_scale = c.scale};
+      const ConstAnyMatrix bias_view =
+          c.bias ? ConstAnyMatrix(view(bias, 1, c.n)) : ConstAnyMatrix();
+      const auto layer_of = [&](Context& context) {
+        return Linear::quantize(context, view(w, c.n, c.k), weights.format, bias_view, options,
+                                packing);
+      };
+      Context host({.isa = "scalar"});
+      const Linear of_host = layer_of(host);
+      std::vector<std::byte> want = empty;
+      of_host.forward(host, {x.data(), c.x, c.m, c.k, c.k}, {want.data(), c.y, c.m, c.n, c.n});
+
+      Context context({.kernels = &device_kernels()});
+      const Linear layer = layer_of(context);
+      const OnDevice device_x(x.data(), x.size()), y(empty.data(), empty.size());
+      const int before = times_waited();
+      layer.forward(context, {device_x.data(), c.x, c.m, c.k, c.k}, {y.data(), c.y, c.m, c.n, c.n});
+      CHECK(times_waited() == before);
+      context.wait();
+      INFO(to_string(weights.format)
+           << " in blocks of " << weights.block << " " << c.m << "x" << c.n << "x" << c.k << " x "
+           << to_string(c.x) << " y " << to_string(c.y));
+      CHECK(comparable(y.bytes(), c.y) == comparable(want, c.y));
+      // The weights come back as they were.
+      std::vector<float> values(w.size()), host_values(w.size());
+      layer.weights().dequantize(MatrixView<float>(values.data(), c.n, c.k));
+      of_host.weights().dequantize(MatrixView<float>(host_values.data(), c.n, c.k));
+      CHECK(values == host_values);
+      std::vector<float> scales, host_scales;
+      std::vector<std::uint8_t> zeros, host_zeros;
+      layer.weights().unpack_scales(c.n - 1, scales, zeros);
+      of_host.weights().unpack_scales(c.n - 1, host_scales, host_zeros);
+      CHECK(scales == host_scales);
+      CHECK(zeros == host_zeros);
+      // No rows: nothing happens.
+      layer.forward(context, {device_x.data(), c.x, 0, c.k, c.k}, {y.data(), c.y, 0, c.n, c.n});
+    }
+  }
+}
+
+TEST_CASE("layers on a device: integer formats in exact arithmetic", "[cuda]") {
+  std::mt19937_64 generator(test_seed());
+  for (const WeightFormat format :
+       {WeightFormat::int8_row, WeightFormat::int4_group, WeightFormat::int3_group,
+        WeightFormat::nf4, WeightFormat::fp4}) {
+    for (const auto& [m, n, k] : {std::array{1, 5, 64}, {30, 70, 192}, {70, 130, 128}}) {
+      const std::vector<float> w = random_floats(generator, std::int64_t{n} * k);
+      const std::vector<float> x = random_floats(generator, std::int64_t{m} * k);
+      const std::vector<float> bias = random_floats(generator, n);
+      const ActivationOptions exact{.arithmetic = Arithmetic::exact};
+      std::vector<float> want(static_cast<std::size_t>(m * n));
+      Context host({.isa = "scalar"});
+      Linear::quantize(host, view(w, n, k), format, view(bias, 1, n), exact)
+          .forward(host, view(x, m, k), MatrixView<float>(want.data(), m, n));
+      Context context({.kernels = &device_kernels()});
+      const auto layer = Linear::quantize(context, view(w, n, k), format, view(bias, 1, n), exact);
+      const OnDevice device_x(x.data(), x.size() * 4), y(want.data(), want.size() * 4);
+      layer.forward(context, {device_x.data(), DType::float32, m, k, k},
+                    {y.data(), DType::float32, m, n, n});
+      context.wait();
+      const std::vector<std::byte> bytes = y.bytes();
+      float worst = 0.0f;
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        const float got =
+            detail::load_element(bytes.data(), DType::float32, static_cast<std::ptrdiff_t>(i));
+        worst = std::max(worst, std::fabs(got - want[i]));
+      }
+      INFO(to_string(format) << " " << m << "x" << n << "x" << k);
+      CHECK(worst < 2e-6f * static_cast<float>(k));
+    }
+  }
+}
+
+TEST_CASE("layers on a device: what it does not multiply is told before anything runs", "[cuda]") {
+  Context context({.kernels = &device_kernels()});
+  const std::vector<float> w(2 * 100, 1.0f);
+  const auto told = [&](WeightFormat format) {
+    try {
+      (void)Linear::quantize(context, view(w, 2, 100), format);
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::unsupported);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(told(WeightFormat::nf4).find("no nf4 weights whose blocks of 64") != std::string::npos);
+  CHECK(told(WeightFormat::fp8_row).find("no fp8 weights") != std::string::npos);
 }
 
 TEST_CASE("layers on a device: NaN and Inf are told when asked, and x must be there", "[cuda]") {

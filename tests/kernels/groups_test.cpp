@@ -81,7 +81,7 @@ std::string difference(const std::vector<float>& got, const std::vector<float>& 
 template <class Make>
 void check_sets(const std::string& what, std::int64_t m, const std::vector<float>& x, Make&& make) {
   std::vector<float> want;
-  for (const KernelTable* kernels : host_kernel_sets()) {
+  for (const KernelTable* kernels : kernel_sets()) {
     Context context({.kernels = kernels});
     const PackedWeights packed = make(context);
     std::vector<float> y(static_cast<std::size_t>(m * packed.n()), -1.0f);
@@ -215,7 +215,7 @@ TEST_CASE("groups: outliers, kept columns and bias give every kernel set the sam
       for (const bool keeps : {false, true}) {
         std::vector<float> want;
         std::vector<float> exact(static_cast<std::size_t>(m * n));
-        for (const KernelTable* kernels : host_kernel_sets()) {
+        for (const KernelTable* kernels : kernel_sets()) {
           Context context({.kernels = kernels});
           const auto packed = PackedWeights::from_blocks(context, type, n, k, blocks);
           Matrix<float> values(n, k);
@@ -256,7 +256,7 @@ TEST_CASE("groups: a panel widened by a kernel has the values of the blocks, bit
   const std::int64_t n = 50;
   const std::int64_t k = 512;
   const std::vector<float> w = random_floats(generator, n * k);
-  for (const KernelTable* kernels : host_kernel_sets()) {
+  for (const KernelTable* kernels : kernel_sets()) {
     Context context({.kernels = kernels});
     std::vector<PackedWeights> all;
     for (const GgufBlocks type : kTypes) {
@@ -296,6 +296,7 @@ TEST_CASE("groups: a panel widened by a kernel has the values of the blocks, bit
       args.b = packed.data();
       if (state.is_groups()) args.groups = state.groups();
       if (state.is_nibbles()) args.nibbles = state.nibbles();
+      args.range.k_padded = state.k_padded;
       bool same = true;
       for (std::int64_t p = 0; p < packed.panels(); ++p) {
         args.range.panel_begin = p;

@@ -2,7 +2,6 @@
 #include "kernels/kernel_sets.hpp"
 
 #include <cstdlib>
-#include <string_view>
 
 #include "cpu/micro/gemm_pairs.hpp"
 #include "cpu/micro/make_table.hpp"
@@ -79,16 +78,6 @@ std::vector<const KernelTable*> kernel_sets() {
   // Under qemu they would take most of the time, and show what they show everywhere.
   if (std::getenv("KVANT_TEST_REAL_SETS") != nullptr) return sets;
   for (const KernelTable& table : emulated) sets.push_back(&table);
-  return sets;
-}
-
-std::vector<const KernelTable*> host_kernel_sets() {
-  std::vector<const KernelTable*> sets;
-  for (const KernelTable* table : kernel_sets()) {
-    if (std::string_view(table->name).find("cuda") == std::string_view::npos) {
-      sets.push_back(table);
-    }
-  }
   return sets;
 }
 

@@ -13,9 +13,6 @@ namespace kvant::test {
 /// KVANT_TEST_REAL_SETS in the environment: the real ones alone.
 std::vector<const KernelTable*> kernel_sets();
 
-/// Those of processors, emulated ones too: the device has no products of groups of weights.
-std::vector<const KernelTable*> host_kernel_sets();
-
 /// The int8 products of a set.
 const GemmKernels& int8_of(const KernelTable& kernels);
 

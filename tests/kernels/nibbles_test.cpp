@@ -85,7 +85,7 @@ void check_case(const NibbleCase& c) {
   const std::vector<float> w = random_floats(generator, c.n * c.k, 0.05f);
   const std::vector<float> x = random_floats(generator, c.m * c.k);
   std::vector<float> want;
-  for (const KernelTable* kernels : host_kernel_sets()) {
+  for (const KernelTable* kernels : kernel_sets()) {
     Context context({.kernels = kernels});
     const auto packed = PackedWeights::quantize(context, view(w, c.n, c.k), c.format,
                                                 {.block = c.block, .zero_points = c.zero_points});
@@ -158,7 +158,7 @@ TEST_CASE("nibbles: the largest sums of a group stay exact") {
       }
       NibbleCase c{WeightFormat::int4_group, 4, 20, k, 64, zero_points};
       std::vector<float> want;
-      for (const KernelTable* kernels : host_kernel_sets()) {
+      for (const KernelTable* kernels : kernel_sets()) {
         Context context({.kernels = kernels});
         const auto packed = PackedWeights::quantize(context, view(w, c.n, k), c.format,
                                                     {.block = c.block, .zero_points = zero_points});
@@ -198,7 +198,7 @@ TEST_CASE("nibbles: with outliers, kept columns and a bias every kernel set give
             ActivationOptions{.activation_scale = ActivationScale::per_tensor}}) {
         std::vector<float> want;
         std::vector<float> exact(static_cast<std::size_t>(m * n));
-        for (const KernelTable* kernels : host_kernel_sets()) {
+        for (const KernelTable* kernels : kernel_sets()) {
           Context context({.kernels = kernels});
           const auto packed =
               PackedWeights::quantize(context, view(w, n, k), format, {.block = block});
@@ -245,7 +245,7 @@ TEST_CASE("nibbles: a panel widened by a kernel has the values of the rules, bit
         {WeightFormat::nf4, std::int64_t{49}, std::int64_t{96}, std::int64_t{64}},
         {WeightFormat::fp4, std::int64_t{33}, std::int64_t{576}, std::int64_t{4096}}}) {
     const std::vector<float> w = random_floats(generator, n * k);
-    for (const KernelTable* kernels : host_kernel_sets()) {
+    for (const KernelTable* kernels : kernel_sets()) {
       Context context({.kernels = kernels});
       const auto packed = PackedWeights::quantize(context, view(w, n, k), format, {.block = block});
       const PackedWeights::State& state = packed.state();
@@ -256,6 +256,7 @@ TEST_CASE("nibbles: a panel widened by a kernel has the values of the rules, bit
       GemmArgs args{};
       args.b = packed.data();
       args.nibbles = state.nibbles();
+      args.range.k_padded = state.k_padded;
       bool same = true;
       for (std::int64_t p = 0; p < packed.panels(); ++p) {
         args.range.panel_begin = p;
@@ -274,7 +275,7 @@ TEST_CASE("nibbles: a panel widened by a kernel has the values of the rules, bit
 }
 
 TEST_CASE("sum_codes: pairs and running sums, of 32 and 16 codes, of every block of rows") {
-  for (const KernelTable* kernels : host_kernel_sets()) {
+  for (const KernelTable* kernels : kernel_sets()) {
     std::mt19937_64 generator(test_seed());
     for (const std::int64_t m : {1, 5, 6, 8, 13, 17}) {
       const std::int64_t k = 192;

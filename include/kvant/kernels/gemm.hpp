@@ -159,7 +159,8 @@ struct GemmKernels {
   /// for float formats.
   void (*gather_columns)(const GemmArgs&, float* w) noexcept = nullptr;
   /// The real values of panel range.panel_begin, [k_padded][nr], exactly as the format's rules have
-  /// them. Null: the rules do it.
+  /// them. Null: the rules do it. A device's kernels: of the panels of the range, rows of
+  /// range.k_padded each.
   void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
   /// Of kernels that saturate: one packed panel's words for SaturatingWords, and the sums of its
   /// outputs' codes on the way (null: not wanted). Returns the count, or -1 where there are more

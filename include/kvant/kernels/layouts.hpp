@@ -120,10 +120,18 @@ struct WeightLayout {
 /// Byte j of step s of an output has code k = 8 s + j in its low bits, 8 s + 4 + j in the high
 /// ones. The last group may be short. Panels lie kPanelGap apart, so that streams of several panels
 /// do not fall into the same cache sets.
+///
+/// With kr = 32 (and nr = 1: a panel is an output) codes lie as the matrix instructions of GPUs
+/// take them, and headers apart from them:
+///   [k / 128][4 lanes][4 runs of 32 k][4]  |  [groups] scales  [groups] zero points
+/// padded to `align` as a whole. Byte j of a lane's word has code k = 4 lane + j of the run in its
+/// low bits, k = 16 + 4 lane + j in the high ones. So 16 bytes are what a lane multiplies in four
+/// products, none of which mixes two groups.
 struct NibblePanels {
   std::int32_t nr = 1;
+  std::int32_t kr = 8;
   std::int32_t align = 1;
-  std::int64_t k_padded = 0;     ///< a multiple of 8
+  std::int64_t k_padded = 0;     ///< a multiple of 8 (of 128 where kr is 32)
   std::int64_t group = 0;        ///< k that share a scale: a multiple of 32
   std::int32_t scale_bytes = 0;  ///< 2: fp16, 4: fp32, 0: none in here
   bool zero_points = false;      ///< false: the format's one zero for all
@@ -144,18 +152,39 @@ struct NibblePanels {
     return header_bytes() + group / 2 * nr;
   }
   [[nodiscard, gnu::always_inline]] constexpr std::int64_t panel_bytes() const noexcept {
+    if (kr == 32) {
+      const std::int64_t bytes = k_padded / 2 + groups() * (scale_bytes + (zero_points ? 1 : 0));
+      return (bytes + align - 1) / align * align;
+    }
     return groups() * header_bytes() + k_padded / 2 * nr + (nr > 1 ? kPanelGap : 0);
   }
-  /// From the start of a panel: the group of k.
+  /// From the start of a panel: the group of k (kr = 8).
   [[nodiscard, gnu::always_inline]] constexpr std::int64_t group_at(std::int64_t k) const noexcept {
     return k / group * group_bytes();
+  }
+  /// From the start of a panel: the scale and the zero point of the group of k, of an output
+  /// (0 .. nr - 1).
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t scale_at(std::int64_t output,
+                                                                    std::int64_t k) const noexcept {
+    if (kr == 32) return k_padded / 2 + k / group * scale_bytes;
+    return group_at(k) + output * scale_bytes;
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::int64_t zero_at(std::int64_t output,
+                                                                   std::int64_t k) const noexcept {
+    if (kr == 32) return k_padded / 2 + groups() * scale_bytes + k / group;
+    return group_at(k) + zeros_offset() + output;
   }
   /// From the start of a panel: the byte with code k of an output (0 .. nr - 1).
   [[nodiscard, gnu::always_inline]] constexpr std::int64_t code_at(std::int64_t output,
                                                                    std::int64_t k) const noexcept {
+    if (kr == 32) return k / 128 * 64 + k % 16 / 4 * 16 + k % 128 / 32 * 4 + k % 4;
     return group_at(k) + header_bytes() + k % group / 8 * (nr * 4) + output * 4 + k % 4;
   }
   /// Where in its byte code k is.
+  [[nodiscard, gnu::always_inline]] constexpr int shift_at(std::int64_t k) const noexcept {
+    return k % kr < kr / 2 ? 0 : 4;
+  }
+  /// The same, for kr = 8.
   [[nodiscard, gnu::always_inline]] static constexpr int shift_of(std::int64_t k) noexcept {
     return k % 8 < 4 ? 0 : 4;
   }

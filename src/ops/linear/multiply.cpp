@@ -201,6 +201,39 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
            });
 }
 
+/// The same on a device: the real values of some outputs at a time, by a kernel, into its memory.
+/// Cost: they are written and read once for each call.
+void multiply_widened_on_device(Context& context, const Activations& a, const LayerWeights& weights,
+                                const AnyMatrix& y, Share blocks) {
+  constexpr std::int64_t kMostValues = std::int64_t{1} << 23;  // 32 MiB
+  const PackedWeights& w = weights.packed;
+  const GemmKernels& own = context.kernels().gemm_for(w.format());
+  const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::float32);
+  const std::int64_t at_once = std::min(
+      w.n(), std::max<std::int64_t>(1, kMostValues / std::max<std::int64_t>(1, a.k_padded)));
+  auto* const values = reinterpret_cast<float*>(
+      context.workspace(static_cast<std::size_t>(at_once * a.k_padded) * sizeof(float), 2));
+  const std::int64_t y_size = describe(y.dtype).bits / 8;
+  GemmArgs all = product_of(a, w, y, blocks);
+  all.columns = {
+      .columns = nullptr, .scale = w.scales(), .factor = 1.0f, .rounded_to = DType::float32};
+  all.queue = context.queue();
+  for (std::int64_t first = 0; first < w.n(); first += at_once) {
+    GemmArgs args = all;
+    args.range.panel_begin = first;
+    args.range.panel_end = std::min(w.n(), first + at_once);
+    own.widen_panel(args, values);
+    args.range.n = args.range.panel_end - first;
+    args.range.panel_begin = 0;
+    args.range.panel_end = args.range.n;
+    args.b = values;
+    args.b_offset = nullptr;
+    args.epilogue.y = static_cast<std::byte*>(y.data) + first * y_size;
+    if (!weights.bias.empty()) args.epilogue.bias = weights.bias_at + first;
+    kernels.gemm(args);
+  }
+}
+
 }  // namespace
 
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
@@ -211,6 +244,8 @@ void multiply(Context& context, const Activations& a, const ActivationRules* rul
   } else if (context.kernels().gemm_for(weights.packed.format()).gemm != nullptr &&
              describe(weights.packed.format()).is_float()) {
     multiply_float(context, a, weights, y, blocks);
+  } else if (context.memory() != nullptr) {
+    multiply_widened_on_device(context, a, weights, y, blocks);
   } else {
     multiply_widened(context, a, weights, y, blocks);
   }

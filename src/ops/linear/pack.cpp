@@ -65,8 +65,13 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
   }
   const WeightFormatInfo& info = describe(format);
   if (kernels.memory != nullptr && s.kernels.gemm == nullptr) {
-    fail(ErrorCode::unsupported, std::string(who) + ": kernel set \"" + kernels.name +
-                                     "\" multiplies no " + std::string(info.name) + " weights");
+    std::string what = std::string(who) + ": kernel set \"" + kernels.name + "\" multiplies no " +
+                       std::string(info.name) + " weights";
+    if (kernels.gemm_for(format).gemm != nullptr) {
+      what += " whose blocks of " + std::to_string(block) + " begin in the middle of 32 of the " +
+              std::to_string(k) + " inputs of an output";
+    }
+    fail(ErrorCode::unsupported, what);
   }
   if (!info.is_float()) check_inner_dimension(who, k);
   const std::int64_t padded_n = s.layout().padded_n(n);

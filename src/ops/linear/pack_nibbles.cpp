@@ -13,6 +13,7 @@ namespace kvant {
 NibblePanels PackedWeights::State::nibbles() const noexcept {
   const std::int32_t scale_bytes = describe(describe(format).scale).bits / 8;
   return {.nr = layout().nr,
+          .kr = layout().kr == 32 ? 32 : 8,
           .align = layout().align,
           .k_padded = k_padded,
           .group = group == 0 ? k_padded : group,
@@ -32,6 +33,26 @@ std::int64_t PackedWeights::State::group_for(WeightFormat format, std::int64_t k
 }
 
 namespace detail {
+namespace {
+
+/// One output for kr = 32, into zeros.
+void pack_row_of_nibbles(const NibblePanels& w, const std::byte* codes, std::int64_t k,
+                         std::byte* to) noexcept {
+  for (std::int64_t first = 0; first < k; first += 32) {
+    std::byte run[32] = {};  // the last one may be short
+    std::memcpy(run, codes + first,
+                static_cast<std::size_t>(std::min<std::int64_t>(32, k - first)));
+    for (std::int64_t i = 0; i < 16; i += 4) {
+      std::uint32_t halves[2];
+      std::memcpy(&halves[0], run + i, 4);
+      std::memcpy(&halves[1], run + 16 + i, 4);
+      const std::uint32_t bytes = (halves[0] & 0x0F0F0F0Fu) | (halves[1] & 0x0F0F0F0Fu) << 4;
+      std::memcpy(to + w.code_at(0, first + i), &bytes, sizeof(bytes));
+    }
+  }
+}
+
+}  // namespace
 
 void PackedWeightsBuilder::pack_nibbles(std::int64_t panel, const std::byte* codes,
                                         std::int64_t rows, std::ptrdiff_t stride) noexcept {
@@ -39,6 +60,7 @@ void PackedWeightsBuilder::pack_nibbles(std::int64_t panel, const std::byte* cod
   const NibblePanels w = s.nibbles();
   std::byte* const to = codes_ + panel * w.panel_bytes();
   std::memset(to, 0, static_cast<std::size_t>(w.panel_bytes()));
+  if (w.kr == 32) return pack_row_of_nibbles(w, codes, s.k, to);
   for (std::int64_t first = 0; first < s.k; first += w.group) {
     const std::int64_t last = std::min(s.k, first + w.group);
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -67,11 +89,8 @@ void PackedWeightsBuilder::set_scales(std::int64_t row, const float* scales,
   const RowScales of = {scales, zeros, s.block, phase_of(info, row, s.k, s.block)};
   std::byte* const panel = codes_ + row / w.nr * w.panel_bytes();
   for (std::int64_t k = 0; k < s.k; k += w.group) {
-    std::byte* const header = panel + w.group_at(k);
-    store_element(header, info.scale, row % w.nr, scales[of.at(k)]);
-    if (w.zero_points) {
-      header[w.zeros_offset() + row % w.nr] = static_cast<std::byte>(zeros[of.at(k)]);
-    }
+    store_element(panel + w.scale_at(row % w.nr, k), info.scale, 0, scales[of.at(k)]);
+    if (w.zero_points) panel[w.zero_at(row % w.nr, k)] = static_cast<std::byte>(zeros[of.at(k)]);
   }
 }
 

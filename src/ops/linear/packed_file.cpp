@@ -192,7 +192,10 @@ class Reader {
     }
     if (!s.is_nibbles()) return s.group == 0 && !s.zero_points;
     if (s.group == 0) return s.layout() == WeightLayout{.k_pad = 8} && !s.zero_points;
-    return s.k_padded % 64 == 0 && s.block % 32 == 0 && (info.zero_points || !s.zero_points) &&
+    const bool known = s.layout().kr == 8 || (s.layout().kr == 32 && s.layout().nr == 1 &&
+                                              s.k_padded % 128 == 0 && s.layout().align == 16);
+    return known && s.k_padded % 64 == 0 && s.block % 32 == 0 &&
+           (info.zero_points || !s.zero_points) &&
            s.group == PackedWeights::State::group_for(s.format, s.k, s.k_padded, s.block);
   }
 

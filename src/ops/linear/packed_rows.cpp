@@ -27,7 +27,7 @@ void PackedWeights::State::unpack_row(std::int64_t row, std::byte* to) const noe
     const NibblePanels w = nibbles();
     const std::byte* const panel = codes.data() + row / w.nr * w.panel_bytes();
     for (std::int64_t i = 0; i < k; ++i) {
-      to[i] = (panel[w.code_at(row % w.nr, i)] >> w.shift_of(i)) & std::byte{15};
+      to[i] = (panel[w.code_at(row % w.nr, i)] >> w.shift_at(i)) & std::byte{15};
     }
     return;
   }
@@ -55,11 +55,8 @@ void PackedWeights::State::unpack_scales(std::int64_t row, float* to_scales,
   const std::byte* const panel = codes.data() + row / w.nr * w.panel_bytes();
   const std::int64_t phase = phase_of(info, row, k, block);
   for (std::int64_t b = 0, at = 0; at < k; ++b) {
-    const std::byte* const header = panel + w.group_at(at);
-    to_scales[b] = load_element(header, info.scale, row % w.nr);
-    if (zero_points) {
-      to_zeros[b] = std::to_integer<std::uint8_t>(header[w.zeros_offset() + row % w.nr]);
-    }
+    to_scales[b] = load_element(panel + w.scale_at(row % w.nr, at), info.scale, 0);
+    if (zero_points) to_zeros[b] = std::to_integer<std::uint8_t>(panel[w.zero_at(row % w.nr, at)]);
     at = block == 0 ? k : (b + 1) * block - phase;
   }
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <utility>
 
@@ -131,6 +132,8 @@ void fail(std::string message) {
 }
 
 void launch(const LaunchShape& shape, const std::function<void()>& kernel) {
+  static std::mutex one_device;  // threads that share a product's tiles take turns
+  const std::lock_guard lock(one_device);
   ++settings.launches;
   if (shape.threads % kLanes != 0 || shape.threads > 1024 || shape.grid.x % shape.cluster != 0) {
     throw std::runtime_error("a launch of " + std::to_string(shape.threads) + " threads, " +

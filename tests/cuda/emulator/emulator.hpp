@@ -172,6 +172,15 @@ inline void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b
   emulated::Multiply operands{c, a, {b0, b1}};
   emulated::together(32, "mma_bf16", &operands, &emulated::multiply_bf16);
 }
+inline std::int32_t dot_s8(std::uint32_t a, std::uint32_t b, std::int32_t sum) {
+  auto bits = static_cast<std::uint32_t>(sum);  // wraps
+  for (int i = 0; i < 32; i += 8) {
+    const int product =
+        static_cast<std::int8_t>(a >> i & 0xFFu) * static_cast<std::int8_t>(b >> i & 0xFFu);
+    bits += static_cast<std::uint32_t>(product);
+  }
+  return static_cast<std::int32_t>(bits);
+}
 inline std::uint32_t shuffle_xor(std::uint32_t value, int lanes) {
   emulated::Shuffle operands{value, 0, lanes};
   emulated::together(32, "shuffle_xor", &operands, &emulated::shuffle);

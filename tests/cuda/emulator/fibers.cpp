@@ -78,6 +78,7 @@ void Fibers::reset(std::size_t count, void (*entry)()) {
   }
   count_ = count;
 #if KVANT_ASAN
+  home_stack_ = nullptr;                                        // of whichever thread launches
   __asan_unpoison_memory_region(stacks_, count * kStackBytes);  // frames of a launch that failed
 #endif
   for (std::size_t i = 0; i < count; ++i) {
@@ -116,7 +117,7 @@ void Fibers::entered() {
   const void* from = nullptr;
   std::size_t bytes = 0;
   __sanitizer_finish_switch_fiber(nullptr, &from, &bytes);
-  if (home_stack_ == nullptr) {  // the first fiber ever comes from home
+  if (home_stack_ == nullptr) {  // a launch's first fiber comes from home
     home_stack_ = from;
     home_stack_bytes_ = bytes;
   }

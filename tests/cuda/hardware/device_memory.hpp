@@ -45,7 +45,8 @@ class Staging {
     auto* const data = static_cast<unsigned char*>(base) + shift;
     require(cudaMemcpy(data, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
             "copy");
-    require(cudaStreamSynchronize(nullptr), "copy");  // other streams do not wait for its last bytes
+    require(cudaStreamSynchronize(nullptr),
+            "copy");  // other streams do not wait for its last bytes
     copies_.push_back({base, data, const_cast<std::remove_const_t<T>*>(host), bytes});
     return reinterpret_cast<T*>(data);
   }

@@ -61,6 +61,8 @@ KVANT_KERNEL(32, 1) warp_case(KVANT_CONSTANT CaseData d) {
   out[at++] = device::permute_bytes(in[17], in[18], in[19] & 0x7777u);
   const device::Words4 words = device::load_stream(in + 28);
   for (const uint32_t v : words.w) out[at++] = v;
+  out[at++] =
+      static_cast<uint32_t>(device::dot_s8(in[32], in[33], static_cast<std::int32_t>(in[34])));
 }
 
 /// Arithmetic on any bits; a NaN counts as one NaN.

@@ -1,5 +1,7 @@
 #include "cuda/hardware/staged_kernels.hpp"
 
+#include <mutex>
+
 #include "cuda/hardware/device_memory.hpp"
 #include "cuda/tables.hpp"
 
@@ -121,11 +123,25 @@ void gather_features(const GatherFeaturesArgs& a) noexcept {
   s.out(a.to);
 }
 
+bool has_panels(WeightFormat format) {
+  return describe(format).panels() != PanelKind::elements;
+}
+/// From one output's weights to the next.
+std::int64_t weight_row_bytes(WeightFormat format, const GemmArgs& g) {
+  switch (describe(format).panels()) {
+    case PanelKind::nibbles: return g.nibbles.panel_bytes();
+    case PanelKind::groups: return g.groups.panel_bytes();
+    case PanelKind::elements: break;
+  }
+  return g.range.k_padded * describe(format).bits / 8;
+}
+
 /// Everything of a GEMM but y.
-GemmArgs staged(Staging& s, const GemmArgs& g, std::int64_t element) {
+GemmArgs staged(Staging& s, const GemmArgs& g, WeightFormat format) {
+  const std::int64_t element = has_panels(format) ? 1 : describe(format).bits / 8;
   GemmArgs d = g;
   d.a = s.in(static_cast<const unsigned char*>(g.a), g.range.m * g.range.k_padded * element);
-  d.b = s.in(static_cast<const unsigned char*>(g.b), g.range.n * g.range.k_padded * element);
+  d.b = s.in(static_cast<const unsigned char*>(g.b), g.range.n * weight_row_bytes(format, g));
   const Outlying& outliers = g.epilogue.outliers;
   d.columns.scale = s.in(g.columns.scale, g.range.n * 4);
   d.columns.columns = s.in(g.columns.columns, outliers.found.count * 8);
@@ -143,13 +159,14 @@ GemmArgs staged(Staging& s, const GemmArgs& g, std::int64_t element) {
   return d;
 }
 
+/// Threads that share the tiles of a product: each stages all of y.
+std::mutex one_product;
+
 template <const KernelTable& kTable, WeightFormat kFormat>
 void gemm(const GemmArgs& g) noexcept {
+  const std::lock_guard lock(one_product);
   Staging s;
-  GemmArgs d = staged(s, g,
-                      kFormat == WeightFormat::int8_row   ? 1
-                      : kFormat == WeightFormat::bfloat16 ? 2
-                                                          : 4);
+  GemmArgs d = staged(s, g, kFormat);
   auto* const y = static_cast<unsigned char*>(g.epilogue.y);
   d.epilogue.y = s.in(
       y, ((g.range.m - 1) * g.epilogue.y_stride + g.range.n) * dtype_bytes(g.epilogue.y_dtype));
@@ -158,13 +175,36 @@ void gemm(const GemmArgs& g) noexcept {
   s.out(y);
 }
 
+template <WeightFormat kFormat>
 void gather_columns(const GemmArgs& g, float* w) noexcept {
+  const std::lock_guard lock(one_product);
   Staging s;
-  const GemmArgs d = staged(s, g, 1);
+  const GemmArgs d = staged(s, g, kFormat);
   float* const there = s.in(w, g.range.n * g.epilogue.outliers.found.count * 4);
-  kernels_cuda.gemm_for(WeightFormat::int8_row).gather_columns(d, there);
+  kernels_cuda.gemm_for(kFormat).gather_columns(d, there);
   finish("gather_columns");
   s.out(w);
+}
+
+/// One panel, an output.
+template <WeightFormat kFormat>
+void widen_panel(const GemmArgs& g, float* w) noexcept {
+  Staging s;
+  GemmArgs d = g;
+  d.b = s.in(static_cast<const unsigned char*>(g.b),
+             (g.range.panel_begin + 1) * weight_row_bytes(kFormat, g));
+  kernels_cuda.gemm_for(kFormat).widen_panel(d, s.in(w, g.range.k_padded * 4));
+  finish("widen_panel");
+  s.out(w);
+}
+
+template <const KernelTable& kTable, WeightFormat kFormat>
+void give(KernelTable& table) {
+  GemmKernels& kernels = table.gemm[static_cast<int>(kFormat)];
+  kernels.gemm = &gemm<kTable, kFormat>;
+  if (kernels.gather_columns != nullptr) kernels.gather_columns = &gather_columns<kFormat>;
+  // int8's asks for scales that no test of a panel gives.
+  kernels.widen_panel = has_panels(kFormat) ? &widen_panel<kFormat> : nullptr;
 }
 
 template <const KernelTable& kTable>
@@ -178,11 +218,13 @@ KernelTable staged_table() {
   table.convert = &convert;
   table.list_outliers = &list_outliers;
   table.gather_features = &gather_features;
-  GemmKernels& int8 = table.gemm[static_cast<int>(WeightFormat::int8_row)];
-  int8.gemm = &gemm<kTable, WeightFormat::int8_row>;
-  int8.gather_columns = &gather_columns;
-  table.gemm[static_cast<int>(WeightFormat::bfloat16)].gemm = &gemm<kTable, WeightFormat::bfloat16>;
-  table.gemm[static_cast<int>(WeightFormat::float32)].gemm = &gemm<kTable, WeightFormat::float32>;
+  give<kTable, WeightFormat::int8_row>(table);
+  give<kTable, WeightFormat::bfloat16>(table);
+  give<kTable, WeightFormat::float32>(table);
+  give<kTable, WeightFormat::int8_group>(table);
+  give<kTable, WeightFormat::int4_group>(table);
+  give<kTable, WeightFormat::nf4>(table);
+  give<kTable, WeightFormat::fp4>(table);
   return table;
 }
 
