@@ -94,9 +94,7 @@ int calibrate_command(const Arguments& arguments) {
   const auto ids = windows.read(files, text);
   Progress progress(quiet, "windows through blocks");
   options.cancel = &interrupted();
-  options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-    progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-  };
+  options.progress = progress.counter();
   options.ranks = job_ranks();
   Context context(ContextOptions{.threads = threads_of_rank(threads)});
   const auto start = std::chrono::steady_clock::now();

@@ -162,9 +162,7 @@ std::unique_ptr<models::StatisticsFile> MethodFlags::calibrate_text(
   }
   calibrate.ranks = job_ranks();
   calibrate.cancel = &interrupted();
-  calibrate.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-    progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-  };
+  calibrate.progress = progress.counter();
   models::calibrate_model(context, files.path(), files.config(),
                           windows.read(files, task.calibrate), made, calibrate);
   progress.finish();

@@ -20,6 +20,12 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void update(std::uint64_t done, std::uint64_t total, std::string_view tensor);
+  /// update() as the library's callback: steps done, of how many, and what is at work.
+  [[nodiscard]] auto counter() {
+    return [this](std::int64_t done, std::int64_t total, const std::string& what) {
+      update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), what);
+    };
+  }
   /// Takes the bar away (what was printed as lines stays).
   void finish();
 

@@ -63,9 +63,7 @@ class TemporaryStatistics {
     }
     folder_ = name;
     options.cancel = &interrupted();
-    options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-      progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-    };
+    options.progress = progress.counter();
     const fs::path file = folder_ / "statistics.safetensors";
     try {
       models::calibrate_model(context, files.path(), files.config(), windows, file, options);
@@ -148,9 +146,7 @@ int report_activations_command(const Arguments& arguments) {
   const models::StatisticsFile statistics(file);
   Progress progress(quiet, "inputs");
   options.cancel = &interrupted();
-  options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-    progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-  };
+  options.progress = progress.counter();
   look::ActivationReport report =
       models::report_activations(context, files.path(), files.config(), statistics, options);
   report.source = source;

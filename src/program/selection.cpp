@@ -39,9 +39,7 @@ void Selection::measure(const std::vector<std::vector<TokenId>>& windows,
                         models::MeasureOptions options) {
   Progress progress(task_.quiet, "trials of layers");
   options.cancel = &interrupted();
-  options.progress = [&](std::int64_t done, std::int64_t total, const std::string& layer) {
-    progress.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), layer);
-  };
+  options.progress = progress.counter();
   found_ = trials_.measure(windows, options);
 }
 
