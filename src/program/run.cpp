@@ -47,7 +47,7 @@ class Session {
         files_(options.model),
         plan_(make_plan(files_.config(), options.request)),
         context_(ContextOptions{.threads = threads_of_rank(options.threads)}) {
-    check_kind();
+    check_kind(options, config(), files_.path());
     agree_on_files(files_.path());
     for (const auto& text : {options.perplexity, options.calibrate}) {
       if (text) agree_on_files(*text);
@@ -117,35 +117,6 @@ class Session {
       rows = std::max(rows, std::min(window, evaluation_ids_.size()));
     }
     return static_cast<std::int64_t>(rows);
-  }
-
-  /// What this kind of model cannot do, before it is loaded.
-  void check_kind() const {
-    const auto refuse = [this](const std::string& what) {
-      throw models::RequestError(files_.path().string() + " is a " +
-                                 std::string(config().model_type) + ": " + what);
-    };
-    switch (config().kind) {
-      case models::ModelKind::decoder:
-        if (options_.decoder_ids)
-          refuse("--decoder-ids is for models with an encoder and a decoder");
-        break;
-      case models::ModelKind::encoder_decoder:
-        if (options_.perplexity) {
-          refuse("--perplexity is for models that continue a text; this one answers it");
-        }
-        break;
-      case models::ModelKind::encoder:
-        if (!options_.writing_flags.empty()) {
-          refuse("an encoder, which reads a text and writes none, has no use for " +
-                 options_.writing_flags);
-        }
-        if (options_.decoder_ids) refuse("--decoder-ids is for models with a decoder");
-        if (options_.ids && !options_.logits && !options_.hidden) {
-          refuse("--ids needs --logits OUT (of a masked language model) or --hidden OUT");
-        }
-        break;
-    }
   }
 
   [[nodiscard]] std::vector<TokenId> ids_of_text(const std::string& text) const {

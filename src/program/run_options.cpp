@@ -297,5 +297,33 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   return options;
 }
 
+void check_kind(const RunOptions& options, const models::Config& config,
+                const std::filesystem::path& model) {
+  const auto refuse = [&](const std::string& what) {
+    throw models::RequestError(model.string() + " is a " + std::string(config.model_type) + ": " +
+                               what);
+  };
+  switch (config.kind) {
+    case models::ModelKind::decoder:
+      if (options.decoder_ids) refuse("--decoder-ids is for models with an encoder and a decoder");
+      break;
+    case models::ModelKind::encoder_decoder:
+      if (options.perplexity) {
+        refuse("--perplexity is for models that continue a text; this one answers it");
+      }
+      break;
+    case models::ModelKind::encoder:
+      if (!options.writing_flags.empty()) {
+        refuse("an encoder, which reads a text and writes none, has no use for " +
+               options.writing_flags);
+      }
+      if (options.decoder_ids) refuse("--decoder-ids is for models with a decoder");
+      if (options.ids && !options.logits && !options.hidden) {
+        refuse("--ids needs --logits OUT (of a masked language model) or --hidden OUT");
+      }
+      break;
+  }
+}
+
 }  // namespace kvant::program
 #endif

@@ -59,4 +59,8 @@ struct RunOptions {
 /// Nothing: --help was asked for and printed. @throws UsageError
 [[nodiscard]] std::optional<RunOptions> parse_run_options(const Arguments& arguments);
 
+/// What this kind of model cannot do, before it is loaded. @throws models::RequestError
+void check_kind(const RunOptions& options, const models::Config& config,
+                const std::filesystem::path& model);
+
 }  // namespace kvant::program

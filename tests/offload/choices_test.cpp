@@ -69,9 +69,20 @@ TEST_CASE("offload: a device map by names, the longest of which decides") {
   CHECK(answer_of(context, model) == on_host(context, "int8"));
 }
 
+TEST_CASE("offload: weights in groups and of 4 bits on the device, the same bits") {
+  Context context;
+  for (const char* scheme : {"int4", "int3", "nf4", "int8-group", "mxfp4"}) {
+    CAPTURE(scheme);
+    const Model model = load_offloaded(context, kLlama, scheme, to_device());
+    // (Blocks of nf4 that cross rows are of the host alone.)
+    CHECK((model.placement->count(true) > 0 || std::string(scheme) == "nf4"));
+    CHECK(answer_of(context, model) == on_host(context, scheme));
+  }
+}
+
 TEST_CASE("offload: formats that the device does not multiply stay on the host, and it says so") {
   Context context;
-  for (const char* scheme : {"fp8", "mxfp4"}) {
+  for (const char* scheme : {"fp8", "fp16"}) {
     const Model model = load_offloaded(context, kLlama, scheme, to_device());
     CHECK(model.placement->count(true) == 0);
     CHECK(reason_of(model, "model.layers.0.self_attn.q_proj") ==
