@@ -14,10 +14,10 @@ namespace {
 
 /// Outputs per task: fixed, so that results do not depend on the number of threads.
 constexpr std::int64_t kOutputsPerTask = 64;
-/// Rows and inputs from which turning weights into panels for the vector kernels pays. Below it
-/// Eigen multiplies, compiled for a plain x86-64: memory or the call limits.
+/// Inputs from which the vector kernels multiply, which add in another order than most libraries;
+/// and rows from which they turn weights into panels first.
+constexpr std::int64_t kVectorInputs = 256;
 constexpr std::int64_t kPanelRows = 16;
-constexpr std::int64_t kPanelInputs = 256;
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using ConstMap = Eigen::Map<const RowMajor>;
@@ -33,12 +33,13 @@ void round_to_bfloat16(float* values, std::int64_t count) noexcept {
 
 namespace {
 
-/// Sixteen outputs at a time by the vector kernels: [first, first + outputs).
+/// y [rows, outputs] of the weights' rows by the vector kernels.
 void multiply_panels(const VectorKernels& kernels, MatrixView<const float> x, const float* weights,
                      std::int64_t outputs, float* y, std::int64_t y_stride) {
   thread_local std::vector<float> panel;
   panel.resize(static_cast<std::size_t>(x.cols() * kPanelTokens));
-  for (std::int64_t n = 0; n < outputs; n += kPanelTokens) {
+  std::int64_t n = 0;
+  for (; n + kPanelTokens <= outputs; n += kPanelTokens) {
     kernels.panel({weights + n * x.cols(), x.cols(), x.cols(), panel.data()});
     kernels.scores({.queries = x.data(),
                     .rows = x.rows(),
@@ -53,6 +54,37 @@ void multiply_panels(const VectorKernels& kernels, MatrixView<const float> x, co
                     .out = y + n,
                     .out_stride = y_stride});
   }
+  kernels.dot({x.data(), x.rows(), x.cols(), weights + n * x.cols(), nullptr, outputs - n, y + n,
+               y_stride});
+}
+
+/// y [rows, outputs] of the outputs [first, first + outputs), without biases.
+void multiply_outputs(Context& context, MatrixView<const float> x, const WeightMatrix& w,
+                      std::int64_t first, std::int64_t outputs, float* y, std::int64_t y_stride) {
+  thread_local std::vector<float> scratch;
+  const std::int64_t rows = x.rows();
+  const std::int64_t inputs = x.cols();
+  const VectorKernels& kernels = vector_kernels(context.isa());
+  const bool few = rows < kPanelRows;
+  if (inputs >= kVectorInputs && few && w.dtype() == DType::bfloat16) {
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(w.row_data(first));
+    kernels.dot({x.data(), rows, inputs, nullptr, halves, outputs, y, y_stride});
+    return;
+  }
+  const float* const weights = w.widen(context, first, outputs, scratch);
+  if (inputs >= kVectorInputs && few) {
+    kernels.dot({x.data(), rows, inputs, weights, nullptr, outputs, y, y_stride});
+  } else if (inputs >= kVectorInputs) {
+    multiply_panels(kernels, x, weights, outputs, y, y_stride);
+  } else if (rows == 1) {
+    Eigen::Map<Eigen::VectorXf> out(y, outputs);
+    out.noalias() =
+        ConstMap(weights, outputs, inputs) * Eigen::Map<const Eigen::VectorXf>(x.data(), inputs);
+  } else {
+    StridedMap out(y, rows, outputs, Eigen::OuterStride<>(y_stride));
+    out.noalias() =
+        ConstMap(x.data(), rows, inputs) * ConstMap(weights, outputs, inputs).transpose();
+  }
 }
 
 }  // namespace
@@ -60,31 +92,13 @@ void multiply_panels(const VectorKernels& kernels, MatrixView<const float> x, co
 void multiply_float(Context& context, MatrixView<const float> x, const WeightMatrix& w,
                     const std::vector<float>& bias, MatrixView<float> y) {
   const std::int64_t rows = x.rows();
-  const std::int64_t inputs = x.cols();
   const std::int64_t outputs = w.rows();
   if (rows == 0) return;
-  const VectorKernels& kernels = vector_kernels(context.isa());
   const std::int64_t tasks = (outputs + kOutputsPerTask - 1) / kOutputsPerTask;
-  parallel_tasks(context, tasks, rows * inputs * outputs, [&](std::int64_t task) {
-    thread_local std::vector<float> scratch;
+  parallel_tasks(context, tasks, rows * x.cols() * outputs, [&](std::int64_t task) {
     const std::int64_t first = task * kOutputsPerTask;
     const std::int64_t count = std::min(kOutputsPerTask, outputs - first);
-    const float* const weights = w.widen(context, first, count, scratch);
-    const std::int64_t in_panels =
-        rows < kPanelRows || inputs < kPanelInputs ? 0 : count / kPanelTokens * kPanelTokens;
-    multiply_panels(kernels, x, weights, in_panels, y.data() + first, y.stride());
-    const std::int64_t rest = count - in_panels;
-    const ConstMap block(weights + in_panels * inputs, rest, inputs);
-    float* const to = y.data() + first + in_panels;
-    if (rest == 0) {
-      // All of it is done.
-    } else if (rows == 1) {
-      Eigen::Map<Eigen::VectorXf> out(to, rest);
-      out.noalias() = block * Eigen::Map<const Eigen::VectorXf>(x.data(), inputs);
-    } else {
-      StridedMap out(to, rows, rest, Eigen::OuterStride<>(y.stride()));
-      out.noalias() = ConstMap(x.data(), rows, inputs) * block.transpose();
-    }
+    multiply_outputs(context, x, w, first, count, y.data() + first, y.stride());
     if (bias.empty()) return;
     for (std::int64_t r = 0; r < rows; ++r) {
       float* out = y.row_data(r) + first;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kvant/float16.hpp"
 #include "kvant/isa.hpp"
 #include "models/vector/kernels.hpp"
 #include "support/catch.hpp"
@@ -149,6 +150,55 @@ TEST_CASE("vector kernels: rows of a matrix as panels, for products by it") {
       }
       if (first.empty()) first = y;
       CHECK(same(y, first));
+    }
+  }
+}
+
+TEST_CASE(
+    "vector kernels: few rows by a matrix, any number of outputs, the same bits on every set") {
+  const std::vector<float> w = waves(23 * 1027, 1.0f, 0.2f);
+  const std::vector<float> x = waves(3 * 1027, 1.5f, 0.7f);
+  for (const std::int64_t columns : {1, 15, 16, 65, 1027}) {
+    for (const std::int64_t outputs : {1, 3, 4, 8, 23}) {
+      INFO(columns << " " << outputs);
+      std::vector<float> first;
+      for (const auto& [name, kernels] : sets()) {
+        INFO(name);
+        const std::int64_t stride = outputs + 2;
+        std::vector<float> y(static_cast<std::size_t>(3 * stride), -7.0f);
+        kernels->dot({x.data(), 3, columns, w.data(), nullptr, outputs, y.data(), stride});
+        for (std::int64_t r = 0; r < 3; ++r) {
+          for (std::int64_t n = 0; n < outputs; ++n) {
+            double wanted = 0;
+            double size = 0;
+            for (std::int64_t c = 0; c < columns; ++c) {
+              const double product = double{x[static_cast<std::size_t>(r * columns + c)]} *
+                                     double{w[static_cast<std::size_t>(n * columns + c)]};
+              wanted += product;
+              size += std::fabs(product);
+            }
+            // A sixteenth of the products in a row, and then sixteen sums.
+            const double roundings = static_cast<double>(columns) / 16 + 17;
+            CHECK(std::fabs(double{y[static_cast<std::size_t>(r * stride + n)]} - wanted) <=
+                  roundings * 0x1p-24 * size);
+          }
+          CHECK(y[static_cast<std::size_t>(r * stride + outputs)] == -7.0f);
+        }
+        if (first.empty()) first = y;
+        CHECK(same(y, first));
+        // Weights in bfloat16 are their floats.
+        std::vector<float> rounded;
+        std::vector<std::uint16_t> halves;
+        for (const float v : w) {
+          const kvant::bfloat16 half(v);
+          rounded.push_back(static_cast<float>(half));
+          halves.push_back(half.bits);
+        }
+        std::vector<float> other = y;
+        kernels->dot({x.data(), 3, columns, rounded.data(), nullptr, outputs, y.data(), stride});
+        kernels->dot({x.data(), 3, columns, nullptr, halves.data(), outputs, other.data(), stride});
+        CHECK(same(other, y));
+      }
     }
   }
 }

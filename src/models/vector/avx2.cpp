@@ -12,6 +12,6 @@ constexpr int kChunks = 2;
 
 namespace kvant::models {
 
-const VectorKernels vector_kernels_avx2 = {scores, softmax, mix, gate, panel};
+const VectorKernels vector_kernels_avx2 = {scores, softmax, mix, gate, panel, dot};
 
 }  // namespace kvant::models

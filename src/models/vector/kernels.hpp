@@ -38,6 +38,18 @@ struct PanelArgs {
   float* panel;  ///< [columns, 16]
 };
 
+/// y[r, n] = dot(row r of x, row n of weights): few rows of x, weights read once.
+struct DotArgs {
+  const float* x;  ///< [rows, columns]
+  std::int64_t rows;
+  std::int64_t columns;
+  const float* weights;         ///< [outputs, columns]; null: halves
+  const std::uint16_t* halves;  ///< the same as the bits of bfloat16
+  std::int64_t outputs;
+  float* y;
+  std::int64_t y_stride;
+};
+
 /// row becomes softmax(row) over [begin, end), zero elsewhere; width is a multiple of 16.
 struct SoftmaxArgs {
   float* row;
@@ -77,6 +89,7 @@ struct VectorKernels {
   void (*mix)(const MixArgs&) noexcept;
   void (*gate)(const GateArgs&) noexcept;
   void (*panel)(const PanelArgs&) noexcept;
+  void (*dot)(const DotArgs&) noexcept;
 };
 
 /// Those that go with the kernel set of a Context (Context::isa()); for a device's, the plain ones.
