@@ -37,6 +37,18 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+/// That y is the dot product of two rows, but for so many roundings in a row.
+void check_dot(float y, const float* x, const float* w, std::int64_t columns, double roundings) {
+  double wanted = 0;
+  double size = 0;
+  for (std::int64_t c = 0; c < columns; ++c) {
+    const double product = double{x[c]} * double{w[c]};
+    wanted += product;
+    size += std::fabs(product);
+  }
+  CHECK(std::fabs(double{y} - wanted) <= roundings * 0x1p-24 * size);
+}
+
 struct Problem {
   std::int64_t rows;
   std::int64_t head_dim;
@@ -135,17 +147,9 @@ TEST_CASE("vector kernels: rows of a matrix as panels, for products by it") {
                        y.data(), 16});
       for (std::int64_t r = 0; r < 5; ++r) {
         for (std::int64_t i = 0; i < 16; ++i) {
-          double wanted = 0;
-          double size = 0;
-          for (std::int64_t c = 0; c < columns; ++c) {
-            const double product = double{x[static_cast<std::size_t>(r * kStride + c)]} *
-                                   double{w[static_cast<std::size_t>(i * kStride + c)]};
-            wanted += product;
-            size += std::fabs(product);
-          }
           // Half of 64 products in a row, and then 17 sums.
-          CHECK(std::fabs(double{y[static_cast<std::size_t>(r * 16 + i)]} - wanted) <=
-                51 * 0x1p-24 * size);
+          check_dot(y[static_cast<std::size_t>(r * 16 + i)], x.data() + r * kStride,
+                    w.data() + i * kStride, columns, 51);
         }
       }
       if (first.empty()) first = y;
@@ -169,18 +173,9 @@ TEST_CASE(
         kernels->dot({x.data(), 3, columns, w.data(), nullptr, outputs, y.data(), stride});
         for (std::int64_t r = 0; r < 3; ++r) {
           for (std::int64_t n = 0; n < outputs; ++n) {
-            double wanted = 0;
-            double size = 0;
-            for (std::int64_t c = 0; c < columns; ++c) {
-              const double product = double{x[static_cast<std::size_t>(r * columns + c)]} *
-                                     double{w[static_cast<std::size_t>(n * columns + c)]};
-              wanted += product;
-              size += std::fabs(product);
-            }
             // A sixteenth of the products in a row, and then sixteen sums.
-            const double roundings = static_cast<double>(columns) / 16 + 17;
-            CHECK(std::fabs(double{y[static_cast<std::size_t>(r * stride + n)]} - wanted) <=
-                  roundings * 0x1p-24 * size);
+            check_dot(y[static_cast<std::size_t>(r * stride + n)], x.data() + r * columns,
+                      w.data() + n * columns, columns, static_cast<double>(columns) / 16 + 17);
           }
           CHECK(y[static_cast<std::size_t>(r * stride + outputs)] == -7.0f);
         }
