@@ -319,6 +319,7 @@ void describe_t5(const Metadata& metadata, json& result) {
   metadata.copy_number(result, "layer_norm_epsilon",
                        metadata.key("attention.layer_norm_rms_epsilon"));
   metadata.copy_integer(result, "pad_token_id", "tokenizer.ggml.padding_token_id");
+  if (result.value("pad_token_id", std::int64_t{0}) < 0) result.erase("pad_token_id");  // none
   metadata.copy_integer(result, "decoder_start_token_id", metadata.key("decoder_start_token_id"));
   result["scale_decoder_outputs"] = result["tie_word_embeddings"];
   result["is_encoder_decoder"] = true;

@@ -52,7 +52,8 @@ class SourceFinder {
     }
   }
 
-  /// What the tensors alone say of a model's head.
+  /// What the tensors alone say of a model's head. T5's GGUF files say with a head of its own that
+  /// it reads rows as they are, without one that the table reads them scaled.
   void check_heads(std::vector<MappedTensor>& tensors) const {
     const std::string dense(config_.names.head_dense);
     if (!dense.empty() && source_.contains(dense + ".weight")) {
@@ -65,10 +66,15 @@ class SourceFinder {
     if (own && scaled) {
       if (!is_table(head_)) refuse("a head of its own that reads scaled rows (" + head_ + ")");
       own = false;
-    } else if (!own && !scaled) {
-      refuse("a tied head that reads rows as they are (scale_decoder_outputs false)");
     }
-    if (!own) std::erase_if(tensors, [](const MappedTensor& each) { return each.optional; });
+    if (own) return;
+    const auto head = std::find_if(tensors.begin(), tensors.end(),
+                                   [](const MappedTensor& each) { return each.optional; });
+    if (scaled) {
+      tensors.erase(head);
+    } else {
+      head->sources = {prefix_ + table_};  // the table once more
+    }
   }
 
   /// Whether a tensor is the table of tokens once more.

@@ -1,7 +1,9 @@
 #include "models/gguf/word_pieces.hpp"
 
+#include <algorithm>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <utility>
 
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
@@ -23,15 +25,30 @@ bool in_brackets(std::string_view token) {
   return token.size() > 2 && token.front() == '[' && token.back() == ']';
 }
 
-/// The token whose id a key holds.
-std::optional<std::string> named(const io::Gguf& file, const char* key,
-                                 const std::vector<std::string_view>& tokens, std::int64_t& id) {
-  const auto value = file.integer(key);
-  if (!value || *value < 0 || *value >= static_cast<std::int64_t>(tokens.size())) {
-    return std::nullopt;
+struct NamedToken {
+  std::string spelling;
+  std::int64_t id;
+};
+
+/// The token whose id the first of the keys holds that there is; else the one that BERT's
+/// vocabularies spell so: not all converters name them.
+NamedToken named(const io::Gguf& file, std::initializer_list<const char*> keys,
+                 std::string_view spelling, const std::vector<std::string_view>& tokens) {
+  std::int64_t id = std::find(tokens.begin(), tokens.end(), spelling) - tokens.begin();
+  for (const char* key : keys) {
+    const auto value = file.integer(std::string("tokenizer.ggml.") + key);
+    if (!value) continue;
+    id = *value;
+    break;
   }
-  id = *value;
-  return std::string(tokens[static_cast<std::size_t>(id)]);
+  if (id < 0 || id >= static_cast<std::int64_t>(tokens.size()) ||
+      io::find_invalid_utf8(tokens[static_cast<std::size_t>(id)]) !=
+          tokens[static_cast<std::size_t>(id)].size()) {
+    throw Error(ErrorCode::invalid_file, file.name() + ": tokenizer.ggml." + *keys.begin() +
+                                             " names no token, and " + std::string(spelling) +
+                                             " is not in the vocabulary");
+  }
+  return {std::string(tokens[static_cast<std::size_t>(id)]), id};
 }
 
 }  // namespace
@@ -56,15 +73,12 @@ std::vector<std::string> word_pieces_in(const io::Gguf& file,
 
 void read_gguf_word_pieces(const io::Gguf& file, const std::vector<std::string_view>& tokens,
                            json& tokenizer) {
-  std::int64_t id = 0;
-  const auto unknown = named(file, "tokenizer.ggml.unknown_token_id", tokens, id);
-  if (!unknown || io::find_invalid_utf8(*unknown) != unknown->size()) {
-    throw Error(ErrorCode::invalid_file,
-                file.name() + ": tokenizer.ggml.unknown_token_id names no token");
-  }
+  const NamedToken unknown = named(file, {"unknown_token_id"}, "[UNK]", tokens);
+  const NamedToken begin = named(file, {"bos_token_id", "cls_token_id"}, "[CLS]", tokens);
+  const NamedToken end = named(file, {"seperator_token_id"}, "[SEP]", tokens);
   json vocabulary = std::move(tokenizer["model"]["vocab"]);
   tokenizer["model"] = {{"type", "WordPiece"},
-                        {"unk_token", *unknown},
+                        {"unk_token", unknown.spelling},
                         {"continuing_subword_prefix", kContinues},
                         {"max_input_chars_per_word", kLongestWord},
                         {"vocab", std::move(vocabulary)}};
@@ -76,19 +90,9 @@ void read_gguf_word_pieces(const io::Gguf& file, const std::vector<std::string_v
                              {"lowercase", file.boolean(kLowercase).value_or(true)}};
   tokenizer["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
   tokenizer["decoder"] = {{"type", "WordPiece"}, {"prefix", kContinues}, {"cleanup", true}};
-  std::int64_t begin_id = 0;
-  std::int64_t end_id = 0;
-  const auto begin = named(file, "tokenizer.ggml.bos_token_id", tokens, begin_id);
-  const auto end = named(file, "tokenizer.ggml.seperator_token_id", tokens, end_id);
-  if (!begin || !end || io::find_invalid_utf8(*begin) != begin->size() ||
-      io::find_invalid_utf8(*end) != end->size()) {
-    throw Error(ErrorCode::invalid_file,
-                file.name() +
-                    ": tokenizer.ggml.bos_token_id and seperator_token_id name no tokens "
-                    "to put around a text");
-  }
-  tokenizer["post_processor"] = {
-      {"type", "BertProcessing"}, {"cls", {*begin, begin_id}}, {"sep", {*end, end_id}}};
+  tokenizer["post_processor"] = {{"type", "BertProcessing"},
+                                 {"cls", {begin.spelling, begin.id}},
+                                 {"sep", {end.spelling, end.id}}};
 }
 
 std::string write_gguf_word_pieces(const json& tokenizer, std::vector<std::string>& tokens,

@@ -21,7 +21,7 @@ namespace kvant::models {
 /// Sets model (but for its vocabulary), normalizer, pre_tokenizer, post_processor and decoder of a
 /// tokenizer.json.
 /// @param tokens of word_pieces_in
-/// @throws Error invalid_file: no unknown token is named
+/// @throws Error invalid_file: there is no unknown token, or none to put around a text
 void read_gguf_word_pieces(const io::Gguf& file, const std::vector<std::string_view>& tokens,
                            nlohmann::json& tokenizer);
 
