@@ -16,11 +16,13 @@ if [ ! -x "$python" ]; then
     exit 77
   fi
 fi
-for family in qwen2_window llama_dynamic; do  # q and k in transformers' order, and in llama.cpp's
+# q and k in transformers' order, and in llama.cpp's; an encoder and a decoder; an encoder.
+for family in families/qwen2_window families/llama_dynamic encoders/t5 encoders/t5_gated encoders/bert; do
   rm -rf "$out/model"
-  cp -r "$data/families/$family" "$out/model"
+  cp -r "$data/$family" "$out/model"
   # What GGUF cannot say.
   sed -i 's/"use_sliding_window": true/"use_sliding_window": false/; s/"sliding_attention"/"full_attention"/
-          s/"rope_type": "dynamic"/"rope_type": "default"/; /"factor"/d' "$out/model/config.json"
+          s/"rope_type": "dynamic"/"rope_type": "default"/; /"factor"/d
+          s/"relative_attention_max_distance": 16/"relative_attention_max_distance": 128/' "$out/model/config.json"
   "$python" "$here/gguf_peers.py" "$kvant" "$out/model" "$out"
 done

@@ -123,6 +123,69 @@ TEST_CASE("kvant run: BERT fills in its masks and gives hidden states") {
         std::string::npos);
 }
 
+TEST_CASE("kvant convert: T5 and BERT run from GGUF files as from their folders") {
+  const TempFolder folder;
+  const auto change = [](const std::string& file, const json& changes) {
+    json content = json::parse(kvant::test::read_text(file));
+    content.merge_patch(changes);
+    std::ofstream(file) << content;
+  };
+  const std::string t5 = with_tokenizer(folder, "t5_gated", "Unigram");
+  change(t5 + "/config.json", {{"relative_attention_max_distance", 128}});
+  const std::string bert = with_tokenizer(folder, "bert", "WordPiece");
+  change(bert + "/tokenizer.json",
+         {{"normalizer", {{"type", "BertNormalizer"}}},
+          {"post_processor",
+           {{"type", "BertProcessing"}, {"cls", {"<pad>", 0}}, {"sep", {"[SEP]", 1}}}}});
+  const auto convert = [](const std::string& from, const std::string& to, const char* type) {
+    std::vector<std::string> words = {"convert", from, to};
+    if (type != nullptr) words.insert(words.end(), {"--type", type});
+    const ProcessResult result = kvant::test::kvant_program(words);
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+  };
+  const auto file_of = [](const std::string& model) { return model + ".gguf"; };
+  for (const std::string& model : {t5, bert}) {
+    INFO(model);
+    convert(model, file_of(model), "f32");
+    convert(file_of(model), model + "_back", nullptr);
+    CHECK(kvant::test::kvant_program({"verify", file_of(model)}).exit_code == 0);
+    const ProcessResult contents =
+        kvant::test::kvant_program({"inspect", file_of(model), "--json"});
+    REQUIRE(contents.exit_code == 0);
+    CHECK(json::parse(contents.out).at("architecture") == (model == t5 ? "t5" : "bert"));
+  }
+  const auto answer = [](const std::string& model) {
+    const ProcessResult result = kvant_run({model, "--prompt", "w5 w6 w7", "--tokens", "6"});
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+    return result.out;
+  };
+  const std::string wanted = answer(t5);
+  CHECK_FALSE(wanted.empty());
+  CHECK(answer(file_of(t5)) == wanted);
+  CHECK(answer(t5 + "_back") == wanted);
+  const auto rows = [&](const std::string& model) {
+    const std::string hidden = (folder.path() / "hidden").string();
+    const ProcessResult result = kvant_run({model, "--prompt", "w5 W6", "--hidden", hidden});
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+    return kvant::io::SafeTensors(hidden).values<float>("hidden");
+  };
+  const std::vector<float> hidden = rows(bert);
+  CHECK(hidden.size() == 4 * 32);
+  CHECK(rows(file_of(bert)) == hidden);
+  CHECK(rows(bert + "_back") == hidden);
+  // Blocks are multiplied as they are stored.
+  convert(t5, t5 + "_q8.gguf", "q8_0");
+  CHECK(kvant_run({t5 + "_q8.gguf", "--prompt", "w5 w6", "--tokens", "6"}).exit_code == 0);
+  // The head that fills in masks has no place there.
+  const ProcessResult masked = kvant::test::kvant_program(
+      {"convert", kEncoders + "bert_masked", (folder.path() / "masked.gguf").string()});
+  CHECK(masked.exit_code == 1);
+  CHECK(masked.err.find("cannot say") != std::string::npos);
+}
+
 TEST_CASE("kvant quantize: models with encoders run as they were quantized") {
   const TempFolder folder;
   for (const char* model : {"bert_masked", "roberta", "t5", "t5_gated"}) {

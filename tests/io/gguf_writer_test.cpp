@@ -149,6 +149,7 @@ TEST_CASE("gguf writer: every type of value and the tensors are read back") {
     writer.set("a.bool", true);
     writer.set("a.texts", std::vector<std::string>{"x", "", "\xC4\xA0"});
     writer.set("a.ints", std::vector<std::int32_t>{1, -2});
+    writer.set("a.bytes", std::vector<std::uint8_t>{0, 7, 255});
     writer.set("a.floats", std::vector<float>{0.5f});
     writer.add_tensor("t", *find_gguf_type("f32"), {2, 3});
     writer.add_tensor("q", *find_gguf_type("q8_0"), {1, 64});
@@ -187,6 +188,7 @@ TEST_CASE("gguf writer: every type of value and the tensors are read back") {
   CHECK(file.boolean("a.bool") == true);
   CHECK(file.texts("a.texts") == std::vector<std::string_view>{"x", "", "\xC4\xA0"});
   CHECK(file.numbers("a.ints") == std::vector<double>{1, -2});
+  CHECK(file.numbers("a.bytes") == std::vector<double>{0, 7, 255});
   CHECK(file.numbers("a.floats") == std::vector<double>{0.5});
   CHECK(file.find_gguf("t")->shape == std::vector<std::uint64_t>{2, 3});
   CHECK(file.find_gguf("scalar")->shape.empty());

@@ -14,6 +14,7 @@
 #include "kvant/io/safetensors_writer.hpp"
 #include "kvant/models/convert_gguf.hpp"
 #include "kvant/models/model_files.hpp"
+#include "models/changed_folder.hpp"
 #include "models/model_builder.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
@@ -30,6 +31,7 @@ using kvant::models::GgufSummary;
 using kvant::models::ModelFiles;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::copy_with;
 using kvant::test::largest_difference;
 using kvant::test::message_of;
 using nlohmann::json;
@@ -47,15 +49,6 @@ std::vector<float> logits(kvant::Context& context, const Path& model) {
   options.plan = make_plan(files.config(), request);
   const auto loaded = load_model(context, files.path(), files.config(), options);
   return kvant::test::logits_of(context, loaded, {3, 4, 5, 60, 7, 8, 9, 10, 11, 12, 13, 2});
-}
-
-/// A copy of a folder whose config.json says something else.
-void copy_with(const Path& from, const Path& to, const json& changes) {
-  std::filesystem::remove_all(to);
-  std::filesystem::copy(from, to);
-  json config = json::parse(kvant::test::read_text(to / "config.json"));
-  config.update(changes);
-  std::ofstream(to / "config.json") << config;
 }
 
 /// Takes the tensors away whose names end so.

@@ -32,9 +32,9 @@ namespace kvant::io {
 
 /// A value of the metadata; its type in the file follows from its type here (sizes and counts are
 /// u32 by convention).
-using GgufValue =
-    std::variant<std::uint32_t, std::int32_t, std::uint64_t, float, bool, std::string,
-                 std::vector<std::string>, std::vector<std::int32_t>, std::vector<float>>;
+using GgufValue = std::variant<std::uint32_t, std::int32_t, std::uint64_t, float, bool, std::string,
+                               std::vector<std::string>, std::vector<std::uint8_t>,
+                               std::vector<std::int32_t>, std::vector<float>>;
 
 /// Keys and tensors first, then the bytes, in any order.
 class KVANT_API GgufWriter {

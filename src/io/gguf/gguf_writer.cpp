@@ -50,6 +50,7 @@ class Header {
 
 template <class T>
 constexpr GgufValueType type_of() {
+  if constexpr (std::is_same_v<T, std::uint8_t>) return GgufValueType::u8;
   if constexpr (std::is_same_v<T, std::uint32_t>) return GgufValueType::u32;
   if constexpr (std::is_same_v<T, std::int32_t>) return GgufValueType::i32;
   if constexpr (std::is_same_v<T, std::uint64_t>) return GgufValueType::u64;

@@ -11,6 +11,7 @@ namespace kvant::models {
 namespace {
 
 constexpr std::array kTable{
+    GgufArchitecture{"bert", "bert", false, true, true, true, true},
     GgufArchitecture{"bloom", "bloom", false, true, true, true, true},
     GgufArchitecture{"falcon", "falcon", false, false, false, false, true},
     GgufArchitecture{"gemma2", "gemma2", false, false, false, false, true},
@@ -26,6 +27,7 @@ constexpr std::array kTable{
     GgufArchitecture{"qwen2", "qwen2", false, true, false, false, false},
     GgufArchitecture{"qwen3", "qwen3", false, false, false, false, false},
     GgufArchitecture{"starcoder2", "starcoder2", false, true, true, true, true},
+    GgufArchitecture{"t5", "t5"},
 };
 
 bool all_biases(std::string_view architecture) {
@@ -44,6 +46,7 @@ class Check {
     check_parts();
     check_positions();
     check_attention();
+    check_encoders();
     return problem_;
   }
 
@@ -58,7 +61,7 @@ class Check {
   void check_parts() {
     const bool gelu =
         config_.activation == Activation::gelu_erf || config_.activation == Activation::gelu_tanh;
-    require(architecture_.gelu ? gelu : config_.activation == Activation::silu,
+    require(is("t5") || (architecture_.gelu ? gelu : config_.activation == Activation::silu),
             "an activation that is not " + std::string(architecture_.gelu ? "gelu" : "silu"));
     require(architecture_.qkv_bias || !config_.qkv_bias, "biases of q, k and v (attention_bias)");
     require(architecture_.output_bias || !config_.attention_output_bias,
@@ -101,7 +104,7 @@ class Check {
 
   void check_attention() {
     require(!config_.scale_by_layer, "scale_attn_by_inverse_layer_idx true");
-    if (!is("granite")) {
+    if (!is("granite") && !is("t5")) {
       const float wanted = 1.0f / std::sqrt(static_cast<float>(scale_dims()));
       require(std::fabs(config_.attention_scale - wanted) <= 1e-6f * wanted,
               "an attention scale of " + std::to_string(config_.attention_scale) + ", not " +
@@ -115,6 +118,19 @@ class Check {
     } else if (!is("phi3") && !is("starcoder2")) {
       require(config_.windows.empty() || config_.model_type == "mistral", "a sliding window");
     }
+  }
+
+  void check_encoders() {
+    if (is("bert")) {
+      require(config_.activation == Activation::gelu_erf,
+              "an activation that is not gelu (hidden_act)");
+    }
+    if (!is("t5")) return;
+    require(config_.activation == (config_.gated_mlp ? Activation::gelu_tanh : Activation::relu),
+            "feed_forward_proj other than relu and gated-gelu");
+    require(config_.relative.max_distance == Relative{}.max_distance,
+            "relative_attention_max_distance " + std::to_string(config_.relative.max_distance) +
+                ", not " + std::to_string(Relative{}.max_distance));
   }
 
   /// llama.cpp knows Gemma 2's largest model by its 46 layers, whose query_pre_attn_scalar differs.

@@ -7,6 +7,7 @@
 
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/architecture.hpp"
 #include "kvant/io/checkpoint_writer.hpp"
 #include "kvant/kernel_table.hpp"
 #include "kvant/models/convert_gguf.hpp"
@@ -25,6 +26,7 @@ constexpr std::int64_t kSliceElements = 2 << 20;
 /// What transformers calls the classes of the families.
 std::string model_class(std::string_view model_type) {
   static const std::map<std::string_view, std::string_view> kNames = {
+      {"bert", "BertModel"},
       {"bloom", "Bloom"},
       {"falcon", "Falcon"},
       {"gemma2", "Gemma2"},
@@ -40,9 +42,11 @@ std::string model_class(std::string_view model_type) {
       {"qwen2", "Qwen2"},
       {"qwen3", "Qwen3"},
       {"starcoder2", "Starcoder2"},
+      {"t5", "T5ForConditionalGeneration"},
   };
   const std::string name(kNames.at(model_type));
-  return name.ends_with("Model") ? name : name + "ForCausalLM";
+  const bool whole = name.ends_with("Model") || name.ends_with("Generation");
+  return whole ? name : name + "ForCausalLM";
 }
 
 std::string text_of(const json& value) {
@@ -66,6 +70,9 @@ class Reader {
     }
     source_ = open_gguf_weights(path, config_);
     tensors_ = map_tensors(config_, *gguf_architecture_of(config_.model_type));
+    std::erase_if(tensors_, [&](const MappedTensor& tensor) {
+      return tensor.optional && !file_.contains(tensor.name);
+    });
     dtype_ = options.dtype.value_or(stored_type());
     if (dtype_ != DType::float32 && dtype_ != DType::float16 && dtype_ != DType::bfloat16) {
       throw Error(ErrorCode::invalid_argument, "the dtype is " + std::string(to_string(dtype_)) +
@@ -115,7 +122,7 @@ class Reader {
         (void)require_tensor(*source_, source, stored);
         std::vector<std::uint64_t> shape = stored;
         if (tensor.transposed) shape = {cols, rows};
-        result.push_back({source, dtype_, std::move(shape)});
+        result.push_back({name_of(source), dtype_, std::move(shape)});
         summary_.bytes += byte_size(result.back());
         total_ += rows * cols * sizeof(float);
       }
@@ -124,12 +131,20 @@ class Reader {
     }
     for (const io::TensorInfo& info : file_.tensors()) {
       ++summary_.tensors;
-      if (used.contains(info.name)) continue;
+      // Old files of T5 have a table for cross attention, which no model reads.
+      if (used.contains(info.name) || info.name.ends_with("cross_attn_rel_b.weight")) continue;
       throw Error(ErrorCode::unsupported, file_.name() + ": tensor " + io::in_quotes(info.name) +
                                               " is none of a " + std::string(config_.model_type) +
                                               " model: it would be lost");
     }
     return result;
+  }
+
+  /// An encoder alone is a base model, which is saved without the prefix.
+  [[nodiscard]] std::string name_of(const std::string& source) const {
+    const std::string_view prefix = io::find_architecture(config_.model_type)->prefix;
+    const bool bare = config_.kind == ModelKind::encoder && source.starts_with(prefix);
+    return bare ? source.substr(prefix.size()) : source;
   }
 
   void require_readable(const std::string& name) const {
@@ -179,7 +194,7 @@ class Reader {
     const std::int64_t element = describe(dtype_).bits / 8;
     converted_.resize(static_cast<std::size_t>(count * element));
     context_.kernels().convert({values, DType::float32, converted_.data(), dtype_, count});
-    writer.write(name, static_cast<std::uint64_t>(first * element), converted_);
+    writer.write(name_of(name), static_cast<std::uint64_t>(first * element), converted_);
     done_ += static_cast<std::uint64_t>(count) * sizeof(float);
     if (options_.job.progress) options_.job.progress(done_, total_, name);
   }
@@ -221,17 +236,25 @@ class Reader {
     const auto tokens = file_.texts("tokenizer.ggml.tokens");
     for (const auto& [key, member] :
          {std::pair("bos", "bos_token"), std::pair("eos", "eos_token"),
-          std::pair("unknown", "unk_token"), std::pair("padding", "pad_token")}) {
+          std::pair("unknown", "unk_token"), std::pair("padding", "pad_token"),
+          std::pair("seperator", "sep_token"), std::pair("mask", "mask_token")}) {
       const auto id = file_.integer(std::string("tokenizer.ggml.") + key + "_token_id");
       if (!id || *id < 0 || *id >= static_cast<std::int64_t>(tokens->size())) continue;
       const std::string_view token = (*tokens)[static_cast<std::size_t>(*id)];
       if (io::find_invalid_utf8(token) == token.size()) settings[member] = token;
     }
+    const bool encoder = config_.kind == ModelKind::encoder;
+    if (encoder && settings.contains("bos_token")) {  // BERT has another word for it
+      settings["cls_token"] = settings["bos_token"];
+      settings.erase("bos_token");
+    }
     const auto chat = file_.text("tokenizer.chat_template");
     if (chat && io::find_invalid_utf8(*chat) == chat->size()) settings["chat_template"] = *chat;
     writer.add_file("tokenizer_config.json", text_of(settings));
+    if (encoder) return;  // it generates nothing
     json generation = {{"_from_model_config", true}};
-    for (const char* member : {"bos_token_id", "eos_token_id"}) {
+    for (const char* member :
+         {"bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_token_id"}) {
       if (json_.contains(member)) generation[member] = json_[member];
     }
     writer.add_file("generation_config.json", text_of(generation));

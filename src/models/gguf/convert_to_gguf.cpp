@@ -14,9 +14,11 @@
 #include "kvant/models/convert_gguf.hpp"
 #include "kvant/models/model_files.hpp"
 #include "models/gguf/gguf_model.hpp"
+#include "models/gguf/sources.hpp"
 #include "models/gguf/tensor_map.hpp"
 #include "models/load/tensors.hpp"
 #include "models/parallel.hpp"
+#include "models/text/vocabulary_file.hpp"
 
 namespace kvant::models {
 namespace {
@@ -66,7 +68,7 @@ class Writer {
         writer_(output) {}
 
   GgufSummary run() {
-    find_sources();
+    find_sources(*source_, config(), files_.path().string(), tensors_, summary_.warnings);
     write_general();
     write_gguf_config(files_.config(), architecture_, writer_);
     if (options_.tokenizer) write_tokenizer();
@@ -96,63 +98,6 @@ class Writer {
     summary_.warnings.push_back({kind, std::move(text)});
   }
 
-  /// Base models are saved without the prefix, and a tied table may have the head's name. Shapes
-  /// are checked before anything is written.
-  void find_sources() {
-    const io::Architecture& names = *io::find_architecture(config().model_type);
-    for (const std::string_view linear :
-         {names.linears.qkv, names.linears.q, names.linears.attention_output, names.linears.up}) {
-      for (const bool with_prefix : {true, false}) {
-        if (linear.empty()) continue;
-        require_no_block_beyond(
-            *source_, names.linear_name(linear, config().n_layer, with_prefix) + ".weight",
-            config().n_layer);
-      }
-    }
-    const std::string prefix(names.prefix);
-    const bool bare = source_->contains(std::string(names.tokens) + ".weight");
-    std::set<std::string> used;
-    for (MappedTensor& tensor : tensors_) {
-      tensor.transposed = tensor.transposed && source_->keeps_transposed();
-      for (std::string& name : tensor.sources) {
-        if (bare && name.starts_with(prefix)) name.erase(0, prefix.size());
-        const std::string head = std::string(names.head) + ".weight";
-        if (tensor.role == MappedTensor::Role::tokens && !source_->contains(name) &&
-            config().tie_word_embeddings) {
-          name = head;
-        }
-        const auto rows = static_cast<std::uint64_t>(tensor.rows);
-        const auto cols = static_cast<std::uint64_t>(tensor.cols);
-        std::vector<std::uint64_t> shape = {rows, cols};
-        if (tensor.is_vector()) shape = {rows};
-        if (tensor.transposed) shape = {cols, rows};
-        (void)require_tensor(*source_, name, shape);
-        used.insert(name);
-      }
-    }
-    warn_of_others(used);
-  }
-
-  /// Tensors of a float checkpoint that a GGUF file has no place for.
-  void warn_of_others(const std::set<std::string>& used) {
-    const io::Checkpoint* checkpoint = source_->checkpoint();
-    if (checkpoint == nullptr || config().int8 || config().stored_quantized) return;
-    const std::string head(io::find_architecture(config().model_type)->head);
-    std::vector<std::string> left;
-    for (const io::TensorInfo* info : checkpoint->tensors()) {
-      const bool computed =
-          info->name.ends_with("rotary_emb.inv_freq") || info->name.ends_with(".attn.bias") ||
-          info->name.ends_with(".masked_bias") || info->name.ends_with(".attention.bias");
-      if (!computed && !used.contains(info->name) && info->name != head + ".weight") {
-        left.push_back(info->name);
-      }
-    }
-    if (left.empty()) return;
-    warn(io::WarningKind::unmatched_tensor,
-         std::to_string(left.size()) + " tensors are no part of the model and are left out: " +
-             io::in_quotes(left.front()) + (left.size() > 1 ? ", ..." : ""));
-  }
-
   void write_general() {
     const std::filesystem::path& path = files_.path();
     std::string name = path.stem().string();
@@ -174,7 +119,13 @@ class Writer {
       return;
     }
     const std::filesystem::path path = files_.path() / "tokenizer.json";
+    const std::filesystem::path lines = files_.path() / "vocab.txt";
     std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored) && std::filesystem::exists(lines, ignored)) {
+      write_gguf_tokenizer(word_piece_tokenizer(files_.path()), lines.string(), config(), writer_,
+                           summary_.warnings);
+      return;
+    }
     if (!std::filesystem::exists(path, ignored)) {
       warn(io::WarningKind::not_copied,
            files_.path().string() + " has no tokenizer.json: the result has no tokenizer");

@@ -45,6 +45,10 @@ bool recognize_llama3(Config& config);
 
 // ---- to GGUF ----
 
+/// How many kinds of tokens have an embedding (BERT): a size of the model, though its key is among
+/// the tokenizer's.
+inline constexpr const char* kGgufTokenTypeCount = "tokenizer.ggml.token_type_count";
+
 /// What the frequencies of Llama 3's rotary positions are divided by, [dims / 2].
 [[nodiscard]] std::vector<float> llama3_divisors(const Rotary& rotary);
 

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "kvant/error.hpp"
-#include "models/decoder/positions.hpp"
 #include "models/gguf/architectures.hpp"
 #include "models/gguf/gguf_model.hpp"
 
@@ -128,6 +127,15 @@ void copy_special_tokens(const Metadata& metadata, json& result) {
   if (!ends.empty()) result["eos_token_id"] = ends.size() == 1 ? ends[0] : ends;
 }
 
+/// No more blocks than the file has tensors: a name is made for each part of each.
+void require_blocks(const Metadata& metadata, const char* name, std::int64_t blocks) {
+  const std::size_t tensors = metadata.file().tensors().size();
+  if (blocks >= 0 && static_cast<std::uint64_t>(blocks) <= tensors) return;
+  metadata.fail(ErrorCode::invalid_file, metadata.key(name) + " is " + std::to_string(blocks) +
+                                             ", the file has " + std::to_string(tensors) +
+                                             " tensors");
+}
+
 /// Sizes by the names that most families have.
 json sizes(const Metadata& metadata, std::uint64_t vocabulary) {
   json result = {
@@ -137,13 +145,7 @@ json sizes(const Metadata& metadata, std::uint64_t vocabulary) {
       {"num_attention_heads", metadata.integer("attention.head_count")},
       {"tie_word_embeddings", !metadata.file().contains("output.weight")},
   };
-  const auto blocks = result["num_hidden_layers"].get<std::int64_t>();
-  if (blocks < 0 || static_cast<std::uint64_t>(blocks) > metadata.file().tensors().size()) {
-    metadata.fail(ErrorCode::invalid_file, metadata.key("block_count") + " is " +
-                                               std::to_string(blocks) + ", the file has " +
-                                               std::to_string(metadata.file().tensors().size()) +
-                                               " tensors");
-  }
+  require_blocks(metadata, "block_count", result["num_hidden_layers"].get<std::int64_t>());
   metadata.copy_integer(result, "max_position_embeddings", metadata.key("context_length"));
   return result;
 }
@@ -291,6 +293,50 @@ void describe_falcon(const Metadata& metadata, json& result) {
   result["rope_parameters"] = rope(metadata, head_size(metadata));
 }
 
+/// An encoder and a decoder. Of a model with a head of its own, the head reads the decoder's output
+/// as it is (T5 1.1, FLAN-T5); else it is the table of tokens, and reads it scaled (T5).
+void describe_t5(const Metadata& metadata, json& result) {
+  for (const auto& [from, to] :
+       {std::pair("hidden_size", "d_model"), std::pair("num_hidden_layers", "num_layers"),
+        std::pair("num_attention_heads", "num_heads"),
+        std::pair("max_position_embeddings", "n_positions")}) {
+    rename(result, from, to);
+  }
+  const std::int64_t heads = metadata.integer("attention.head_count");
+  if (metadata.integer("attention.head_count_kv", heads) != heads) {
+    metadata.fail(ErrorCode::unsupported, metadata.key("attention.head_count_kv") + " is not " +
+                                              std::to_string(heads) + ", the number of all heads");
+  }
+  const std::int64_t blocks = metadata.integer("block_count");
+  result["num_decoder_layers"] = metadata.integer("decoder_block_count", blocks);
+  require_blocks(metadata, "decoder_block_count", result["num_decoder_layers"]);
+  result["d_kv"] = head_size(metadata);
+  result["d_ff"] = metadata.integer("feed_forward_length");
+  result["relative_attention_num_buckets"] = metadata.integer("attention.relative_buckets_count");
+  result["relative_attention_max_distance"] = Relative{}.max_distance;
+  result["feed_forward_proj"] =
+      metadata.file().contains("enc.blk.0.ffn_gate.weight") ? "gated-gelu" : "relu";
+  metadata.copy_number(result, "layer_norm_epsilon",
+                       metadata.key("attention.layer_norm_rms_epsilon"));
+  metadata.copy_integer(result, "pad_token_id", "tokenizer.ggml.padding_token_id");
+  if (result.value("pad_token_id", std::int64_t{0}) < 0) result.erase("pad_token_id");  // none
+  metadata.copy_integer(result, "decoder_start_token_id", metadata.key("decoder_start_token_id"));
+  result["scale_decoder_outputs"] = result["tie_word_embeddings"];
+  result["is_encoder_decoder"] = true;
+}
+
+void describe_bert(const Metadata& metadata, json& result) {
+  const io::GgufTensor* types = metadata.file().find_gguf("token_types.weight");
+  if (types == nullptr || types->shape.size() != 2) {
+    metadata.fail(ErrorCode::unsupported, "token_types.weight is missing or no matrix");
+  }
+  result["type_vocab_size"] = types->shape[0];
+  result["intermediate_size"] = metadata.integer("feed_forward_length");
+  result["hidden_act"] = "gelu";
+  metadata.copy_number(result, "layer_norm_eps", metadata.key("attention.layer_norm_epsilon"));
+  for (const char* member : {"bos_token_id", "eos_token_id"}) result.erase(member);
+}
+
 }  // namespace
 
 json gguf_config(const io::Gguf& file) {
@@ -322,54 +368,16 @@ json gguf_config(const io::Gguf& file) {
     describe_bloom(metadata, result);
   } else if (metadata.is("falcon")) {
     describe_falcon(metadata, result);
+  } else if (metadata.is("t5")) {
+    describe_t5(metadata, result);
+  } else if (metadata.is("bert")) {
+    describe_bert(metadata, result);
   } else {
     describe_llama_like(metadata, result);
     if (metadata.is("gemma2")) describe_gemma2(metadata, result);
     if (metadata.is("granite")) describe_granite(metadata, result);
   }
   return result;
-}
-
-void apply_gguf_frequencies(const io::Gguf& file, Config& config) {
-  const io::GgufTensor* tensor = file.find_gguf("rope_freqs.weight");
-  if (tensor == nullptr) return;
-  const auto pairs = static_cast<std::size_t>(config.rotary.dims / 2);
-  if (tensor->shape != std::vector<std::uint64_t>{pairs}) {
-    throw Error(ErrorCode::shape_mismatch,
-                file.name() + ": rope_freqs.weight is not a vector of " + std::to_string(pairs));
-  }
-  config.rotary.divisors.resize(pairs);
-  file.dequantize("rope_freqs.weight", 0, 1, config.rotary.divisors.data());
-}
-
-std::vector<float> llama3_divisors(const Rotary& rotary) {
-  Rotary plain = rotary;
-  plain.scaling = RotaryScaling::none;
-  std::vector<float> result = rotary_frequencies(plain, 0);
-  const std::vector<float> stretched = rotary_frequencies(rotary, 0);
-  for (std::size_t i = 0; i < result.size(); ++i) result[i] /= stretched[i];
-  return result;
-}
-
-bool recognize_llama3(Config& config) {
-  Rotary rotary = config.rotary;
-  if (rotary.scaling != RotaryScaling::none || rotary.divisors.empty()) return false;
-  const std::vector<float> wanted = std::exchange(rotary.divisors, {});
-  rotary.scaling = RotaryScaling::llama3;
-  rotary.factor = *std::max_element(wanted.begin(), wanted.end());
-  rotary.low_frequency_factor = 1.0f;
-  rotary.high_frequency_factor = 4.0f;
-  for (std::int64_t length = 16; length <= 1 << 20; length *= 2) {
-    rotary.original_length = length;
-    const std::vector<float> got = llama3_divisors(rotary);
-    const bool same = std::equal(got.begin(), got.end(), wanted.begin(), [](float a, float b) {
-      return std::fabs(a - b) <= 1e-5f * std::fabs(b);
-    });
-    if (!same) continue;
-    config.rotary = rotary;
-    return true;
-  }
-  return false;
 }
 
 }  // namespace kvant::models

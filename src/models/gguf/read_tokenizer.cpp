@@ -11,7 +11,8 @@
 #include "models/gguf/gguf_model.hpp"
 #include "models/gguf/pre_tokenizers.hpp"
 #include "models/gguf/token_types.hpp"
-#include "models/text/base64.hpp"
+#include "models/gguf/unigram_tokens.hpp"
+#include "models/gguf/word_pieces.hpp"
 
 namespace kvant::models {
 namespace {
@@ -81,67 +82,6 @@ void add_sentencepiece(const io::Gguf& file, json& result,
   result["decoder"] = {{"type", "Sequence"}, {"decoders", std::move(decoders)}};
 }
 
-/// The bytes of a list of numbers.
-std::string bytes_in(const io::Gguf& file, const char* key) {
-  const auto values = file.numbers(key);
-  std::string bytes;
-  if (!values) return bytes;
-  for (const double value : *values) {
-    if (!(value >= -128 && value <= 255)) {
-      fail(file, ErrorCode::invalid_file,
-           std::string(key) + " holds " + std::to_string(value) + ", which is no byte");
-    }
-    bytes += static_cast<char>(static_cast<unsigned char>(static_cast<int>(value) & 0xFF));
-  }
-  return bytes;
-}
-
-/// SentencePiece's unigram model, T5's.
-void add_unigram(const io::Gguf& file, json& result, const std::vector<std::string_view>& tokens) {
-  const auto scores = file.numbers("tokenizer.ggml.scores");
-  if (!scores || scores->size() != tokens.size()) {
-    fail(file, ErrorCode::invalid_file, "tokenizer.ggml.scores is not a number for each token");
-  }
-  json vocabulary = json::array();
-  bool has_bytes = false;
-  for (std::size_t id = 0; id < tokens.size(); ++id) {
-    const bool text = io::find_invalid_utf8(tokens[id]) == tokens[id].size();
-    vocabulary.push_back({text ? std::string(tokens[id]) : std::string(), (*scores)[id]});
-    has_bytes = has_bytes || tokens[id] == "<0x00>";
-  }
-  json unknown;
-  const auto unknown_id = file.integer("tokenizer.ggml.unknown_token_id");
-  if (unknown_id && *unknown_id >= 0 && *unknown_id < static_cast<std::int64_t>(tokens.size())) {
-    unknown = *unknown_id;
-  }
-  result["model"] = {{"type", "Unigram"},
-                     {"unk_id", unknown},
-                     {"vocab", std::move(vocabulary)},
-                     {"byte_fallback", has_bytes}};
-  json steps = json::array();
-  const std::string charsmap = bytes_in(file, "tokenizer.ggml.precompiled_charsmap");
-  if (!charsmap.empty()) {
-    steps.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(charsmap)}});
-  }
-  const bool prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
-  const bool single = file.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(true);
-  if (single && !prefix) {
-    steps.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
-    steps.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});
-  }
-  result["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::move(steps)}};
-  const json spaces = {{"type", "Metaspace"},
-                       {"replacement", "\u2581"},
-                       {"prepend_scheme", prefix ? "always" : "never"},
-                       {"split", true}};
-  result["pre_tokenizer"] = spaces;
-  if (single && prefix) {  // a sign for every run of spaces, as T5's tokenizer.json has it
-    result["pre_tokenizer"] = {{"type", "Sequence"},
-                               {"pretokenizers", {{{"type", "WhitespaceSplit"}}, spaces}}};
-  }
-  result["decoder"] = spaces;
-}
-
 /// A token that the file names, or nothing.
 std::optional<std::int64_t> named_token(const io::Gguf& file, const char* key,
                                         const std::vector<std::string_view>& tokens) {
@@ -188,13 +128,18 @@ void add_post_processor(const io::Gguf& file, const std::vector<std::string_view
 
 json gguf_tokenizer(const io::Gguf& file) {
   const auto kind = file.text("tokenizer.ggml.model");
-  const auto tokens = file.texts("tokenizer.ggml.tokens");
+  auto tokens = file.texts("tokenizer.ggml.tokens");
   if (!kind || !tokens) {
     fail(file, ErrorCode::invalid_file, "there is no tokenizer (tokenizer.ggml.tokens) in it");
   }
-  if (*kind != "gpt2" && *kind != "llama" && *kind != "t5") {
+  if (*kind != "gpt2" && *kind != "llama" && *kind != "t5" && *kind != "bert") {
     fail(file, ErrorCode::unsupported,
-         "tokenizer.ggml.model " + io::in_quotes(*kind) + " is not gpt2, llama or t5");
+         "tokenizer.ggml.model " + io::in_quotes(*kind) + " is not gpt2, llama, t5 or bert");
+  }
+  std::vector<std::string> word_pieces;  // which the tokens point to, if there are any
+  if (*kind == "bert") {
+    word_pieces = word_pieces_in(file, *tokens);
+    tokens->assign(word_pieces.begin(), word_pieces.end());
   }
   std::unordered_map<std::string_view, std::size_t> ids;
   json vocabulary = json::object();
@@ -242,7 +187,10 @@ json gguf_tokenizer(const io::Gguf& file) {
   if (*kind == "llama") {
     add_sentencepiece(file, result, ids, *tokens);
   } else if (*kind == "t5") {
-    add_unigram(file, result, *tokens);
+    read_gguf_unigram(file, *tokens, result);
+  } else if (*kind == "bert") {
+    read_gguf_word_pieces(file, *tokens, result);
+    return result;
   } else {
     const auto merges = file.texts("tokenizer.ggml.merges");
     if (!merges) fail(file, ErrorCode::invalid_file, "tokenizer.ggml.merges is missing");

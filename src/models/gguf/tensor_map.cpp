@@ -58,12 +58,20 @@ class Mapper {
       add_matrix("position_embd", prefix + std::string(names_.positions),
                  MappedTensor::Role::positions, config_.n_positions, width);
     }
+    if (config_.n_token_type > 0) {
+      add_matrix("token_types", prefix + std::string(config_.names.token_types),
+                 MappedTensor::Role::positions, config_.n_token_type, width);
+    }
     add_norm("token_embd_norm", prefix, config_.names.embedding_norm, width);
-    for (std::int64_t n = 0; n < config_.n_layer; ++n) add_block(n);
-    add_norm("output_norm", prefix, config_.names.final_norm, width);
-    if (!config_.tie_word_embeddings) {
+    for (const Stack& stack : stacks_of(config_, names_)) {
+      const std::string side = side_of(stack);
+      for (std::int64_t n = 0; n < stack.layers; ++n) add_block(stack, side, n);
+      add_norm(side + "output_norm", prefix, stack.parts->final_norm, width);
+    }
+    if (!config_.tie_word_embeddings || config_.head_may_be_stored) {
       add_matrix("output", std::string(names_.head), MappedTensor::Role::head, config_.vocab_size,
-                 width);
+                 width)
+          .optional = config_.head_may_be_stored;
     }
     return std::move(result_);
   }
@@ -87,11 +95,23 @@ class Mapper {
     if (config_.norm_bias) add_vector(name + ".bias", source + ".bias", size);
   }
 
-  void add_block(std::int64_t n) {
-    const std::string room = names_.linear_name("", n);
-    const std::string block = "blk." + std::to_string(n) + ".";
-    const PartNames& parts = config_.names;
+  /// "enc." and "dec." where there are two stacks.
+  [[nodiscard]] std::string side_of(const Stack& stack) const {
+    if (config_.kind != ModelKind::encoder_decoder) return {};
+    return stack.linears == &names_.encoder_linears ? "enc." : "dec.";
+  }
+
+  void add_block(const Stack& stack, const std::string& side, std::int64_t n) {
+    const std::string room = std::string(names_.prefix) + stack.name(n, "");
+    const std::string block = side + "blk." + std::to_string(n) + ".";
+    const PartNames& parts = *stack.parts;
     const std::int64_t width = config_.n_embd;
+    if (config_.residual == Residual::post_norm) {
+      add_norm(block + "attn_output_norm", room, parts.attention_norm, width);
+      add_norm(block + "layer_output_norm", room, parts.mlp_norm, width);
+      add_linears(stack, block, room);
+      return;
+    }
     // Falcon with a norm for each half: GGUF calls the MLP's the first one.
     const bool falcon = architecture_.name == "falcon" && !parts.mlp_norm.empty();
     add_norm(block + (falcon ? "attn_norm_2" : "attn_norm"), room, parts.attention_norm, width);
@@ -101,23 +121,29 @@ class Mapper {
     add_norm(block + "attn_k_norm", room, parts.k_norm,
              by_head ? config_.head_dim : config_.kv_dim());
     add_norm(block + "post_attention_norm", room, parts.attention_output_norm, width);
+    add_norm(block + "cross_attn_norm", room, parts.cross_norm, width);
+    if (n == 0 && !parts.position_bias.empty()) {
+      add_matrix(block + "attn_rel_b", room + std::string(parts.position_bias),
+                 MappedTensor::Role::positions, config_.relative.buckets, config_.n_head);
+    }
     add_norm(block + (falcon ? "attn_norm" : "ffn_norm"), room, parts.mlp_norm, width);
     add_norm(block + "post_ffw_norm", room, parts.mlp_output_norm, width);
     if (config_.n_expert > 0) {
       add_matrix(block + "ffn_gate_inp", room + std::string(parts.router),
                  MappedTensor::Role::router, config_.n_expert, width);
     }
-    add_linears(block, room);
+    add_linears(stack, block, room);
   }
 
-  void add_linears(const std::string& block, const std::string& room) {
-    Block empty = empty_block(config_, names_.linears);
+  void add_linears(const Stack& stack, const std::string& block, const std::string& room) {
+    Block empty = empty_block(config_, *stack.linears);
     const std::size_t experts_begin = result_.size();
-    for (const LinearSpec& spec : linears_of(config_, names_.linears, empty)) {
+    for (const LinearSpec& spec : linears_of(config_, *stack.linears, empty)) {
       const std::string_view linear =
           std::string_view(spec.name).substr(config_.n_expert > 0 ? inside_expert(spec.name) : 0);
       const bool expert = linear.size() != spec.name.size();
-      const std::string name = block + std::string(gguf_name(linear)) + (expert ? "_exps" : "");
+      const std::string name =
+          block + std::string(gguf_name(linear, *stack.linears)) + (expert ? "_exps" : "");
       if (expert) {  // one tensor for all
         bool found = false;
         for (std::size_t i = experts_begin; i < result_.size() && !found; ++i) {
@@ -145,15 +171,20 @@ class Mapper {
     return name.find('.', experts.size() + 1) + 1;
   }
 
-  [[nodiscard]] std::string_view gguf_name(std::string_view linear) const {
-    const io::BlockLinears& names = names_.linears;
+  [[nodiscard]] std::string_view gguf_name(std::string_view linear,
+                                           const io::BlockLinears& names) const {
+    const bool two = config_.kind == ModelKind::encoder_decoder;
     if (linear == names.qkv) return "attn_qkv";
     if (linear == names.q) return "attn_q";
     if (linear == names.k) return "attn_k";
     if (linear == names.v) return "attn_v";
-    if (linear == names.attention_output) return "attn_output";
+    if (linear == names.attention_output) return two ? "attn_o" : "attn_output";
+    if (linear == names.cross_q) return "cross_attn_q";
+    if (linear == names.cross_k) return "cross_attn_k";
+    if (linear == names.cross_v) return "cross_attn_v";
+    if (linear == names.cross_output) return "cross_attn_o";
     if (linear == names.gate) return "ffn_gate";
-    if (linear == names.up) return "ffn_up";
+    if (linear == names.up || linear == names.plain_up) return "ffn_up";
     return "ffn_down";
   }
 

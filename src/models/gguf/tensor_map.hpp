@@ -32,7 +32,14 @@ struct RowOrder {
 
 /// A tensor of a GGUF file.
 struct MappedTensor {
-  enum class Role : std::uint8_t { vector, linear, router, tokens, positions, head };
+  enum class Role : std::uint8_t {
+    vector,
+    linear,
+    router,
+    tokens,
+    positions,  ///< a table of positions, of distances or of token types: stays in floats
+    head,
+  };
   std::string name;                  ///< "blk.0.attn_q.weight"
   std::vector<std::string> sources;  ///< with the prefix; several: experts, one after the other
   Role role = Role::linear;
@@ -41,6 +48,7 @@ struct MappedTensor {
   RowOrder order = {};
   float offset = 0.0f;      ///< what GGUF's values are larger by (Gemma's norms)
   bool transposed = false;  ///< the folder has [cols, rows]
+  bool optional = false;    ///< models may lack it: T5's own head
 
   [[nodiscard]] bool is_vector() const noexcept { return role == Role::vector; }
 };

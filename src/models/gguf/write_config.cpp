@@ -46,7 +46,8 @@ void write_gguf_config(const Config& config, const GgufArchitecture& architectur
   writer.set("general.architecture", std::string(architecture.name));
   keys.size("context_length", config.n_positions);
   keys.size("embedding_length", config.n_embd);
-  keys.size("block_count", config.n_layer);
+  const bool t5 = architecture.name == "t5";
+  keys.size("block_count", t5 ? config.n_encoder_layer : config.n_layer);
   keys.size("feed_forward_length", config.n_inner);
   keys.size("attention.head_count", config.n_head);
   keys.size("attention.head_count_kv", config.n_kv_head);
@@ -55,7 +56,7 @@ void write_gguf_config(const Config& config, const GgufArchitecture& architectur
               config.norm_epsilon);
   keys.size("vocab_size", config.vocab_size);
   const bool own_heads = config.head_dim * config.n_head != config.n_embd;
-  if (own_heads || architecture.name == "qwen3" || architecture.name == "gemma2") {
+  if (own_heads || t5 || architecture.name == "qwen3" || architecture.name == "gemma2") {
     keys.size("attention.key_length", config.head_dim);
     keys.size("attention.value_length", config.head_dim);
   }
@@ -65,7 +66,16 @@ void write_gguf_config(const Config& config, const GgufArchitecture& architectur
     keys.size("expert_count", config.n_expert);
     keys.size("expert_used_count", config.n_expert_used);
   }
-  if (architecture.name == "gptneox") {
+  if (t5) {
+    keys.size("decoder_block_count", config.n_layer);
+    keys.size("decoder_start_token_id", config.decoder_start_id);
+    keys.size("attention.relative_buckets_count", config.relative.buckets);
+    // transformers reads the epsilon under this name, llama.cpp under the other.
+    keys.number("attention.layer_norm_epsilon", config.norm_epsilon);
+  } else if (architecture.name == "bert") {
+    keys.boolean("attention.causal", false);
+    writer.set(kGgufTokenTypeCount, static_cast<std::uint32_t>(config.n_token_type));
+  } else if (architecture.name == "gptneox") {
     keys.boolean("use_parallel_residual", config.residual == Residual::parallel);
   } else if (architecture.name == "granite") {
     keys.number("attention.scale", config.attention_scale);

@@ -10,6 +10,8 @@
 #include "models/gguf/gguf_model.hpp"
 #include "models/gguf/pre_tokenizers.hpp"
 #include "models/gguf/token_types.hpp"
+#include "models/gguf/unigram_tokens.hpp"
+#include "models/gguf/word_pieces.hpp"
 
 namespace kvant::models {
 namespace {
@@ -35,22 +37,35 @@ class TokenizerWriter {
         tokenizer_(tokenizer.dump(), name) {}
 
   void run() {
-    if (const std::string type = model_.value("type", "BPE");
-        type != "BPE" || !model_.at("vocab").is_object()) {
-      unsupported("the tokenizer's model is of type " + type + " and not BPE");
+    const std::string type = model_.value("type", "BPE");
+    if (type != "BPE" && type != "Unigram" && type != "WordPiece") {
+      unsupported("the tokenizer's model is of type " + type +
+                  " and not BPE, Unigram or WordPiece");
     }
     collect_tokens();
-    if (is_byte_level(json_)) {
+    if (type == "Unigram") {
+      require_said(write_gguf_unigram(json_, types_, writer_));
+    } else if (type == "WordPiece") {
+      require_said(write_gguf_word_pieces(json_, tokens_, types_, writer_));
+    } else if (is_byte_level(json_)) {
       write_byte_level();
     } else {
       write_sentencepiece();
     }
     writer_.set("tokenizer.ggml.tokens", tokens_);
     writer_.set("tokenizer.ggml.token_type", types_);
-    write_special_tokens();
+    if (type == "WordPiece") {
+      write_tokens_around_words();
+    } else {
+      write_special_tokens();
+    }
+    if (type != "BPE") set_found("tokenizer.ggml.padding_token_id", {"<pad>", "[PAD]"});
   }
 
  private:
+  void require_said(const std::string& problem) const {
+    if (!problem.empty()) unsupported(problem);
+  }
   [[noreturn]] void unsupported(const std::string& what) const {
     throw Error(ErrorCode::unsupported, name_ + ": " + what +
                                             ", which a GGUF file cannot say; --no-tokenizer "
@@ -71,10 +86,17 @@ class TokenizerWriter {
     const auto count = static_cast<std::size_t>(config_.vocab_size);
     tokens_.resize(count);
     types_.assign(count, kUnusedToken);
-    for (const auto& [spelling, id] : model_.at("vocab").items()) {
+    const json& vocabulary = model_.at("vocab");
+    const bool bytes = model_.value("byte_fallback", false) && !is_byte_level(json_);
+    const auto add = [&](std::int64_t id, const std::string& spelling) {
       const bool byte = spelling.size() == 6 && spelling.starts_with("<0x") && spelling[5] == '>';
-      set_token(id.get<std::int64_t>(), spelling,
-                byte && !is_byte_level(json_) ? kByteToken : kNormalToken);
+      set_token(id, spelling, byte && bytes ? kByteToken : kNormalToken);
+    };
+    if (vocabulary.is_array()) {  // Unigram's: pairs of token and score
+      std::int64_t id = 0;
+      for (const json& each : vocabulary) add(id++, each.at(0).get<std::string>());
+    } else {
+      for (const auto& [spelling, id] : vocabulary.items()) add(id.get<std::int64_t>(), spelling);
     }
     for (const json& added : json_.value("added_tokens", json::array())) {
       const bool special = added.value("special", false);
@@ -181,6 +203,29 @@ class TokenizerWriter {
     if (id >= 0 && id < config_.vocab_size) writer_.set(key, static_cast<std::uint32_t>(id));
   }
 
+  /// The id of the first of these tokens that there is.
+  void set_found(const char* key, std::initializer_list<const char*> tokens) {
+    for (const char* token : tokens) {
+      const auto id = tokenizer_.find(token);
+      if (!id) continue;
+      set_id(key, *id);
+      return;
+    }
+  }
+
+  /// BERT's tokenizer puts them around every text.
+  void write_tokens_around_words() {
+    if (tokenizer_.prefix().size() != 1 || tokenizer_.suffix().size() != 1) {
+      unsupported("its post_processor does not put one token before a text and one behind it");
+    }
+    set_id("tokenizer.ggml.bos_token_id", tokenizer_.prefix().front());
+    set_id("tokenizer.ggml.seperator_token_id", tokenizer_.suffix().front());
+    set_found("tokenizer.ggml.unknown_token_id", {model_.value("unk_token", "[UNK]").c_str()});
+    set_found("tokenizer.ggml.mask_token_id", {"[MASK]"});
+    writer_.set("tokenizer.ggml.add_bos_token", true);
+    writer_.set("tokenizer.ggml.add_sep_token", true);
+  }
+
   /// What stands around a text, and what ends an answer.
   void write_special_tokens() {
     const std::vector<TokenId>& before = tokenizer_.prefix();
@@ -230,7 +275,7 @@ void write_gguf_tokenizer(const json& tokenizer, const std::string& name, const 
 void copy_gguf_tokenizer(const io::Gguf& file, io::GgufWriter& writer) {
   for (const std::string_view view : file.keys()) {
     const std::string key(view);
-    if (!key.starts_with("tokenizer.")) continue;
+    if (!key.starts_with("tokenizer.") || key == kGgufTokenTypeCount) continue;
     if (const auto text = file.text(key)) {
       writer.set(key, std::string(*text));
     } else if (const auto truth = file.boolean(key)) {
@@ -250,6 +295,13 @@ void copy_gguf_tokenizer(const io::Gguf& file, io::GgufWriter& writer) {
           types.push_back(number >= 0 && number < 100 ? static_cast<std::int32_t>(number) : 0);
         }
         writer.set(key, std::move(types));
+      } else if (key == "tokenizer.ggml.precompiled_charsmap") {
+        std::vector<std::uint8_t> bytes;
+        for (const double number : *numbers) {
+          const bool byte = number >= -128 && number <= 255;
+          bytes.push_back(static_cast<std::uint8_t>(byte ? static_cast<int>(number) & 0xFF : 0));
+        }
+        writer.set(key, std::move(bytes));
       } else {
         std::vector<float> values;
         for (const double number : *numbers) values.push_back(static_cast<float>(number));

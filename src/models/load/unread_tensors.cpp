@@ -13,11 +13,19 @@ namespace {
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kBias = ".bias";
 
-/// What transformers saved along in some of its versions, though it is computed.
+/// What transformers saved along in some of its versions, though it is computed, or, of T5's cross
+/// attention, has no effect.
 bool is_computed(std::string_view part) {
-  constexpr std::string_view kNames[] = {
-      "attn.bias",  "attention.bias", "attn.masked_bias", "attention.masked_bias",
-      "rotary_emb", "rotary_pos_emb", "rope_freqs",       "rot_embd"};
+  constexpr std::string_view kNames[] = {"attn.bias",
+                                         "attention.bias",
+                                         "attn.masked_bias",
+                                         "attention.masked_bias",
+                                         "rotary_emb",
+                                         "rotary_pos_emb",
+                                         "rope_freqs",
+                                         "rot_embd",
+                                         "EncDecAttention.relative_attention_bias",
+                                         "cross_attn_rel_b"};
   return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view name) {
     return part.find(name) != std::string_view::npos;
   });
@@ -79,8 +87,9 @@ void require_all_read(const Config& config, const PartLoader& parts, const Weigh
                     "(attention_bias, mlp_bias)?");
   };
   for (const std::string& name : names) {  // of GGUF, where the model has no name for it
-    if (name.starts_with("blk.") && (name.ends_with(kWeight) || name.ends_with(kBias)) &&
-        !is_computed(name)) {
+    const bool block =
+        name.starts_with("blk.") || name.starts_with("enc.blk.") || name.starts_with("dec.blk.");
+    if (block && (name.ends_with(kWeight) || name.ends_with(kBias)) && !is_computed(name)) {
       refuse(name);
     }
   }
