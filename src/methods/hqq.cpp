@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kvant/error.hpp"
+#include "kvant/float_element.hpp"
 #include "kvant/linear_quantizer.hpp"
 #include "methods/group_range.hpp"
 #include "methods/shrink.hpp"
@@ -22,7 +23,10 @@ void check_options(const HqqOptions& options) {
   if (!(options.norm > 0 && options.norm <= 1)) refuse("norm", options.norm, "in (0, 1]");
   if (!(options.beta > 0)) refuse("beta", options.beta, "above 0");
   if (!(options.kappa >= 1)) refuse("kappa", options.kappa, "1 or more");
-  if (options.iterations < 0) refuse("iterations", options.iterations, "0 or more");
+  if (options.iterations < 0) {
+    throw Error(ErrorCode::invalid_argument,
+                "hqq_params: " + std::to_string(options.iterations) + " iterations");
+  }
 }
 
 /// The number of the block that each element is in, along rows and along columns.
@@ -81,7 +85,7 @@ QuantParams hqq_params(Context& context, MatrixView<const float> w, QuantParams 
       }
     }
     for (std::size_t i = 0; i < sums.size(); ++i) {
-      next.shift[i] = static_cast<float>(sums[i] / counts[i]);
+      next.shift[i] = detail::round_to(best.arithmetic, static_cast<float>(sums[i] / counts[i]));
     }
     fake_quantize(context, w, next, AnyMatrix(rounded));
     const double error = mean_error(w, rounded);

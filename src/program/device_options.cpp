@@ -9,7 +9,6 @@
 #include "command_line.hpp"
 #include "devices.hpp"
 #include "kvant/error.hpp"
-#include "kvant/io/text_file.hpp"
 
 namespace kvant::program {
 namespace {
@@ -51,27 +50,6 @@ const KernelTable* find_device(const std::string& word) {
                   (devices.empty() ? ": this kvant was built without CUDA (KVANT_CUDA)"
                                    : ": there is no such device on this machine") +
                   "; there are: " + device_names());
-}
-
-/// As accelerate writes device maps: {"model.layers.0": 0, "model.layers.1": "cpu", ...}.
-std::map<std::string, bool> read_map(const std::string& file) {
-  const auto refuse = [&](const std::string& what) {
-    throw Error(ErrorCode::invalid_file, file + ": " + what);
-  };
-  const nlohmann::json map = nlohmann::json::parse(io::read_text_file(file), nullptr, false);
-  if (!map.is_object()) {
-    refuse("a device map is an object like {\"model.layers.0\": \"cuda\", \"\": \"cpu\"}");
-  }
-  std::map<std::string, bool> result;
-  for (const auto& [name, place] : map.items()) {
-    const bool on_device = place == 0 || place == "cuda" || place == "cuda:0";
-    if (!on_device && place != "cpu") {
-      refuse("\"" + name.substr(0, 80) + "\" is on " + place.dump().substr(0, 40) +
-             "; there are \"cpu\", \"cuda\" and 0");
-    }
-    result[name] = on_device;
-  }
-  return result;
 }
 
 nlohmann::ordered_json counted_json(const models::Placement& placement, bool on_device) {
@@ -169,7 +147,7 @@ models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& s
     }
   }
   if (!words.memory.empty()) offload.limit = parse_size(words.memory, "--device-memory");
-  if (!words.map.empty()) offload.map = read_map(words.map);
+  if (!words.map.empty()) offload.map = models::read_device_map(words.map);
   offload.host = words.cpu;
   offload.host.insert(offload.host.end(), words.cpu_fp32.begin(), words.cpu_fp32.end());
   skip.insert(skip.end(), words.cpu_fp32.begin(), words.cpu_fp32.end());

@@ -224,6 +224,7 @@ int quantize_command(const Arguments& arguments) {
       throw UsageError("--threshold" + has_none);
     }
     if (!keep_outliers.empty()) throw UsageError("--keep-outliers" + has_none);
+    if (how->count() > 0) throw UsageError("--outliers" + has_none);
     if (!calibrate.empty()) {
       throw UsageError("--calibrate" + has_none +
                        " (codes chosen by a text: --scheme gptq, awq or smoothquant)");
@@ -257,7 +258,13 @@ int quantize_command(const Arguments& arguments) {
   if (!calibrate.empty()) {
     io::QuantizeCheckpointOptions trial = options;  // mistakes show before the model runs
     trial.dry_run = true;
+    if (trial.outliers == Outliers::calibrated) trial.outliers = Outliers::per_call;  // until then
     const io::CheckpointSummary plan = quantize_checkpoint(model, output, trial);
+    if (std::none_of(plan.layers.begin(), plan.layers.end(), [](const io::PlannedLayer& layer) {
+          return layer.scheme == io::WeightScheme::llm_int8;
+        })) {
+      throw UsageError("--calibrate is for llm-int8, which no layer is to become");
+    }
     const OutlierColumns found =
         find_outlier_columns(model, calibrate, options.threshold, flags.threads, flags.quiet);
     for (const io::PlannedLayer& layer : plan.layers) {

@@ -244,6 +244,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   }
   if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
   options.adapter = text("--adapter", words.adapter);
+  options.offload = offload_of(words.device, options.skip);  // --cpu-fp32 skips layers too
   options.plan = text("--plan", words.plan);
   if (options.plan) {
     options.formats = models::read_format_plan(*options.plan);
@@ -257,7 +258,6 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
     }
     if (!options.request.exact) options.request.exact = options.formats->exact;
   }
-  options.offload = offload_of(words.device, options.skip);
   options.device_given = words.device.device != "cpu";
   options.calibrate = text("--calibrate", words.calibrate);
   options.request.calibration_text = options.calibrate.has_value();

@@ -49,6 +49,8 @@ void Selection::count_as_written(const std::vector<io::PlannedLayer>& layers) {
       if (layer.name != planned.name) continue;
       for (models::FormatSensitivity& format : layer.formats) {
         if (!describe(format.format.format).is_float()) format.bytes = planned.bytes_after;
+        // Stays as it is.
+        if (format.format.format == WeightFormat::float32) format.bytes = planned.bytes_before;
       }
     }
   }

@@ -27,7 +27,7 @@ class Selection {
   void measure(const std::vector<std::vector<models::TokenId>>& windows,
                models::MeasureOptions options);
   /// Quantized formats take what their form in files takes (GPTQ's has zero points and an index
-  /// too), where a layer is named.
+  /// too), and fp32 what is there already, where a layer is named.
   void count_as_written(const std::vector<io::PlannedLayer>& layers);
   /// What perplexities are of.
   void set_evaluation(std::vector<models::TokenId> ids, std::int64_t window);

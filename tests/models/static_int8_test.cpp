@@ -127,6 +127,28 @@ TEST_CASE("static scales of activations: config.json says whether they hold") {
   CHECK(logits_of(context, with_scales, "stored") == fixed);
   CHECK(kvant::look::verify_checkpoint(with_scales).ok());
 
+  // Groups that differ: which of them means a layer is not asked. And other codes than int8.
+  const auto read = [](const fs::path& folder) {
+    std::ifstream in(folder / "config.json");
+    return nlohmann::json::parse(in);
+  };
+  const nlohmann::json config = read(with_scales);
+  nlohmann::json other = config;
+  auto& groups = other["quantization_config"]["config_groups"];
+  groups["group_1"] = groups["group_0"];
+  groups["group_0"]["targets"] = {"re:.*mlp.*"};
+  groups["group_1"]["targets"] = {"re:.*self_attn.*"};
+  groups["group_1"]["input_activations"]["dynamic"] = true;
+  std::ofstream(with_scales / "config.json") << other;
+  CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+            .find("differ in input_activations") != std::string::npos);
+  CHECK(!kvant::look::verify_checkpoint(with_scales).ok());
+  other = config;
+  other["quantization_config"]["config_groups"]["group_0"]["input_activations"]["num_bits"] = 4;
+  std::ofstream(with_scales / "config.json") << other;
+  CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+            .find("num_bits 8") != std::string::npos);
+
   // They are meant, and not there.
   say_dynamic(by_row, false);
   const std::string message =

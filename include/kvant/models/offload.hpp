@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -36,6 +37,12 @@ struct Offload {
   /// Rows of the largest call, for which memory is kept; longer calls take more if there is any.
   std::int64_t rows = 512;
 };
+
+/// A map from a JSON file as accelerate writes them: {"model.layers.0": 0, "": "cpu"}; 0, "cuda"
+/// and "cuda:0" are the device.
+/// @throws FormatError json, duplicate, structure; Error io
+[[nodiscard]] KVANT_API std::map<std::string, bool> read_device_map(
+    const std::filesystem::path& file);
 
 /// Where a linear layer is.
 struct LayerPlace {

@@ -44,11 +44,20 @@ std::optional<QuantParams> compressed_inputs(const FindTensor& find, const Store
   if (said == InputScales::at_run || layer.dtype != DType::int8) return std::nullopt;
   const TensorView scale = find(layer.name + kInputScale);
   if (scale.info == nullptr) {
-    if (said == InputScales::unsaid) return std::nullopt;
+    if (said == InputScales::unsaid || said == InputScales::unclear) return std::nullopt;
     refuse("layer " + in_quotes(layer.name) +
            ": config.json says that the scale of its activations is known (input_activations, "
            "dynamic false), but there is no tensor " +
            in_quotes(layer.name + kInputScale));
+  }
+  if (said == InputScales::unclear || said == InputScales::other) {
+    refuse(
+        "layer " + in_quotes(layer.name) + " has " + in_quotes(scale.info->name) +
+        (said == InputScales::unclear
+             ? ", and config_groups of config.json differ in input_activations: whether it holds "
+               "for this layer is not clear"
+             : ", and config.json's input_activations are not int8 with one scale (num_bits 8, "
+               "type int, strategy tensor), which alone is read"));
   }
   QuantParams params;
   params.scheme = int8_affine.with_order(RoundOrder::divide);

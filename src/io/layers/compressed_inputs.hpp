@@ -20,6 +20,8 @@ enum class InputScales : std::uint8_t {
   unsaid,   ///< config.json does not say: a file that has them means them
   at_run,   ///< of each token when the model runs, or activations are not quantized
   in_file,  ///< measured beforehand
+  unclear,  ///< groups of layers differ, and which of them means the layer is not asked
+  other,    ///< measured beforehand, but no single scale of int8 codes
 };
 
 /// The scale and zero point of an int8 layer's activations, where the file has them and `said` does

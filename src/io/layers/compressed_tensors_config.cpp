@@ -67,8 +67,13 @@ InputScales inputs_in(const nlohmann::json& group) {
   if (inputs == group.end()) return InputScales::unsaid;
   if (!inputs->is_object()) return InputScales::at_run;
   const auto dynamic = inputs->find("dynamic");
-  if (dynamic == inputs->end() || *dynamic == false) return InputScales::in_file;
-  return InputScales::at_run;
+  if (dynamic != inputs->end() && *dynamic != false) return InputScales::at_run;
+  const auto is = [&](const char* key, const nlohmann::json& wanted) {
+    const auto it = inputs->find(key);
+    return it == inputs->end() || it->is_null() || *it == wanted;
+  };
+  const bool one_scale = is("num_bits", 8) && is("type", "int") && is("strategy", "tensor");
+  return one_scale ? InputScales::in_file : InputScales::other;
 }
 
 CompressedWeights read_layer(const nlohmann::json& group, const nlohmann::json& weights) {
@@ -114,8 +119,11 @@ CompressedWeights compressed_weights_of(const nlohmann::json& section, const std
       if (weights == group.end() || !weights->is_object()) continue;
       const CompressedWeights one = read_layer(group, *weights);
       // Which of several expressions means the layer is not asked; what they agree about counts.
-      if (found && *found != one) return {};
-      found = one;
+      CompressedWeights both = one;
+      if (found && found->inputs != one.inputs) both.inputs = InputScales::unclear;
+      if (found) found->inputs = both.inputs;
+      if (found && *found != both) return {.inputs = both.inputs};
+      found = both;
     }
     if (found) return *found;
   }

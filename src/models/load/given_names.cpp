@@ -78,22 +78,42 @@ bool is_in(const std::string& part, const std::string& name) {
 
 /// Maps name all of a model, as accelerate writes them: parts without weights too.
 bool has_no_weights(const std::string& name) {
-  return name.ends_with(".drop") || name.ends_with(".rotary_emb");
+  const std::string last = name.substr(name.rfind('.') + 1);
+  return last.find("drop") != std::string::npos || last == "rotary_emb" || last == "act" ||
+         last == "act_fn" || last == "activation" || last == "activation_fn";
+}
+
+/// What a tensor belongs to: without ".weight", ".bias", and what follows there.
+std::string owner_of(const std::string& tensor) {
+  const std::size_t weight = tensor.find(".weight");
+  return tensor.substr(0, weight != std::string::npos ? weight : tensor.rfind('.'));
 }
 
 void check_map(const LoadOptions& options, const Config& config, const LayerList& layers,
                const WeightSource& source) {
   const std::string prefix(io::find_architecture(config.model_type)->prefix);
   std::vector<std::string> parts = layers.head;
-  for (const NamedLayer& layer : layers.blocks) parts.push_back(layer.name.full);
+  std::set<std::string> linear;  // as the file has them, where that is not their full name
+  for (const NamedLayer& layer : layers.blocks) {
+    parts.push_back(layer.name.full);
+    if (layer.name.file != layer.name.full) linear.insert(layer.name.file);
+  }
   for (const std::string& tensor : source.names()) {
-    parts.push_back(tensor);
-    parts.push_back(prefix + tensor);  // base models are saved without it
+    const std::string owner = owner_of(tensor);
+    if (linear.contains(owner)) continue;
+    parts.push_back(owner);
+    parts.push_back(prefix + owner);  // base models are saved without it
   }
   for (const auto& [name, on_device] : options.offload.map) {
     const std::string& key = name;
     const auto has = [&](const std::string& part) { return is_in(part, key); };
-    if (has_no_weights(key) || std::any_of(parts.begin(), parts.end(), has)) continue;
+    if (std::any_of(parts.begin(), parts.end(), has)) continue;
+    if (has_no_weights(key)) {
+      const std::string whole =
+          key.substr(0, key.find('.') == std::string::npos ? 0 : key.rfind('.'));
+      const auto holds = [&](const std::string& part) { return is_in(part, whole); };
+      if (std::any_of(parts.begin(), parts.end(), holds)) continue;
+    }
     throw RequestError("the device map names " + io::in_quotes(key) +
                        ", which is no part of the model (they are named like " +
                        layers.blocks.front().name.full + ")");

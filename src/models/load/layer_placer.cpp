@@ -151,9 +151,12 @@ std::unique_ptr<LinearLayer> LayerPlacer::place(const std::string& name, const L
 std::unique_ptr<LinearLayer> LayerPlacer::stay(const std::string& name,
                                                std::unique_ptr<LinearLayer> layer,
                                                const std::string& reason) {
-  if (is_active()) {
-    placement_->layers.push_back({.name = name, .bytes = layer->weight_bytes(), .reason = reason});
-  }
+  if (!is_active()) return layer;
+  std::vector<LayerPlace>& places = placement_->layers;
+  // (Parts in float are loaded twice where outlier features are looked for.)
+  const bool known = std::any_of(places.begin(), places.end(),
+                                 [&](const LayerPlace& place) { return place.name == name; });
+  if (!known) places.push_back({.name = name, .bytes = layer->weight_bytes(), .reason = reason});
   return layer;
 }
 

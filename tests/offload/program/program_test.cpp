@@ -118,10 +118,16 @@ TEST_CASE("kvant run --device: wrong words, maps and devices are one line") {
     return failure({"--device", "cuda", "--device-map", folder.write("map", contents).string()},
                    code);
   };
-  CHECK_THAT(map("[]", 1), Contains("a device map is an object"));
+  CHECK_THAT(map("[]", 1), Contains("not a JSON object"));
   CHECK_THAT(map(R"({"model.layers.0": "disk"})", 1), Contains("\"disk\""));
   CHECK_THAT(map(R"({"model.layers.0": 1})", 1), Contains("model.layers.0"));
   CHECK_THAT(map(R"({"model.layers.9": 0})", 2), Contains("no part of the model"));
+  CHECK_THAT(map(R"({"model.layers.0.self_attn.q_proj.weight": "cpu"})", 2),
+             Contains("no part of the model"));
+  CHECK_THAT(map(R"({"model.layers.9.self_attn.attn_dropout": 0})", 2),
+             Contains("no part of the model"));
+  CHECK_THAT(map(R"({"a": 0, "a": 1})", 1), Contains("a"));
+  CHECK_THAT(map("{\"a\":" + std::string(100'000, '[') + "}", 1), Contains("128"));
   CHECK_THAT(failure({"--device", "cuda", "--device-map", "/nonexistent"}, 1),
              Contains("/nonexistent"));
 }
