@@ -62,7 +62,7 @@ std::vector<const KernelTable*> kernel_sets() {
     for (const KernelTable& table : kEmulated) {
       tables.push_back(detail::completed(table, kernels_for("scalar")));
     }
-#if !defined(__SANITIZE_THREAD__)  // which does not follow the emulated device from stack to stack
+#if !KVANT_TEST_NO_FIBERS
     tables.push_back(detail::completed(emulated_cuda, kernels_for("scalar")));
 #endif
     return tables;
