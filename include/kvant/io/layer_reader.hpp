@@ -48,10 +48,6 @@ class KVANT_API LayerReader {
   [[nodiscard]] std::optional<LayerCodes> codes() const;
   /// The codes of rows [first, first + count), a byte each; only where codes() gives something.
   void read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const;
-  /// How the layer's activations are quantized, where the checkpoint says it (compressed-tensors'
-  /// static scales of int8).
-  /// @throws FormatError bad_scales: no number above 0, or none where config.json says there is one
-  [[nodiscard]] std::optional<QuantParams> input_params() const;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] std::vector<std::int64_t> kept_columns() const;
 
@@ -59,6 +55,12 @@ class KVANT_API LayerReader {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// How a layer's activations are quantized, where the checkpoint says it (compressed-tensors'
+/// static scales of int8). Of its weights nothing is read.
+/// @throws FormatError bad_scales: no number above 0, or none where config.json says there is one
+[[nodiscard]] KVANT_API std::optional<QuantParams> input_params(const Checkpoint& checkpoint,
+                                                                const StoredLayer& layer);
 
 /// Rows of a block that reads about a MiB of floats; at least one.
 [[nodiscard]] KVANT_API std::int64_t rows_per_block(const StoredLayer& layer) noexcept;

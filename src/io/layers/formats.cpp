@@ -166,7 +166,7 @@ std::vector<FormatError> unreadable_layers(const Checkpoint& checkpoint, const M
   for (const TensorInfo* info : checkpoint.tensors()) {
     try {
       if (const auto layer = checked_layer(checkpoint, find, hints, rules, *info)) {
-        static_cast<void>(form_of(checkpoint, *layer).input_params(checkpoint, *layer));
+        static_cast<void>(input_params(checkpoint, *layer));
       }
     } catch (const FormatError& error) {
       errors.push_back(error);

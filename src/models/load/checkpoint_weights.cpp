@@ -95,7 +95,7 @@ class CheckpointWeights final : public WeightSource {
   [[nodiscard]] std::optional<QuantParams> input_params(const std::string& name) const override {
     const auto it = quantized_.find(name);
     if (it == quantized_.end()) return std::nullopt;
-    return io::LayerReader(checkpoint_, it->second).input_params();
+    return io::input_params(checkpoint_, it->second);
   }
 
   [[nodiscard]] std::optional<PackedWeights> packed(Context& context,

@@ -88,6 +88,11 @@ inline Vec load_part(const T* p, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) lanes[i] = static_cast<float>(p[i]);
   return load(lanes);
 }
+inline Vec load_part(const std::uint16_t* p, std::int64_t count) {
+  std::uint16_t lanes[kLanes] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
 inline void store_part(float* p, Vec v, std::int64_t count) {
   float lanes[kLanes];
   store(lanes, v);
@@ -230,15 +235,6 @@ void panel(const PanelArgs& a) noexcept {
   }
 }
 
-inline Vec load_rest(const float* p, std::int64_t count) {
-  return load_part(p, count);
-}
-inline Vec load_rest(const std::uint16_t* p, std::int64_t count) {
-  std::uint16_t lanes[kLanes] = {};
-  for (std::int64_t i = 0; i < count; ++i) lanes[i] = p[i];
-  return load(lanes);
-}
-
 /// Sixteen sums of each output, then their sum. The outputs lie `apart` rows from each other.
 template <int Outputs, class Weight>
 inline void dot_tile(const DotArgs& a, const Weight* all, std::int64_t r, std::int64_t n,
@@ -253,9 +249,9 @@ inline void dot_tile(const DotArgs& a, const Weight* all, std::int64_t r, std::i
     for (int i = 0; i < Outputs; ++i) sums[i] = sums[i] + load(weights + i * step + c) * part;
   }
   if (c < a.columns) {
-    const Vec part = load_rest(x + c, a.columns - c);
+    const Vec part = load_part(x + c, a.columns - c);
     for (int i = 0; i < Outputs; ++i) {
-      sums[i] = sums[i] + load_rest(weights + i * step + c, a.columns - c) * part;
+      sums[i] = sums[i] + load_part(weights + i * step + c, a.columns - c) * part;
     }
   }
   for (int i = 0; i < Outputs; ++i) a.y[r * a.y_stride + n + i * apart] = sum(sums[i]);
