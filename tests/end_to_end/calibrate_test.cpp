@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "models/deep_model.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
@@ -121,3 +122,29 @@ TEST_CASE("kvant calibrate, quantize --scheme gptq: nearer to floats than roundi
   CHECK(!fs::exists(path("no")));
   CHECK(!fs::exists(path("s")));
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("kvant calibrate: memory for a block in float, its moments and 64 MiB") {
+  const TempFolder folder;
+  const fs::path model = folder.path() / "model";
+  fs::create_directory(model);
+  const std::size_t block = kvant::test::write_deep_model(model, 12, 1024, 128);
+  for (const char* const file : {"tokenizer.json", "tokenizer_config.json"}) {
+    fs::copy_file(fs::path(kModels) / "model" / file, model / file);
+  }
+  write_text(folder.path() / "text");
+  const ProcessResult result = kvant_program(
+      {"calibrate", model.string(), (folder.path() / "text").string(), "--out",
+       (folder.path() / "stats.safetensors").string(), "--windows", "4", "--window", "128"});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  // Floats for each pair of features of the four inputs of a block.
+  const std::size_t moments = sizeof(float) * (3 * 512 * 512 + 2048 * 2048);
+  const std::size_t limit = block + moments + (64u << 20);
+  INFO("peak " << result.peak_bytes << ", block " << block << ", moments " << moments);
+  CHECK(result.peak_bytes < limit);
+  // Which neither the model nor what was written would fit in.
+  CHECK(fs::file_size(model / "model.safetensors") > limit);
+  CHECK(fs::file_size(folder.path() / "stats.safetensors") > limit);
+}
+#endif

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "models/model_builder.hpp"
+#include "models/deep_model.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
 
@@ -159,35 +159,9 @@ TEST_CASE("command line: logits and ids need no tokenizer") {
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("command line: loading stays within the int8 model, one block in float and 64 MiB") {
-  // 24 blocks of 3.1 million weights in float32: 300 MB on disk, all tensors from the same values.
+  // 300 MB on disk.
   const TempFolder folder;
-  kvant::test::TestModel model;
-  model.config["n_embd"] = 512;
-  model.config["n_inner"] = 2048;
-  model.config["n_layer"] = 1;
-  model.config["n_head"] = 8;
-  model.fill();
-  constexpr int kLayers = 24;
-  model.config["n_layer"] = kLayers;
-  std::ofstream(folder.path() / "config.json") << model.config.dump();
-  std::size_t weights = 0;
-  std::size_t block = 0;
-  {
-    kvant::io::SafeTensorsWriter writer;
-    for (const auto& [name, tensor] : model.tensors) {
-      const std::string first = "transformer.h.0.";
-      const bool in_block = name.find(first) == 0;
-      if (in_block) block += tensor.values.size() * sizeof(float);
-      for (int n = 0; n < (in_block ? kLayers : 1); ++n) {
-        const std::string renamed =
-            in_block ? "transformer.h." + std::to_string(n) + "." + name.substr(first.size())
-                     : name;
-        writer.add(renamed, kvant::DType::float32, tensor.shape,
-                   std::as_bytes(std::span(tensor.values)));
-      }
-    }
-    writer.write(folder.path() / "model.safetensors");
-  }
+  const std::size_t block = kvant::test::write_deep_model(folder.path(), 24, 99, 40);
   const std::string report = (folder.path() / "out.json").string();
   for (const std::vector<std::string>& scheme : {std::vector<std::string>{"llm-int8"},
                                                  {"llm-int8", "--mode", "bitsandbytes"},
@@ -203,7 +177,8 @@ TEST_CASE("command line: loading stays within the int8 model, one block in float
     arguments.insert(arguments.end(), scheme.begin(), scheme.end());
     const ProcessResult result = run(arguments);
     REQUIRE(result.exit_code == 0);
-    weights = json::parse(kvant::test::read_text(report)).at("weight_bytes").get<std::size_t>();
+    const auto weights =
+        json::parse(kvant::test::read_text(report)).at("weight_bytes").get<std::size_t>();
     INFO("peak " << result.peak_bytes << ", weights " << weights << ", block " << block);
     CHECK(result.peak_bytes < weights + block + (64u << 20));
   }

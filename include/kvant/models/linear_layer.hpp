@@ -73,6 +73,8 @@ class KVANT_API FloatLinear final : public LinearLayer {
   void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
   [[nodiscard]] std::int64_t out_features() const override { return weights_.rows(); }
   [[nodiscard]] std::size_t weight_bytes() const override;
+  [[nodiscard]] const WeightMatrix& weights() const noexcept { return weights_; }
+  [[nodiscard]] const std::vector<float>& bias() const noexcept { return bias_; }
 
  private:
   WeightMatrix weights_;

@@ -12,7 +12,18 @@
 ///       const kvant::models::Calibration calibration(model);
 ///       for (const auto& batch : batches) run(batch);       // calls model.forward(fc1, ...)
 ///     }
-///     model.freeze();                                       // floats go, codes stay
+///     model.freeze(context);                                // floats go, codes stay
+///
+/// The same with a language model of any family, which runs by itself:
+///
+///     model.take_layers(context, llama);
+///     model.quantize({.weights = kvant::WeightFormat::int4_group,
+///                     .activations = kvant::models::ActivationCodes::fp8});
+///     {
+///       const kvant::models::Calibration calibration(model);
+///       for (const auto& ids : texts) evaluate(context, llama, ids, 512);
+///     }
+///     model.freeze(context);
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +39,8 @@
 #include "kvant/weight_format.hpp"
 
 namespace kvant::models {
+
+struct Model;
 
 /// What the inputs of a layer become.
 enum class ActivationCodes : std::uint8_t {
@@ -61,9 +74,19 @@ class KVANT_API QuantizedModel {
 
   /// A layer y = x W^T + b; copies. @param weights [out, in], @param bias [out] or empty
   /// @return its number, for forward()
-  /// @throws Error shape_mismatch, not_finite, invalid_argument (a name that is there; frozen)
+  /// @throws Error shape_mismatch, not_finite, invalid_argument (a name that is there; frozen, or
+  ///         being calibrated)
   std::size_t add(std::string name, MatrixView<const float> weights,
                   std::span<const float> bias = {});
+
+  /// The linear layers of a language model in float, by their names in it (those that schemes
+  /// quantize; routers, tables and heads stay): forward(), generate() and evaluate() of the model
+  /// run them as they are here, so that a Calibration follows the texts that the model is given.
+  /// Each call is a batch. The model may outlive this object.
+  /// @param model in fp32; on an error it is as it was
+  /// @throws Error unsupported: a model in another scheme, on a device, shared by ranks, or with an
+  ///         adapter; invalid_argument, not_finite as add()
+  void take_layers(Context& context, Model& model);
 
   /// Says what each layer becomes: `all`, or the last rule that matches its name. Scales of
   /// activations that were calibrated before are forgotten.
@@ -99,11 +122,14 @@ class KVANT_API QuantizedModel {
  private:
   friend class Calibration;
   struct Layer;
+  class TakenLinear;
   [[nodiscard]] Layer& at(std::size_t layer) const;
-  std::vector<std::unique_ptr<Layer>> layers_;
+  /// @throws Error invalid_argument
+  void require_new(const std::string& name) const;
+  std::vector<std::shared_ptr<Layer>> layers_;  ///< a language model may hold them too
   bool quantized_ = false;
   bool frozen_ = false;
-  float momentum_ = -1;  ///< of the calibration that is going on; negative: none
+  bool calibrating_ = false;
 };
 
 /// While it lives, forward() measures: the first batch sets a scale, each later one moves it to
