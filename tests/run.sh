@@ -49,6 +49,11 @@ else
   echo "No nvcc: the CUDA kernels are tested on the emulated device only (--cuda fetches nvcc)"
 fi
 
+# For every kind of device in --all, so that none spills.
+cuda_targets="80-real;90a-real;80-virtual"
+[ $all -eq 0 ] || cuda_targets="80-real;86-real;89-real;90a-real;100-real;120-real;80-virtual"
+[ "${with_cuda[*]}" = -DKVANT_CUDA=OFF ] || with_cuda+=("-DCMAKE_CUDA_ARCHITECTURES=$cuda_targets")
+
 suite() {  # preset directory [ctest arguments]
   local preset=$1 directory=$2
   shift 2
@@ -67,6 +72,8 @@ suite() {  # preset directory [ctest arguments]
     labels=(-L '^(unit|io|kernels|linear|methods|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
+  elif [ "$preset" = debug ]; then  # consumers are built as releases whatever the library is
+    labels=(-LE '^package$')
   elif [ "$preset" = tsan ]; then  # what shares work out over threads
     targets=(--target kvant_{unit,kernels,linear}_tests)
     labels=(-L '^(unit|kernels|linear)$')
@@ -74,7 +81,7 @@ suite() {  # preset directory [ctest arguments]
   configure "$preset" "$directory" "${parts[@]}"
   cmake --build "$directory" -j "$jobs" ${targets[@]+"${targets[@]}"} -- --quiet
   echo "== $preset: test"
-  ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 600 \
+  ctest --test-dir "$directory" --output-on-failure -j "$jobs" --timeout 1200 \
     ${labels[@]+"${labels[@]}"} "$@"
 }
 

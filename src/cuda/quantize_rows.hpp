@@ -162,8 +162,15 @@ KVANT_DEVICE void store_piece(const QuantizeRowsArgs& q, std::int64_t row, std::
   }
 }
 
+// Blocks of a processor: four have 64 registers a thread, and Blackwell's code needs a few more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+inline constexpr int kQuantizeBlocks = 3;
+#else
+inline constexpr int kQuantizeBlocks = 4;
+#endif
+
 template <DType kType>
-KVANT_KERNEL(kQuantizeThreads, 4)
+KVANT_KERNEL(kQuantizeThreads, kQuantizeBlocks)
 quantize_rows_kernel(KVANT_CONSTANT QuantizeRowsArgs q, KVANT_CONSTANT QuantizeAlignment wide) {
   constexpr std::int64_t kStep = std::int64_t{kQuantizeThreads} * kPiece;
   device::let_next_kernel_start();
