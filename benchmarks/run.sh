@@ -13,7 +13,8 @@
 # --shape replaces the lists of benchmarks/shapes. KVANT_ISA chooses the kernel set; the peers are
 # then held to the same instructions (oneDNN and OpenBLAS by their environment variables).
 # --cuda measures int8_gemm, llm_int8, decode, gemm4, decode4 and quantize_rows on a GPU
-# (benchmarks/cuda), against ceilings measured there and cuBLASLt.
+# (benchmarks/cuda), against ceilings measured there, cuBLASLt, and bitsandbytes where KVANT_PYTHON
+# (default: python3) has it and a torch with CUDA.
 # Exit status: 0 whatever the figures are, 1 when an answer is wrong, 2 for a wrong command line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
         *) arguments+=("$1" "$2") ;;
       esac
       shift ;;
-    -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,19s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "benchmarks/run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
   esac
   shift
@@ -57,6 +58,10 @@ if [ $cuda -eq 1 ]; then
     [ $code -eq 77 ] && exit 0  # no GPU: it has said so
     [ $code -le 1 ] || exit $code
     [ $code -eq 0 ] || status=1
+    case $question in  # what bitsandbytes has too, where there is a Python with it
+      llm_int8 | decode4)
+        "${KVANT_PYTHON:-python3}" benchmarks/cuda/peer_bitsandbytes.py "$parts/$question.json" || [ $? -eq 77 ] || status=1 ;;
+    esac
   done
   if [ -n "$json" ]; then
     find "$parts" -name '*.json' -exec cat {} + | jq -s 'add // []' >"$json"

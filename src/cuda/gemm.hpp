@@ -17,6 +17,9 @@ namespace kvant {
 namespace {
 
 inline constexpr int kDecodeRows = 8;
+/// Weights of 4 bits are streamed so often, for some rows each time, before tiles with their few
+/// blocks are faster.
+inline constexpr int kNibbleStreams = 2;
 
 inline std::int64_t dtype_bytes(DType dtype) noexcept {
   return dtype == DType::float32 || dtype == DType::int32 ? 4 : 2;
@@ -132,7 +135,17 @@ void launch_gemm_4_bits(const GemmArgs& args, const device::Properties& device) 
   const GemmLaunch g = whole_launch(ranged(args, 1, args.nibbles.panel_bytes()));
   const std::int64_t m = g.args.range.m, n = g.args.range.n;
   if (m <= 0 || n <= 0) return;
-  if (m <= kDecodeRows) return launch_decode_nibbles<Codes>(g, args.queue);
+  const std::int64_t rows = decode_nibble_rows(args.nibbles.group);
+  if (m <= kNibbleStreams * rows) {
+    for (std::int64_t begin = 0; begin < m; begin += rows) {
+      GemmArgs part = g.args;
+      part.range.block_begin = begin;
+      part.range.block_end = begin + rows < m ? begin + rows : m;
+      launch_decode_nibbles<Codes>(whole_launch(ranged(part, 1, args.nibbles.panel_bytes())),
+                                   args.queue);
+    }
+    return;
+  }
   if (fills(m, n, LargeNibbleTile::kBlockM, LargeNibbleTile::kBlockN, device.processors)) {
     return launch_gemm_nibbles<LargeNibbleTile, Codes>(g, args.queue);
   }

@@ -32,10 +32,6 @@ struct NibbleMmaTile : MmaTile<kM, kN, kWarpsM, kWarpsN, kRing> {
 using LargeNibbleTile = NibbleMmaTile<128, 128, 2, 4, 3>;
 using SmallNibbleTile = NibbleMmaTile<64, 64, 2, 2, 3>;
 
-KVANT_DEVICE int swizzled_128(int row, int chunk) {
-  return row * 128 + ((chunk ^ (row & 7)) << 4);
-}
-
 /// Integer sums of a group that become floats without a conversion, if they stay below 2^22.
 struct GroupSums {
   static constexpr std::int32_t kBits = 0x4B400000;  ///< of 1.5 * 2^23

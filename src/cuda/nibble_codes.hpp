@@ -13,6 +13,15 @@ inline constexpr int kNibbleChunk = 128;  ///< k whose codes lie together, in li
 inline constexpr int kNibbleRun = 32;     ///< k of one product of the matrix units
 inline constexpr std::uint32_t kLowNibbles = 0x0F0F0F0Fu;
 
+/// Where 16 bytes lie in a row of 128 in shared memory, so that the eight rows of an ldmatrix are
+/// in different banks.
+KVANT_DEVICE int swizzled_piece(int row, int piece) {
+  return (piece ^ (row & 7)) << 4;
+}
+KVANT_DEVICE int swizzled_128(int row, int piece) {
+  return row * 128 + swizzled_piece(row, piece);
+}
+
 /// The rows of a call's weights. (NibblePanels' rules, divided once.)
 struct NibbleRows {
   const unsigned char* b;

@@ -12,7 +12,17 @@ namespace {
 
 template <class Codes>
 constexpr GemmKernelCase kNibbleKernelCases[] = {
-    {"decode", [](const GemmLaunch& g) { launch_decode_nibbles<Codes>(g, nullptr); }, 8, -1},
+    {"decode, 8 rows",
+     [](const GemmLaunch& g) { launch_decode_nibble_tile<NibbleDecode8, Codes>(g, nullptr); }, 8,
+     -1},
+    {"decode, 16 rows",
+     [](const GemmLaunch& g) { launch_decode_nibble_tile<NibbleDecode16, Codes>(g, nullptr); }, 16,
+     -1},
+    {"decode, 32 rows",
+     [](const GemmLaunch& g) { launch_decode_nibble_tile<NibbleDecode32, Codes>(g, nullptr); }, 32,
+     -1},
+    {"chosen", [](const GemmLaunch& g) { launch_gemm_4_bits<Codes>(g.args, device::properties()); },
+     4096, -1},
     {"mma, small tile",
      [](const GemmLaunch& g) { launch_gemm_nibbles<SmallNibbleTile, Codes>(g, nullptr); }, 4096,
      -1},
@@ -127,6 +137,8 @@ TEST_CASE("cuda kernels of groups: the scalar set's y, in every order of asynchr
       {.m = 1, .n = 71, .k = 4416, .kept = 1, .found = 2, .y = DType::float16},
       {.m = 7, .n = 33, .k = 2368, .found = 5, .y = DType::bfloat16, .from_x = true},
       {.m = 5, .n = 47, .k = 301, .found = 3},
+      {.m = 15, .n = 40, .k = 1984, .found = 2, .from_x = true},
+      {.m = 29, .n = 19, .k = 3008, .kept = 3, .y = DType::float16},
       {.m = 33, .n = 67, .k = 576, .kept = 2, .found = 20, .y = DType::float16, .from_x = true},
       {.m = 130, .n = 141, .k = 700, .found = 9, .y = DType::bfloat16},
       {.m = 70, .n = 259, .k = 320, .kept = 17, .y = DType::float32},
@@ -158,9 +170,10 @@ TEST_CASE("cuda kernels of groups: the scalar set's y, in every order of asynchr
 TEST_CASE("cuda kernels of groups: whatever one of them relies on, its lack shows") {
   const ScopedSettings scope;
   // Ten slices of K: the last lies where the ring begins, as the first panel of sums will. In
-  // the others four passes (of groups of 32), so that the room of the first is used again.
+  // the others two passes or more (of groups of 32), so that the room of the first is used again.
   constexpr int kSlices = 10, kPasses = 4;
-  std::vector<Lack> with_features = {{Fault::short_copy_wait, 0, "mma"}};
+  std::vector<Lack> with_features = {{Fault::short_copy_wait, 0, "mma"},
+                                     {Fault::short_copy_wait, 0, "decode"}};
   for (int slice = 0; slice < kSlices; ++slice) {
     with_features.push_back({Fault::no_block_barrier, slice, "mma"});  // it is there, with scales
   }
@@ -168,9 +181,11 @@ TEST_CASE("cuda kernels of groups: whatever one of them relies on, its lack show
   with_features.push_back({Fault::no_block_barrier, kSlices + 3, "mma"});  // features are there
   with_features.push_back({Fault::no_block_barrier, kSlices + 4, "mma"});  // ... and were used
   for (int pass = 0; pass < kPasses; ++pass) {
-    for (const char* const kernels : {"decode", "groups"}) {
-      with_features.push_back({Fault::no_block_barrier, pass, kernels});  // its sums are there
-    }
+    with_features.push_back({Fault::no_block_barrier, pass, "groups"});  // its sums are there
+  }
+  // Activations and scales are there, sums, floats of groups; all has been used; and once more.
+  for (int barrier = 0; barrier < 7; ++barrier) {
+    with_features.push_back({Fault::no_block_barrier, barrier, "decode"});
   }
   // (With features there are barriers around them, which would do for these.)
   const std::vector<Lack> without = {
@@ -181,10 +196,11 @@ TEST_CASE("cuda kernels of groups: whatever one of them relies on, its lack show
        {Groups{WeightFormat::int4_group, 32, true}, Groups{WeightFormat::nf4, 32},
         Groups{WeightFormat::int8_group, 64}}) {
     for (const GemmKernelCase& kernel : kernels_of(groups.format)) {
-      const bool by_passes = kernel.most_rows == 8 || groups.format == WeightFormat::int8_group;
+      if (std::string(kernel.name) == "chosen") continue;
+      const bool by_passes = kernel.most_rows <= 32 || groups.format == WeightFormat::int8_group;
       for (const bool features : {true, false}) {
         NibbleProblem problem(
-            {.m = by_passes ? 8 : 140,
+            {.m = by_passes ? std::min<std::int64_t>(kernel.most_rows, 32) : 140,
              .n = 150,
              .k = by_passes ? (kPasses - 1) * 1024 + 96 : (kSlices - 1) * 128 + 96,
              .found = features ? 20 : 0,
