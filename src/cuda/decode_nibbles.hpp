@@ -38,7 +38,8 @@ struct NibbleDecodeTile {
 
 /// How a product is cut; the launch tells the kernel, since it knows the shared memory.
 struct NibbleCut {
-  /// What a pass takes of shared memory where it can be chosen: four blocks of a processor have it.
+  /// What a pass takes of shared memory where it can be chosen, which four blocks of a processor
+  /// have; Tile::kStep chunks in small groups take up to 75 KiB.
   static constexpr int kPassBytes = 48 << 10;
 
   int shift;   ///< the slots of a chunk as a power of two: each sums k of one group
@@ -307,6 +308,7 @@ decode_nibbles_kernel(KVANT_CONSTANT GemmLaunch launch, NibbleCut cut) {
     }
     if (first + count < chunks) device::block_barrier();  // all of it has been used
   }
+  if (chunks == 0) device::wait_for_previous_kernel();
   const std::int64_t features = count_of_features(launch.args);
 #pragma unroll
   for (int i = 0; i < Tile::kSumsOfThread; ++i) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../../examples/dummy_model.hpp"
+#include "kvant/io/architecture.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/models/quantized_model.hpp"
 #include "models/run_model.hpp"
@@ -66,6 +67,39 @@ std::vector<std::filesystem::path> family_folders() {
   return folders;
 }
 
+std::set<std::string> names_of(const QuantizedModel& model) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < model.size(); ++i) names.insert(model.name(i));
+  CHECK(names.size() == model.size());
+  return names;
+}
+
+/// The matrices of the file that schemes quantize, by their full names.
+std::set<std::string> linears_in(const std::filesystem::path& folder,
+                                 const kvant::models::Config& config) {
+  const kvant::io::Architecture& family = *kvant::io::find_architecture(config.model_type);
+  const std::string tokens = std::string(family.tokens) + ".weight";
+  const kvant::io::SafeTensors file(folder / "model.safetensors");
+  const std::string prefix = file.contains(tokens) ? std::string(family.prefix) : "";
+  std::set<std::string> names;
+  for (const auto& tensor : file.tensors()) {
+    const std::string_view name = tensor.name;
+    const auto has = [&](std::string_view part) { return name.find(part) != name.npos; };
+    if (tensor.shape.size() != 2 || !name.ends_with(".weight")) continue;
+    // Tables, vocabulary heads, routers, T5's wo.
+    if (has("embed") || has("wte") || has("wpe") || (has("lm_head") && !has("lm_head.dense")) ||
+        has("shared.") || has("relative_attention_bias") || has("decoder.weight") ||
+        has("pooler") || has("block_sparse_moe.gate.") || has("project_in") || has("project_out") ||
+        has(".wo.")) {
+      continue;
+    }
+    const std::string layer(name.substr(0, name.size() - 7));
+    const bool head = has("predictions") || has("lm_head.dense");
+    names.insert(head ? layer : prefix + layer);
+  }
+  return names;
+}
+
 /// Logits of any kind of model; of one with an encoder beside a decoder both read the ids.
 std::vector<float> run(Context& context, const kvant::models::Model& model, const Ids& ids) {
   if (model.config.kind == kvant::models::ModelKind::decoder) {
@@ -107,6 +141,7 @@ TEST_CASE("QuantizedModel: every family, quantized, calibrated, frozen") {
       QuantizedModel quantized;
       quantized.take_layers(context, model);
       CHECK(relative_error(run(context, model, ids), exact) <= 1e-5);
+      CHECK(names_of(quantized) == linears_in(folder, model.config));
       // An expert of a mixture may see no token of a text: floats there.
       const bool experts = model.config.n_expert > 0;
       std::vector<kvant::models::LayerQuantizationRule> rules;
@@ -240,6 +275,8 @@ TEST_CASE("QuantizedModel: DummyModel of two by two weights") {
     }
   }
   CHECK(exact == trace.back().second);
+  const auto of_torch = golden.values<float>("logits.float32");
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(std::fabs(exact[i] - of_torch[i]) < 1e-6f);
 }
 
 TEST_CASE("QuantizedModel: flan-t5-small's shapes take the bytes that quanto leaves of them") {

@@ -242,3 +242,43 @@ TEST_CASE("QuantizedModel: rules by name, training before freezing, and mistakes
   CHECK(code_of([&] { other.model.add("odd", View(bias, 1, 2), bias); }) ==
         ErrorCode::shape_mismatch);
 }
+
+TEST_CASE(
+    "QuantizedModel: a freeze that fails leaves all as it was; nothing is lost to a batch of "
+    "zeros") {
+  Network network;
+  QuantizedModel& model = network.model;
+  CHECK(code_of([&] { model.quantize({.weights = WeightFormat::q4_k}); }) ==
+        ErrorCode::unsupported);
+  model.quantize({.activations = ActivationCodes::int8});
+  const std::vector<float> zeros(2 * 32);
+  std::vector<float> y(2 * 48);
+  {
+    const Calibration calibration(model);
+    std::string message;
+    CHECK(code_of(
+              [&] {
+                model.forward(network.context, 0, View(zeros.data(), 2, 32), {y.data(), 2, 48});
+              },
+              &message) == ErrorCode::invalid_argument);
+    CHECK(message.find("layer \"0\" are not calibrated") != std::string::npos);
+    network.run("net.calib0");
+    const float scale = model.input_scale(0);
+    model.forward(network.context, 0, View(zeros.data(), 2, 32), {y.data(), 2, 48});
+    CHECK(model.input_scale(0) == scale);
+    CHECK(code_of([&] { model.freeze(network.context); }) == ErrorCode::invalid_argument);
+  }
+  const auto before = network.run("net.test");
+  const float kept = model.weights(2)(1, 1);
+  model.weights(2)(1, 1) = NAN;
+  CHECK(code_of([&] { model.freeze(network.context); }) == ErrorCode::not_finite);
+  CHECK_FALSE(model.frozen());
+  model.weights(2)(1, 1) = kept;
+  CHECK(network.run("net.test") == before);
+  const std::size_t floats = model.footprint();
+  model.freeze(network.context);
+  CHECK(network.run("net.test") == before);
+  CHECK(model.footprint() < floats / 2);
+  CHECK(model.size() == 3);
+  CHECK(model.name(1) == "2");
+}

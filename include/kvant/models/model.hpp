@@ -99,7 +99,9 @@ KVANT_API void read_source(Context& context, const Model& model, std::span<const
 /// Runs ids through the decoder as one call, after the tokens in the cache, which they join.
 /// @return the last norm's output [T, n_embd]
 /// @throws Error out_of_range as embed(); unsupported: an encoder alone, which has no past;
-///         invalid_argument: nothing was read by read_source(). The cache is untouched then
+///         invalid_argument: nothing was read by read_source(). The cache is untouched then.
+///         What a layer throws on the way (a device, one that is not calibrated), and cancelled,
+///         leaves it empty
 KVANT_API std::vector<float> forward(Context& context, const Model& model,
                                      std::span<const TokenId> ids, Cache& cache);
 

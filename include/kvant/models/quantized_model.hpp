@@ -14,7 +14,8 @@
 ///     }
 ///     model.freeze(context);                                // floats go, codes stay
 ///
-/// The same with a language model of any family, which runs by itself:
+/// The same with a language model of any family, which runs by itself (here one that continues
+/// texts; others by encode(), read_source() and compute_logits()):
 ///
 ///     model.take_layers(context, llama);
 ///     model.quantize({.weights = kvant::WeightFormat::int4_group,
@@ -80,23 +81,33 @@ class KVANT_API QuantizedModel {
                   std::span<const float> bias = {});
 
   /// The linear layers of a language model in float, by their names in it (those that schemes
-  /// quantize; routers, tables and heads stay): forward(), generate() and evaluate() of the model
-  /// run them as they are here, so that a Calibration follows the texts that the model is given.
-  /// Each call is a batch. The model may outlive this object.
+  /// quantize; routers, tables and heads of the vocabulary stay): forward(), generate() and
+  /// evaluate() of the model run them as they are here, so that a Calibration follows the texts
+  /// that the model is given. Each call is a batch. What the texts do not reach (an expert of a
+  /// mixture; the layer in front of BERT's head, where nobody asks for logits) is not calibrated:
+  /// give it a rule without activations. Until freeze() the model belongs to one thread at a time,
+  /// and each call makes the codes of every layer anew, which costs as much as quantizing them;
+  /// freeze before this object goes. Afterwards the model may outlive it.
   /// @param model in fp32; on an error it is as it was
   /// @throws Error unsupported: a model in another scheme, on a device, shared by ranks, or with an
   ///         adapter; invalid_argument, not_finite as add()
   void take_layers(Context& context, Model& model);
 
+  /// How many layers there are, and their names by number.
+  [[nodiscard]] std::size_t size() const noexcept { return layers_.size(); }
+  [[nodiscard]] const std::string& name(std::size_t layer) const;
+
   /// Says what each layer becomes: `all`, or the last rule that matches its name. Scales of
   /// activations that were calibrated before are forgotten.
   /// @throws Error invalid_argument: a rule that matches no layer, a frozen model; unsupported: a
-  ///         format that is not packed
+  ///         format that floats are not packed in (GGUF's blocks)
   void quantize(const LayerQuantization& all, const std::vector<LayerQuantizationRule>& rules = {});
 
   /// Floats go, codes stay; nothing can be changed behind it.
-  /// @throws Error invalid_argument: not quantized; or activations that were never calibrated, with
-  ///         the layer's name: any scale for them would be a guess
+  /// @throws Error invalid_argument: not quantized, being calibrated; or activations that were
+  /// never
+  ///         calibrated, with the layer's name: any scale for them would be a guess. not_finite:
+  ///         the weights were trained to NaN or infinities. All layers are as they were then
   void freeze(Context& context);
   [[nodiscard]] bool frozen() const noexcept;
 
@@ -132,9 +143,9 @@ class KVANT_API QuantizedModel {
   bool calibrating_ = false;
 };
 
-/// While it lives, forward() measures: the first batch sets a scale, each later one moves it to
-/// momentum * old + (1 - momentum) * new. (quanto gives `momentum` to outputs alone, inputs have
-/// 0.9.)
+/// While it lives, forward() measures: the first batch that is not zero sets a scale, each later
+/// one moves it to momentum * old + (1 - momentum) * new. The model must stay where it is. (quanto
+/// gives `momentum` to outputs alone, inputs have 0.9.)
 class KVANT_API Calibration {
  public:
   /// @throws Error invalid_argument: momentum outside [0, 1), a frozen model, one that is being

@@ -44,6 +44,12 @@ void refuse_quantized_model(const std::string& what) {
 }
 
 void MovingScale::measure(MatrixView<const float> x, ActivationCodes codes, float momentum) {
+  bool zero = true;
+  for (std::int64_t r = 0; r < x.rows() && zero; ++r) {
+    const float* const row = x.row_data(r);
+    zero = std::all_of(row, row + x.cols(), [](float value) { return value == 0.0f; });
+  }
+  if (zero) return;
   if (!observer_) observer_.emplace(momentum);
   observer_->observe(x, highest(codes));
   if (!observer_->scales().empty()) scale_ = observer_->scales()[0];
@@ -79,7 +85,6 @@ QuantizedModel::Layer::Layer(std::string its_name, MatrixView<const float> its_w
 void QuantizedModel::Layer::become(const LayerQuantization& what) {
   quantization = what;
   if (!has_codes()) quantization.activations = ActivationCodes::none;
-  quantized = true;
   input.forget();
   output.forget();
 }
@@ -104,9 +109,8 @@ void QuantizedModel::Layer::pack(Context& context) {
   linear = Linear::from(PackedWeights::from(context, codes), bias_view(bias), options);
 }
 
-void QuantizedModel::Layer::freeze(Context& context) {
-  pack(context);
-  weights = {};
+void QuantizedModel::Layer::drop_floats() noexcept {
+  std::vector<float>().swap(weights);
   frozen = true;
 }
 
@@ -141,7 +145,7 @@ std::size_t QuantizedModel::Layer::footprint() const {
   } else {
     bytes += linear.weights().stored_bytes();
   }
-  if (quantized && has_codes()) bytes += 2 * sizeof(float);
+  if (has_codes()) bytes += 2 * sizeof(float);
   return bytes;
 }
 

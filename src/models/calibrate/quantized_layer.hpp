@@ -21,7 +21,7 @@ namespace kvant::models {
 /// A scale of activations that follows batches.
 class MovingScale {
  public:
-  /// Rows without a value leave it as it is.
+  /// A batch of zeros, or without rows, leaves it as it is.
   void measure(MatrixView<const float> x, ActivationCodes codes, float momentum);
   void set(float scale) { scale_ = scale; }
   void forget() { *this = {}; }
@@ -44,7 +44,6 @@ struct QuantizedModel::Layer {
   std::vector<float> weights;  ///< empty behind freeze()
   std::vector<float> bias;
   LayerQuantization quantization{.weights = std::nullopt};
-  bool quantized = false;  ///< somebody has said what it becomes
   bool frozen = false;
   float momentum = -1;  ///< of the calibration that is going on; negative: none
   MovingScale input;
@@ -57,7 +56,8 @@ struct QuantizedModel::Layer {
   /// The codes of the weights, and the scale of the activations, as they are now. Integers are
   /// multiplied by integers; all else as the real values of both, as quanto does.
   void pack(Context& context);
-  void freeze(Context& context);
+  /// Behind pack(): floats go.
+  void drop_floats() noexcept;
   /// As QuantizedModel::forward.
   void forward(Context& context, MatrixView<const float> x, MatrixView<float> y,
                std::optional<float> x_scale);

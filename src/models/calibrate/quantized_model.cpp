@@ -49,6 +49,13 @@ void QuantizedModel::quantize(const LayerQuantization& all,
     });
     if (!found) refuse_quantized_model("the pattern \"" + rule.pattern + "\" matches no layer");
   }
+  const auto require_packed = [](const LayerQuantization& what) {
+    if (!what.weights || !describe(*what.weights).is_gguf()) return;
+    throw Error(ErrorCode::unsupported,
+                "QuantizedModel: no floats are packed as " + std::string(to_string(*what.weights)));
+  };
+  require_packed(all);
+  for (const LayerQuantizationRule& rule : rules) require_packed(rule.quantization);
   for (const auto& layer : layers_) {
     const LayerQuantization* what = &all;
     for (const LayerQuantizationRule& rule : rules) {
@@ -61,6 +68,7 @@ void QuantizedModel::quantize(const LayerQuantization& all,
 
 void QuantizedModel::freeze(Context& context) {
   if (frozen_) return;
+  if (calibrating_) refuse_quantized_model("is being calibrated; end that before it is frozen");
   if (!quantized_)
     refuse_quantized_model("say what the layers become before they are frozen (quantize)");
   for (const auto& layer : layers_) {
@@ -69,8 +77,13 @@ void QuantizedModel::freeze(Context& context) {
                              "\" were never calibrated; run some batches with a Calibration");
     }
   }
-  for (const auto& layer : layers_) layer->freeze(context);
+  for (const auto& layer : layers_) layer->pack(context);  // may throw; nothing is lost then
+  for (const auto& layer : layers_) layer->drop_floats();
   frozen_ = true;
+}
+
+const std::string& QuantizedModel::name(std::size_t layer) const {
+  return at(layer).name;
 }
 
 bool QuantizedModel::frozen() const noexcept {

@@ -41,6 +41,7 @@ void QuantizedModel::take_layers(Context& context, Model& model) {
   if (model.split) cannot_take("the model is shared by ranks");
   const std::vector<ModelLinear> linears = linears_of(model);
   std::vector<std::shared_ptr<Layer>> taken;
+  std::vector<std::unique_ptr<LinearLayer>> in_place;
   for (const ModelLinear& linear : linears) {
     const auto* const floats = dynamic_cast<const FloatLinear*>(linear.slot->get());
     if (floats == nullptr) cannot_take("layer \"" + linear.name + "\" is not in float");
@@ -50,11 +51,10 @@ void QuantizedModel::take_layers(Context& context, Model& model) {
         linear.name,
         MatrixView<const float>(weights.data(), floats->weights().rows(), floats->weights().cols()),
         floats->bias()));
+    in_place.push_back(std::make_unique<TakenLinear>(taken.back()));
   }
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    *linears[i].slot = std::make_unique<TakenLinear>(taken[i]);
-    layers_.push_back(std::move(taken[i]));
-  }
+  layers_.insert(layers_.end(), taken.begin(), taken.end());
+  for (std::size_t i = 0; i < linears.size(); ++i) *linears[i].slot = std::move(in_place[i]);
 }
 
 }  // namespace kvant::models

@@ -204,13 +204,17 @@ std::vector<float> forward(Context& context, const Model& model, std::span<const
   const MatrixView<float> view(h.data(), tokens, model.config.n_embd);
   Pass pass(model.block_config(), model.stream, cache.length, tokens, std::move(cache.memory));
   pass.distance_bias = model.distance_bias;
-  for (std::size_t n = 0; n < model.blocks.size(); ++n) {
-    if (cache.cancel != nullptr && *cache.cancel) {
-      cache.clear();  // some layers have the call's tokens, others do not
-      throw Error(ErrorCode::cancelled, "interrupted");
+  try {
+    for (std::size_t n = 0; n < model.blocks.size(); ++n) {
+      if (cache.cancel != nullptr && *cache.cancel) {
+        throw Error(ErrorCode::cancelled, "interrupted");
+      }
+      run_block(context, model.block_config(), model.blocks[n], static_cast<std::int64_t>(n), pass,
+                view, cache.layers[n], reads ? &cache.source[n] : nullptr);
     }
-    run_block(context, model.block_config(), model.blocks[n], static_cast<std::int64_t>(n), pass,
-              view, cache.layers[n], reads ? &cache.source[n] : nullptr);
+  } catch (...) {
+    cache.clear();  // some layers have the call's tokens, others do not
+    throw;
   }
   cache.length += tokens;
   cache.memory = std::move(static_cast<PassMemory&>(pass));
