@@ -183,7 +183,8 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
       with({"--formats", "int3:32,int4:32,fp16", "--max-perplexity", "70", "--json"}));
   INFO(small.err);
   REQUIRE(small.exit_code == 0);
-  for (const auto& point : nlohmann::json::parse(small.out)["points"]) {
+  const nlohmann::json smallest = nlohmann::json::parse(small.out);
+  for (const auto& point : smallest["points"]) {
     if (point["kind"] == "chosen") CHECK(point["measured"] <= 70);
   }
 
