@@ -49,10 +49,13 @@ else
   echo "No nvcc: the CUDA kernels are tested on the emulated device only (--cuda fetches nvcc)"
 fi
 
-# For every kind of device in --all, so that none spills.
-cuda_targets="80-real;90a-real;80-virtual"
-[ $all -eq 0 ] || cuda_targets="80-real;86-real;89-real;90a-real;100-real;120-real;80-virtual"
-[ "${with_cuda[*]}" = -DKVANT_CUDA=OFF ] || with_cuda+=("-DCMAKE_CUDA_ARCHITECTURES=$cuda_targets")
+# For every kind of device in --all, so that none spills; else for those of src/cmake/cuda.cmake,
+# whatever an --all before has left in the build directory.
+if [ $all -eq 1 ]; then
+  with_cuda+=("-DCMAKE_CUDA_ARCHITECTURES=80-real;86-real;89-real;90a-real;100-real;120-real;80-virtual")
+else
+  with_cuda+=(-UCMAKE_CUDA_ARCHITECTURES)
+fi
 
 suite() {  # preset directory [ctest arguments]
   local preset=$1 directory=$2

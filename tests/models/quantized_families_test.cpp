@@ -235,16 +235,16 @@ TEST_CASE("QuantizedModel: DummyModel of two by two weights") {
     CHECK(model.footprint() == 3 * (4 + 2) * sizeof(float));
     // Each layer on what the golden model gives it: the input of a layer is the output of the one
     // in front of it, norms included.
-    const auto input_of = [&](std::size_t layer) -> const std::vector<float>& {
-      const char* const before[] = {"token_embedding", "layernorm_1", "layernorm_2"};
+    const auto behind = [&](const std::string& part) -> const std::vector<float>& {
       return std::find_if(trace.begin(), trace.end(),
-                          [&](const auto& entry) { return entry.first == before[layer]; })
+                          [&](const auto& entry) { return entry.first == part; })
           ->second;
     };
+    const std::vector<std::string> in_front = {"token_embedding", "layernorm_1", "layernorm_2"};
     const auto outputs = [&] {
       std::vector<float> all;
       for (std::size_t layer = 0; layer < names.size(); ++layer) {
-        const std::vector<float>& x = input_of(layer);
+        const std::vector<float>& x = behind(in_front[layer]);
         const auto rows = static_cast<std::int64_t>(x.size() / 2);
         std::vector<float> y(x.size());
         model.forward(context, layer, {x.data(), rows, 2}, {y.data(), rows, 2});
@@ -254,9 +254,7 @@ TEST_CASE("QuantizedModel: DummyModel of two by two weights") {
     };
     std::vector<float> wanted;
     for (const std::string& name : names) {
-      const auto& values = std::find_if(trace.begin(), trace.end(), [&](const auto& entry) {
-                             return entry.first == name;
-                           })->second;
+      const std::vector<float>& values = behind(name);
       wanted.insert(wanted.end(), values.begin(), values.end());
     }
     model.quantize(combination);

@@ -105,9 +105,8 @@ class KVANT_API QuantizedModel {
 
   /// Floats go, codes stay; nothing can be changed behind it.
   /// @throws Error invalid_argument: not quantized, being calibrated; or activations that were
-  /// never
-  ///         calibrated, with the layer's name: any scale for them would be a guess. not_finite:
-  ///         the weights were trained to NaN or infinities. All layers are as they were then
+  ///         never calibrated, with the layer's name: any scale for them would be a guess.
+  ///         not_finite: weights were trained to NaN or infinities. The layers stay as they were
   void freeze(Context& context);
   [[nodiscard]] bool frozen() const noexcept;
 
