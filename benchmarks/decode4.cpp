@@ -1,7 +1,7 @@
 // Decode with weights in groups (4 bits, GGUF's blocks): one to eight rows, weights cold. Ceiling:
 // the best streaming read of as many bytes as codes, scales and zero points have. Peers: kvant's
 // int8 layer in the same run (its figure counts the same bytes, so that the ratio is that of tokens
-// per second), ggml's Q4_0.
+// per second), the same weights in int15 arithmetic, ggml's Q4_0.
 
 #include <fmt/core.h>
 
@@ -58,8 +58,11 @@ int main(int argc, char** argv) {
         const std::int64_t bytes = weights.bytes();
         const std::int64_t ring = kRingBytes / bytes + 1;
         std::vector<Linear> layers;
+        std::vector<Linear> int15;  // over the same weights
         for (std::int64_t i = 0; i < ring; ++i) {
           layers.push_back(Linear::from(weights.pack(context)));
+          int15.push_back(
+              Linear::from(layers.back().weights(), {}, {.arithmetic = Arithmetic::int15}));
         }
         const AlignedArray<std::byte> cold(static_cast<std::size_t>(ring * bytes), std::byte{1});
         const double gigabytes = 1e-9 * static_cast<double>(bytes);
@@ -68,6 +71,7 @@ int main(int argc, char** argv) {
         add_streams(entries, cold.data(), bytes, ring, threads);
         const std::size_t first_peer = entries.size();
         entries.push_back(ring_entry("kvant_int8", gigabytes, int8, context, x, y, s));
+        entries.push_back(ring_entry("kvant_int15", gigabytes, std::move(int15), context, x, y, s));
         add_ggml(entries, report, gigabytes, w.data(), s, threads, ring);
         const std::vector<Figure> figures = race(entries, options.quick);
         Record record{.question = "decode4",

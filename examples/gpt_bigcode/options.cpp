@@ -73,8 +73,9 @@ std::optional<Options> parse_options(int argc, char** argv) {
                      "default, or bitsandbytes: that library's arithmetic, bit for bit")
           ->type_name("NAME");
   auto* arithmetic_option =
-      app.add_option("--arithmetic", arithmetic,
-                     "schemes of 4 bits: int8 (default), or exact: activations stay in float")
+      app.add_option(
+             "--arithmetic", arithmetic,
+             "schemes of 4 bits: int8 (default), int15, or exact: activations stay in float")
           ->type_name("NAME");
   auto* group_option =
       app.add_option("--group", group,
@@ -145,10 +146,10 @@ std::optional<Options> parse_options(int argc, char** argv) {
         mode == "default" ? kvant::Arithmetic::kvant : kvant::Arithmetic::bitsandbytes;
   }
   if (arithmetic_option->count() > 0) {
-    if (arithmetic != "exact" && arithmetic != "int8") {
-      throw UsageError("--arithmetic " + arithmetic.substr(0, 60) + " is not exact or int8");
+    options.request.arithmetic = kvant::models::arithmetic_from_name(arithmetic);
+    if (!options.request.arithmetic) {
+      throw UsageError("--arithmetic " + arithmetic.substr(0, 60) + " is not exact, int8 or int15");
     }
-    options.request.exact = arithmetic == "exact";
   }
   if (group_option->count() > 0) options.request.group = group;
   if (threshold_option->count() > 0) {

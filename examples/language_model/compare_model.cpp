@@ -16,12 +16,14 @@
 #include <kvant/models/load.hpp>
 #include <kvant/models/model_files.hpp>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace {
 
 using namespace kvant::models;
+using kvant::Arithmetic;
 using Clock = std::chrono::steady_clock;
 
 struct Task {
@@ -34,13 +36,15 @@ struct Task {
   int threads = 0;
 };
 
-/// A scheme, and for 4 bits whether activations stay in float.
+/// A scheme, and for 4 bits the arithmetic.
 struct Choice {
   Scheme scheme;
-  bool exact = false;
+  std::optional<Arithmetic> arithmetic = {};
 
   [[nodiscard]] std::string name() const {
-    return std::string(to_string(scheme)) + (exact ? ", exact" : "");
+    std::string name(to_string(scheme));
+    if (arithmetic) name.append(", ").append(arithmetic_name(*arithmetic));
+    return name;
   }
 };
 
@@ -59,7 +63,7 @@ double seconds_since(Clock::time_point start) {
 Model load(kvant::Context& context, const ModelFiles& files, const Choice& choice) {
   Request request;
   request.scheme = choice.scheme;
-  if (choice.exact) request.exact = true;
+  request.arithmetic = choice.arithmetic;
   LoadOptions options;
   options.plan = make_plan(files.config(), request);
   return load_model(context, files.path(), files.config(), options);
@@ -144,7 +148,7 @@ void run(const Task& task) {
   fmt::print("{}: {} layers of width {}; kernels {}, {} thread(s); {} ids in windows of {}\n\n",
              task.model.filename().string(), files.config().n_layer, files.config().n_embd,
              context.isa(), context.executor().concurrency(), ids.size(), task.window);
-  fmt::print("{:<12} {:>10} {:>12} {:>14} {:>15}  {}\n", "scheme", "perplexity", "weights (MB)",
+  fmt::print("{:<14} {:>10} {:>12} {:>14} {:>15}  {}\n", "scheme", "perplexity", "weights (MB)",
              "read (token/s)", "write (token/s)", peers.empty() ? "" : "perplexity by others");
   using kvant::WeightFormat;
   std::vector<Row> rows;
@@ -154,13 +158,16 @@ void run(const Task& task) {
                                  Choice{Scheme::llm_int8},
                                  Choice{Scheme(WeightFormat::int8_group)},
                                  Choice{Scheme(WeightFormat::nf4)},
-                                 Choice{Scheme(WeightFormat::nf4), true},
+                                 Choice{Scheme(WeightFormat::nf4), Arithmetic::exact},
                                  Choice{Scheme(WeightFormat::fp4)},
-                                 Choice{Scheme(WeightFormat::fp4), true},
+                                 Choice{Scheme(WeightFormat::fp4), Arithmetic::exact},
                                  Choice{Scheme(WeightFormat::int4_group)},
-                                 Choice{Scheme(WeightFormat::int4_group), true}};
+                                 Choice{Scheme(WeightFormat::int4_group), Arithmetic::int15},
+                                 Choice{Scheme(WeightFormat::int4_group), Arithmetic::exact}};
   if (files.config().stored_quantized) {
-    choices.insert(choices.end(), {Choice{Scheme::stored}, Choice{Scheme::stored, true}});
+    choices.insert(choices.end(),
+                   {Choice{Scheme::stored}, Choice{Scheme::stored, Arithmetic::int15},
+                    Choice{Scheme::stored, Arithmetic::exact}});
   }
   for (const Choice& choice : choices) {
     rows.push_back(measure(context, files, task, ids, choice));

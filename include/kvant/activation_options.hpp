@@ -27,6 +27,11 @@ enum class Arithmetic : std::uint8_t {
                  ///< formats other than its 8-bit weights: as `exact`
   exact,         ///< weights as the real values they stand for, activations in fp32, sums in fp32:
                  ///< what bitsandbytes' 4-bit layers and GPTQ's compute. Slower
+  int15,         ///< two int8 codes for each activation, together 15 bits (core/int15.hpp): nearly
+                 ///< `exact` at nearly the speed of `kvant` for one or two rows, at half of it for
+                 ///< many. No outliers (threshold and outliers mean nothing), so a row does not
+                 ///< depend on its neighbours; a row with a NaN or an infinity gives NaN. On the
+                 ///< CPU. Formats that integer kernels do not multiply: as `exact`
 };
 
 /// The absmax that activations are scaled by.
@@ -44,7 +49,7 @@ struct ActivationOptions {
   /// Columns (input features) known to be outliers, ascending, without duplicates. Their weights
   /// are kept in fp16 (bf16 where one exceeds 65504) beside the codes; they always take the float
   /// path. Further outliers are still found at run time unless outliers == calibrated.
-  /// Not with Arithmetic::bitsandbytes, which has only the int8 codes.
+  /// Not with Arithmetic::bitsandbytes, which has only the int8 codes, nor with int15.
   std::span<const std::int64_t> keep_columns = {};
   ActivationScale activation_scale = ActivationScale::per_row;
   /// int8: codes. float8_e4m3fn: activations are rounded to values of that type times absmax / 448,

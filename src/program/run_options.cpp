@@ -101,10 +101,10 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
       ->check(CLI::IsMember({"default", "bitsandbytes"}));
   app.add_option(
          "--arithmetic", words.arithmetic,
-         "stored, int8-group, and schemes of up to 4 bits: int8 (default), or exact: activations\n"
-         "stay in float")
+         "stored, int8-group, and schemes of up to 4 bits: int8 (default); int15: activations of\n"
+         "15 bits, nearly exact, for few rows nearly as fast; or exact: they stay in float")
       ->type_name("NAME")
-      ->check(CLI::IsMember({"exact", "int8"}));
+      ->check(CLI::IsMember({"exact", "int8", "int15"}));
   app.add_option("--group", words.group,
                  "schemes with groups: weights that share a scale, a multiple of 32\n"
                  "(default: 64; int8-group 128)")
@@ -233,7 +233,9 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
   if (given("--mode")) {
     options.request.mode = words.mode == "default" ? Arithmetic::kvant : Arithmetic::bitsandbytes;
   }
-  if (given("--arithmetic")) options.request.exact = words.arithmetic == "exact";
+  if (given("--arithmetic")) {
+    options.request.arithmetic = models::arithmetic_from_name(words.arithmetic);
+  }
   if (given("--group")) options.request.group = words.group;
   if (given("--threshold")) {
     if (!(words.threshold >= 0)) {
@@ -256,7 +258,7 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
                          to_string(format) + "; leave one of the two out");
       }
     }
-    if (!options.request.exact) options.request.exact = options.formats->exact;
+    if (!options.request.arithmetic) options.request.arithmetic = options.formats->arithmetic;
   }
   options.device_given = words.device.device != "cpu";
   options.calibrate = text("--calibrate", words.calibrate);

@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <kvant/io/safetensors.hpp>
 #include <nlohmann/json.hpp>
@@ -97,6 +99,32 @@ TEST_CASE("kvant run: a conversation") {
              Contains("no known form"));
 }
 
+TEST_CASE("kvant run: int15 is near exact arithmetic, and the report says which it was") {
+  const TempFolder folder;
+  const auto run = [&](const std::string& arithmetic) {
+    const std::string report = (folder.path() / "json").string();
+    const std::string logits = (folder.path() / "logits.safetensors").string();
+    REQUIRE(kvant_run({kTiny, "--scheme", "int4", "--arithmetic", arithmetic, "--ids", "1,7,42,300",
+                       "--logits", logits, "--json", report})
+                .exit_code == 0);
+    CHECK(json::parse(kvant::test::read_text(report)).at("arithmetic") == arithmetic);
+    return kvant::io::SafeTensors(logits).values<float>("logits");
+  };
+  const std::vector<float> exact = run("exact");
+  const auto largest_error = [&](const std::vector<float>& logits) {
+    float largest = 0;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      largest = std::max(largest, std::fabs(logits.at(i) - exact[i]));
+    }
+    return largest;
+  };
+  const float int15 = largest_error(run("int15"));
+  const float int8 = largest_error(run("int8"));
+  INFO("int15 " << int15 << ", int8 " << int8);
+  CHECK(int15 > 0.0f);
+  CHECK(int15 < int8 / 2);  // (one feature reaches hundreds here, and int8 takes it apart)
+}
+
 TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line and 1") {
   using Catch::Matchers::Contains;
   kvant_run_failure({}, 2);
@@ -107,6 +135,8 @@ TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line a
   kvant_run_failure({kTiny, "--ids", "1;2"}, 2);
   kvant_run_failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
   kvant_run_failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
+  CHECK_THAT(kvant_run_failure({kTiny, "--ids", "1", "--arithmetic", "int15"}, 2),
+             Contains("int15"));
   kvant_run_failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
   kvant_run_failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
   kvant_run_failure({kTiny, "--prompt", "x", "--system", "y"}, 2);

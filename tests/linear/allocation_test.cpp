@@ -55,19 +55,20 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
 
 namespace kvant::test {
 
-TEST_CASE("every allocation fails once: out_of_memory, nothing lost") {
+namespace {
+
+void check_every_allocation(const ActivationOptions& options) {
   std::mt19937_64 generator(test_seed());
   const std::int64_t m = 4;
   const std::int64_t n = 60;
   const std::int64_t k = 70;
   const std::vector<float> x = random_floats(generator, m * k, 3.0f);
   const std::vector<float> w = random_floats(generator, n * k);
-  const std::vector<std::int64_t> keep = {3, 9};
   std::vector<float> want(static_cast<std::size_t>(m * n));
   const auto whole = [&](std::vector<float>& y) {
     Context context({.executor = inline_executor()});
-    const auto layer = Int8Linear::quantize(context, MatrixView<const float>(w.data(), n, k), {},
-                                            {.keep_columns = keep});
+    const auto layer =
+        Int8Linear::quantize(context, MatrixView<const float>(w.data(), n, k), {}, options);
     layer.forward(context, MatrixView<const float>(x.data(), m, k),
                   MatrixView<float>(y.data(), m, n));
   };
@@ -95,6 +96,14 @@ TEST_CASE("every allocation fails once: out_of_memory, nothing lost") {
     ++failures;
   }
   CHECK(failures >= 8);
+}
+
+}  // namespace
+
+TEST_CASE("every allocation fails once: out_of_memory, nothing lost") {
+  const std::vector<std::int64_t> keep = {3, 9};
+  check_every_allocation({.keep_columns = keep});
+  check_every_allocation({.arithmetic = Arithmetic::int15});
 }
 
 }  // namespace kvant::test

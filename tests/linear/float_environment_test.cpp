@@ -94,6 +94,10 @@ std::vector<Call> calls() {
     bytes.add(back);
     return bytes;
   });
+  add("Linear in int15 arithmetic", [=] {
+    return forward(Linear::quantize(view(w, kN, kK), WeightFormat::int4_group, view(bias, 1, kN),
+                                    {.arithmetic = Arithmetic::int15}));
+  });
   add("llm_int8_matmul", [=] {
     std::vector<float> y(kM * kN);
     llm_int8_matmul(view(x, kM, kK), view(w, kN, kK), MatrixView<float>(y.data(), kM, kN));

@@ -180,6 +180,8 @@ TEST_CASE("parallel layers: outputs that travel in pieces are the whole's, stati
       check(Problem(m, 256, 130), format, 3);
     }
     check(Problem(m, 256, 130), WeightFormat::int8_row, 2, {.static_params = &measured});
+    check(Problem(m, 256, 130), WeightFormat::int4_group, 3,
+          {.arithmetic = kvant::Arithmetic::int15});
   }
 }
 

@@ -52,6 +52,7 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
       {.outliers = Outliers::calibrated, .keep_columns = keep},
       {.arithmetic = Arithmetic::bitsandbytes},
       {.arithmetic = Arithmetic::exact},
+      {.arithmetic = Arithmetic::int15},
       {.activation_scale = ActivationScale::per_tensor},
       {.check_finite = true},
   };

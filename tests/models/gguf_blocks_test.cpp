@@ -108,9 +108,12 @@ TEST_CASE("gguf blocks: as stored, exactly what their floats give, and near it i
         context, model.folder(), file, {.type = type, .tokenizer = false, .job = {.force = true}});
     const Model floats = load(context, file, {.scheme = Scheme::fp32});
     const std::vector<float> wanted = logits_of(context, floats, kIds);
-    const Model exact = load(context, file, {.exact = true});
+    const Model exact = load(context, file, {.arithmetic = kvant::Arithmetic::exact});
     CHECK(exact.wte.is_coded());
     CHECK(relative_error(logits_of(context, exact, kIds), wanted) <= 1e-6);
+    const Model int15 = load(context, file, {.arithmetic = kvant::Arithmetic::int15});
+    CHECK(relative_error(logits_of(context, int15, kIds), wanted) <= 0.0005);
+    CHECK(int15.rows_are_independent);
     const Model stored = load(context, file, {});  // the default
     const std::vector<float> got = logits_of(context, stored, kIds);
     CHECK(relative_error(got, wanted) <= 0.03);
@@ -230,7 +233,8 @@ TEST_CASE("embeddings: in every format, looked up and multiplied as what the cod
       }
       CHECK(alone == together);
       // In exact arithmetic the head is a float product with the codes' values.
-      const Model exact = load(context, llama.folder(), {.exact = true, .embeddings = embeddings});
+      const Model exact = load(context, llama.folder(),
+                               {.arithmetic = kvant::Arithmetic::exact, .embeddings = embeddings});
       std::vector<float> got(static_cast<std::size_t>(vocabulary));
       compute_logits(context, exact, {hidden.data(), 1, static_cast<std::int64_t>(kWidth)},
                      {got.data(), 1, vocabulary});
@@ -267,6 +271,7 @@ TEST_CASE("embeddings: what a table cannot be held in is refused") {
             },
             &message) == kvant::ErrorCode::invalid_argument);
   CHECK(message.find("GGUF") != std::string::npos);
-  CHECK(kvant::test::code_of([&] { (void)load(context, llama.folder(), {.exact = true}); }) ==
-        kvant::ErrorCode::invalid_argument);
+  CHECK(kvant::test::code_of([&] {
+          (void)load(context, llama.folder(), {.arithmetic = kvant::Arithmetic::exact});
+        }) == kvant::ErrorCode::invalid_argument);
 }

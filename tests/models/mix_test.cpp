@@ -106,12 +106,12 @@ TEST_CASE("format plans: files, and what a checkpoint holds of them") {
   const fs::path file = temp.path() / "plan.json";
   FormatPlan plan;
   plan.layers = {{"model.layers.0.mlp.up_proj", kInt4}, {"model.layers.0.mlp.down_proj", kHalf}};
-  plan.exact = true;
+  plan.arithmetic = kvant::Arithmetic::exact;
   plan.notes = {{"budget", "4.5bits"}};
   write(file, to_json(plan));
   const FormatPlan back = kvant::models::read_format_plan(file);
   CHECK(back.layers == plan.layers);
-  CHECK(back.exact == plan.exact);
+  CHECK(back.arithmetic == plan.arithmetic);
   CHECK(back.notes == plan.notes);
   const auto options = to_quantize_options(plan);
   CHECK(options.scheme == kvant::io::WeightScheme::keep);
@@ -221,7 +221,7 @@ TEST_CASE("mixes: what kvant run holds by the plan is what was measured; budgets
   const FormatPlan plan = kvant::models::read_format_plan(temp.path() / "plan.json");
   kvant::models::LoadOptions load;
   load.formats = plan.layers;
-  load.plan = make_plan(config, {.layer_formats = true, .exact = plan.exact});
+  load.plan = make_plan(config, {.layer_formats = true, .arithmetic = plan.arithmetic});
   const auto model = load_model(context, kModel, config, load);
   CHECK(kvant::models::evaluate(context, model, ids, 20).nll ==
         Approx(trials.evaluate(ids, 20, formats).nll).margin(1e-6));

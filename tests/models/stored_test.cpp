@@ -17,6 +17,7 @@
 namespace {
 
 namespace fs = std::filesystem;
+using kvant::Arithmetic;
 using kvant::WeightFormat;
 using kvant::models::LinearLayer;
 using kvant::models::Model;
@@ -26,11 +27,11 @@ using Ids = std::vector<kvant::models::TokenId>;
 
 const fs::path kData = KVANT_TEST_DATA;
 
-Model load_stored(kvant::Context& context, const fs::path& folder, bool exact,
+Model load_stored(kvant::Context& context, const fs::path& folder, Arithmetic arithmetic,
                   std::vector<std::string> skip = {}) {
   const kvant::models::Config config = kvant::models::load_config(folder / "config.json");
   kvant::models::Request request;
-  request.exact = exact;
+  request.arithmetic = arithmetic;
   kvant::models::LoadOptions options;
   options.plan = kvant::models::make_plan(config, request);
   CHECK(options.plan.scheme == kvant::models::Scheme::stored);  // what such a folder runs as
@@ -115,7 +116,7 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
     const kvant::io::SafeTensors expected(kData / folder.path / "expected.safetensors");
     const Ids ids = ids_in(expected, "input_ids");
     const auto wanted = expected.values<float>("logits");
-    const Model exact = load_stored(context, kData / folder.path, true);
+    const Model exact = load_stored(context, kData / folder.path, Arithmetic::exact);
     CHECK(formats_of(exact) == folder.formats);
     const std::vector<float> logits = logits_of(context, exact, ids);
     CHECK(largest_difference(logits, wanted) <= 1e-5);
@@ -123,9 +124,14 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
     CHECK(formats_of(expanded) == std::set<std::string>{"float"});
     CHECK(largest_difference(logits, logits_of(context, expanded, ids)) <= 1e-5);
 
-    const Model int8 = load_stored(context, kData / folder.path, false);
+    const Model int8 = load_stored(context, kData / folder.path, Arithmetic::kvant);
     CHECK(formats_of(int8) == folder.formats);
     CHECK(relative_error(logits_of(context, int8, ids), wanted) < 0.05);
+
+    const Model int15 = load_stored(context, kData / folder.path, Arithmetic::int15);
+    CHECK(formats_of(int15) == folder.formats);
+    CHECK(int15.rows_are_independent);
+    CHECK(relative_error(logits_of(context, int15, ids), wanted) < 0.0005);
 
     // Every layer takes the bytes of its codes and scales.
     const kvant::io::Checkpoint checkpoint(kData / folder.path);
@@ -157,13 +163,13 @@ TEST_CASE("stored layers: 4-bit ones of bitsandbytes, nested absmax as it counts
     const fs::path folder = kData / "checkpoints" / name;
     const kvant::io::SafeTensors expected(folder / "expected.safetensors");
     const Ids ids = ids_in(expected, "input_ids");
-    const Model model = load_stored(context, folder, true);
+    const Model model = load_stored(context, folder, Arithmetic::exact);
     CHECK(formats_of(model) == std::set<std::string>{format});
     const Model expanded = kvant::test::load(context, folder, "fp32");
     // Dequantized by bitsandbytes, weights are rounded to the model's type; packed ones are not.
     CHECK(largest_difference(logits_of(context, model, ids), logits_of(context, expanded, ids)) <=
           tolerance);
-    const Model int8 = load_stored(context, folder, false);
+    const Model int8 = load_stored(context, folder, Arithmetic::kvant);
     CHECK(relative_error(logits_of(context, int8, ids), logits_of(context, model, ids)) < 0.1);
   }
 }
@@ -175,14 +181,15 @@ TEST_CASE("stored layers: what kvant quantize writes runs as it was written") {
     INFO(to_string(format));
     const fs::path out = folder.path() / std::string(to_string(format));
     kvant::io::quantize_checkpoint(kData / "families/llama_bias", out, {.scheme = format});
-    const Model model = load_stored(context, out, true);
+    const Model model = load_stored(context, out, Arithmetic::exact);
     CHECK(formats_of(model) == std::set<std::string>{std::string(to_string(format))});
     const Model expanded = kvant::test::load(context, out, "fp32");
     const Ids ids = {5, 7, 11, 13, 17};
     CHECK(largest_difference(logits_of(context, model, ids), logits_of(context, expanded, ids)) <=
           (format == WeightFormat::nf4 ? 3e-2 : 1e-5));
     // A layer that is to stay in float is expanded.
-    const Model skipped = load_stored(context, out, true, {"*.layers.0.*", "*.layers.1.mlp.*"});
+    const Model skipped =
+        load_stored(context, out, Arithmetic::exact, {"*.layers.0.*", "*.layers.1.mlp.*"});
     CHECK(formats_of(skipped) == std::set<std::string>{"float", std::string(to_string(format))});
   }
 }
@@ -199,10 +206,11 @@ TEST_CASE("stored layers: the scheme is for quantized folders, and exact is its 
   CHECK(message.find("this one holds floats") != std::string::npos);
   CHECK(plan("checkpoints/bnb_int8", {.scheme = kvant::models::Scheme::stored}).scheme ==
         kvant::models::Scheme::llm_int8);
-  CHECK(plan("gptq_awq/awq_4bit_g32", {.exact = true}).exact);
+  CHECK(plan("gptq_awq/awq_4bit_g32", {.arithmetic = Arithmetic::exact}).arithmetic ==
+        Arithmetic::exact);
   CHECK(kvant::models::scheme_from_name("stored") == kvant::models::Scheme::stored);
   CHECK(kvant::models::scheme_names().find("mxfp4, stored") != std::string::npos);
-  CHECK_THROWS_AS(plan("checkpoints/fp32",
-                       {.scheme = kvant::models::Scheme(WeightFormat::fp8_row), .exact = true}),
+  CHECK_THROWS_AS(plan("checkpoints/fp32", {.scheme = kvant::models::Scheme(WeightFormat::fp8_row),
+                                            .arithmetic = Arithmetic::exact}),
                   kvant::models::RequestError);
 }

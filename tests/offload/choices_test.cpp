@@ -101,7 +101,7 @@ TEST_CASE("offload: formats that the device does not multiply stay on the host, 
   CHECK(answer_of(context, mixed) == on_host(context, "fp32", plan));
   // Codes with activations in float: a product of floats, which the device has no kernels for.
   plan.formats.erase("model.layers.0.self_attn.k_proj");
-  const models::Request exact{.layer_formats = true, .exact = true};
+  const models::Request exact{.layer_formats = true, .arithmetic = Arithmetic::exact};
   const Model in_floats = load_offloaded(context, kLlama, "fp32", to_device(), plan, exact);
   CHECK(in_floats.placement->count(true) == 0);
   CHECK(reason_of(in_floats, "model.layers.0.self_attn.q_proj") ==

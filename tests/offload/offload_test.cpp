@@ -105,9 +105,9 @@ TEST_CASE("offload: stored layers, and an adapter beside layers on the device") 
   check_same_bits(context, kData / "families/llama_bias", "int8", options);
   // Forms that the device may not multiply: the same bits, wherever they are.
   for (const char* name : {"gptq_awq/gptq_4bit_g32_sym", "gptq_awq/gptq_3bit_g32_asym"}) {
-    for (const bool exact : {false, true}) {
-      INFO(name << (exact ? " exact" : ""));
-      const models::Request request{.exact = exact};
+    for (const Arithmetic arithmetic : {Arithmetic::kvant, Arithmetic::int15, Arithmetic::exact}) {
+      INFO(name << " " << models::arithmetic_name(arithmetic));
+      const models::Request request{.arithmetic = arithmetic};
       const Model host = load_offloaded(context, kData / name, "", {}, {}, request);
       const Model model = load_offloaded(context, kData / name, "", to_device(), {}, request);
       CHECK(answer_of(context, model) == answer_of(context, host));

@@ -41,6 +41,12 @@ inline void check_activation_options(const char* who, const ActivationOptions& o
              ": bitsandbytes' arithmetic has int8 codes by the rows' own absmax, "
              "not static scales or other types");
   }
+  if (options.arithmetic == Arithmetic::int15 && (rounds || !options.keep_columns.empty())) {
+    fail(ErrorCode::invalid_argument,
+         std::string(who) +
+             ": int15 arithmetic has codes by the rows' own absmax and takes no outliers apart: "
+             "neither keep_columns nor static scales nor other types go with it");
+  }
   if (options.activation_type != DType::int8 && options.activation_type != DType::float8_e4m3fn) {
     fail(ErrorCode::unsupported, std::string(who) + ": activations of type " +
                                      std::string(to_string(options.activation_type)) +

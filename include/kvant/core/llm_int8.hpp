@@ -4,7 +4,7 @@
 /// LLM.int8() (arXiv 2208.07339) as a template that needs no library: src/numerics.md's section
 /// "LLM.int8()" word by word, the reference for every kernel. The compiled kvant::llm_int8_matmul
 /// takes the same arguments and gives the same bits, a hundred times faster. (Arithmetic::exact, a
-/// product of floats, is in the compiled one alone.)
+/// product of floats, and int15 are in the compiled one alone.)
 
 #include <algorithm>
 #include <cmath>
@@ -296,8 +296,8 @@ class LlmInt8 {
 /// @param x, w   matrices of float, float16 or bfloat16; w is [N, K] as nn.Linear stores it
 /// @param y      a MatrixView, Matrix, std::span or AnyMatrix of these types; it must not overlap x
 /// @param bias   [1, N], or empty
-/// @throws Error shape_mismatch, invalid_argument, unsupported (Arithmetic::exact and 8-bit floats,
-///         which have no exact bits to define), out_of_range, not_finite
+/// @throws Error shape_mismatch, invalid_argument, unsupported (Arithmetic::exact and int15, 8-bit
+///         floats), out_of_range, not_finite
 template <FloatMatrix X, FloatMatrix W, FloatOutput Y>
 void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
                      const Int8Options& options = {}) {
@@ -313,11 +313,11 @@ void llm_int8_matmul(const X& x, const W& w, Y&& y, ConstAnyMatrix bias = {},
   kvant::detail::check_float(kWho, "weights", any_w);
   kvant::detail::check_activation_options(kWho, options, any_w.cols);
   kvant::detail::check_calibrated(kWho, options);
-  if (options.arithmetic == Arithmetic::exact) {
+  if (options.arithmetic == Arithmetic::exact || options.arithmetic == Arithmetic::int15) {
     kvant::detail::fail(ErrorCode::unsupported,
                         std::string(kWho) +
-                            ": Arithmetic::exact is a product of floats, which "
-                            "kvant::Linear has; kvant and bitsandbytes are possible");
+                            ": Arithmetic::exact and int15 are not LLM.int8(); kvant::Linear has "
+                            "them; kvant and bitsandbytes are possible");
   }
   if (options.static_params != nullptr) {
     kvant::detail::check_static_params(kWho, *options.static_params, any_w.cols);

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvant/activation_options.hpp"
 #include "kvant/config.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/weight_format.hpp"
@@ -20,7 +21,7 @@
 namespace kvant::models {
 
 /// A weight format and how many weights share a scale there. int8 (a scale an output) is multiplied
-/// as LLM.int8(), outlier features in floating point, unless the arithmetic is exact.
+/// as LLM.int8(), outlier features in floating point, unless the arithmetic is another.
 struct LayerFormat {
   WeightFormat format = WeightFormat::float32;  ///< float32: the layer stays in float
   std::int64_t group = 0;  ///< 0 where the format lets nothing choose (takes_groups())
@@ -54,7 +55,7 @@ struct LayerFormat {
 struct FormatPlan {
   std::map<std::string, LayerFormat> layers;  ///< by the names in the model's file
   /// The arithmetic that the formats were chosen by; nothing: it was not noted.
-  std::optional<bool> exact = {};
+  std::optional<Arithmetic> arithmetic = {};
   std::map<std::string, std::string> notes = {};  ///< what people may want to know of it
 };
 

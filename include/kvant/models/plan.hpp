@@ -86,6 +86,13 @@ struct Embeddings {
 /// "float, int8, ...", for messages.
 [[nodiscard]] KVANT_API std::string embeddings_names();
 
+/// What users call the arithmetics that weights of up to 4 bits can be multiplied in: int8
+/// (Arithmetic::kvant), int15, exact. Nothing for other names.
+[[nodiscard]] KVANT_API std::optional<Arithmetic> arithmetic_from_name(
+    std::string_view name) noexcept;
+/// The same names the other way.
+[[nodiscard]] KVANT_API std::string_view arithmetic_name(Arithmetic arithmetic) noexcept;
+
 /// What the user asked for; what is not set follows from the folder.
 struct Request {
   std::optional<Scheme> scheme = {};
@@ -93,8 +100,9 @@ struct Request {
   std::optional<float> threshold = {};
   bool calibration_text = false;  ///< ids to calibrate with are given
   bool layer_formats = false;     ///< LoadOptions::formats will be given: scheme fp32 by default
-  /// Weights of up to 4 bits, and stored ones: multiply the values they stand for, in float.
-  std::optional<bool> exact = {};
+  /// Of activations and weights of up to 4 bits, int8-group and stored ones: kvant (int8 products),
+  /// int15 or exact.
+  std::optional<Arithmetic> arithmetic = {};
   /// Weights that share a scale, in formats that let choose; a multiple of 32.
   std::optional<std::int64_t> group = {};
   /// Floats by default, but with Scheme::stored the blocks of a GGUF file.
@@ -108,12 +116,12 @@ struct Plan {
   float threshold = 0;
   bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
   bool calibrate = false;    ///< find outlier columns while loading and keep their weights
-  bool exact = false;        ///< as in Request: activations stay in float
+  Arithmetic arithmetic = Arithmetic::kvant;  ///< as in Request
   std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
   Embeddings embeddings = {};
 
   /// Weights in groups, or as they are stored, that are multiplied by quantized activations unless
-  /// `exact`.
+  /// `arithmetic` is exact.
   [[nodiscard]] bool has_integer_products() const {
     return scheme == Scheme::stored ||
            (scheme.kind == Scheme::Kind::packed && describe(scheme.format).has_integer_products());

@@ -228,9 +228,7 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(const LayerName& lay
 }
 
 ActivationOptions LayerMaker::activations() const {
-  ActivationOptions options;
-  if (plan().exact) options.arithmetic = Arithmetic::exact;
-  return options;
+  return {.arithmetic = plan().arithmetic};
 }
 
 std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& layer,
@@ -257,7 +255,7 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
   }
   ActivationOptions options = activations();
   const std::optional<QuantParams> inputs = source_.input_params(name);
-  if (inputs && !plan().exact) options.static_params = &*inputs;
+  if (inputs && plan().arithmetic == Arithmetic::kvant) options.static_params = &*inputs;
   const LayerNeeds needs{.format = weights->format(),
                          .outputs = weights->n(),
                          .inputs = weights->k(),

@@ -64,8 +64,9 @@ class Loader {
     model.split = split_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
     model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
-                                 (options_.formats.empty() || plan().exact) &&
-                                 (!plan().has_integer_products() || plan().exact) &&
+                                 (options_.formats.empty() || plan().arithmetic != Arithmetic::kvant) &&
+                                 (!plan().has_integer_products() ||
+                                  plan().arithmetic != Arithmetic::kvant) &&
                                  (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
                                   maker_.outliers() != Outliers::per_call);
     parts_.tables(model);

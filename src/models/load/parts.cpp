@@ -216,7 +216,7 @@ TokenTable PartLoader::token_table_of(const std::string& tensor,
   ActivationOptions activations;
   // A row's logits do not depend on the rows beside it.
   activations.outliers = Outliers::per_row;
-  if (options_.plan.exact) activations.arithmetic = Arithmetic::exact;
+  activations.arithmetic = options_.plan.arithmetic;
   if (wanted.kind == Embeddings::Kind::stored && source_.is_quantized(tensor)) {
     if (std::optional<PackedWeights> codes =
             split_ == nullptr ? source_.packed(context_, tensor)

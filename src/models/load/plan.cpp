@@ -106,6 +106,23 @@ std::string embeddings_names() {
   return names.append(", ").append(to_string(Scheme::stored));
 }
 
+std::optional<Arithmetic> arithmetic_from_name(std::string_view name) noexcept {
+  for (const Arithmetic each : {Arithmetic::kvant, Arithmetic::int15, Arithmetic::exact}) {
+    if (name == arithmetic_name(each)) return each;
+  }
+  return std::nullopt;
+}
+
+std::string_view arithmetic_name(Arithmetic arithmetic) noexcept {
+  switch (arithmetic) {
+    case Arithmetic::kvant: return "int8";
+    case Arithmetic::int15: return "int15";
+    case Arithmetic::exact: return "exact";
+    case Arithmetic::bitsandbytes: break;
+  }
+  return "bitsandbytes";
+}
+
 Plan make_plan(const Config& config, const Request& request) {
   Plan plan;
   plan.stored_int8 = config.int8.has_value();
@@ -135,13 +152,18 @@ Plan make_plan(const Config& config, const Request& request) {
   }
   const bool coded_tables =
       request.embeddings && request.embeddings->kind != Embeddings::Kind::floats;
-  if (request.exact && !plan.has_integer_products() && !coded_tables && !request.layer_formats) {
+  if (request.arithmetic && !plan.has_integer_products() && !coded_tables &&
+      !request.layer_formats) {
     throw RequestError(
-        "exact or int8 arithmetic can be chosen for int8-group, int2, int3, int4, nf4, fp4, mxfp4 "
+        "exact, int8 or int15 arithmetic can be chosen for int8-group, int2, int3, int4, nf4, fp4, "
+        "mxfp4 "
         "and stored weights, not for " +
         scheme);
   }
-  plan.exact = request.exact.value_or(false);
+  if (request.arithmetic == Arithmetic::bitsandbytes) {
+    throw RequestError("bitsandbytes' arithmetic is a mode of the schemes int8 and llm-int8");
+  }
+  plan.arithmetic = request.arithmetic.value_or(Arithmetic::kvant);
   if (request.group) {
     const bool has_groups =
         plan.scheme.kind == Scheme::Kind::packed && takes_groups(plan.scheme.format);

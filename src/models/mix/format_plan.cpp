@@ -6,6 +6,7 @@
 #include "io/json/json_tree.hpp"
 #include "kvant/error.hpp"
 #include "kvant/models/layer_format.hpp"
+#include "kvant/models/plan.hpp"
 
 namespace kvant::models {
 namespace {
@@ -23,7 +24,7 @@ constexpr std::uint64_t kLargestPlan = 64u << 20;  // experts are many, and thei
 std::string to_json(const FormatPlan& plan) {
   nlohmann::ordered_json json;
   json[kMark] = kVersion;
-  if (plan.exact) json["arithmetic"] = *plan.exact ? "exact" : "int8";
+  if (plan.arithmetic) json["arithmetic"] = arithmetic_name(*plan.arithmetic);
   if (!plan.notes.empty()) json["notes"] = plan.notes;
   json["layers"] = nlohmann::ordered_json::object();
   for (const auto& [name, format] : plan.layers) json["layers"][name] = to_string(format);
@@ -39,8 +40,8 @@ FormatPlan read_format_plan(const std::filesystem::path& file) {
   }
   FormatPlan plan;
   if (const auto it = json.find("arithmetic"); it != json.end()) {
-    if (*it != "exact" && *it != "int8") refuse(file, "\"arithmetic\" is not exact or int8");
-    plan.exact = *it == "exact";
+    if (it->is_string()) plan.arithmetic = arithmetic_from_name(it->get<std::string>());
+    if (!plan.arithmetic) refuse(file, "\"arithmetic\" is not exact, int8 or int15");
   }
   if (const auto it = json.find("notes"); it != json.end() && it->is_object()) {
     for (const auto& [key, value] : it->items()) {

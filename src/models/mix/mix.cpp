@@ -99,7 +99,7 @@ std::vector<LayerFormat> formats_of(const Sensitivities& found, const Mix& mix) 
 FormatPlan plan_of(const Sensitivities& found, const Mix& mix) {
   const std::vector<LayerFormat> formats = formats_of(found, mix);
   FormatPlan plan;
-  plan.exact = found.exact;
+  plan.arithmetic = found.exact ? Arithmetic::exact : Arithmetic::kvant;
   for (std::size_t i = 0; i < formats.size(); ++i) plan.layers[found.layers[i].name] = formats[i];
   return plan;
 }

@@ -57,6 +57,11 @@ std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
                                      "activations are made on the CPU, not on \"" +
                                      memory->space + "\"");
   }
+  if (memory != nullptr && rules->is_int15()) {
+    fail(ErrorCode::unsupported, std::string(who) +
+                                     ": int15 arithmetic is the CPU's, not that of \"" +
+                                     memory->space + "\"; kvant and exact are possible there");
+  }
   // Products of 8-bit floats are products of floats.
   rules->options.activation_type = activation_type(options);
   if (rules->options.activation_type != DType::int8) {

@@ -247,6 +247,7 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
                                  const GemmKernels& kernels, const ActivationRules& rules,
                                  const ConstAnyMatrix& x) {
   if (rules.is_static()) return quantize_statically(who, context, memory, kernels, rules, x);
+  if (rules.is_int15()) return quantize_int15(who, context, memory, kernels, rules, x);
   return Quantizer(who, context, memory, kernels, rules, x).run();
 }
 

@@ -62,6 +62,7 @@ struct ActivationRules {
   [[nodiscard]] bool ignores_outliers() const noexcept {
     return is_bitsandbytes() && options.threshold == 0.0f;
   }
+  [[nodiscard]] bool is_int15() const noexcept { return options.arithmetic == Arithmetic::int15; }
   [[nodiscard]] bool is_static() const noexcept { return static_params.has_value(); }
   /// Activations that a product of floats takes are rounded to what their codes stand for.
   [[nodiscard]] bool rounds_floats() const noexcept {
@@ -74,6 +75,7 @@ struct ActivationRules {
 /// A batch after the first stage; where the memory is, the caller knows.
 struct Activations {
   std::int64_t m = 0;
+  std::int64_t planes = 1;  ///< rows of codes for each row of x, neighbours: 2 in int15 arithmetic
   std::int64_t k = 0;
   std::int64_t k_padded = 0;
   DType x_dtype = DType::float32;
@@ -82,10 +84,12 @@ struct Activations {
 
   /// Quantized, not only converted.
   [[nodiscard]] bool are_codes() const noexcept { return kernels.gather_columns != nullptr; }
+  /// Of the codes.
+  [[nodiscard]] RowBlocks blocks() const noexcept { return kernels.blocks(m * planes); }
 
   // Of integer formats:
   const float* absmax = nullptr;          ///< [m]; null where scales are static
-  const float* row_scale = nullptr;       ///< [m]
+  const float* row_scale = nullptr;       ///< [m * planes]
   const std::int32_t* sums = nullptr;     ///< where the kernels want them (ActivationSums)
   const float* kept_x = nullptr;          ///< [kept, m]
   std::int64_t outliers = 0;              ///< on a device: the most there may be
@@ -107,6 +111,11 @@ Activations quantize_activations(const char* who, Context& context, Workspace& m
 Activations quantize_statically(const char* who, Context& context, Workspace& memory,
                                 const GemmKernels& kernels, const ActivationRules& rules,
                                 const ConstAnyMatrix& x);
+/// The same as two codes for each activation (Arithmetic::int15). @throws Error unsupported (a
+/// device), out_of_memory, not_finite (options.check_finite)
+Activations quantize_int15(const char* who, Context& context, Workspace& memory,
+                           const GemmKernels& kernels, const ActivationRules& rules,
+                           const ConstAnyMatrix& x);
 /// For products of floats: x rounded to what its codes stand for (rules.rounds_floats()), in block
 /// 1 of `memory`. Rows with infinities stay as they are where scales are their own.
 /// @throws Error out_of_memory, not_finite (options.check_finite)

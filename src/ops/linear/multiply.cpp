@@ -42,8 +42,6 @@ void LayerWeights::place() {
   kept_at = kept.empty() ? nullptr : reinterpret_cast<const std::uint16_t*>(at + bias_bytes);
 }
 
-namespace {
-
 GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatrix& y,
                     Share blocks) noexcept {
   GemmArgs args{};
@@ -57,7 +55,7 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
     args.scales = {w.scales(), w.state().row_scales(), w.state().block};
   }
   args.a_sums = a.sums;
-  args.range = {.m = a.m,
+  args.range = {.m = a.m * a.planes,
                 .n = w.n(),
                 .k_padded = a.k_padded,
                 .block_begin = blocks.begin,
@@ -68,6 +66,8 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.epilogue.scale = 1.0f;
   return args;
 }
+
+namespace {
 
 /// Integer weights: LLM.int8(), with a scale for each output or for groups of its weights.
 void multiply_int8(Context& context, const Activations& a, const ActivationRules& rules,
@@ -238,7 +238,12 @@ void multiply_widened_on_device(Context& context, const Activations& a, const La
 
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
               const LayerWeights& weights, const AnyMatrix& y, Share blocks) {
-  if (blocks.end == 0) blocks = {0, a.kernels.blocks(a.m).count()};
+  if (a.planes == 2) {
+    assert(blocks.end == 0);
+    multiply_int15(context, a, weights, y);
+    return;
+  }
+  if (blocks.end == 0) blocks = {0, a.blocks().count()};
   if (rules != nullptr) {
     multiply_int8(context, a, *rules, weights, y, blocks);
   } else if (context.kernels().gemm_for(weights.packed.format()).gemm != nullptr &&

@@ -48,7 +48,7 @@ void fold_zero_points(const char* who, LayerWeights& layer, const QuantParams& p
 /// Whether an arithmetic multiplies integer weights of a format as integers, and not as the real
 /// values they stand for. (bitsandbytes does so with its 8-bit weights alone.)
 constexpr bool multiplies_integers(WeightFormat format, Arithmetic arithmetic) noexcept {
-  return arithmetic == Arithmetic::kvant ||
+  return arithmetic == Arithmetic::kvant || arithmetic == Arithmetic::int15 ||
          (arithmetic == Arithmetic::bitsandbytes && format == WeightFormat::int8_row);
 }
 
@@ -61,9 +61,19 @@ constexpr bool multiplies_integers(WeightFormat format, Arithmetic arithmetic) n
 const GemmKernels& multiplying_kernels(const KernelTable& table, const PackedWeights& weights,
                                        Arithmetic arithmetic) noexcept;
 
+/// A product without outliers and bias, all scales 1.
+[[nodiscard]] GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatrix& y,
+                                  Share blocks) noexcept;
+
+/// Integer weights times activations of two codes (Arithmetic::int15), whole batches.
+/// @throws Error out_of_memory
+void multiply_int15(Context& context, const Activations& a, const LayerWeights& weights,
+                    const AnyMatrix& y);
+
 /// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
 /// formats. Everything is validated. Scratch: block 2 of the context's workspace.
-/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all
+/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all, which is
+///                the only choice for activations of two codes
 /// @throws Error out_of_memory
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
               const LayerWeights& weights, const AnyMatrix& y, Share blocks = {});

@@ -283,7 +283,7 @@ bool takes_codes(const Linear& layer) noexcept {
   const PackedWeights& weights = layer.weights();
   const ActivationOptions& options = layer.options();
   if (options.activation_scale != ActivationScale::per_row) return false;
-  if (options.static_params != nullptr) return false;
+  if (options.static_params != nullptr || options.arithmetic == Arithmetic::int15) return false;
   if (weights.n() > 0) return multiplied_as_integers(weights, options.arithmetic);
   return multiplies_integers(weights.format(), options.arithmetic) &&
          !describe(weights.format()).is_float();

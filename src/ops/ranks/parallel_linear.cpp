@@ -162,7 +162,9 @@ void RowParallelLinear::forward(Context& context, MatrixView<const float> x,
         std::accumulate(input_widths_.begin(), input_widths_.end(), std::int64_t{0});
     Matrix<float> whole(x.rows(), inputs);
     ranks_->gather_columns(x, input_widths_, whole);
-    if (share_.size() > 0 && own_.adapter() != nullptr) {  // which reads x itself
+    // An adapter reads x itself; activations of two codes are multiplied all at once.
+    if (share_.size() > 0 &&
+        (own_.adapter() != nullptr || own_.options().arithmetic == Arithmetic::int15)) {
       own_.forward(context, MatrixView<const float>(whole), MatrixView<float>(own));
       ranks_->gather_columns(own, output_widths_, y, piece_rows(x.rows()), [](Share) {});
       return;
