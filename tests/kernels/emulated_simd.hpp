@@ -416,6 +416,11 @@ struct EmulatedSimd {
       return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) >> bits);
     });
   }
+  static I shift_left(I a, int bits) {
+    return each_i([&](int i) {
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) << bits);
+    });
+  }
 
  private:
   struct Bytes {

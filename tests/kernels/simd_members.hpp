@@ -207,6 +207,7 @@ const char* compare_simd_members() {
     KVANT_COMPARE(i, add_i, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
     KVANT_COMPARE(i, mul_i, KVANT_WORDS(T, 0), KVANT_WORDS(T, 1));
     KVANT_COMPARE(i, shift_right, KVANT_WORDS(T, 0), round % 32);
+    KVANT_COMPARE(i, shift_left, KVANT_WORDS(T, 0), round % 32);
 #undef KVANT_WORDS
 
     KVANT_COMPARE(i, xor_i, T::load_i32(codes),

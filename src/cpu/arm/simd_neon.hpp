@@ -233,6 +233,9 @@ struct Neon {
   static I shift_right(I a, int bits) noexcept {
     return signed_of(vshlq_u32(unsigned_of(a), vdupq_n_s32(-bits)));
   }
+  static I shift_left(I a, int bits) noexcept {
+    return signed_of(vshlq_u32(unsigned_of(a), vdupq_n_s32(bits)));
+  }
 
  protected:
   static int8x16_t bytes_of(I a) noexcept { return vreinterpretq_s8_s32(a); }

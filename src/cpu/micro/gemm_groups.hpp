@@ -17,8 +17,7 @@
 // an output, and at the end of a group a conversion, an fma and the sums of a tile in and out of
 // the first-level cache.
 
-#include "cpu/micro/gemm.hpp"
-#include "cpu/micro/group_codes.hpp"
+#include "cpu/micro/decode_groups.hpp"
 
 namespace kvant {
 namespace {
@@ -43,24 +42,6 @@ struct GroupTile {
   std::int64_t steps;  ///< of 4 k
   bool first, last;    ///< of its group
 };
-
-/// kBytes: codes are int8.
-template <class S, bool kBytes>
-[[gnu::always_inline]] inline typename S::I group_operand(const unsigned char* codes) noexcept {
-  const typename S::I w = S::load_b(reinterpret_cast<const std::int8_t*>(codes));
-  if constexpr (!kBytes || S::kSignedCodes) return w;
-  return S::xor_i(w, S::set1_i(static_cast<std::int32_t>(0x80808080u)));
-}
-
-template <class S, bool kBytes>
-[[gnu::always_inline]] inline typename S::I group_dot(typename S::I sum, typename S::I w,
-                                                      typename S::I x) noexcept {
-  if constexpr (kBytes && !S::kSignedCodes && S::kPairLimit != 0) {
-    return S::dot_unlimited(sum, w, x);
-  } else {
-    return S::dot(sum, w, x);  // (signed activations are never -128)
-  }
-}
 
 /// The integer sums go to `sums`, [kRows][kPanels * S::kVectors * S::kLanes], from part to part,
 /// and with the last one to acc, as floats. A function of its own, never inlined: inside a larger
@@ -87,8 +68,8 @@ template <class S, bool kBytes, int kRows, int kPanels>
       for (int r = 0; r < kRows; ++r) x[r] = S::broadcast_a(a + r * kGroupBytes);
       KVANT_UNROLL
       for (int j = 0; j < kColumns; ++j) {
-        const typename S::I w = group_operand<S, kBytes>(codes + (j / S::kVectors) * stride +
-                                                         (j % S::kVectors) * S::kBytesB);
+        const typename S::I w = load_group_operand<S, kBytes>(codes + (j / S::kVectors) * stride +
+                                                              (j % S::kVectors) * S::kBytesB);
         KVANT_UNROLL
         for (int r = 0; r < kRows; ++r) c[r][j] = group_dot<S, kBytes>(c[r][j], w, x[r]);
       }
@@ -96,8 +77,8 @@ template <class S, bool kBytes, int kRows, int kPanels>
       typename S::I w[kColumns];
       KVANT_UNROLL
       for (int j = 0; j < kColumns; ++j) {
-        w[j] = group_operand<S, kBytes>(codes + (j / S::kVectors) * stride +
-                                        (j % S::kVectors) * S::kBytesB);
+        w[j] = load_group_operand<S, kBytes>(codes + (j / S::kVectors) * stride +
+                                             (j % S::kVectors) * S::kBytesB);
       }
       KVANT_UNROLL
       for (int r = 0; r < kRows; ++r) {
@@ -315,19 +296,27 @@ void gemm_groups(const GemmArgs& args) noexcept {
   GroupSums<S> sums;
   const TileRange& range = g.range;
   const RowBlocks blocks{range.m, S::kRows};
+  const bool few =
+      range.block_end - range.block_begin == 1 && blocks.rows(range.block_begin) <= kDecodeRows<S>;
   // Few rows: several panels, a part of the range each, as in walk_tiles.
   const int streams =
       range.block_end - range.block_begin == 1 ? S::panels(blocks.rows(range.block_begin)) : 1;
   const std::int64_t apart = (range.panel_end - range.panel_begin) / streams;
   const std::int64_t rest = (range.panel_end - range.panel_begin) - streams * apart;
   for (std::int64_t t = 0; t < apart + rest; ++t) {
-    const bool several = t < apart;
+    const bool several = t < apart && streams > 1;
     const Panels panels{range.panel_begin + (several ? t : t + (streams - 1) * apart),
                         several ? streams : 1, apart};
+    const DecodeTile tile =
+        few ? find_decode_tile<S>(g.groups, blocks.rows(range.block_begin), several) : nullptr;
     for (std::int64_t begin = range.block_begin; begin < range.block_end; begin += kRowBlocks) {
       const std::int64_t end =
           begin + kRowBlocks < range.block_end ? begin + kRowBlocks : range.block_end;
-      multiply_groups<S>(g, panels, begin, end, run, sums);
+      if (tile != nullptr) {
+        decode_groups<S>(g, panels, blocks.first(begin), blocks.rows(begin), tile, sums.acc);
+      } else {
+        multiply_groups<S>(g, panels, begin, end, run, sums);
+      }
       for (int p = 0; p < panels.count; ++p) {
         found.turn_to(panels[p], [&](float* weights) { gather_groups<S>(g, panels[p], weights); });
         for (std::int64_t block = begin; block < end; ++block) {

@@ -11,6 +11,29 @@ namespace {
 
 constexpr CodebookTable kOwnE2m1 = kE2m1;  // each unit's own: it exports nothing but its table
 
+/// Codes as products take them. kBytes: they are int8.
+template <class S, bool kBytes>
+[[gnu::always_inline]] inline typename S::I group_operand(typename S::I w) noexcept {
+  if constexpr (!kBytes || S::kSignedCodes) return w;
+  return S::xor_i(w, S::set1_i(static_cast<std::int32_t>(0x80808080u)));
+}
+
+template <class S, bool kBytes>
+[[gnu::always_inline]] inline typename S::I load_group_operand(
+    const unsigned char* codes) noexcept {
+  return group_operand<S, kBytes>(S::load_b(reinterpret_cast<const std::int8_t*>(codes)));
+}
+
+template <class S, bool kBytes>
+[[gnu::always_inline]] inline typename S::I group_dot(typename S::I sum, typename S::I w,
+                                                      typename S::I x) noexcept {
+  if constexpr (kBytes && !S::kSignedCodes && S::kPairLimit != 0) {
+    return S::dot_unlimited(sum, w, x);
+  } else {
+    return S::dot(sum, w, x);  // (signed activations are never -128)
+  }
+}
+
 /// The codes of k to k + 3 (k a multiple of 4) in the bytes of the lanes of outputs v to
 /// v + S::kLanes. panel: its start.
 template <class S, int kBits>

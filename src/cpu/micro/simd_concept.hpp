@@ -130,6 +130,7 @@ concept SimdNibbles = requires(typename S::I i, const std::uint8_t* table, const
   { S::add_i(i, i) } -> Is<typename S::I>;
   { S::mul_i(i, i) } -> Is<typename S::I>;
   { S::shift_right(i, 4) } -> Is<typename S::I>;
+  { S::shift_left(i, 4) } -> Is<typename S::I>;
 };
 
 /// Products of two rows by two columns, 8 signed codes each, and their four sums put in order.

@@ -266,8 +266,9 @@ struct Avx2 {
   static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
   static I mul_i(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
   static I shift_right(I a, int bits) noexcept {
-    return _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits));
+    return _mm256_srli_epi32(a, bits);
   }
+  static I shift_left(I a, int bits) noexcept { return _mm256_slli_epi32(a, bits); }
 
  private:
   static I at_least_u16(I a, std::uint16_t limit) noexcept {

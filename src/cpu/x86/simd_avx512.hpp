@@ -240,7 +240,10 @@ struct Avx512 {
   static I add_i(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
   static I mul_i(I a, I b) noexcept { return _mm512_mullo_epi32(a, b); }
   static I shift_right(I a, int bits) noexcept {
-    return _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
+    return _mm512_srli_epi32(a, static_cast<unsigned>(bits));
+  }
+  static I shift_left(I a, int bits) noexcept {
+    return _mm512_slli_epi32(a, static_cast<unsigned>(bits));
   }
 
  private:
