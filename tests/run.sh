@@ -75,8 +75,11 @@ suite() {  # preset directory [ctest arguments]
     labels=(-L '^(unit|io|kernels|linear|methods|fuzz)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
-  elif [ "$preset" = debug ]; then  # consumers are built as releases whatever the library is
+    labels=(-LE '^package$')  # consumers are built as releases by the one compiler
+  elif [ "$preset" = clang ]; then
     labels=(-LE '^package$')
+  elif [ "$preset" = debug ]; then  # its assertions hold under the sanitizers too, where all runs
+    labels=(-L '^(unit|core|linear|io)$')
   elif [ "$preset" = tsan ]; then  # what shares work out over threads
     targets=(--target kvant_{unit,kernels,linear}_tests)
     labels=(-L '^(unit|kernels|linear)$')

@@ -32,7 +32,7 @@ struct Linear4bitOptions {
   bool zero_points = true;
   /// exact: real weights and activations, as bitsandbytes and AutoGPTQ multiply; kvant: int8
   /// products of activations quantized per row, outliers apart: several times faster where rows are
-  /// few. int15: nearly exact, nearly as fast for one row.
+  /// few. int15: activations of 15 bits, for int4 nearly exact.
   Arithmetic arithmetic = Arithmetic::kvant;
   float threshold = 6.0f;  ///< of outliers, as ActivationOptions
   Outliers outliers = Outliers::per_call;

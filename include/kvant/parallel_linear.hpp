@@ -58,9 +58,9 @@ class KVANT_API ColumnParallelLinear {
 /// Inputs split: each rank has its columns of x, as a column-parallel layer leaves them, and every
 /// rank gets y whole. Integer products exchange, between the two stages of forward, each row's
 /// absmax and the flags of outlier features (4 M + K / 8 bytes), then codes and the activations of
-/// the few outlier features (M K bytes); float products the activations themselves (4 M K). Then y
-/// (4 M N), from 97 rows on in pieces of at least 96, each of which travels while the next one is
-/// computed.
+/// the few outlier features (M K bytes); float products, and int15 arithmetic, the activations
+/// themselves (4 M K). Then y (4 M N), from 97 rows on in pieces of at least 96, each of which
+/// travels while the next one is computed (not in int15 arithmetic).
 class KVANT_API RowParallelLinear {
  public:
   /// From this rank's outputs, those of share_of(out_features, ...), of all inputs.

@@ -64,7 +64,7 @@ class Session {
     report_["scheme"] = to_string(plan_.scheme);
     if (options_.plan) report_["plan"] = *options_.plan;
     report_["mode"] = plan_.mode == Arithmetic::bitsandbytes ? "bitsandbytes" : "default";
-    if (plan_.has_integer_products()) {
+    if (plan_.has_integer_products() || plan_.arithmetic != Arithmetic::kvant) {
       report_["arithmetic"] = models::arithmetic_name(plan_.arithmetic);
     }
     report_["threshold"] = plan_.threshold;

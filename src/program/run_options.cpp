@@ -102,7 +102,7 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
   app.add_option(
          "--arithmetic", words.arithmetic,
          "stored, int8-group, and schemes of up to 4 bits: int8 (default); int15: activations of\n"
-         "15 bits, nearly exact, for few rows nearly as fast; or exact: they stay in float")
+         "15 bits, no outliers; or exact: they stay in float")
       ->type_name("NAME")
       ->check(CLI::IsMember({"exact", "int8", "int15"}));
   app.add_option("--group", words.group,

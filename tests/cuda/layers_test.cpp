@@ -15,6 +15,7 @@
 #include "kvant/kernel_table.hpp"
 #include "kvant/linear.hpp"
 #include "support/catch.hpp"
+#include "support/error_code.hpp"
 #include "support/random.hpp"
 #include "support/views.hpp"
 
@@ -295,6 +296,20 @@ TEST_CASE("layers on a device: weights in groups, the host's y, bit for bit, wit
       layer.forward(context, {device_x.data(), c.x, 0, c.k, c.k}, {y.data(), c.y, 0, c.n, c.n});
     }
   }
+}
+
+TEST_CASE("layers on a device: int15 arithmetic is refused where it would be one", "[cuda]") {
+  std::mt19937_64 generator(test_seed());
+  const std::vector<float> w = random_floats(generator, 8 * 64);
+  const ActivationOptions int15{.arithmetic = Arithmetic::int15};
+  Context context({.kernels = &device_kernels()});
+  for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::int4_group}) {
+    CHECK(code_of([&] { (void)Linear::quantize(context, view(w, 8, 64), format, {}, int15); }) ==
+          ErrorCode::unsupported);
+  }
+  CHECK(code_of([&] {
+          (void)Linear::quantize(context, view(w, 8, 64), WeightFormat::bfloat16, {}, int15);
+        }) == ErrorCode::ok);
 }
 
 TEST_CASE("layers on a device: integer formats in exact arithmetic", "[cuda]") {

@@ -299,6 +299,7 @@ TEST_CASE("int15: what does not go with it is refused") {
         [&] { (void)Linear::quantize(view(w, 8, 64), WeightFormat::int8_row, {}, options); });
   };
   CHECK(code({}) == ErrorCode::ok);
+  CHECK(code({.outliers = Outliers::calibrated}) == ErrorCode::ok);  // means nothing here
   CHECK(code({.keep_columns = keep}) == ErrorCode::invalid_argument);
   CHECK(code({.activation_type = DType::float8_e4m3fn}) == ErrorCode::invalid_argument);
   CHECK(code({.static_params = &params}) == ErrorCode::invalid_argument);
@@ -318,6 +319,10 @@ TEST_CASE("int15: what does not go with it is refused") {
   CHECK(forward(layer, two) == ErrorCode::invalid_argument);
   CHECK(forward(fine, one) == ErrorCode::invalid_argument);
   CHECK(forward(fine, two) == ErrorCode::ok);
+  const Linear other = Linear::quantize(context, view(w, 8, 64), WeightFormat::int8_row, {},
+                                        {.threshold = 3.0f, .arithmetic = Arithmetic::int15});
+  CHECK(forward(other, two) == ErrorCode::ok);
+  CHECK(other.shares_activations_with(fine));
   CHECK_FALSE(fine.shares_activations_with(layer));
   CHECK(fine.shares_activations_with(fine));
 }

@@ -70,7 +70,7 @@ inline void check_activation_options(const char* who, const ActivationOptions& o
 /// Calibrated outliers without columns would find none.
 inline void check_calibrated(const char* who, const ActivationOptions& options) {
   if (options.outliers == Outliers::calibrated && options.keep_columns.empty() &&
-      options.threshold > 0) {
+      options.threshold > 0 && options.arithmetic != Arithmetic::int15) {
     fail(ErrorCode::invalid_argument,
          std::string(who) +
              ": calibrated outliers without keep_columns: no column would be multiplied in "

@@ -33,8 +33,8 @@ struct LoadOptions {
   /// any one): these linears stay in float. A pattern that matches no linear is an error.
   std::vector<std::string> skip = {};
   /// Linear layers that are held in a format of their own, whatever the plan's scheme, by their
-  /// names in the file or in the model; float32: in float. In Plan::exact arithmetic where that is
-  /// set. A name that is no linear layer's is an error.
+  /// names in the file or in the model; float32: in float. In Plan::arithmetic. A
+  /// name that is no linear layer's is an error.
   std::map<std::string, LayerFormat> formats = {};
   /// The ids to calibrate with; empty: some fixed pseudo-random ones.
   std::vector<TokenId> calibration_ids = {};

@@ -94,6 +94,9 @@ std::string LayerPlacer::reason_to_stay(const std::string& name, const LayerNeed
   if (offload_.device->gemm_for(needs.format).gemm == nullptr) {
     return "the device multiplies no " + std::string(to_string(needs.format));
   }
+  if (needs.arithmetic == Arithmetic::int15 && describe(needs.format).has_integer_products()) {
+    return "int15 arithmetic is the CPU's";
+  }
   const auto refused = refused_.find({needs.format, needs.arithmetic});
   if (refused != refused_.end()) return refused->second;
   const std::uint64_t calls = placement_->call_bytes;

@@ -57,10 +57,9 @@ std::shared_ptr<const ActivationRules> ActivationRules::of(const char* who,
                                      "activations are made on the CPU, not on \"" +
                                      memory->space + "\"");
   }
-  if (memory != nullptr && rules->is_int15()) {
-    fail(ErrorCode::unsupported, std::string(who) +
-                                     ": int15 arithmetic is the CPU's, not that of \"" +
-                                     memory->space + "\"; kvant and exact are possible there");
+  if (rules->is_int15()) {  // what means nothing does not tell batches from each other
+    rules->options.threshold = 0.0f;
+    rules->options.outliers = Outliers::per_row;
   }
   // Products of 8-bit floats are products of floats.
   rules->options.activation_type = activation_type(options);

@@ -116,6 +116,8 @@ Activations quantize_statically(const char* who, Context& context, Workspace& me
 Activations quantize_int15(const char* who, Context& context, Workspace& memory,
                            const GemmKernels& kernels, const ActivationRules& rules,
                            const ConstAnyMatrix& x);
+/// @throws Error unsupported  memory is a device's: int15 is the CPU's
+void check_int15_memory(const char* who, const Memory* memory);
 /// For products of floats: x rounded to what its codes stand for (rules.rounds_floats()), in block
 /// 1 of `memory`. Rows with infinities stay as they are where scales are their own.
 /// @throws Error out_of_memory, not_finite (options.check_finite)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <string>
 
 #include "kvant/context.hpp"
 #include "kvant/core/int15.hpp"
@@ -14,6 +15,7 @@
 #include "ops/linear/parallel_tiles.hpp"
 #include "ops/linear/row_blocks.hpp"
 #include "ops/support/parallel.hpp"
+#include "ops/support/validate.hpp"
 
 namespace kvant::detail {
 namespace {
@@ -67,9 +69,17 @@ void find_absmax(Context& context, const ActivationRules& rules, const ConstAnyM
 
 }  // namespace
 
+void check_int15_memory(const char* who, const Memory* memory) {
+  if (memory == nullptr) return;
+  fail(ErrorCode::unsupported, std::string(who) +
+                                   ": Arithmetic::int15 is the CPU's, not that of \"" +
+                                   memory->space + "\"");
+}
+
 Activations quantize_int15(const char* who, Context& context, Workspace& memory,
                            const GemmKernels& kernels, const ActivationRules& rules,
                            const ConstAnyMatrix& x) {
+  check_int15_memory(who, context.memory());
   const std::int64_t k_padded = kernels.layout.padded_k(x.cols);
   const RowBlockTasks tasks(context, kernels, x.rows * 2, k_padded);
   const std::int64_t float_bytes = align_up(x.cols * 4);

@@ -96,6 +96,7 @@ Linear Linear::assemble(const char* who, PackedWeights weights, ConstAnyMatrix b
   if (options.check_finite) check_weights_finite(who, weights);
   const bool integers =
       weights.n() > 0 && multiplied_as_integers(weights, state->rules->options.arithmetic);
+  if (integers && state->rules->is_int15()) check_int15_memory(who, weights.state().memory);
   if (integers && !folded && folds_scales(*state->rules, weights.k())) {
     fail(ErrorCode::unsupported,
          std::string(who) +

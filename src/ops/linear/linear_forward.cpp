@@ -42,6 +42,7 @@ void check_same_rules(const char* who, const ActivationRules* from, const Activa
   if (from == own || (from != nullptr && own != nullptr && from->same_as(*own))) return;
   const auto text = [](const ActivationRules* rules) {
     if (rules == nullptr) return std::string("floats as they are");
+    if (rules->is_int15()) return std::string("int15 arithmetic");
     if (rules->is_static()) {
       return std::to_string(rules->static_params->size()) + " static scales, the first " +
              number_text(static_cast<double>(rules->static_params->scale[0]));
