@@ -157,8 +157,9 @@ TEST_CASE("groups: of every length: short last ones, one for the row, longer tha
   }
 }
 
-TEST_CASE("groups: the largest sums stay exact, -128 too") {
-  const std::int64_t m = 7;
+namespace {
+
+void check_largest_sums(std::int64_t m) {
   const std::int64_t n = 20;
   const std::int64_t k = 4096;
   std::vector<float> x;
@@ -180,6 +181,14 @@ TEST_CASE("groups: the largest sums stay exact, -128 too") {
                                                  .block = block});
     });
   }
+  for (const std::uint8_t code : {std::uint8_t{7}, std::uint8_t{15}}) {  // 6 and -6
+    const std::vector<std::uint8_t> sixes(codes.size(), code);
+    const std::vector<float> scales(static_cast<std::size_t>(n * k / 32), 0.5f);
+    check_sets("mxfp4 all " + std::to_string(code), m, x, [&](Context& context) {
+      return PackedWeights::from_codes(
+          context, {.format = WeightFormat::mxfp4, .codes = view(sixes, n, k), .scales = scales});
+    });
+  }
   for (const GgufBlocks type : kOwnTypes) {
     for (const int byte : {0, 255}) {
       std::mt19937_64 generator(test_seed());
@@ -197,6 +206,14 @@ TEST_CASE("groups: the largest sums stay exact, -128 too") {
                  });
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("groups: the largest sums stay exact, -128 too") {
+  check_largest_sums(1);
+  check_largest_sums(4);
+  check_largest_sums(7);  // more rows than are multiplied where codes are taken apart
 }
 
 TEST_CASE("groups: outliers, kept columns and bias give every kernel set the same bits") {

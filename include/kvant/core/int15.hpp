@@ -7,8 +7,8 @@
 ///
 /// These are the normative rules, one row and one value at a time (src/numerics.md, "Two codes for
 /// each activation"). The two codes go through the int8 kernels as two rows, so that sums of
-/// integers stay exact: rounding an activation costs 1 / 32512 of its row's absmax at most, outliers
-/// and all: none are taken apart.
+/// integers stay exact. No outliers are taken apart: rounding an activation costs 1 / 32512 of its
+/// whole row's absmax at most.
 
 #include <cstdint>
 

@@ -149,48 +149,67 @@ template <class S, GroupCodes kCodes, int kRows, int kPanels>
     KVANT_UNROLL
     for (int j = 0; j < kColumns; ++j) c[r][j] = start;
   }
+  // Two words of codes of vector j: those of step i, and of i + 1 (8 bits: of step i alone).
+  const auto take_apart = [&](int i, int j, typename S::I(&w)[2]) noexcept {
+    const std::ptrdiff_t column = (j / S::kVectors) * stride + (j % S::kVectors) * S::kBytesB;
+    const typename S::I word = S::load_b(
+        reinterpret_cast<const std::int8_t*>(low + column + (kBytes ? i : i / 2) * kLine));
+    if constexpr (kBytes) {
+      w[0] = group_operand<S, true>(word);
+      return;
+    }
+    w[0] = S::low_nibbles(word);
+    w[1] = S::high_nibbles(word);
+    if constexpr (kCodes == GroupCodes::e2m1) {
+      w[0] = S::lookup(table, w[0]);
+      w[1] = S::lookup(table, w[1]);
+    }
+    if constexpr (kHigh) {
+      w[0] = S::xor_i(w[0], high_bits<S, kCodes>(high + column, i));
+      w[1] = S::xor_i(w[1], high_bits<S, kCodes>(high + column, i + 1));
+    }
+  };
+  const auto broadcast = [&](int i, int r, typename S::I(&x)[2]) noexcept {
+    x[0] = S::broadcast_a(a + (i * kRows + r) * kGroupBytes);
+    if constexpr (!kBytes) x[1] = S::broadcast_a(a + ((i + 1) * kRows + r) * kGroupBytes);
+  };
+  const auto multiply = [](typename S::I sum, const typename S::I(&w)[2],
+                           const typename S::I(&x)[2]) noexcept {
+    if constexpr (kBytes) {
+      return S::keep(group_dot<S, true>(sum, w[0], x[0]));
+    } else if constexpr (kNarrow) {
+      return S::keep(S::dot16(S::dot16(sum, w[0], x[0]), w[1], x[1]));
+    } else if constexpr (S::kPairLimit != 0) {
+      const typename S::I pairs = S::dot16(S::dot16(S::zero_i(), w[0], x[0]), w[1], x[1]);
+      return S::keep(S::add_i(sum, S::sum_pairs16(pairs)));
+    } else {
+      return S::keep(S::dot(S::dot(sum, w[0], x[0]), w[1], x[1]));
+    }
+  };
   for (std::int64_t k = t.length; k > 0; k -= kRun) {
     KVANT_UNROLL
     for (int i = 0; i < kRun / 4; i += kBytes ? 1 : 2) {
-      typename S::I x[kRows][2];
-      KVANT_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        x[r][0] = S::broadcast_a(a + (i * kRows + r) * kGroupBytes);
-        if constexpr (!kBytes) x[r][1] = S::broadcast_a(a + ((i + 1) * kRows + r) * kGroupBytes);
-      }
-      KVANT_UNROLL
-      for (int j = 0; j < kColumns; ++j) {
-        const std::ptrdiff_t column = (j / S::kVectors) * stride + (j % S::kVectors) * S::kBytesB;
-        const typename S::I word = S::load_b(
-            reinterpret_cast<const std::int8_t*>(low + column + (kBytes ? i : i / 2) * kLine));
-        if constexpr (kBytes) {
-          const typename S::I w = group_operand<S, true>(word);
+      if constexpr (kRows < kColumns) {  // the fewer operands are held, the others pass through
+        typename S::I x[kRows][2];
+        KVANT_UNROLL
+        for (int r = 0; r < kRows; ++r) broadcast(i, r, x[r]);
+        KVANT_UNROLL
+        for (int j = 0; j < kColumns; ++j) {
+          typename S::I w[2];
+          take_apart(i, j, w);
           KVANT_UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            c[r][j] = S::keep(group_dot<S, true>(c[r][j], w, x[r][0]));
-          }
-          continue;
+          for (int r = 0; r < kRows; ++r) c[r][j] = multiply(c[r][j], w, x[r]);
         }
-        typename S::I w[2] = {S::low_nibbles(word), S::high_nibbles(word)};
-        if constexpr (kCodes == GroupCodes::e2m1) {
-          w[0] = S::lookup(table, w[0]);
-          w[1] = S::lookup(table, w[1]);
-        }
-        if constexpr (kHigh) {
-          w[0] = S::xor_i(w[0], high_bits<S, kCodes>(high + column, i));
-          w[1] = S::xor_i(w[1], high_bits<S, kCodes>(high + column, i + 1));
-        }
+      } else {
+        typename S::I w[kColumns][2];
+        KVANT_UNROLL
+        for (int j = 0; j < kColumns; ++j) take_apart(i, j, w[j]);
         KVANT_UNROLL
         for (int r = 0; r < kRows; ++r) {
-          if constexpr (kNarrow) {
-            c[r][j] = S::keep(S::dot16(S::dot16(c[r][j], w[0], x[r][0]), w[1], x[r][1]));
-          } else if constexpr (S::kPairLimit != 0) {
-            const typename S::I pairs =
-                S::dot16(S::dot16(S::zero_i(), w[0], x[r][0]), w[1], x[r][1]);
-            c[r][j] = S::keep(S::add_i(c[r][j], S::sum_pairs16(pairs)));
-          } else {
-            c[r][j] = S::keep(S::dot(S::dot(c[r][j], w[0], x[r][0]), w[1], x[r][1]));
-          }
+          typename S::I x[2];
+          broadcast(i, r, x);
+          KVANT_UNROLL
+          for (int j = 0; j < kColumns; ++j) c[r][j] = multiply(c[r][j], w[j], x);
         }
       }
     }
@@ -262,6 +281,7 @@ void decode_groups(const GemmArgs& g, const Panels& panels, std::int64_t row, in
   alignas(64) float unit_offsets[S::panels(1) * kNr];
   const GroupPanels& w = g.groups;
   const bool bytes = w.bits == 8;
+  const bool high = w.bits == 5 || w.bits == 6;
   const std::ptrdiff_t header_bytes = w.header_bytes();
   const std::ptrdiff_t unit_bytes = w.unit_bytes();
   const auto* a = offset_bytes<unsigned char>(g.a, row * w.k_padded);
@@ -292,7 +312,7 @@ void decode_groups(const GemmArgs& g, const Panels& panels, std::int64_t row, in
       t.factors_at = w.factors_at(0, 0);
     }
     t.low = t.header + header_bytes;
-    t.high = t.low + w.unit / 2 * kNr;
+    t.high = high ? t.low + w.unit / 2 * kNr : nullptr;
     for (std::int64_t k = begin; k < unit_end; k += w.group) {
       const std::int64_t end = k + w.group < unit_end ? k + w.group : unit_end;
       t.a = a + k * rows;
@@ -303,12 +323,13 @@ void decode_groups(const GemmArgs& g, const Panels& panels, std::int64_t row, in
         for (int p = 0; p < panels.count; ++p) {
           const unsigned char* const next =
               t.header + p * t.stride + unit_bytes + (k - begin) / w.group * ahead;
-          for (std::ptrdiff_t line = 0; line < ahead; line += 64) __builtin_prefetch(next + line, 0, 3);
+          for (std::ptrdiff_t line = 0; line < ahead; line += 64)
+            __builtin_prefetch(next + line, 0, 3);
         }
       }
       tile(t, acc);
       t.low += t.length * kNr / (bytes ? 1 : 2);
-      t.high += t.length * kNr / (w.bits == 5 ? 8 : 4);
+      if (high) t.high += t.length * kNr / (w.bits == 5 ? 8 : 4);
       t.factors_at += std::ptrdiff_t{w.factors} * kNr;
     }
   }
