@@ -3,11 +3,12 @@
 // GEMM of weights in GroupPanels by int8 activations: for every weight format with a scale for
 // groups of 16, 32 or more inputs that is not 4 bits alone (gemm_nibbles.hpp).
 //
-// A run of k of the panels of a tile is taken apart into bytes, scales and offsets (8 bits are read
-// where they lie), in the first-level cache; then every block of rows multiplies it. So formats
-// differ in how they are taken apart, once for up to kRowBlocks blocks, and the product is one for
-// all. At the end of a group its exact integer sums become floats and are added by one fma with the
-// group's scales; where weights have offsets, by another with the sum of the group's activations.
+// Few rows are multiplied where codes are taken apart (decode_groups.hpp). For many, a run of k of
+// the panels of a tile is taken apart into bytes, scales and offsets (8 bits are read where they
+// lie), in the first-level cache; then every block of rows multiplies it. So formats differ in how
+// they are taken apart, once for up to kRowBlocks blocks, and the product is one for all. At the
+// end of a group its exact integer sums become floats and are added by one fma with the group's
+// scales; where weights have offsets, by another with the sum of the group's activations.
 //
 // Codes are unsigned bytes below 64, or int8 + 128, and zero is what they have too much: sums begin
 // at -zero * (sum of the group's activations). Pairs of bytes below 64 times activations stay far
