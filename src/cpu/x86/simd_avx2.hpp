@@ -265,9 +265,7 @@ struct Avx2 {
   }
   static I add_i(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
   static I mul_i(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
-  static I shift_right(I a, int bits) noexcept {
-    return _mm256_srli_epi32(a, bits);
-  }
+  static I shift_right(I a, int bits) noexcept { return _mm256_srli_epi32(a, bits); }
   static I shift_left(I a, int bits) noexcept { return _mm256_slli_epi32(a, bits); }
 
  private:
