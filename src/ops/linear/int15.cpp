@@ -71,9 +71,9 @@ void find_absmax(Context& context, const ActivationRules& rules, const ConstAnyM
 
 void check_int15_memory(const char* who, const Memory* memory) {
   if (memory == nullptr) return;
-  fail(ErrorCode::unsupported, std::string(who) +
-                                   ": Arithmetic::int15 is the CPU's, not that of \"" +
-                                   memory->space + "\"");
+  fail(
+      ErrorCode::unsupported,
+      std::string(who) + ": Arithmetic::int15 is the CPU's, not that of \"" + memory->space + "\"");
 }
 
 Activations quantize_int15(const char* who, Context& context, Workspace& memory,
@@ -185,8 +185,6 @@ void multiply_int15(Context& context, const Activations& a, const LayerWeights& 
   float* const carried = reinterpret_cast<float*>(
       context.workspace(static_cast<std::size_t>((most_rows + 1) * stride) * sizeof(float), 2));
   GemmArgs args = product_of(a, w, y, {});
-  args.columns = {
-      .columns = nullptr, .scale = w.scales(), .factor = 1.0f, .rounded_to = DType::float32};
   args.epilogue.row_scale = a.row_scale;
   args.epilogue.col_scale = w.scales();
   args.epilogue.y_dtype = DType::float32;
