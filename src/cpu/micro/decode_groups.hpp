@@ -34,12 +34,11 @@ struct DecodeGroup {
   std::int64_t length;  ///< k
 
   // How its scales are made, and offsets, if there are any (offsets_at != 0).
-  bool wide;                    ///< scales of 32 bits, of 8-bit codes
-  float factor;                 ///< of scales in bf16
-  std::ptrdiff_t offsets_at;    ///< from the header
-  std::ptrdiff_t factors_at;    ///< from the header; 0: none
-  std::ptrdiff_t factors_next;  ///< from the scales' factors to the offsets'
-  const float* unit_scales;     ///< [panels][nr], where there are factors
+  bool wide;                  ///< scales of 32 bits, of 8-bit codes
+  float factor;               ///< of scales in bf16
+  std::ptrdiff_t offsets_at;  ///< from the header
+  std::ptrdiff_t factors_at;  ///< from the header, [nr] of scales, [nr] of offsets; 0: none
+  const float* unit_scales;   ///< [panels][nr], where there are factors
   const float* unit_offsets;
 };
 
@@ -80,7 +79,7 @@ template <class S, bool kFactors>
                                                           const unsigned char* at) noexcept {
   const int v = j % S::kVectors * S::kLanes;
   if constexpr (kFactors) {
-    const typename S::I factor = S::load_u8(at + t.factors_at + t.factors_next + v);
+    const typename S::I factor = S::load_u8(at + t.factors_at + S::kVectors * S::kLanes + v);
     return S::mul(S::load_f32(t.unit_offsets + j * S::kLanes), S::to_f32(factor));
   } else {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(at + t.offsets_at + v * 2));
@@ -296,7 +295,6 @@ void decode_groups(const GemmArgs& g, const Panels& panels, std::int64_t row, in
   t.wide = w.scale == DType::float32;
   t.factor = w.factor;
   t.offsets_at = w.offsets ? w.offsets_at() : 0;
-  t.factors_next = kNr;
   t.unit_scales = unit_scales;
   t.unit_offsets = unit_offsets;
   for (std::int64_t begin = 0; begin < w.k_padded; begin += w.unit, t.header += unit_bytes) {
@@ -323,8 +321,9 @@ void decode_groups(const GemmArgs& g, const Panels& panels, std::int64_t row, in
         for (int p = 0; p < panels.count; ++p) {
           const unsigned char* const next =
               t.header + p * t.stride + unit_bytes + (k - begin) / w.group * ahead;
-          for (std::ptrdiff_t line = 0; line < ahead; line += 64)
+          for (std::ptrdiff_t line = 0; line < ahead; line += 64) {
             __builtin_prefetch(next + line, 0, 3);
+          }
         }
       }
       tile(t, acc);
