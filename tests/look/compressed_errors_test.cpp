@@ -85,6 +85,14 @@ TEST_CASE("compressed-tensors: what is broken is refused, with the tensor and th
   layer.config = R"({"quantization_config": {"quant_method": "compressed-tensors",
                      "format": "pack-quantized"}})";
   has(refused(layer), "config_groups is missing");
+  for (const char* odd : {"0", "null", "\"false\""}) {
+    layer.config = R"({"quantization_config": {"quant_method": "compressed-tensors",
+      "format": "pack-quantized", "config_groups": {"group_0": {"targets": ["Linear"],
+      "weights": {"num_bits": 4}, "input_activations": {"dynamic": )" +
+                   std::string(odd) + "}}}}}";
+    has(refused(layer), "group_0.input_activations.dynamic is " + std::string(odd) +
+                            ", neither true nor false nor \"local\"");
+  }
 
   Elements elements;
   elements.scales_shape = {3, 1};
@@ -117,6 +125,41 @@ TEST_CASE("compressed-tensors: what is broken is refused, with the tensor and th
   elements.outputs = 300;
   elements.scales_shape = {2, 1};
   has(refused(elements, false), "in blocks of 128 x 64 those would be [3, 1]");
+}
+
+TEST_CASE("compressed-tensors: zero points of activations are whole numbers of int8") {
+  struct WithInputs : Elements {
+    float zero_point = 0;
+    void fill(CheckpointBuilder& builder) const {
+      Elements::fill(builder);
+      builder.add<float>("a.q_proj.input_scale", {1}, {0.25f});
+      builder.add<float>("a.q_proj.input_zero_point", {1}, {zero_point});
+    }
+  };
+  WithInputs layer;
+  layer.dtype = DType::int8;
+  layer.config = section("int-quantized", R"({"num_bits": 8})");
+  for (const float zero_point : {-128.0f, -3.0f, 127.0f}) {
+    layer.zero_point = zero_point;
+    CheckpointBuilder builder;
+    layer.fill(builder);
+    const fs::path model = builder.write();
+    const Checkpoint file(model);
+    const auto params = kvant::io::input_params(file, layers_of(model, file).at(0));
+    REQUIRE(params.has_value());
+    CHECK(params->scale == std::vector<float>{0.25f});
+    CHECK(params->zero_point == std::vector<std::int32_t>{static_cast<std::int32_t>(zero_point)});
+  }
+  for (const float zero_point : {3.5f, 128.0f, -129.0f, std::nanf("")}) {
+    layer.zero_point = zero_point;
+    CheckpointBuilder builder;
+    layer.fill(builder);
+    const auto verdict = kvant::look::verify_checkpoint(builder.write());
+    INFO(to_text(verdict));
+    CHECK_FALSE(verdict.ok());
+    has(to_text(verdict), "a.q_proj.input_zero_point");
+    has(to_text(verdict), "not an int8");
+  }
 }
 
 TEST_CASE("codes without the scales of their form are an error, not floats") {

@@ -123,6 +123,12 @@ TEST_CASE("static scales of activations: config.json says whether they hold") {
     CHECK(logits_of(context, with_scales, "stored") == at_run);
     CHECK(kvant::look::verify_checkpoint(with_scales).ok());
   }
+  for (const nlohmann::json& odd : {nlohmann::json(0), nlohmann::json("false")}) {
+    say_dynamic(with_scales, odd);
+    CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+              .find("dynamic false") != std::string::npos);
+    CHECK(!kvant::look::verify_checkpoint(with_scales).ok());
+  }
   say_dynamic(with_scales, false);
   CHECK(logits_of(context, with_scales, "stored") == fixed);
   CHECK(kvant::look::verify_checkpoint(with_scales).ok());

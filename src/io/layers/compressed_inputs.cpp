@@ -57,7 +57,7 @@ std::optional<QuantParams> compressed_inputs(const FindTensor& find, const Store
              ? ", and config_groups of config.json differ in input_activations: whether it holds "
                "for this layer is not clear"
              : ", and config.json's input_activations are not int8 with one scale (num_bits 8, "
-               "type int, strategy tensor), which alone is read"));
+               "type int, strategy tensor, dynamic false), which alone is read"));
   }
   QuantParams params;
   params.scheme = int8_affine.with_order(RoundOrder::divide);
@@ -68,7 +68,7 @@ std::optional<QuantParams> compressed_inputs(const FindTensor& find, const Store
   }
   if (const TensorView zero = find(layer.name + kInputZeroPoint); zero.info != nullptr) {
     const float code = number_in(zero, true);
-    if (!(code >= -128 && code <= 127)) {
+    if (!(code >= -128 && code <= 127) || code != std::trunc(code)) {
       refuse("tensor " + in_quotes(zero.info->name) + " is " + std::to_string(code) +
              ", not an int8");
     }

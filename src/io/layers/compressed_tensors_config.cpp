@@ -61,13 +61,20 @@ SaidBlocks blocks_in(const nlohmann::json& weights) {
   return {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols)};
 }
 
+/// What `dynamic` may be.
+bool is_flag(const nlohmann::json& value) {
+  return value.is_boolean() || value == "local";
+}
+
 /// `dynamic` is a flag, or "local" where scales of groups are of the token and one for all is not.
 InputScales inputs_in(const nlohmann::json& group) {
   const auto inputs = group.find("input_activations");
   if (inputs == group.end()) return InputScales::unsaid;
   if (!inputs->is_object()) return InputScales::at_run;
   const auto dynamic = inputs->find("dynamic");
-  if (dynamic != inputs->end() && *dynamic != false) return InputScales::at_run;
+  if (dynamic != inputs->end() && *dynamic != false) {
+    return is_flag(*dynamic) ? InputScales::at_run : InputScales::other;
+  }
   const auto is = [&](const char* key, const nlohmann::json& wanted) {
     const auto it = inputs->find(key);
     return it == inputs->end() || it->is_null() || *it == wanted;
@@ -104,6 +111,15 @@ void check_weights(const std::string& name, const nlohmann::json& weights,
           " bits is not read; int of 2, 3, 4 and 8 bits and float of 8 are, and of 4 in groups of "
           "32");
   }
+}
+
+void check_inputs(const std::string& name, const nlohmann::json& inputs,
+                  const ConfigErrors& error) {
+  const std::string where = "config_groups." + name + ".input_activations";
+  if (!inputs.is_object()) return error(where + " is " + shown(inputs) + ", not an object");
+  const auto dynamic = inputs.find("dynamic");
+  if (dynamic == inputs.end() || is_flag(*dynamic)) return;
+  error(where + ".dynamic is " + shown(*dynamic) + ", neither true nor false nor \"local\"");
 }
 
 }  // namespace
@@ -168,9 +184,12 @@ void check_compressed_config(const nlohmann::json& section, const std::set<std::
   for (const auto& [name, group] : groups->items()) {
     if (!group.is_object()) {
       error("config_groups." + name.substr(0, 40) + " is " + shown(group) + ", not an object");
-    } else if (const auto weights = group.find("weights");
-               weights != group.end() && !weights->is_null()) {
-      check_weights(name.substr(0, 40), *weights, error);
+      continue;
+    }
+    for (const auto& [key, check] :
+         {std::pair("weights", &check_weights), {"input_activations", &check_inputs}}) {
+      const auto part = group.find(key);
+      if (part != group.end() && !part->is_null()) check(name.substr(0, 40), *part, error);
     }
   }
 }
