@@ -66,19 +66,21 @@ suite() {  # preset directory [ctest arguments]
     parts=("${with_cuda[@]}" -DKVANT_MPI=ON)
     [ $all -eq 1 ] || labels=(-LE '^slow$')
   elif [ "$preset" = asan ] && [ $all -eq 0 ]; then
-    # What computes and what reads files under the sanitizers (of the models what the fuzzers found);
-    # models, what people look at, the programs and the headers alone (core), which take as long to
-    # compile again, in --all.
+    # What computes and what reads files under the sanitizers; models, what people look at, the programs
+    # and the headers alone (core), which take as long to compile again, in --all.
     parts=(-DKVANT_PROGRAM=OFF -DKVANT_EXAMPLES=OFF)
     targets=(--target kvant_{unit,io,kernels,linear,methods}_tests
-             {safetensors,gguf,index,quantization,config,tokenizer}_replay)
-    labels=(-L '^(unit|io|kernels|linear|methods|fuzz)$')
+             {safetensors,gguf,index,quantization}_replay)
+    labels=(-L '^(unit|io|kernels|linear|methods|fuzz)$' -E '^fuzz replay: (config|tokenizer)$')
   elif [ "$preset" = asan ]; then
     parts=(-DKVANT_PROGRAM=ON -DKVANT_EXAMPLES=ON)
     labels=(-LE '^package$')  # consumers are built as releases by the one compiler
   elif [ "$preset" = clang ]; then
+    # Every source by itself: what it lacks among its includes shows.
+    parts=(-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON)
     labels=(-LE '^package$')
   elif [ "$preset" = debug ]; then  # its assertions hold under the sanitizers too, where all runs
+    targets=(--target kvant_models kvant_look kvant_{unit,core,core_fused,linear,io}_tests)
     labels=(-L '^(unit|core|linear|io)$')
   elif [ "$preset" = tsan ]; then  # what shares work out over threads
     targets=(--target kvant_{unit,kernels,linear}_tests)

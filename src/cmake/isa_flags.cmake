@@ -27,15 +27,20 @@ foreach(room x86 arm)
   endif()
 endforeach()
 
-# Optimised even in Debug builds: unoptimised intrinsics test nothing that ships.
+# Optimised even in Debug builds: unoptimised intrinsics test nothing that ships. (With sanitizers one
+# file would take minutes.)
+set(kvant_isa_optimization -O3)
+if(KVANT_SANITIZE)
+  set(kvant_isa_optimization -O1)
+endif()
 # -fno-exceptions keeps the personality routine, a weak symbol, out of the objects. g++ 12 warns about
 # its own AVX-512 header (GCC bug 105593).
-set(kvant_isa_common_flags -O3 -ffp-contract=off -fno-math-errno -fno-exceptions
+set(kvant_isa_common_flags ${kvant_isa_optimization} -ffp-contract=off -fno-math-errno -fno-exceptions
     $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>)
 
 function(kvant_add_isa_sources target)
   target_sources(${target} PRIVATE cpu/scalar.cpp)
-  set_property(SOURCE cpu/scalar.cpp APPEND PROPERTY COMPILE_OPTIONS -O3 -ffp-contract=off)
+  set_property(SOURCE cpu/scalar.cpp APPEND PROPERTY COMPILE_OPTIONS ${kvant_isa_optimization} -ffp-contract=off)
   foreach(name IN LISTS kvant_isa_names)
     set(source cpu/${kvant_isa_room}/${name}.cpp)
     target_sources(${target} PRIVATE ${source})

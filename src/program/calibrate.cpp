@@ -4,6 +4,7 @@
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

@@ -1,5 +1,6 @@
 #include "calibration_windows.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "kvant/error.hpp"

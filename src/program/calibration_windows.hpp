@@ -2,12 +2,12 @@
 
 // A text as the windows of ids that calibration runs.
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #if KVANT_PROGRAM_MODELS
+#include "command_line.hpp"
 #include "kvant/models/model_files.hpp"
 #endif
 

@@ -2,12 +2,17 @@
 
 // What the subcommands' command lines share.
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
 #include "commands.hpp"
+
+// (CLI11 is included where options are added: to read it takes longer than most of these sources.)
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace kvant::program {
 

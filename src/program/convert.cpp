@@ -5,6 +5,7 @@
 #include "command_line.hpp"
 #include "kvant/io/gguf.hpp"
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <system_error>
 

@@ -1,5 +1,6 @@
 // kvant dequantize: a quantized checkpoint back to a float one.
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <string>
 

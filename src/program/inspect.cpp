@@ -1,5 +1,6 @@
 // kvant inspect: what a checkpoint holds.
 
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <string>
 

@@ -1,5 +1,6 @@
 #include "job_options.hpp"
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "command_line.hpp"

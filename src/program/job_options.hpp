@@ -2,9 +2,9 @@
 
 // What the jobs that write a checkpoint share: options, progress, and the words at the end.
 
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "command_line.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "progress.hpp"
 

@@ -3,6 +3,7 @@
 #include "commands.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <string>

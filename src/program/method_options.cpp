@@ -1,5 +1,6 @@
 #include "method_options.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <utility>
 

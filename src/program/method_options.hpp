@@ -2,7 +2,6 @@
 
 // kvant quantize by a method that looks at more than the nearest code.
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "calibration_windows.hpp"
+#include "command_line.hpp"
 #include "job_options.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #if KVANT_PROGRAM_MODELS

@@ -1,5 +1,6 @@
 // kvant quantize: a float checkpoint to a smaller one.
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -1,5 +1,6 @@
 // kvant report: what a quantization did, layer by layer.
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 #include <string>

@@ -3,6 +3,7 @@
 #include "kvant/error.hpp"
 #include "report.hpp"
 #if KVANT_PROGRAM_MODELS
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

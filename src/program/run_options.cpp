@@ -2,6 +2,7 @@
 #if KVANT_PROGRAM_MODELS
 #include "run_options.hpp"
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 #include <utility>
 

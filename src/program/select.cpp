@@ -1,5 +1,6 @@
 // kvant select: which layers to quantize under a budget.
 
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <string>
 

@@ -3,6 +3,7 @@
 #include "command_line.hpp"
 #include "kvant/error.hpp"
 #if KVANT_PROGRAM_MODELS
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -2,11 +2,11 @@
 
 // kvant select --measure: formats by layer, by what they cost on a text.
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
 #include "calibration_windows.hpp"
+#include "command_line.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 
 namespace kvant::program {

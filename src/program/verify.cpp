@@ -1,5 +1,6 @@
 // kvant verify: everything that is wrong with a checkpoint.
 
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <string>
 

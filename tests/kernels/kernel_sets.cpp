@@ -3,20 +3,24 @@
 
 #include <cstdlib>
 
-#include "cpu/micro/gemm_pairs.hpp"
-#include "cpu/micro/make_table.hpp"
 #include "cuda/emulator/emulated_cuda.hpp"
 #include "dispatch/completed.hpp"
-#include "kernels/emulated_simd.hpp"
 #include "kvant/isa.hpp"
+#if !KVANT_TEST_NO_EMULATION
+#include "cpu/micro/gemm_pairs.hpp"
+#include "cpu/micro/make_table.hpp"
+#include "kernels/emulated_simd.hpp"
+#endif
 
 namespace kvant::test {
 
-#if KVANT_TEST_X86
+#if KVANT_TEST_X86 && !KVANT_TEST_NO_EMULATION
 extern const KernelTable avxvnni_by_evex;
 #endif
 
 namespace {
+
+#if !KVANT_TEST_NO_EMULATION
 
 /// As avx512vnni with AVX-512 BF16: products of pairs of bfloat16.
 template <Simd S>
@@ -53,15 +57,18 @@ constexpr KernelTable kEmulated[] = {
     make_product_table<EmulatedNeonDotprod>("emulated neon_dotprod"),
     make_pairs_table<EmulatedNeonI8mm>("emulated neon_i8mm"),
 };
+#endif
 
 }  // namespace
 
 std::vector<const KernelTable*> kernel_sets() {
   static const std::vector<KernelTable> emulated = [] {
     std::vector<KernelTable> tables;
+#if !KVANT_TEST_NO_EMULATION
     for (const KernelTable& table : kEmulated) {
       tables.push_back(detail::completed(table, kernels_for("scalar")));
     }
+#endif
 #if !KVANT_TEST_NO_FIBERS
     tables.push_back(detail::completed(emulated_cuda, kernels_for("scalar")));
 #endif
@@ -70,7 +77,7 @@ std::vector<const KernelTable*> kernel_sets() {
   std::vector<const KernelTable*> sets;
   for (const IsaInfo& isa : instruction_sets()) {
     if (isa.available) sets.push_back(&kernels_for(isa.name));
-#if KVANT_TEST_X86
+#if KVANT_TEST_X86 && !KVANT_TEST_NO_EMULATION
     if (isa.available && isa.name == "avx512vnni") {
       static const KernelTable by_evex = detail::completed(avxvnni_by_evex, kernels_for("avx2"));
       sets.push_back(&by_evex);

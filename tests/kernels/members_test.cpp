@@ -47,7 +47,9 @@ namespace {
 TEST_CASE("simd members mean what their emulation says") {
   check("avx2", &compare_avx2_members);
   check("avxvnni", &compare_avxvnni_members);
+#if !KVANT_TEST_NO_EMULATION
   check("avxvnni by EVEX", &compare_avxvnni_evex_members, "avx512vnni");
+#endif
   check("avx512", &compare_avx512_members);
   check("avx512vnni", &compare_avx512vnni_members);
   if (kernels_for().gemm_for(WeightFormat::bfloat16).activations ==

@@ -26,6 +26,11 @@ void* allocate(std::size_t bytes, std::size_t alignment) {
   return p;
 }
 
+/// Never inlined: g++ would see malloc's memory go to free by way of new and delete, and warn.
+[[gnu::noinline]] void release(void* p) noexcept {
+  std::free(p);
+}
+
 }  // namespace
 
 void* operator new(std::size_t bytes) {
@@ -38,19 +43,19 @@ void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   return allocation_fails() ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
 }
 void operator delete(void* p, const std::nothrow_t&) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p, std::align_val_t) noexcept {
-  std::free(p);
+  release(p);
 }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-  std::free(p);
+  release(p);
 }
 
 namespace kvant::test {
