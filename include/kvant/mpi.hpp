@@ -25,6 +25,7 @@
 #include <atomic>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "kvant/config.hpp"
@@ -42,6 +43,13 @@ struct Options {
   const std::atomic<bool>* cancel = nullptr;
 };
 
+/// A rank among those of its machine.
+struct Neighbours {
+  int first = 0;  ///< of them, as a rank of the job: names the machine
+  int count = 1;
+  int own = 0;  ///< this rank's number among them
+};
+
 /// The processes that mpirun started. Calls come from one thread. Where a rank fails, fail() takes
 /// its message to the others, whose calls throw it: nobody waits for a rank that has gone. (A
 /// process that is killed tells nobody; the launcher ends the job then.)
@@ -57,6 +65,25 @@ class KVANT_API Communicator final : public Ranks {
   [[nodiscard]] int rank() const noexcept override;
   [[nodiscard]] int size() const noexcept override;
 
+  /// The ranks on this rank's machine.
+  [[nodiscard]] const Neighbours& neighbours() const noexcept;
+
+  /// From here on what ranks' devices hold goes from one to the other by NCCL, on the queue that
+  /// made it: no host waits, and none has a copy. All ranks call it, each with a device of its own
+  /// that its thread has chosen (cudaSetDevice, Memory::choose): two ranks on one are refused. A
+  /// rank that fails while others are in this call, or in the first exchange behind it, is not
+  /// noticed by them; behind those, wait() notices.
+  /// @param library file of NCCL's release 2 (2.4 or newer), opened at run time; by its name alone
+  ///        it is looked for where the system looks for libraries
+  /// @throws Error unavailable: no such library, or not on every rank; device_failed: what NCCL
+  /// says
+  ///         here, or that it failed elsewhere. Devices are connected on no rank then.
+  void connect_devices(const std::string& library = "libnccl.so.2");
+  [[nodiscard]] bool devices_connected() const noexcept override;
+  void wait(const Memory& memory, void* queue) override;
+  /// NCCL's version, "2.29.3"; empty: devices are not connected.
+  [[nodiscard]] std::string nccl_version() const;
+
   /// Tells all others why this rank cannot go on, unless they know: their calls throw Error
   /// cancelled with "rank N: MESSAGE". Returns on rank 0 at once, on others when rank 0 has called
   /// it too, or after 20 seconds: a launcher ends the job when the first process ends, and rank 0
@@ -71,6 +98,8 @@ class KVANT_API Communicator final : public Ranks {
   std::unique_ptr<Exchange> do_start_all_gather(std::span<const std::byte> mine,
                                                 std::span<const std::int64_t> sizes,
                                                 std::byte* all) override;
+  void do_device_all_gather(const Memory& memory, void* queue, std::span<const std::byte> mine,
+                            std::span<const std::int64_t> sizes, std::byte* all) override;
   void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                  std::byte* all) override;
   void do_all_max(std::span<std::int32_t> values) override;

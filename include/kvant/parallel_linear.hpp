@@ -61,13 +61,17 @@ class KVANT_API ColumnParallelLinear {
 /// the few outlier features (M K bytes); float products, and int15 arithmetic, the activations
 /// themselves (4 M K). Then y (4 M N), from 97 rows on in pieces of at least 96, each of which
 /// travels while the next one is computed (not in int15 arithmetic).
+///
+/// With weights on devices (all ranks' contexts have a Memory) x and y are there too, of any float
+/// type, and travel as they are: from device to device where they are connected, which the host
+/// does not wait for, and by way of the hosts otherwise.
 class KVANT_API RowParallelLinear {
  public:
   /// From this rank's outputs, those of share_of(out_features, ...), of all inputs.
   /// All ranks call it.
   /// @param input_widths columns of x on each rank
   /// @throws Error shape_mismatch: other outputs than its share, widths that do not add up;
-  ///         unsupported: weights on a device; as Ranks
+  ///         unsupported: weights on devices of some ranks alone; as Ranks
   RowParallelLinear(Ranks& ranks, Linear own, std::vector<std::int64_t> input_widths,
                     std::int64_t out_features);
   /// Quantizes this rank's rows of weights [out, in]; bias [1, out] or empty. x comes in the shares
@@ -79,9 +83,13 @@ class KVANT_API RowParallelLinear {
                                     const PackOptions& packing = {});
 
   /// y [M, out], on every rank the bits of Linear::forward in one process, from x [M, this rank's
-  /// inputs]. All ranks call it.
-  /// @throws Error as Linear::forward and Ranks
-  void forward(Context& context, MatrixView<const float> x, MatrixView<float> y) const;
+  /// inputs]. All ranks call it, with the same M and types.
+  /// @throws Error as Linear::forward and Ranks; unsupported: on the host other types than float32,
+  ///         a context of another kind than the weights'
+  void forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const;
+
+  /// Waits until y is there: on a device as Ranks::wait, on the host it always is.
+  void wait(Context& context) const;
 
   /// This rank's outputs, and columns of x.
   [[nodiscard]] Share share() const noexcept { return share_; }
@@ -92,8 +100,10 @@ class KVANT_API RowParallelLinear {
   [[nodiscard]] const Linear& own() const noexcept { return own_; }
 
  private:
-  struct Gather;
+  void forward_on_host(Context& context, MatrixView<const float> x, MatrixView<float> y) const;
+
   Ranks* ranks_;
+  bool on_device_ = false;
   bool codes_ = false;  ///< activations travel as codes
   Linear own_;
   std::vector<std::int64_t> input_widths_;

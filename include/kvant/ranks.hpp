@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kvant/config.hpp"
+#include "kvant/kernels/memory.hpp"
 #include "kvant/matrix_view.hpp"
 
 namespace kvant {
@@ -33,7 +34,9 @@ struct Traffic {
   /// To all other ranks together: what a rank gives to n others counts n times, whatever way the
   /// network takes.
   std::int64_t bytes_sent = 0;
-  double seconds = 0;  ///< spent in these calls, waiting for slower ranks included
+  /// Spent in these calls, waiting for slower ranks included; what devices exchange by themselves
+  /// takes its time elsewhere.
+  double seconds = 0;
 };
 
 /// An exchange under way, while its rank computes.
@@ -68,6 +71,17 @@ class KVANT_API Ranks {
   /// @param sizes of all ranks' parts, the same everywhere; @param all room for their sum
   void all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                   std::byte* all);
+  /// The same in the memory of the ranks' devices: what the queue has put into `mine` when it comes
+  /// there is in `all` for what it does next. By way of the hosts, which waits for the queue; where
+  /// devices are connected it does not.
+  void all_gather(const Memory& memory, void* queue, std::span<const std::byte> mine,
+                  std::span<const std::int64_t> sizes, std::byte* all);
+  /// Context::wait for work in which other ranks take part: where one fails meanwhile, so does
+  /// this.
+  virtual void wait(const Memory& memory, void* queue);
+  /// What ranks' devices hold goes from one to the other by itself (mpi::Communicator::
+  /// connect_devices). The same on all ranks.
+  [[nodiscard]] virtual bool devices_connected() const noexcept { return false; }
   /// Every rank's bytes, one after the other, on rank 0 alone.
   /// @param sizes as in all_gather; @param all on rank 0 room for their sum
   void gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes, std::byte* all);
@@ -106,6 +120,10 @@ class KVANT_API Ranks {
   virtual std::unique_ptr<Exchange> do_start_all_gather(std::span<const std::byte> mine,
                                                         std::span<const std::int64_t> sizes,
                                                         std::byte* all);
+  /// By way of the hosts.
+  virtual void do_device_all_gather(const Memory& memory, void* queue,
+                                    std::span<const std::byte> mine,
+                                    std::span<const std::int64_t> sizes, std::byte* all);
   virtual void do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                          std::byte* all) = 0;
   /// The largest of each, as signed integers.
@@ -121,7 +139,8 @@ class KVANT_API Ranks {
   void check_sizes(std::span<const std::byte> mine, std::span<const std::int64_t> sizes) const;
 
   Traffic traffic_;
-  std::vector<float> parts_;  ///< of gather_columns, kept
+  std::vector<float> parts_;       ///< of gather_columns, kept
+  std::vector<std::byte> hosted_;  ///< of do_device_all_gather, kept
 };
 
 /// A rank's share of `count` things, as even as whole units allow. A unit is 128 (a square of

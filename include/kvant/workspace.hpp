@@ -11,10 +11,10 @@
 
 namespace kvant {
 
-/// Three blocks of scratch memory, on the host or on a device. Move-only.
+/// Four blocks of scratch memory, on the host or on a device. Move-only.
 class KVANT_API Workspace {
  public:
-  static constexpr int kBlocks = 3;
+  static constexpr int kBlocks = 4;
 
   Workspace() noexcept = default;
   /// In a device's memory; null: the host's.

@@ -96,7 +96,7 @@ if(KVANT_MPI)
   endforeach()
   list(JOIN MPI_CXX_LIBRARIES " " kvant_pc_mpi_libraries)
   kvant_pkg_config(kvant-mpi "kvant: layers and models on several machines"
-                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_mpi ${kvant_pc_mpi_libraries}"
+                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_mpi ${kvant_pc_mpi_libraries} -l${CMAKE_DL_LIBS}"
                    "${kvant_pc_mpi_flags}")
 endif()
 if(KVANT_EIGEN)

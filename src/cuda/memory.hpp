@@ -38,6 +38,13 @@ inline bool copy_device(void* to, const void* from, std::size_t bytes, CopyKind 
   return (!to_host && queue != nullptr) || cudaStreamSynchronize(stream_of(queue)) == cudaSuccess;
 }
 
+inline bool copy_rows_on_device(void* to, std::size_t to_step, const void* from,
+                                std::size_t from_step, std::size_t bytes, std::size_t rows,
+                                void* queue) noexcept {
+  return cudaMemcpy2DAsync(to, to_step, from, from_step, bytes, rows, cudaMemcpyDeviceToDevice,
+                           stream_of(queue)) == cudaSuccess;
+}
+
 inline void fill_device(void* to, int byte, std::size_t bytes, void* queue) noexcept {
   launch_fill(to, byte, static_cast<std::int64_t>(bytes), queue);
 }
@@ -47,6 +54,13 @@ inline const char* wait_for_device(void* queue) noexcept {
   const cudaError_t finished = cudaStreamSynchronize(stream_of(queue));
   if (launched != cudaSuccess) return cudaGetErrorString(launched);
   return finished != cudaSuccess ? cudaGetErrorString(finished) : nullptr;
+}
+
+inline bool is_done(void* queue) noexcept {
+  if (cudaPeekAtLastError() != cudaSuccess) return true;
+  if (cudaStreamQuery(stream_of(queue)) != cudaErrorNotReady) return true;
+  static_cast<void>(cudaGetLastError());  // "not ready" is no failure
+  return false;
 }
 
 inline bool reaches_device(const void* data) noexcept {
@@ -63,6 +77,23 @@ inline std::size_t available_on_device() noexcept {
   if (cudaMemGetInfo(&available, &all) == cudaSuccess) return available;
   static_cast<void>(cudaGetLastError());
   return 0;
+}
+
+inline int count_devices() noexcept {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
+  static_cast<void>(cudaGetLastError());
+  return 0;
+}
+
+inline bool choose_device(int device) noexcept {
+  return cudaSetDevice(device) == cudaSuccess;
+}
+
+inline bool identify_device(char* text, int size) noexcept {
+  int device = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetPCIBusId(text, size, device) == cudaSuccess;
 }
 
 }  // namespace

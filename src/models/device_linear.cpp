@@ -19,10 +19,17 @@ std::size_t padded(std::int64_t floats) {
   return static_cast<std::size_t>((floats + 63) / 64 * 64);
 }
 
-[[noreturn]] void fail_for_memory(const Error& error, std::int64_t rows) {
-  throw Error(ErrorCode::out_of_memory,
-              std::string(error.what()) + ", for a call of " + std::to_string(rows) +
-                  " rows; leave the device more memory beside the layers, or make shorter calls");
+/// A call of this many rows; where it has no memory the error says what to do.
+template <class Call>
+void in_call(std::int64_t rows, Call&& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    throw Error(ErrorCode::out_of_memory,
+                std::string(error.what()) + ", for a call of " + std::to_string(rows) +
+                    " rows; leave the device more memory beside the layers, or make shorter calls");
+  }
 }
 
 }  // namespace
@@ -53,6 +60,7 @@ void Device::make_room(std::size_t floats) {
 void Device::copy(void* to, const void* from, std::int64_t floats, CopyKind kind) {
   const Memory& memory = *context_.memory();
   const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  if (bytes == 0) return;
   if (memory.copy(to, from, bytes, kind, context_.queue())) return;
   context_.wait();  // throws what the device says
   throw Error(ErrorCode::device_failed,
@@ -76,7 +84,7 @@ void Device::start(LayerInput& x, const Linear& layer, MatrixView<float> y, bool
   const std::int64_t rows = x.x().rows();
   const std::int64_t outputs = layer.out_features();
   if (rows == 0 || outputs == 0) return;
-  try {
+  in_call(rows, [&] {
     if (x.device_ != this || x.number_there_ != number_) upload(x);
     const std::size_t floats = padded(rows * outputs);
     if (results_used_ + floats > results_room_) {
@@ -84,16 +92,29 @@ void Device::start(LayerInput& x, const Linear& layer, MatrixView<float> y, bool
       finish();
       make_room(all);
     }
-    auto* const there =
-        reinterpret_cast<float*>(blocks_.block(results_room_ * sizeof(float), kResults)) +
-        results_used_;
-    input_.forward(context_, layer, {there, DType::float32, rows, outputs, outputs});
+    input_.forward(context_, layer, next_result(rows, outputs));
     results_.push_back({results_used_, y, round_to_bf16});
     results_used_ += floats;
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::out_of_memory) fail_for_memory(error, rows);
-    throw;
-  }
+  });
+}
+
+void Device::forward(const RowParallelLinear& layer, LayerInput& x, MatrixView<float> y,
+                     bool round_to_bf16) {
+  if (y.rows() == 0 || y.cols() == 0) return;
+  in_call(y.rows(), [&] {
+    upload(x);
+    make_room(padded(y.size()));
+    layer.forward(context_, input_.x(), next_result(y.rows(), y.cols()));
+    results_.push_back({0, y, round_to_bf16});
+    results_used_ = padded(y.size());
+    layer.wait(context_);
+    finish();
+  });
+}
+
+AnyMatrix Device::next_result(std::int64_t rows, std::int64_t outputs) {
+  std::byte* const results = blocks_.block(results_room_ * sizeof(float), kResults);
+  return {results + results_used_ * sizeof(float), DType::float32, rows, outputs, outputs};
 }
 
 void Device::finish() {

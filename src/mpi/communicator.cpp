@@ -8,6 +8,7 @@
 
 #include "kvant/error.hpp"
 #include "kvant/mpi.hpp"
+#include "mpi/nccl.hpp"
 
 namespace kvant::mpi {
 namespace {
@@ -64,10 +65,12 @@ struct Communicator::State {
   MPI_Comm failures = MPI_COMM_NULL;  ///< beside the data, so that a message never meets another
   int rank = 0;
   int size = 1;
+  Neighbours neighbours;
   bool owns_mpi = false;
   bool failed = false;
   bool told = false;
   std::vector<Parts> abandoned;
+  std::unique_ptr<NcclConnection> devices;
   const std::atomic<bool>* cancel = nullptr;
 
   void start(MPI_Comm processes) {
@@ -77,6 +80,14 @@ struct Communicator::State {
     }
     MPI_Comm_rank(data, &rank);
     MPI_Comm_size(data, &size);
+    MPI_Comm machine = MPI_COMM_NULL;
+    check(MPI_Comm_split_type(data, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine),
+          "MPI_Comm_split_type");
+    MPI_Comm_rank(machine, &neighbours.own);
+    MPI_Comm_size(machine, &neighbours.count);
+    neighbours.first = rank;
+    check(MPI_Bcast(&neighbours.first, 1, MPI_INT, 0, machine), "MPI_Bcast");
+    MPI_Comm_free(&machine);
   }
 
   static bool is_done(MPI_Request& request, const char* what) {
@@ -89,15 +100,20 @@ struct Communicator::State {
   void finish(MPI_Request& request, const char* what) {
     for (int polls = 1;; ++polls) {
       if (is_done(request, what)) return;
-      if (polls % kPollsBetweenLooks == 0) {
-        look_for_failure();
-        if (cancel != nullptr && cancel->load()) {
-          failed = true;
-          throw Error(ErrorCode::cancelled, kInterrupted);
-        }
-      }
-      std::this_thread::yield();  // more ranks than cores: let the one work that is waited for
+      pause(polls);
     }
+  }
+
+  /// Between two polls. @throws Error as finish()
+  void pause(int polls) {
+    if (polls % kPollsBetweenLooks == 0) {
+      look_for_failure();
+      if (cancel != nullptr && cancel->load()) {
+        failed = true;
+        throw Error(ErrorCode::cancelled, kInterrupted);
+      }
+    }
+    std::this_thread::yield();  // more ranks than cores: let the one work that is waited for
   }
 
   void look_for_failure() {
@@ -146,7 +162,11 @@ Communicator::Communicator(MPI_Comm processes, const Options& options)
 
 Communicator::~Communicator() {
   // Behind a failure others may never come to what finalizing waits for.
-  if (state_->failed) return;
+  if (state_->failed) {
+    if (state_->devices != nullptr) state_->devices->abandon();  // (who threw, and told nobody)
+    return;
+  }
+  state_->devices.reset();
   MPI_Comm_free(&state_->data);
   MPI_Comm_free(&state_->failures);
   if (state_->owns_mpi) MPI_Finalize();
@@ -180,6 +200,7 @@ void Communicator::fail(std::string_view message) noexcept {
   if (!state.told) tell(kFailureTag, message.substr(0, kLongestMessage));
   state.told = true;
   if (state.rank == 0) tell(kReleaseTag, {});
+  if (state.devices != nullptr) state.devices->abandon();
   const Clock::time_point end = Clock::now() + std::chrono::seconds(1);
   for (int sent = 0; sent == 0 && Clock::now() < end; std::this_thread::yield()) {
     if (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &sent,
@@ -230,6 +251,68 @@ std::unique_ptr<Exchange> Communicator::do_start_all_gather(std::span<const std:
                                                             std::span<const std::int64_t> sizes,
                                                             std::byte* all) {
   return std::make_unique<Gathering>(*state_, mine, sizes, all);
+}
+
+void Communicator::connect_devices(const std::string& library) {
+  std::string why;
+  auto opened = open_nccl(library, why);
+  std::uint32_t missing = opened == nullptr ? 1 : 0;
+  all_or({&missing, 1});
+  if (missing != 0) {
+    throw Error(ErrorCode::unavailable,
+                opened == nullptr ? "NCCL: " + why : "NCCL: " + library + " is not on every rank");
+  }
+  std::unique_ptr<NcclConnection> connection;
+  std::string failure = "NCCL: another rank could not connect its device";
+  try {
+    connection = std::make_unique<NcclConnection>(std::move(opened), *this);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device_failed) throw;
+    failure = error.what();
+  }
+  std::uint32_t failed = connection == nullptr ? 1 : 0;
+  all_or({&failed, 1});
+  if (failed != 0) {
+    if (connection != nullptr) connection->abandon();
+    throw Error(ErrorCode::device_failed, failure);
+  }
+  state_->devices = std::move(connection);
+}
+
+void Communicator::wait(const Memory& memory, void* queue) {
+  try {
+    for (int polls = 1; devices_connected() && !memory.done(queue); ++polls) state_->pause(polls);
+  } catch (...) {
+    state_->devices->abandon();
+    throw;
+  }
+  Ranks::wait(memory, queue);
+}
+
+const Neighbours& Communicator::neighbours() const noexcept {
+  return state_->neighbours;
+}
+
+bool Communicator::devices_connected() const noexcept {
+  return state_->devices != nullptr;
+}
+
+std::string Communicator::nccl_version() const {
+  if (state_->devices == nullptr) return {};
+  const int version = state_->devices->version();
+  const int major = version < 10000 ? 1000 : 10000;  // 2.8 and older: 2804
+  return std::to_string(version / major) + "." + std::to_string(version % major / 100) + "." +
+         std::to_string(version % 100);
+}
+
+void Communicator::do_device_all_gather(const Memory& memory, void* queue,
+                                        std::span<const std::byte> mine,
+                                        std::span<const std::int64_t> sizes, std::byte* all) {
+  if (state_->devices == nullptr) {
+    Ranks::do_device_all_gather(memory, queue, mine, sizes, all);
+    return;
+  }
+  state_->devices->all_gather(queue, mine, sizes, all);
 }
 
 void Communicator::do_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,

@@ -2,13 +2,16 @@
 #if KVANT_PROGRAM_MODELS
 #include "device_options.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <utility>
 
 #include "command_line.hpp"
 #include "devices.hpp"
 #include "kvant/error.hpp"
+#include "ranks.hpp"
 
 namespace kvant::program {
 namespace {
@@ -154,12 +157,33 @@ models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& s
   return offload;
 }
 
-nlohmann::ordered_json report_device(const models::Placement* placement, bool quiet) {
-  const std::string text =
+std::string share_devices(const models::Offload& offload) {
+  if (offload.device == nullptr) return connect_devices({});
+  const Memory& memory = *offload.device->memory;
+  const int devices = std::max(1, memory.devices());
+  const int own = rank_on_machine() % devices;
+  std::array<char, kLongestDeviceName + 1> name{};
+  if (!memory.choose(own) || !memory.identify(name.data(), static_cast<int>(name.size()))) {
+    const char* const why = memory.wait(nullptr);
+    throw Error(ErrorCode::device_failed,
+                std::string(memory.space) + ": device " + std::to_string(own) + " of " +
+                    std::to_string(devices) + ": " + (why != nullptr ? why : "refused"));
+  }
+  return connect_devices(name.data());
+}
+
+nlohmann::ordered_json report_device(const models::Placement* placement,
+                                     const std::string& between_ranks, bool quiet) {
+  std::string text =
       placement != nullptr ? to_text(*placement) : "[no device here: all on the CPU]\n";
+  nlohmann::ordered_json report = {{"name", "cpu"}};
+  if (placement != nullptr) report = to_json(*placement);
+  if (!between_ranks.empty()) {
+    text += "[between ranks: " + between_ranks + "]\n";
+    report["between_ranks"] = between_ranks;
+  }
   if (!quiet) std::fprintf(stderr, "%s", text.c_str());
-  if (placement == nullptr) return {{"name", "cpu"}};
-  return to_json(*placement);
+  return report;
 }
 
 }  // namespace kvant::program

@@ -2,11 +2,11 @@
 
 // The options of kvant run about devices, and what it says of them.
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "command_line.hpp"
 #include "kvant/models/offload.hpp"
 
 namespace kvant::program {
@@ -27,9 +27,16 @@ void add_device_options(CLI::App& app, DeviceWords& words);
 /// @throws UsageError; Error unavailable: there is no such device here; io, invalid_file: the map
 [[nodiscard]] models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& skip);
 
+/// Of several ranks on a machine each takes a device of its own, if there are so many; what they
+/// hold goes from one to the other by itself then. All ranks call it, before anything is there.
+/// @return how it goes, in words for report_device
+/// @throws Error device_failed; as Ranks
+[[nodiscard]] std::string share_devices(const models::Offload& offload);
+
 /// Where the layers are, for --json: devices, bytes, reasons, and a list of all layers. Unless
 /// quiet it is said in two lines on standard error.
-/// @param placement  null: --device auto found none
-[[nodiscard]] nlohmann::ordered_json report_device(const models::Placement* placement, bool quiet);
+/// @param placement  null: --device auto found none; @param between_ranks  empty: there is one
+[[nodiscard]] nlohmann::ordered_json report_device(const models::Placement* placement,
+                                                   const std::string& between_ranks, bool quiet);
 
 }  // namespace kvant::program

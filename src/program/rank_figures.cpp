@@ -7,10 +7,10 @@
 
 namespace kvant::program {
 
-nlohmann::ordered_json rank_figures(Ranks& ranks, std::int64_t bytes_read,
-                                    std::size_t weight_bytes) {
+nlohmann::ordered_json rank_figures(Ranks& ranks, std::int64_t bytes_read, std::size_t weight_bytes,
+                                    std::uint64_t device_bytes) {
   struct Figures {
-    std::int64_t bytes_read, weight_bytes, peak_bytes, bytes_sent, exchanges;
+    std::int64_t bytes_read, weight_bytes, device_bytes, peak_bytes, bytes_sent, exchanges;
     double seconds;
   };
   struct rusage usage {};
@@ -18,6 +18,7 @@ nlohmann::ordered_json rank_figures(Ranks& ranks, std::int64_t bytes_read,
   const Traffic& traffic = ranks.traffic();
   const Figures mine{bytes_read,
                      static_cast<std::int64_t>(weight_bytes),
+                     static_cast<std::int64_t>(device_bytes),
                      std::int64_t{usage.ru_maxrss} * 1024,
                      traffic.bytes_sent,
                      traffic.exchanges,
@@ -31,6 +32,7 @@ nlohmann::ordered_json rank_figures(Ranks& ranks, std::int64_t bytes_read,
     list.push_back({{"rank", r},
                     {"bytes_read", all[r].bytes_read},
                     {"weight_bytes", all[r].weight_bytes},
+                    {"device_bytes", all[r].device_bytes},
                     {"peak_bytes", all[r].peak_bytes},
                     {"bytes_sent", all[r].bytes_sent},
                     {"exchanges", all[r].exchanges},

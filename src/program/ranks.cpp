@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -48,6 +51,50 @@ Ranks* job_ranks() noexcept {
   return communicator.get();
 }
 
+int rank_on_machine() noexcept {
+  return communicator == nullptr ? 0 : communicator->neighbours().own;
+}
+
+int threads_of_rank(int asked) {
+  if (asked != 0 || communicator == nullptr) return asked;
+  return std::max(
+      1, static_cast<int>(std::thread::hardware_concurrency()) / communicator->neighbours().count);
+}
+
+std::string connect_devices(const std::string& own) {
+  const std::string by_hosts = "by way of the hosts";
+  struct Device {
+    int machine = 0;
+    std::array<char, kLongestDeviceName + 1> name{};
+    bool operator==(const Device&) const = default;
+  };
+  Device mine{.machine = communicator->neighbours().first};
+  std::copy_n(own.begin(), std::min<std::size_t>(own.size(), kLongestDeviceName),
+              mine.name.begin());
+  std::vector<Device> all(static_cast<std::size_t>(communicator->size()));
+  const std::vector<std::int64_t> sizes(all.size(), sizeof(Device));
+  communicator->all_gather(std::as_bytes(std::span(&mine, 1)), sizes,
+                           reinterpret_cast<std::byte*>(all.data()));
+  for (auto device = all.begin(); device != all.end(); ++device) {
+    if (device->name[0] == 0) return by_hosts + " (a rank has no device)";
+    if (std::find(std::next(device), all.end(), *device) != all.end()) {
+      return by_hosts + " (ranks share a device)";
+    }
+  }
+  try {
+    const char* const library = std::getenv("KVANT_NCCL");
+    if (library != nullptr) {
+      communicator->connect_devices(library);
+    } else {
+      communicator->connect_devices();
+    }
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
+    return by_hosts + " (" + error.what() + ")";
+  }
+  return "NCCL " + communicator->nccl_version();
+}
+
 void leave_ranks() {
   if (communicator == nullptr) return;
   communicator->wait_for_all();
@@ -80,6 +127,15 @@ void join_ranks(const std::string&) {
 Ranks* job_ranks() noexcept {
   return nullptr;
 }
+int rank_on_machine() noexcept {
+  return 0;
+}
+int threads_of_rank(int asked) {
+  return asked;
+}
+std::string connect_devices(const std::string&) {
+  return {};
+}
 void leave_ranks() {}
 std::string message_of(const Error& error) {
   return error.what();
@@ -87,18 +143,6 @@ std::string message_of(const Error& error) {
 void abandon_ranks(const std::string&) noexcept {}
 
 #endif
-
-int threads_of_rank(int asked) {
-  if (asked != 0 || job_ranks() == nullptr) return asked;
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}) {
-    const char* const text = std::getenv(name);
-    const int here = text == nullptr ? 0 : std::atoi(text);
-    if (here > 0) {
-      return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / here);
-    }
-  }
-  return asked;
-}
 
 bool leads() noexcept {
   return job_ranks() == nullptr || job_ranks()->rank() == 0;

@@ -25,6 +25,15 @@ void join_ranks(const std::string& words);
 /// Threads of this process: those asked for, or, for 0 and where several ranks run on a machine,
 /// an even part of its cores. @return 0: all
 [[nodiscard]] int threads_of_rank(int asked);
+/// Which of the ranks on its machine this one is, from 0 on.
+[[nodiscard]] int rank_on_machine() noexcept;
+inline constexpr int kLongestDeviceName = 39;
+/// Where all ranks have a device of their own, what these hold goes from one to the other by NCCL:
+/// the library that the environment variable KVANT_NCCL names, else the system's.
+/// @param own what tells this rank's device from others of the machine; empty: it has none; all
+///        ranks call it
+/// @return how it goes, in words for a report
+std::string connect_devices(const std::string& own);
 /// All ranks are done: waits for them. Nothing without ranks.
 void leave_ranks();
 /// What is said of an error. A launcher signals all ranks when it ends one: wherever the signal

@@ -59,7 +59,8 @@ class Session {
     if (options.perplexity) evaluation_ids_ = ids_of_text(io::read_text_file(*options.perplexity));
     load();
     if (options.device_given) {
-      report_["device"] = report_device(model_.placement.get(), options.quiet || !leads());
+      report_["device"] =
+          report_device(model_.placement.get(), between_ranks_, options.quiet || !leads());
     }
     report_["scheme"] = to_string(plan_.scheme);
     if (options_.plan) report_["plan"] = *options_.plan;
@@ -89,7 +90,8 @@ class Session {
       run_generation();
     }
     if (job_ranks() != nullptr) {
-      report_["ranks"] = rank_figures(*job_ranks(), model_.bytes_read, model_.weight_bytes());
+      report_["ranks"] = rank_figures(*job_ranks(), model_.bytes_read, model_.weight_bytes(),
+                                      model_.placement ? model_.placement->bytes(true) : 0);
     }
     if (options_.json && leads()) {
       io::AtomicFile file(*options_.json);
@@ -193,6 +195,9 @@ class Session {
     load_options.offload.rows = largest_call();
     if (options_.formats) load_options.formats = options_.formats->layers;
     load_options.ranks = job_ranks();
+    if (job_ranks() != nullptr && options_.device_given) {
+      between_ranks_ = share_devices(options_.offload);
+    }
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
       load_options.calibration_ids = ids_of_text(read_calibration_text(*options_.calibrate));
@@ -375,6 +380,7 @@ class Session {
   std::vector<TokenId> prompt_ids_;
   std::vector<TokenId> evaluation_ids_;
   std::vector<std::int64_t> end_ids_;
+  std::string between_ranks_;  ///< how what their devices hold travels
   models::Model model_;
   nlohmann::ordered_json report_;
 };

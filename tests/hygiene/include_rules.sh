@@ -7,7 +7,7 @@
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
 #   io                         -> kvant (public headers)
-#   mpi                        -> kvant (public headers), MPI
+#   mpi                        -> kvant (public headers), MPI, the dynamic loader (for NCCL)
 #   adapters (eigen, fmt)      -> everything public of the core
 #   ops                        -> public headers, formats, dispatch; never an instruction set
 #   formats (the rules)        -> kernel_table, gguf_blocks, vocabulary
@@ -109,7 +109,7 @@ never "methods" "kvant/(eigen|fmt)\\.hpp" "${methods[@]}"
 only "models" "$std|models/.*|io/(json|text)/.*|kvant/((core|io|look|methods|models)/)?[a-z0-9_]+\\.hpp|nlohmann/.*|Eigen/Core|pcre2\\.h|utf8proc\\.h" "${models[@]}"
 never "models" "kvant/(eigen|fmt)\\.hpp" "${models[@]}"
 mapfile -t mpi < <(find src/mpi -type f)
-only "mpi" "$std|kvant/[a-z0-9_]+\\.hpp|mpi\\.h" "${mpi[@]}"
+only "mpi" "$std|mpi/.*|kvant/[a-z0-9_]+\\.hpp|mpi\\.h|dlfcn\\.h" "${mpi[@]}"
 never "models" "mpi\\.h|kvant/mpi\\.hpp" "${models[@]}"
 mapfile -t program < <(find src/program -name '*.?pp')
 never "the program kvant" "(cpu|ops|dispatch|io|look|models)/.*|.*examples/.*" "${program[@]}"

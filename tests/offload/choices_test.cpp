@@ -1,7 +1,6 @@
 // Which layers go to a device: by patterns, by a device map, by their formats; and what is refused.
 
 #include "offload/offloaded_model.hpp"
-#include "support/thread_ranks.hpp"
 
 namespace kvant::test {
 namespace {
@@ -126,14 +125,12 @@ TEST_CASE("offload: a layer knows the contexts that it runs on") {
   CHECK_FALSE(Linear::quantize(device, view, WeightFormat::int8_row, {}, exact).runs_on(device));
 }
 
-TEST_CASE("offload: names that mean nothing, ranks, and kernels of the host are refused") {
+TEST_CASE("offload: names that mean nothing, and kernels of the host are refused") {
   using Catch::Matchers::Contains;
   Context context;
-  const auto message = [&](const models::Offload& offload, ErrorCode code, Ranks* ranks = nullptr) {
-    models::LoadOptions options;
-    options.ranks = ranks;
+  const auto message = [&](const models::Offload& offload, ErrorCode code) {
     try {
-      (void)load_offloaded(context, kLlama, "int8", offload, options);
+      (void)load_offloaded(context, kLlama, "int8", offload);
     } catch (const Error& error) {
       CHECK(error.code() == code);
       return std::string(error.what());
@@ -153,10 +150,6 @@ TEST_CASE("offload: names that mean nothing, ranks, and kernels of the host are 
   models::Offload of_host = to_device();
   of_host.device = &context.kernels();
   CHECK_THAT(message(of_host, ErrorCode::invalid_argument), Contains("the host's memory"));
-  ThreadJob job(2);
-  ThreadRanks ranks(job, 0);
-  CHECK_THAT(message(to_device(), ErrorCode::unsupported, &ranks),
-             Contains("emulated device") && Contains("2 ranks"));
 }
 
 }  // namespace kvant::test

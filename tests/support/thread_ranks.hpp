@@ -51,9 +51,12 @@ class ThreadJob {
 
 class ThreadRanks final : public Ranks {
  public:
-  ThreadRanks(ThreadJob& job, int rank) : job_(job), rank_(rank) {}
+  /// @param connected what ranks say of their devices, whose data goes by the host all the same
+  ThreadRanks(ThreadJob& job, int rank, bool connected = false)
+      : job_(job), rank_(rank), connected_(connected) {}
   [[nodiscard]] int rank() const noexcept override { return rank_; }
   [[nodiscard]] int size() const noexcept override { return job_.size(); }
+  [[nodiscard]] bool devices_connected() const noexcept override { return connected_; }
 
  protected:
   void do_all_gather(std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
@@ -104,11 +107,13 @@ class ThreadRanks final : public Ranks {
 
   ThreadJob& job_;
   int rank_;
+  bool connected_;
 };
 
 /// function(ranks) on `size` threads, a rank each; rethrows what the lowest failing rank threw of
 /// its own.
-inline void run_ranks(int size, const std::function<void(Ranks&)>& function) {
+inline void run_ranks(int size, const std::function<void(Ranks&)>& function,
+                      bool connected = false) {
   ThreadJob job(size);
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(size));
   {
@@ -116,7 +121,7 @@ inline void run_ranks(int size, const std::function<void(Ranks&)>& function) {
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
         try {
-          ThreadRanks ranks(job, rank);
+          ThreadRanks ranks(job, rank, connected);
           function(ranks);
         } catch (...) {
           errors[static_cast<std::size_t>(rank)] = std::current_exception();

@@ -16,6 +16,7 @@
 #include "kvant/linear.hpp"
 #include "kvant/matrix_view.hpp"
 #include "kvant/models/linear_layer.hpp"
+#include "kvant/parallel_linear.hpp"
 #include "kvant/workspace.hpp"
 
 namespace kvant::models {
@@ -44,6 +45,10 @@ class KVANT_API Device {
   /// @param round_to_bf16 as of FloatLinear
   /// @throws Error as Linear::forward; out_of_memory, device_failed
   void start(LayerInput& x, const Linear& layer, MatrixView<float> y, bool round_to_bf16 = false);
+  /// y = layer(x), whose part on this rank is on this device: what travels goes between the ranks'
+  /// devices. All ranks call it. @throws Error as RowParallelLinear::forward; as start
+  void forward(const RowParallelLinear& layer, LayerInput& x, MatrixView<float> y,
+               bool round_to_bf16);
   /// Waits once, and copies what was started into its y. @throws Error device_failed
   void finish();
 
@@ -58,6 +63,8 @@ class KVANT_API Device {
   void copy(void* to, const void* from, std::int64_t floats, CopyKind kind);
   /// Room for this many floats of results in all; none may be on its way back.
   void make_room(std::size_t floats);
+  /// Behind those on their way; there is room.
+  AnyMatrix next_result(std::int64_t rows, std::int64_t outputs);
 
   Context context_;
   Workspace blocks_;  ///< block 0: x; block 1: results
@@ -78,8 +85,13 @@ class KVANT_API DeviceLinear final : public LinearLayer {
   DeviceLinear(std::shared_ptr<Device> device, Linear layer, bool round_to_bf16 = false)
       : device_(std::move(device)), layer_(std::move(layer)), round_to_bf16_(round_to_bf16) {}
   [[nodiscard]] const Linear& linear() const noexcept { return layer_; }
+  [[nodiscard]] const Device& device() const noexcept { return *device_; }
   void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
   void start(Context& context, LayerInput& x, MatrixView<float> y) const override;
+  /// The layer of all ranks that this one is part of. @throws Error as Device::forward
+  void forward(const RowParallelLinear& whole, LayerInput& x, MatrixView<float> y) const {
+    device_->forward(whole, x, y, round_to_bf16_);
+  }
   [[nodiscard]] std::int64_t out_features() const override { return layer_.out_features(); }
   [[nodiscard]] std::size_t weight_bytes() const override { return layer_.weight_bytes(); }
 

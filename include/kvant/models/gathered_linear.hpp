@@ -15,6 +15,8 @@
 
 namespace kvant::models {
 
+class DeviceLinear;
+
 /// Split by outputs: the ranks' columns of x are gathered, each rank computes its outputs from all
 /// of them, and these are gathered too. Quantized activations travel as codes where they can
 /// (RowParallelLinear).
@@ -35,7 +37,8 @@ class KVANT_API GatheredLinear final : public LinearLayer {
  private:
   Ranks& ranks_;
   std::unique_ptr<LinearLayer> own_;
-  std::optional<RowParallelLinear> quantized_;  ///< the same layer, where it is kvant's
+  std::optional<RowParallelLinear> shared_;  ///< the same layer, where it is kvant's
+  const DeviceLinear* on_device_ = nullptr;  ///< own_, if all devices have it and are connected
   std::vector<std::int64_t> input_widths_;
   std::vector<std::int64_t> output_widths_;
   std::int64_t inputs_;

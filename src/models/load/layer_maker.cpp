@@ -68,7 +68,7 @@ LayerMaker::LayerMaker(Context& context, const Config& config, const LoadOptions
     : context_(context),
       options_(options),
       source_(source),
-      placer_(std::make_unique<LayerPlacer>(config, options.offload)) {
+      placer_(std::make_unique<LayerPlacer>(config, options.offload, options.ranks)) {
   if (plan().stored_int8 && plan().mode == Arithmetic::kvant) {
     outliers_ = io::stored_outliers(*source.checkpoint());
   }
@@ -164,11 +164,11 @@ PackedWeights LayerMaker::pack(Context& at, ConstAnyMatrix weights, LayerFormat 
   const auto* from = static_cast<const std::byte*>(weights.data);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const ConstAnyMatrix part{from, weights.dtype, read[i].size(), weights.cols, weights.stride};
-    parts.push_back(pack_layer(context_, part, format, arithmetic));
+    parts.push_back(pack_layer(context_, part, format, arithmetic));  // on the host: taken apart
     wanted.push_back({rows[i].begin - read[i].begin, rows[i].end - read[i].begin});
     from += read[i].size() * row_bytes;
   }
-  return join_rows(context_, parts, wanted);
+  return join_rows(at, parts, wanted);
 }
 
 std::unique_ptr<LinearLayer> LayerMaker::quantize(

@@ -63,15 +63,22 @@ std::uint64_t LayerNeeds::bytes_on(const KernelTable& kernels) const {
   return bytes;
 }
 
-std::uint64_t estimated_call_bytes(const Config& config, std::int64_t rows) {
+std::uint64_t estimated_call_bytes(const Config& config, std::int64_t rows, bool between_devices) {
   const std::uint64_t inputs = unsigned_of(widest_input(config));
   const std::uint64_t outputs = unsigned_of(widest_output(config));
   // x, its codes (as wide as floats), and a column in sixteen kept; results; scales of rows.
-  const std::uint64_t row = 4 * inputs + 4 * (inputs + 128) + inputs / 4 + 4 * outputs + 16;
+  std::uint64_t row = 4 * inputs + 4 * (inputs + 128) + inputs / 4 + 4 * outputs + 16;
+  if (between_devices) {
+    // Of layers whose input is split: x whole, y of one rank of two, and what either is gathered
+    // in.
+    const std::uint64_t width = unsigned_of(config.n_embd);
+    row += 4 * (inputs + width / 2 + (std::max(inputs, width) * 3 + 1) / 2);
+  }
   return unsigned_of(rows) * row + 16 * inputs + 8 * outputs + kCallSlack;
 }
 
-LayerPlacer::LayerPlacer(const Config& config, const Offload& offload) : offload_(offload) {
+LayerPlacer::LayerPlacer(const Config& config, const Offload& offload, const Ranks* ranks)
+    : offload_(offload) {
   if (offload.device == nullptr) return;
   device_ = std::make_shared<Device>(*offload.device);
   placement_ = std::make_shared<Placement>();
@@ -80,7 +87,8 @@ LayerPlacer::LayerPlacer(const Config& config, const Offload& offload) : offload
   const std::uint64_t free_bytes = placement_->free_bytes;
   placement_->limit =
       offload.limit ? std::min(*offload.limit, free_bytes) : free_bytes - free_bytes / kShareLeft;
-  placement_->call_bytes = estimated_call_bytes(config, offload.rows);
+  placement_->call_bytes = estimated_call_bytes(
+      config, offload.rows, ranks != nullptr && ranks->size() > 1 && ranks->devices_connected());
   if (placement_->call_bytes >= placement_->limit) return;  // no layer will fit
   device_->reserve(offload.rows, widest_input(config), widest_output(config));
 }

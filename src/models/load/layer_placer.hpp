@@ -13,6 +13,7 @@
 #include "kvant/models/config.hpp"
 #include "kvant/models/device_linear.hpp"
 #include "kvant/models/offload.hpp"
+#include "kvant/ranks.hpp"
 #include "kvant/weight_format.hpp"
 
 namespace kvant::models {
@@ -33,7 +34,9 @@ struct LayerNeeds {
 };
 
 /// Bytes that calls of `rows` rows will hold on a device: x, results, codes, scratch.
-[[nodiscard]] std::uint64_t estimated_call_bytes(const Config& config, std::int64_t rows);
+/// @param between_devices  ranks exchange there what they hold
+[[nodiscard]] std::uint64_t estimated_call_bytes(const Config& config, std::int64_t rows,
+                                                 bool between_devices);
 
 class LayerPlacer {
  public:
@@ -41,7 +44,8 @@ class LayerPlacer {
   using MakeOnHost = std::function<std::unique_ptr<LinearLayer>()>;
 
   /// Asks the device for its free memory. @throws Error as Device
-  LayerPlacer(const Config& config, const Offload& offload);
+  /// @param ranks  that share the model; null: none do
+  LayerPlacer(const Config& config, const Offload& offload, const Ranks* ranks);
 
   /// There is a device, and layers may go there.
   [[nodiscard]] bool is_active() const noexcept { return placement_ != nullptr; }

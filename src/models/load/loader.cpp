@@ -47,12 +47,6 @@ class Loader {
         parts_(context, config, options, *source_, split_.get()),
         maker_(context, config, options, *source_),
         adapter_(context, options) {
-    if (options.offload.device != nullptr && options.ranks != nullptr &&
-        options.ranks->size() > 1) {
-      throw Error(ErrorCode::unsupported,
-                  folder.string() + ": layers on a device (" + options.offload.device->name +
-                      ") are not shared by " + std::to_string(options.ranks->size()) + " ranks");
-    }
     check_shapes();
     require_all_read(config_, parts_, *source_);
     check_given_names(options, config, parts_, *source_);
@@ -63,12 +57,12 @@ class Loader {
     model.config = config_;
     model.split = split_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
-    model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
-                                 (options_.formats.empty() || plan().arithmetic != Arithmetic::kvant) &&
-                                 (!plan().has_integer_products() ||
-                                  plan().arithmetic != Arithmetic::kvant) &&
-                                 (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
-                                  maker_.outliers() != Outliers::per_call);
+    model.rows_are_independent =
+        plan().scheme != Scheme::int8_tensor &&
+        (options_.formats.empty() || plan().arithmetic != Arithmetic::kvant) &&
+        (!plan().has_integer_products() || plan().arithmetic != Arithmetic::kvant) &&
+        (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
+         maker_.outliers() != Outliers::per_call);
     parts_.tables(model);
     load_projections(model);
     Window window;

@@ -56,18 +56,6 @@ void check_same_rules(const char* who, const ActivationRules* from, const Activa
                                         text(from) + ") than the layer's (" + text(own) + ")");
 }
 
-/// Where the kernels are. Asking costs a microsecond, so only debug builds do.
-void check_reachable([[maybe_unused]] const char* who, [[maybe_unused]] const char* what,
-                     [[maybe_unused]] const ConstAnyMatrix& m,
-                     [[maybe_unused]] const Context& context) {
-#if !defined(NDEBUG)
-  if (context.memory() == nullptr || context.memory()->reaches(m.data)) return;
-  fail(ErrorCode::invalid_argument, std::string(who) + ": " + what +
-                                        " is in host memory, the context runs \"" +
-                                        context.kernels().name + "\"");
-#endif
-}
-
 }  // namespace
 
 void Linear::forward(ConstAnyMatrix x, AnyMatrix y) const {

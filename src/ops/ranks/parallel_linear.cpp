@@ -9,6 +9,7 @@
 #include "kvant/matrix.hpp"
 #include "ops/linear/multiply.hpp"
 #include "ops/linear/packed_state.hpp"
+#include "ops/ranks/device_forward.hpp"
 #include "ops/ranks/gather_activations.hpp"
 #include "ops/support/elements.hpp"
 #include "ops/support/validate.hpp"
@@ -120,13 +121,22 @@ RowParallelLinear::RowParallelLinear(Ranks& ranks, Linear own,
   const auto before = input_widths_.begin() + ranks.rank();
   inputs_.begin = std::accumulate(input_widths_.begin(), before, std::int64_t{0});
   inputs_.end = inputs_.begin + *before;
-  if (own_.out_features() > 0 && own_.weights().state().memory != nullptr) {
-    fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are on a device");
-  }
   // A rank without outputs does as the others.
-  std::uint32_t in_float = own_.out_features() > 0 && !takes_codes(own_) ? 1 : 0;
-  ranks.all_or({&in_float, 1});
-  codes_ = in_float == 0;
+  enum : std::uint32_t { kInFloat = 1, kOnDevice = 2, kOnHost = 4 };
+  std::uint32_t found = 0;
+  if (own_.out_features() > 0) {
+    found = own_.weights().state().memory != nullptr ? kOnDevice : kOnHost;
+    if (!takes_codes(own_)) found |= kInFloat;
+  }
+  ranks.all_or({&found, 1});
+  if ((found & kOnDevice) != 0 && (found & kOnHost) != 0) {
+    fail(ErrorCode::unsupported,
+         std::string(kWho) +
+             ": the weights are on a device on some ranks and on the host on "
+             "others; all ranks' contexts must be of one kind");
+  }
+  on_device_ = (found & kOnDevice) != 0;
+  codes_ = (found & kInFloat) == 0;
 }
 
 RowParallelLinear RowParallelLinear::quantize(Ranks& ranks, Context& context,
@@ -139,16 +149,40 @@ RowParallelLinear RowParallelLinear::quantize(Ranks& ranks, Context& context,
           share_sizes(weights.cols, ranks.size()), weights.rows};
 }
 
-void RowParallelLinear::forward(Context& context, MatrixView<const float> x,
-                                MatrixView<float> y) const {
+void RowParallelLinear::forward(Context& context, ConstAnyMatrix x, AnyMatrix y) const {
   constexpr const char* kWho = "RowParallelLinear::forward";
-  if (x.cols() != inputs_.size()) {
-    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": x has " + std::to_string(x.cols()) +
+  if (x.cols != inputs_.size()) {
+    fail(ErrorCode::shape_mismatch, std::string(kWho) + ": x has " + std::to_string(x.cols) +
                                         " columns, rank " + std::to_string(ranks_->rank()) +
                                         "'s are " + std::to_string(inputs_.size()));
   }
-  check_result_shape(kWho, y, x.rows(), out_features_);
-  if (x.rows() == 0) return;
+  check_result_shape(kWho, y, x.rows, out_features_);
+  if (y.rows == 0 || y.cols == 0) return;
+  if (on_device_ != (context.memory() != nullptr)) {
+    fail(ErrorCode::unsupported, std::string(kWho) + ": the weights are on " +
+                                     (on_device_ ? "devices" : "the host") +
+                                     ", the context runs \"" + context.kernels().name +
+                                     "\"; build the layer with the same context");
+  }
+  if (on_device_) {
+    forward_on_devices(kWho, context, *ranks_, own_, x, y, input_widths_, output_widths_);
+    return;
+  }
+  if (x.dtype != DType::float32 || y.dtype != DType::float32) {
+    fail(ErrorCode::unsupported, std::string(kWho) + ": x is " + std::string(to_string(x.dtype)) +
+                                     ", y " + std::string(to_string(y.dtype)) +
+                                     "; on the host both must be float32");
+  }
+  forward_on_host(context, {static_cast<const float*>(x.data), x.rows, x.cols, x.stride},
+                  {static_cast<float*>(y.data), y.rows, y.cols, y.stride});
+}
+
+void RowParallelLinear::wait(Context& context) const {
+  if (context.memory() != nullptr) ranks_->wait(*context.memory(), context.queue());
+}
+
+void RowParallelLinear::forward_on_host(Context& context, MatrixView<const float> x,
+                                        MatrixView<float> y) const {
   Matrix<float> own(x.rows(), share_.size());
   QuantizedActivations activations;
   activations.state_ = std::make_unique<QuantizedActivations::State>();

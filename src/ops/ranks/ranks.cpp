@@ -10,6 +10,7 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "ops/support/device_data.hpp"
 
 namespace kvant {
 namespace {
@@ -78,6 +79,31 @@ void Ranks::all_gather(std::span<const std::byte> mine, std::span<const std::int
   if (size() == 1) std::copy(mine.begin(), mine.end(), all);
   counted(static_cast<std::int64_t>(mine.size()) * (size() - 1),
           [&] { do_all_gather(mine, sizes, all); });
+}
+
+void Ranks::all_gather(const Memory& memory, void* queue, std::span<const std::byte> mine,
+                       std::span<const std::int64_t> sizes, std::byte* all) {
+  check_sizes(mine, sizes);
+  if (size() == 1) detail::copy_within_or_fail(memory, all, mine.data(), mine.size(), queue);
+  counted(std::ssize(mine) * (size() - 1),
+          [&] { do_device_all_gather(memory, queue, mine, sizes, all); });
+}
+
+void Ranks::do_device_all_gather(const Memory& memory, void* queue, std::span<const std::byte> mine,
+                                 std::span<const std::int64_t> sizes, std::byte* all) {
+  const auto sum =
+      static_cast<std::size_t>(std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}));
+  hosted_.resize(mine.size() + sum);
+  const std::span<std::byte> own(hosted_.data(), mine.size());
+  std::byte* const gathered = hosted_.data() + own.size();
+  detail::copy_or_fail(memory, own.data(), mine.data(), own.size(), CopyKind::to_host, queue);
+  do_all_gather(own, sizes, gathered);
+  detail::copy_or_fail(memory, all, gathered, sum, CopyKind::to_device, queue);
+  detail::wait_or_fail(memory, queue);  // the next call takes the same memory of the host
+}
+
+void Ranks::wait(const Memory& memory, void* queue) {
+  detail::wait_or_fail(memory, queue);
 }
 
 std::unique_ptr<Exchange> Ranks::do_start_all_gather(std::span<const std::byte> mine,

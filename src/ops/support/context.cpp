@@ -5,6 +5,7 @@
 #include "kvant/error.hpp"
 #include "kvant/isa.hpp"
 #include "kvant/kernel_table.hpp"
+#include "ops/support/device_data.hpp"
 
 namespace kvant {
 
@@ -31,11 +32,7 @@ Context::Context(const ContextOptions& options)
 }
 
 void Context::wait() {
-  if (memory() == nullptr) return;
-  const char* failure = memory()->wait(queue_);
-  if (failure != nullptr) {
-    throw Error(ErrorCode::device_failed, std::string(memory()->space) + ": " + failure);
-  }
+  if (memory() != nullptr) detail::wait_or_fail(*memory(), queue_);
 }
 
 Executor& Context::executor() const noexcept {

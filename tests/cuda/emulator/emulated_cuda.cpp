@@ -1,8 +1,12 @@
 #include "cuda/emulator/emulated_cuda.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <new>
 
 #include "cuda/kernels.hpp"
@@ -21,7 +25,13 @@ std::map<const std::byte*, std::size_t>& blocks() {
   return all;
 }
 
+std::mutex& blocks_mutex() {  // ranks may be threads
+  static std::mutex mutex;
+  return mutex;
+}
+
 void* allocate(std::size_t bytes) noexcept {
+  const std::scoped_lock lock(blocks_mutex());
   if (emulated_memory.used + bytes > emulated_memory.limit) return nullptr;
   auto* const data =
       static_cast<std::byte*>(::operator new (bytes, std::align_val_t{256}, std::nothrow));
@@ -33,12 +43,14 @@ void* allocate(std::size_t bytes) noexcept {
 }
 
 void release(void* data, std::size_t bytes) noexcept {
+  const std::scoped_lock lock(blocks_mutex());
   blocks().erase(static_cast<std::byte*>(data));
   emulated_memory.used -= bytes;
   ::operator delete (data, std::align_val_t{256});
 }
 
 bool reaches(const void* data) noexcept {
+  const std::scoped_lock lock(blocks_mutex());
   const auto* const at = static_cast<const std::byte*>(data);
   const auto behind = blocks().upper_bound(at);
   if (behind == blocks().begin()) return false;
@@ -47,6 +59,7 @@ bool reaches(const void* data) noexcept {
 }
 
 std::size_t available() noexcept {
+  const std::scoped_lock lock(blocks_mutex());
   return emulated_memory.limit - std::min(emulated_memory.limit, emulated_memory.used);
 }
 
@@ -54,6 +67,16 @@ bool copy(void* to, const void* from, std::size_t bytes, CopyKind kind, void*) n
   if (kind == CopyKind::to_host) ++emulated_memory.waits;
   if (!reaches(kind == CopyKind::to_host ? from : to)) return false;
   std::memcpy(to, from, bytes);
+  return true;
+}
+
+bool copy_rows(void* to, std::size_t to_step, const void* from, std::size_t from_step,
+               std::size_t bytes, std::size_t rows, void*) noexcept {
+  if (!reaches(to) || !reaches(from)) return false;
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::memcpy(static_cast<std::byte*>(to) + r * to_step,
+                static_cast<const std::byte*>(from) + r * from_step, bytes);
+  }
   return true;
 }
 
@@ -66,14 +89,26 @@ const char* wait(void*) noexcept {
   return nullptr;
 }
 
+/// Each process has its own.
+bool identify(char* text, int size) noexcept {
+  const int length = std::snprintf(text, static_cast<std::size_t>(size), "process %ld",
+                                   static_cast<long>(::getpid()));
+  return length < size;
+}
+
 constinit const Memory kMemory = {.space = "emulated",
                                   .allocate = &allocate,
                                   .release = &release,
                                   .copy = &copy,
+                                  .copy_rows = &copy_rows,
                                   .fill = &fill,
                                   .wait = &wait,
+                                  .done = [](void*) noexcept { return true; },
                                   .reaches = &reaches,
-                                  .available = &available};
+                                  .available = &available,
+                                  .devices = []() noexcept { return 8; },
+                                  .choose = [](int device) noexcept { return device < 8; },
+                                  .identify = &identify};
 
 }  // namespace
 

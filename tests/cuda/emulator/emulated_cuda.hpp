@@ -2,6 +2,7 @@
 
 // The CUDA kernels on the emulated device (tests/cuda/emulator) as kernel sets.
 
+#include <atomic>
 #include <cstddef>
 
 #include "kvant/kernel_table.hpp"
@@ -18,7 +19,7 @@ extern const KernelTable emulated_cuda_device;
 struct EmulatedMemory {
   std::size_t limit = std::size_t{1} << 32;
   std::size_t used = 0;
-  int waits = 0;  ///< how often the host waited
+  std::atomic<int> waits = 0;  ///< how often the host waited
 };
 extern EmulatedMemory emulated_memory;
 
