@@ -70,15 +70,15 @@ class KVANT_API Communicator final : public Ranks {
 
   /// From here on what ranks' devices hold goes from one to the other by NCCL, on the queue that
   /// made it: no host waits, and none has a copy. All ranks call it, each with a device of its own
-  /// that its thread has chosen (cudaSetDevice, Memory::choose): two ranks on one are refused. A
-  /// rank that fails while others are in this call, or in the first exchange behind it, is not
-  /// noticed by them; behind those, wait() notices.
+  /// that its thread has chosen (cudaSetDevice, Memory::choose): two ranks on one are refused.
+  /// Takes the memory that NCCL needs there. A rank that fails while others are within NCCL's own
+  /// start is noticed by them only if NCCL does; later wait() notices.
+  /// @param memory of the device
   /// @param library file of NCCL's release 2 (2.4 or newer), opened at run time; by its name alone
   ///        it is looked for where the system looks for libraries
-  /// @throws Error unavailable: no such library, or not on every rank; device_failed: what NCCL
-  /// says
-  ///         here, or that it failed elsewhere. Devices are connected on no rank then.
-  void connect_devices(const std::string& library = "libnccl.so.2");
+  /// @throws Error on every rank, and devices are connected on none then. unavailable: no such
+  ///         library on some rank, or others than elsewhere; device_failed: what NCCL says
+  void connect_devices(const Memory& memory, const std::string& library = "libnccl.so.2");
   [[nodiscard]] bool devices_connected() const noexcept override;
   void wait(const Memory& memory, void* queue) override;
   /// NCCL's version, "2.29.3"; empty: devices are not connected.
@@ -109,6 +109,8 @@ class KVANT_API Communicator final : public Ranks {
  private:
   struct State;
   class Gathering;
+  std::string first_failure(const std::string& mine);
+  std::string try_exchange(const Memory& memory);
   std::unique_ptr<State> state_;
 };
 

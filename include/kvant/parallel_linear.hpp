@@ -63,8 +63,8 @@ class KVANT_API ColumnParallelLinear {
 /// travels while the next one is computed (not in int15 arithmetic).
 ///
 /// With weights on devices (all ranks' contexts have a Memory) x and y are there too, of any float
-/// type, and travel as they are: from device to device where they are connected, which the host
-/// does not wait for, and by way of the hosts otherwise.
+/// type, and travel as they are: from device to device where they are connected, else by way of the
+/// hosts. forward returns before y is there: wait() says when it is.
 class KVANT_API RowParallelLinear {
  public:
   /// From this rank's outputs, those of share_of(out_features, ...), of all inputs.

@@ -95,8 +95,9 @@ if(KVANT_MPI)
     string(APPEND kvant_pc_mpi_flags " -I${directory}")
   endforeach()
   list(JOIN MPI_CXX_LIBRARIES " " kvant_pc_mpi_libraries)
+  list(TRANSFORM CMAKE_DL_LIBS PREPEND -l OUTPUT_VARIABLE kvant_pc_dl)
   kvant_pkg_config(kvant-mpi "kvant: layers and models on several machines"
-                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_mpi ${kvant_pc_mpi_libraries} -l${CMAKE_DL_LIBS}"
+                   "kvant = ${PROJECT_VERSION}" "-L\${libdir} -lkvant_mpi ${kvant_pc_mpi_libraries} ${kvant_pc_dl}"
                    "${kvant_pc_mpi_flags}")
 endif()
 if(KVANT_EIGEN)

@@ -87,7 +87,9 @@ inline int count_devices() noexcept {
 }
 
 inline bool choose_device(int device) noexcept {
-  return cudaSetDevice(device) == cudaSuccess;
+  int major = 0;
+  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         major >= 8 && cudaSetDevice(device) == cudaSuccess;
 }
 
 inline bool identify_device(char* text, int size) noexcept {

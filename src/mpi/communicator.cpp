@@ -3,6 +3,7 @@
 #include <chrono>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <thread>
 
@@ -43,6 +44,15 @@ int as_count(std::int64_t bytes) {
   return static_cast<int>(bytes);
 }
 
+constexpr std::size_t kLongestVersion = 31;
+
+/// NCCL's number in words: 22903 is 2.29.3, 2804 (of 2.8 and older) 2.8.4.
+std::string version_text(int version) {
+  const int major = version < 10000 ? 1000 : 10000;
+  return std::to_string(version / major) + "." + std::to_string(version % major / 100) + "." +
+         std::to_string(version % 100);
+}
+
 /// Where each rank's part begins, and how long it is, as MPI wants it.
 struct Parts {
   explicit Parts(std::span<const std::int64_t> sizes) {
@@ -71,6 +81,7 @@ struct Communicator::State {
   bool told = false;
   std::vector<Parts> abandoned;
   std::unique_ptr<NcclConnection> devices;
+  std::string nccl_version;
   const std::atomic<bool>* cancel = nullptr;
 
   void start(MPI_Comm processes) {
@@ -88,6 +99,11 @@ struct Communicator::State {
     neighbours.first = rank;
     check(MPI_Bcast(&neighbours.first, 1, MPI_INT, 0, machine), "MPI_Bcast");
     MPI_Comm_free(&machine);
+  }
+
+  void give_up_devices() noexcept {
+    if (devices != nullptr) devices->abandon();
+    devices.reset();
   }
 
   static bool is_done(MPI_Request& request, const char* what) {
@@ -163,7 +179,7 @@ Communicator::Communicator(MPI_Comm processes, const Options& options)
 Communicator::~Communicator() {
   // Behind a failure others may never come to what finalizing waits for.
   if (state_->failed) {
-    if (state_->devices != nullptr) state_->devices->abandon();  // (who threw, and told nobody)
+    state_->give_up_devices();  // (who threw, and told nobody)
     return;
   }
   state_->devices.reset();
@@ -200,7 +216,7 @@ void Communicator::fail(std::string_view message) noexcept {
   if (!state.told) tell(kFailureTag, message.substr(0, kLongestMessage));
   state.told = true;
   if (state.rank == 0) tell(kReleaseTag, {});
-  if (state.devices != nullptr) state.devices->abandon();
+  state.give_up_devices();
   const Clock::time_point end = Clock::now() + std::chrono::seconds(1);
   for (int sent = 0; sent == 0 && Clock::now() < end; std::this_thread::yield()) {
     if (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &sent,
@@ -253,37 +269,83 @@ std::unique_ptr<Exchange> Communicator::do_start_all_gather(std::span<const std:
   return std::make_unique<Gathering>(*state_, mine, sizes, all);
 }
 
-void Communicator::connect_devices(const std::string& library) {
-  std::string why;
-  auto opened = open_nccl(library, why);
-  std::uint32_t missing = opened == nullptr ? 1 : 0;
-  all_or({&missing, 1});
-  if (missing != 0) {
-    throw Error(ErrorCode::unavailable,
-                opened == nullptr ? "NCCL: " + why : "NCCL: " + library + " is not on every rank");
+/// The message of the first rank that has one, "rank N: MESSAGE"; empty: none has.
+std::string Communicator::first_failure(const std::string& mine) {
+  constexpr std::size_t kShown = 400;
+  const auto count = static_cast<std::size_t>(size());
+  std::string text = mine.substr(0, kShown);
+  text.resize(kShown);
+  std::string all(count * kShown, '\0');
+  all_gather(std::as_bytes(std::span(text)), std::vector<std::int64_t>(count, kShown),
+             reinterpret_cast<std::byte*>(all.data()));
+  for (std::size_t r = 0; r < count; ++r) {
+    const std::string said(all.c_str() + r * kShown, ::strnlen(all.c_str() + r * kShown, kShown));
+    if (said.empty()) continue;
+    return r == static_cast<std::size_t>(rank()) ? said : "rank " + std::to_string(r) + ": " + said;
   }
-  std::unique_ptr<NcclConnection> connection;
-  std::string failure = "NCCL: another rank could not connect its device";
+  return {};
+}
+
+void Communicator::connect_devices(const Memory& memory, const std::string& library) {
+  std::string failure;
+  auto opened = open_nccl(library, failure);
+  failure = first_failure(failure);
+  if (!failure.empty()) throw Error(ErrorCode::unavailable, "NCCL: " + failure);
+  const std::string version = version_text(version_of(*opened));
+  std::string first = version;
+  first.resize(kLongestVersion);
+  broadcast(std::as_writable_bytes(std::span(first)));
+  first = first.c_str();
+  if (first != version) failure = "release " + version + ", where rank 0 has " + first;
+  failure = first_failure(failure);
+  if (!failure.empty()) throw Error(ErrorCode::unavailable, "NCCL: " + failure);
   try {
-    connection = std::make_unique<NcclConnection>(std::move(opened), *this);
+    state_->devices = std::make_unique<NcclConnection>(std::move(opened), *this);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::device_failed) throw;
     failure = error.what();
   }
-  std::uint32_t failed = connection == nullptr ? 1 : 0;
-  all_or({&failed, 1});
-  if (failed != 0) {
-    if (connection != nullptr) connection->abandon();
-    throw Error(ErrorCode::device_failed, failure);
+  failure = first_failure(failure);
+  if (failure.empty()) failure = first_failure(try_exchange(memory));
+  if (failure.empty()) {
+    state_->nccl_version = version;
+    return;
   }
-  state_->devices = std::move(connection);
+  state_->give_up_devices();
+  throw Error(ErrorCode::device_failed, "NCCL: " + failure);
+}
+
+/// NCCL makes its connections with the first exchange. @return what the device or NCCL says
+std::string Communicator::try_exchange(const Memory& memory) {
+  constexpr std::size_t kPart = 256;
+  const auto count = static_cast<std::size_t>(size());
+  const std::vector<std::int64_t> sizes(count, kPart);
+  const std::size_t bytes = (count + 1) * kPart;
+  std::byte* const data = static_cast<std::byte*>(memory.allocate(bytes));
+  std::string failure;
+  if (data == nullptr) failure = "no memory of the device for " + std::to_string(bytes) + " bytes";
+  failure = first_failure(failure);  // all, or none
+  try {
+    if (failure.empty()) {
+      Ranks::all_gather(memory, nullptr, {data, kPart}, sizes, data + kPart);
+      wait(memory, nullptr);
+    }
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device_failed) throw;
+    failure = error.what();
+  }
+  if (data != nullptr) memory.release(data, bytes);
+  return failure;
 }
 
 void Communicator::wait(const Memory& memory, void* queue) {
   try {
-    for (int polls = 1; devices_connected() && !memory.done(queue); ++polls) state_->pause(polls);
+    for (int polls = 1; devices_connected() && !memory.done(queue); ++polls) {
+      state_->pause(polls);
+      if (polls % kPollsBetweenLooks == 0) state_->devices->check_exchanges();
+    }
   } catch (...) {
-    state_->devices->abandon();
+    state_->give_up_devices();
     throw;
   }
   Ranks::wait(memory, queue);
@@ -298,11 +360,7 @@ bool Communicator::devices_connected() const noexcept {
 }
 
 std::string Communicator::nccl_version() const {
-  if (state_->devices == nullptr) return {};
-  const int version = state_->devices->version();
-  const int major = version < 10000 ? 1000 : 10000;  // 2.8 and older: 2804
-  return std::to_string(version / major) + "." + std::to_string(version % major / 100) + "." +
-         std::to_string(version % 100);
+  return devices_connected() ? state_->nccl_version : std::string();
 }
 
 void Communicator::do_device_all_gather(const Memory& memory, void* queue,

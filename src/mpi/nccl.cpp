@@ -17,6 +17,7 @@ struct UniqueId {
   std::array<std::byte, 128> bytes;
 };
 constexpr int kSuccess = 0;
+constexpr int kInProgress = 7;
 constexpr int kBytes = 1;  ///< ncclUint8
 
 }  // namespace
@@ -45,7 +46,8 @@ class NcclLibrary {
     find("ncclGroupEnd", group_end);
     find("ncclAllGather", all_gather);
     find("ncclBroadcast", broadcast);
-    const char* const required = missing;
+    const char* const required = missing;  // the others are asked where they are
+    find("ncclCommGetAsyncError", get_async_error);
     find("ncclGetLastError", get_last_error);  // since 2.13
     return required;
   }
@@ -54,6 +56,7 @@ class NcclLibrary {
   int (*get_unique_id)(UniqueId* id) = nullptr;
   const char* (*get_error_string)(int status) = nullptr;
   const char* (*get_last_error)(void* communicator) = nullptr;
+  int (*get_async_error)(void* communicator, int* status) = nullptr;
   int (*comm_init_rank)(void** communicator, int ranks, UniqueId id, int rank) = nullptr;
   int (*comm_destroy)(void* communicator) = nullptr;
   int (*comm_abort)(void* communicator) = nullptr;
@@ -82,6 +85,11 @@ std::shared_ptr<const NcclLibrary> open_nccl(const std::string& file, std::strin
     return nullptr;
   }
   return library;
+}
+
+int version_of(const NcclLibrary& library) noexcept {
+  int version = 0;
+  return library.get_version(&version) == kSuccess ? version : 0;
 }
 
 void NcclConnection::check(int status, const char* what) const {
@@ -119,9 +127,11 @@ void NcclConnection::abandon() noexcept {
   }
 }
 
-int NcclConnection::version() const noexcept {
-  int version = 0;
-  return library_->get_version(&version) == kSuccess ? version : 0;
+void NcclConnection::check_exchanges() const {
+  int status = kSuccess;
+  if (library_->get_async_error == nullptr) return;
+  check(library_->get_async_error(communicator_, &status), "ncclCommGetAsyncError");
+  if (status != kInProgress) check(status, "an exchange by NCCL");
 }
 
 void NcclConnection::all_gather(void* queue, std::span<const std::byte> mine,

@@ -16,6 +16,9 @@ namespace kvant::mpi {
 /// The functions of one NCCL library.
 class NcclLibrary;
 
+/// 22903 for 2.29.3; 0: it does not say.
+[[nodiscard]] int version_of(const NcclLibrary& library) noexcept;
+
 /// Opens it. @return null: there is no such file, or it lacks a function; `why` says which
 [[nodiscard]] std::shared_ptr<const NcclLibrary> open_nccl(const std::string& file,
                                                            std::string& why);
@@ -34,10 +37,10 @@ class NcclConnection {
   /// @throws Error device_failed
   void all_gather(void* queue, std::span<const std::byte> mine, std::span<const std::int64_t> sizes,
                   std::byte* all);
+  /// @throws Error device_failed: what has gone wrong meanwhile, behind the calls
+  void check_exchanges() const;
   /// A rank has gone: what waits for it on the device ends.
   void abandon() noexcept;
-  /// 22903 for 2.29.3.
-  [[nodiscard]] int version() const noexcept;
 
  private:
   void check(int status, const char* what) const;

@@ -157,8 +157,8 @@ models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& s
   return offload;
 }
 
-std::string share_devices(const models::Offload& offload) {
-  if (offload.device == nullptr) return connect_devices({});
+std::string share_devices(models::Offload& offload) {
+  if (offload.device == nullptr) return connect_devices(nullptr, {}).way;
   const Memory& memory = *offload.device->memory;
   const int devices = std::max(1, memory.devices());
   const int own = rank_on_machine() % devices;
@@ -169,18 +169,25 @@ std::string share_devices(const models::Offload& offload) {
                 std::string(memory.space) + ": device " + std::to_string(own) + " of " +
                     std::to_string(devices) + ": " + (why != nullptr ? why : "refused"));
   }
-  return connect_devices(name.data());
+  const DeviceSharing sharing = connect_devices(&memory, name.data());
+  if (sharing.ranks > 1 && !offload.limit) {
+    constexpr std::uint64_t kShareLeft = 32;  // as where one process has it
+    const std::uint64_t part = memory.available() / static_cast<std::uint64_t>(sharing.ranks);
+    offload.limit = part - part / kShareLeft;
+  }
+  return sharing.way;
 }
 
 nlohmann::ordered_json report_device(const models::Placement* placement,
-                                     const std::string& between_ranks, bool quiet) {
+                                     const std::string& between_devices, bool quiet) {
   std::string text =
       placement != nullptr ? to_text(*placement) : "[no device here: all on the CPU]\n";
+  if (job_ranks() != nullptr) text = "[of rank 0:]\n" + text;
   nlohmann::ordered_json report = {{"name", "cpu"}};
   if (placement != nullptr) report = to_json(*placement);
-  if (!between_ranks.empty()) {
-    text += "[between ranks: " + between_ranks + "]\n";
-    report["between_ranks"] = between_ranks;
+  if (!between_devices.empty()) {
+    text += "[between the ranks' devices: " + between_devices + "]\n";
+    report["between_devices"] = between_devices;
   }
   if (!quiet) std::fprintf(stderr, "%s", text.c_str());
   return report;

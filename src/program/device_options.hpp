@@ -28,15 +28,17 @@ void add_device_options(CLI::App& app, DeviceWords& words);
 [[nodiscard]] models::Offload offload_of(const DeviceWords& words, std::vector<std::string>& skip);
 
 /// Of several ranks on a machine each takes a device of its own, if there are so many; what they
-/// hold goes from one to the other by itself then. All ranks call it, before anything is there.
+/// hold goes from one to the other by itself then. Ranks that share one take an even part of its
+/// memory each (offload.limit), unless a limit is given. All ranks call it, before anything is
+/// there.
 /// @return how it goes, in words for report_device
 /// @throws Error device_failed; as Ranks
-[[nodiscard]] std::string share_devices(const models::Offload& offload);
+[[nodiscard]] std::string share_devices(models::Offload& offload);
 
 /// Where the layers are, for --json: devices, bytes, reasons, and a list of all layers. Unless
 /// quiet it is said in two lines on standard error.
-/// @param placement  null: --device auto found none; @param between_ranks  empty: there is one
+/// @param placement  null: --device auto found none; @param between_devices  of share_devices
 [[nodiscard]] nlohmann::ordered_json report_device(const models::Placement* placement,
-                                                   const std::string& between_ranks, bool quiet);
+                                                   const std::string& between_devices, bool quiet);
 
 }  // namespace kvant::program

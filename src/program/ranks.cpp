@@ -61,8 +61,7 @@ int threads_of_rank(int asked) {
       1, static_cast<int>(std::thread::hardware_concurrency()) / communicator->neighbours().count);
 }
 
-std::string connect_devices(const std::string& own) {
-  const std::string by_hosts = "by way of the hosts";
+DeviceSharing connect_devices(const Memory* memory, const std::string& own) {
   struct Device {
     int machine = 0;
     std::array<char, kLongestDeviceName + 1> name{};
@@ -75,24 +74,35 @@ std::string connect_devices(const std::string& own) {
   const std::vector<std::int64_t> sizes(all.size(), sizeof(Device));
   communicator->all_gather(std::as_bytes(std::span(&mine, 1)), sizes,
                            reinterpret_cast<std::byte*>(all.data()));
-  for (auto device = all.begin(); device != all.end(); ++device) {
-    if (device->name[0] == 0) return by_hosts + " (a rank has no device)";
-    if (std::find(std::next(device), all.end(), *device) != all.end()) {
-      return by_hosts + " (ranks share a device)";
-    }
+  DeviceSharing result;
+  result.ranks = static_cast<int>(std::count(all.begin(), all.end(), mine));
+  const auto lacks = [](const Device& device) { return device.name[0] == 0; };
+  if (std::all_of(all.begin(), all.end(), lacks)) return result;
+  result.way = "by way of the hosts";
+  if (std::any_of(all.begin(), all.end(), lacks)) {
+    result.way += " (a rank has no device)";
+    return result;
   }
+  for (auto device = all.begin(); device != all.end(); ++device) {
+    if (std::find(std::next(device), all.end(), *device) == all.end()) continue;
+    result.way += " (ranks share a device)";
+    return result;
+  }
+  const char* const library = std::getenv("KVANT_NCCL");
   try {
-    const char* const library = std::getenv("KVANT_NCCL");
-    if (library != nullptr) {
-      communicator->connect_devices(library);
+    if (library == nullptr) {
+      communicator->connect_devices(*memory);
+    } else if (*library == 0) {
+      throw Error(ErrorCode::unavailable, "KVANT_NCCL is empty");
     } else {
-      communicator->connect_devices();
+      communicator->connect_devices(*memory, library);
     }
+    result.way = "NCCL " + communicator->nccl_version();
   } catch (const Error& error) {
     if (error.code() == ErrorCode::cancelled) throw;
-    return by_hosts + " (" + error.what() + ")";
+    result.way += std::string(" (") + error.what() + ")";
   }
-  return "NCCL " + communicator->nccl_version();
+  return result;
 }
 
 void leave_ranks() {
@@ -133,7 +143,7 @@ int rank_on_machine() noexcept {
 int threads_of_rank(int asked) {
   return asked;
 }
-std::string connect_devices(const std::string&) {
+DeviceSharing connect_devices(const Memory*, const std::string&) {
   return {};
 }
 void leave_ranks() {}

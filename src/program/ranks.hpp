@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "kvant/kernels/memory.hpp"
 #include "kvant/ranks.hpp"
 
 namespace kvant::program {
@@ -27,13 +28,17 @@ void join_ranks(const std::string& words);
 [[nodiscard]] int threads_of_rank(int asked);
 /// Which of the ranks on its machine this one is, from 0 on.
 [[nodiscard]] int rank_on_machine() noexcept;
+/// How the devices of ranks are shared, and what layers there exchange travels.
+struct DeviceSharing {
+  int ranks = 1;    ///< that have this rank's device
+  std::string way;  ///< in words for a report; empty: no rank has a device, or there is one rank
+};
 inline constexpr int kLongestDeviceName = 39;
 /// Where all ranks have a device of their own, what these hold goes from one to the other by NCCL:
-/// the library that the environment variable KVANT_NCCL names, else the system's.
-/// @param own what tells this rank's device from others of the machine; empty: it has none; all
-///        ranks call it
-/// @return how it goes, in words for a report
-std::string connect_devices(const std::string& own);
+/// the library that the environment variable KVANT_NCCL names (empty: none), else the system's.
+/// @param memory of this rank's device; null: it has none
+/// @param own what tells it from others of the machine; all ranks call it
+[[nodiscard]] DeviceSharing connect_devices(const Memory* memory, const std::string& own);
 /// All ranks are done: waits for them. Nothing without ranks.
 void leave_ranks();
 /// What is said of an error. A launcher signals all ranks when it ends one: wherever the signal

@@ -60,7 +60,7 @@ class Session {
     load();
     if (options.device_given) {
       report_["device"] =
-          report_device(model_.placement.get(), between_ranks_, options.quiet || !leads());
+          report_device(model_.placement.get(), between_devices_, options.quiet || !leads());
     }
     report_["scheme"] = to_string(plan_.scheme);
     if (options_.plan) report_["plan"] = *options_.plan;
@@ -196,7 +196,7 @@ class Session {
     if (options_.formats) load_options.formats = options_.formats->layers;
     load_options.ranks = job_ranks();
     if (job_ranks() != nullptr && options_.device_given) {
-      between_ranks_ = share_devices(options_.offload);
+      between_devices_ = share_devices(load_options.offload);
     }
     if (options_.adapter) load_options.adapter = *options_.adapter;
     if (options_.calibrate) {
@@ -380,7 +380,7 @@ class Session {
   std::vector<TokenId> prompt_ids_;
   std::vector<TokenId> evaluation_ids_;
   std::vector<std::int64_t> end_ids_;
-  std::string between_ranks_;  ///< how what their devices hold travels
+  std::string between_devices_;  ///< how what their devices hold travels
   models::Model model_;
   nlohmann::ordered_json report_;
 };

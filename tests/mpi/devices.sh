@@ -8,11 +8,13 @@ set -- "$1" "$2" "${@:4}"
 for scheme in llm-int8 int4; do
   words=(run "$model" --scheme $scheme --threads 1 --ids 1,2,3,4,5 --tokens 8)
   "$kvant" "${words[@]}" --logits one.safetensors --quiet >one.txt
-  for way in hosts refused nccl some; do
+  for way in hosts off shared refused nccl some; do
     more=(--device cuda)
     export KVANT_NCCL=$nccl
-    unset NCCL_STAND_IN_REFUSES
+    unset NCCL_STAND_IN_REFUSES KVANT_EMULATED_DEVICES
     [ $way != hosts ] || export KVANT_NCCL=/no/such/libnccl.so
+    [ $way != off ] || export KVANT_NCCL=
+    [ $way != shared ] || export KVANT_EMULATED_DEVICES=1
     [ $way != refused ] || export NCCL_STAND_IN_REFUSES=1
     # Layers of some kinds on the device alone.
     [ $way != some ] || more+=(--cpu '*.c_proj')
@@ -25,10 +27,12 @@ for scheme in llm-int8 int4; do
     done
     case $way in
       hosts) wanted='by way of the hosts (NCCL: /no/such/libnccl.so' ;;
-      refused) wanted='by way of the hosts (ncclCommInitRank: invalid usage' ;;
+      off) wanted='by way of the hosts (KVANT_NCCL is empty)' ;;
+      shared) wanted='by way of the hosts (ranks share a device)' ;;
+      refused) wanted='by way of the hosts (NCCL: ncclCommInitRank: invalid usage' ;;
       *) wanted='NCCL 2.29.3' ;;
     esac
-    grep -qF "[between ranks: $wanted" said.txt || { cat said.txt; die "not said: $wanted"; }
-    grep -qF "\"between_ranks\": \"$wanted" many.json || die "not in the report: $wanted"
+    grep -qF "[between the ranks' devices: $wanted" said.txt || { cat said.txt; die "not said: $wanted"; }
+    grep -qF "\"between_devices\": \"$wanted" many.json || die "not in the report: $wanted"
   done
 done

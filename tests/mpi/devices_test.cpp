@@ -80,18 +80,22 @@ TEST_CASE("layers on devices over MPI: the bits of one process, by the hosts and
   for (const std::int64_t m : {1, 6}) check_layer(ranks, m, 200, 320, 4);
 
   for (const char* file : {"/no/such/library.so", "libm.so.6"}) {
-    const std::string message =
-        message_of([&] { ranks.connect_devices(file); }, ErrorCode::unavailable);
+    const std::string message = message_of(
+        [&] { ranks.connect_devices(*emulated_cuda_device.memory, file); }, ErrorCode::unavailable);
     CHECK_THAT(message, Catch::Matchers::Contains(file));
   }
   // On one rank alone.
   const bool lacks = ranks.rank() == ranks.size() - 1;
-  CHECK_THAT(message_of([&] { ranks.connect_devices(lacks ? "/no/such/library.so" : kLibrary); },
-                        ErrorCode::unavailable),
-             Catch::Matchers::Contains(lacks ? "/no/such/library.so" : "is not on every rank"));
+  CHECK_THAT(message_of(
+                 [&] {
+                   ranks.connect_devices(*emulated_cuda_device.memory,
+                                         lacks ? "/no/such/library.so" : kLibrary);
+                 },
+                 ErrorCode::unavailable),
+             Catch::Matchers::Contains("/no/such/library.so"));
   CHECK_FALSE(ranks.devices_connected());
 
-  ranks.connect_devices(kLibrary);
+  ranks.connect_devices(*emulated_cuda_device.memory, kLibrary);
   CHECK(ranks.devices_connected());
   CHECK(ranks.nccl_version() == "2.29.3");
   const int before = calls();
@@ -107,7 +111,7 @@ TEST_CASE("layers on devices over MPI: the bits of one process, by the hosts and
 TEST_CASE("a rank leaves the others: it fails while they wait for devices") {
   std::signal(SIGTERM, SIG_IGN);  // the launcher's, once the first rank is gone
   mpi::Communicator& ranks = world();
-  ranks.connect_devices(kLibrary);
+  ranks.connect_devices(*emulated_cuda_device.memory, kLibrary);
   const int last = ranks.size() - 1;
   if (ranks.rank() == last) {
     ranks.fail("the reason");

@@ -69,8 +69,7 @@ std::uint64_t estimated_call_bytes(const Config& config, std::int64_t rows, bool
   // x, its codes (as wide as floats), and a column in sixteen kept; results; scales of rows.
   std::uint64_t row = 4 * inputs + 4 * (inputs + 128) + inputs / 4 + 4 * outputs + 16;
   if (between_devices) {
-    // Of layers whose input is split: x whole, y of one rank of two, and what either is gathered
-    // in.
+    // Layers whose input is split: x whole, half of y, and where either is gathered.
     const std::uint64_t width = unsigned_of(config.n_embd);
     row += 4 * (inputs + width / 2 + (std::max(inputs, width) * 3 + 1) / 2);
   }

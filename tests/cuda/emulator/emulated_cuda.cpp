@@ -1,9 +1,8 @@
 #include "cuda/emulator/emulated_cuda.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -89,11 +88,19 @@ const char* wait(void*) noexcept {
   return nullptr;
 }
 
-/// Each process has its own.
+/// Of its numbers every process has its own memory. A test that wants ranks to share one says how
+/// many there are.
+int devices() noexcept {
+  const char* const count = std::getenv("KVANT_EMULATED_DEVICES");
+  return count != nullptr ? std::atoi(count) : 8;
+}
+int chosen = 0;
+bool choose(int device) noexcept {
+  chosen = device;
+  return device < devices();
+}
 bool identify(char* text, int size) noexcept {
-  const int length = std::snprintf(text, static_cast<std::size_t>(size), "process %ld",
-                                   static_cast<long>(::getpid()));
-  return length < size;
+  return std::snprintf(text, static_cast<std::size_t>(size), "emulated %d", chosen) < size;
 }
 
 constinit const Memory kMemory = {.space = "emulated",
@@ -106,8 +113,8 @@ constinit const Memory kMemory = {.space = "emulated",
                                   .done = [](void*) noexcept { return true; },
                                   .reaches = &reaches,
                                   .available = &available,
-                                  .devices = []() noexcept { return 8; },
-                                  .choose = [](int device) noexcept { return device < 8; },
+                                  .devices = &devices,
+                                  .choose = &choose,
                                   .identify = &identify};
 
 }  // namespace
