@@ -5,7 +5,6 @@
 #include <csignal>
 #include <cstring>
 #include <kvant/mpi.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -26,14 +25,6 @@ int calls() {
   const auto count = reinterpret_cast<int (*)()>(::dlsym(handle, "nccl_stand_in_calls"));
   REQUIRE(count != nullptr);
   return count();
-}
-
-std::vector<float> random_values(std::int64_t count) {
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal(0.0f, 1.0f);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 /// y of the layer on all ranks' devices against one process, twice; at most `waits` waits of a

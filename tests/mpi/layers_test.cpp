@@ -3,7 +3,6 @@
 #include <csignal>
 #include <cstring>
 #include <kvant/mpi.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,15 +14,8 @@ namespace {
 using kvant::Context;
 using kvant::MatrixView;
 using kvant::WeightFormat;
+using kvant::test::random_values;
 using kvant::test::world;
-
-std::vector<float> random_values(std::int64_t count) {
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal(0.0f, 1.0f);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 }  // namespace
 
