@@ -51,8 +51,9 @@ struct MeasuredMix {
 /// All layers in one of the formats, by its number.
 [[nodiscard]] KVANT_API Mix uniform_mix(const Sensitivities& found, std::size_t format);
 
-/// Bytes of the smallest mix that there is, and of the one that no more bytes improve.
+/// Bytes of the smallest mix that there is.
 [[nodiscard]] KVANT_API std::uint64_t smallest_bytes(const Sensitivities& found);
+/// Bytes of the mix that no more bytes improve.
 [[nodiscard]] KVANT_API std::uint64_t useful_bytes(const Sensitivities& found);
 
 /// Of each layer. @throws Error invalid_argument: a mix of another model
