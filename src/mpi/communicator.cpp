@@ -44,15 +44,6 @@ int as_count(std::int64_t bytes) {
   return static_cast<int>(bytes);
 }
 
-constexpr std::size_t kLongestVersion = 31;
-
-/// NCCL's number in words: 22903 is 2.29.3, 2804 (of 2.8 and older) 2.8.4.
-std::string version_text(int version) {
-  const int major = version < 10000 ? 1000 : 10000;
-  return std::to_string(version / major) + "." + std::to_string(version % major / 100) + "." +
-         std::to_string(version % 100);
-}
-
 /// Where each rank's part begins, and how long it is, as MPI wants it.
 struct Parts {
   explicit Parts(std::span<const std::int64_t> sizes) {
@@ -291,14 +282,13 @@ void Communicator::connect_devices(const Memory& memory, const std::string& libr
   auto opened = open_nccl(library, failure);
   failure = first_failure(failure);
   if (!failure.empty()) throw Error(ErrorCode::unavailable, "NCCL: " + failure);
-  const std::string version = version_text(version_of(*opened));
-  std::string first = version;
-  first.resize(kLongestVersion);
-  broadcast(std::as_writable_bytes(std::span(first)));
-  first = first.c_str();
-  if (first != version) failure = "release " + version + ", where rank 0 has " + first;
-  failure = first_failure(failure);
-  if (!failure.empty()) throw Error(ErrorCode::unavailable, "NCCL: " + failure);
+  const std::string version = version_of(*opened);
+  try {
+    agree("releases of NCCL", version);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::invalid_file) throw;
+    throw Error(ErrorCode::unavailable, error.what());
+  }
   try {
     state_->devices = std::make_unique<NcclConnection>(std::move(opened), *this);
   } catch (const Error& error) {

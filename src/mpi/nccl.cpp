@@ -87,9 +87,12 @@ std::shared_ptr<const NcclLibrary> open_nccl(const std::string& file, std::strin
   return library;
 }
 
-int version_of(const NcclLibrary& library) noexcept {
+std::string version_of(const NcclLibrary& library) {
   int version = 0;
-  return library.get_version(&version) == kSuccess ? version : 0;
+  if (library.get_version(&version) != kSuccess) version = 0;
+  const int major = version < 10000 ? 1000 : 10000;  // 22903; 2804 for 2.8 and older
+  return std::to_string(version / major) + "." + std::to_string(version % major / 100) + "." +
+         std::to_string(version % 100);
 }
 
 void NcclConnection::check(int status, const char* what) const {

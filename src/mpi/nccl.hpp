@@ -16,8 +16,8 @@ namespace kvant::mpi {
 /// The functions of one NCCL library.
 class NcclLibrary;
 
-/// 22903 for 2.29.3; 0: it does not say.
-[[nodiscard]] int version_of(const NcclLibrary& library) noexcept;
+/// "2.29.3"
+[[nodiscard]] std::string version_of(const NcclLibrary& library);
 
 /// Opens it. @return null: there is no such file, or it lacks a function; `why` says which
 [[nodiscard]] std::shared_ptr<const NcclLibrary> open_nccl(const std::string& file,
