@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <kvant/mpi.hpp>
 #include <string>
@@ -84,6 +85,14 @@ TEST_CASE("layers on devices over MPI: the bits of one process, by the hosts and
                  },
                  ErrorCode::unavailable),
              Catch::Matchers::Contains("/no/such/library.so"));
+  if (ranks.size() > 1) {
+    if (lacks) ::setenv("NCCL_STAND_IN_VERSION", "2804", 1);
+    CHECK_THAT(
+        message_of([&] { ranks.connect_devices(*emulated_cuda_device.memory, kLibrary); },
+                   ErrorCode::unavailable),
+        Catch::Matchers::Contains("rank 0 has 2.29.3") && Catch::Matchers::Contains("has 2.8.4"));
+    ::unsetenv("NCCL_STAND_IN_VERSION");
+  }
   CHECK_FALSE(ranks.devices_connected());
 
   ranks.connect_devices(*emulated_cuda_device.memory, kLibrary);

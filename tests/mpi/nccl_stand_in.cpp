@@ -39,7 +39,8 @@ bool agreed(const Job& job, std::array<long, 3> said) {
 extern "C" {
 
 int ncclGetVersion(int* version) {
-  *version = 22903;
+  const char* const other = std::getenv("NCCL_STAND_IN_VERSION");
+  *version = other != nullptr ? std::atoi(other) : 22903;
   return kDone;
 }
 
