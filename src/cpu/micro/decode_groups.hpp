@@ -212,6 +212,9 @@ template <class S, GroupCodes kCodes, int kRows, int kPanels>
         }
       }
     }
+    if constexpr (kPanels < S::panels(1)) {
+      fetch_streams<S, kPanels, kRun / (kBytes ? 4 : 8) * kLine>(low, stride);
+    }
     a += kRun * kRows;
     low += kRun / (kBytes ? 4 : 8) * kLine;
     high += kLine;

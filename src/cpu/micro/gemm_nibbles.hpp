@@ -165,13 +165,15 @@ template <class S, class P, int kRows, int kPanels>
   start_chain<S, P, kRows, kColumns>(t, chain.header, chain.part, chain.steps / 4, c);
   for (std::int64_t step = chain.steps; step > 0; --step) {
     nibble_step<S, P, kRows, kColumns>(a, codes, stride, table, c);
-    if constexpr (kRows > 4) {  // from the second-level cache; the next panel into it
+    if constexpr (kRows > kFewRows) {  // from the second-level cache; the next panel into it
       KVANT_UNROLL
       for (int line = 0; line < kLine; line += 64) {
         __builtin_prefetch(codes + kPrefetchBytes + line, 0, 3);
       }
       __builtin_prefetch(ahead.data, 0, 2);
       ahead.data += ahead.step;
+    } else {
+      fetch_streams<S, kPanels, kLine>(codes, stride);
     }
     a += 2 * kRows * kGroupBytes;
     codes += kLine;
@@ -182,15 +184,26 @@ template <class S, class P, int kRows, int kPanels>
     KVANT_UNROLL
     for (int j = 0; j < kColumns; ++j) {
       d[r][j] = S::keep(c[r][j]);
-      if constexpr (P::kNarrow) {
-        std::int32_t* const to = sums + (r * kColumns + j) * S::kLanes;
-        d[r][j] = S::sum_pairs16(d[r][j]);
-        if (!chain.first) d[r][j] = S::add_i(d[r][j], S::load_i32(to));
-        if (!chain.last) S::store_i32(to, d[r][j]);
+      if constexpr (P::kNarrow) d[r][j] = S::sum_pairs16(d[r][j]);
+    }
+  }
+  const bool last = chain.last;
+  if constexpr (P::kNarrow) {
+    if (!chain.first) {
+      KVANT_UNROLL
+      for (int i = 0; i < kRows * kColumns; ++i) {
+        typename S::I& sum = d[i / kColumns][i % kColumns];
+        sum = S::add_i(sum, S::load_i32(sums + i * S::kLanes));
+      }
+    }
+    if (!last) {
+      KVANT_UNROLL
+      for (int i = 0; i < kRows * kColumns; ++i) {
+        S::store_i32(sums + i * S::kLanes, d[i / kColumns][i % kColumns]);
       }
     }
   }
-  if (!chain.last) return;
+  if (!last) return;
   KVANT_UNROLL
   for (int j = 0; j < kColumns; ++j) {
     const typename S::F scale =

@@ -94,14 +94,15 @@ concept SimdScan = requires(typename S::F f, typename S::I i, std::uint8_t* flag
 /// The register tile and the integer dot product: kGroup codes of activations, unsigned (code +
 /// 128) or signed (kSignedCodes), times as many signed codes of weights in every lane. dot may
 /// saturate or wrap where two neighbouring weights pass kPairLimit together (0: never);
-/// dot_unlimited may not. lost: what dot lacks; large_pairs: a bit for each lane with such a pair
-/// among pair_sums.
+/// dot_unlimited may not. kStreamAhead: see fetch_streams(). lost: what dot lacks; large_pairs: a
+/// bit for each lane with such a pair among pair_sums.
 template <class S>
 concept SimdProduct = requires(typename S::I i, const unsigned char* a, const std::int8_t* b) {
   { S::kRows + S::kVectors + S::kGroup + S::kBytesB + S::kMaxAccumulators } -> Is<int>;
   { S::kPairLimit + 0 } -> Is<int>;
   { S::kSignedCodes } -> Is<const bool&>;
   { S::panels(1) } -> Is<int>;
+  { S::kStreamAhead } -> Is<const std::ptrdiff_t&>;
   { S::broadcast_a(a) } -> Is<typename S::I>;
   { S::load_b(b) } -> Is<typename S::I>;
   { S::dot(i, i, i) } -> Is<typename S::I>;
