@@ -32,8 +32,9 @@ class Adapter;
 /// forward is two stages, which callers may run by themselves: quantize_activations, then forward
 /// with its result. Integer formats multiply by LLM.int8(), or with static scales and zero points
 /// (ActivationOptions::static_params). Float formats, and formats that the kernel set does not
-/// multiply (their weights are widened to float32, panel by panel), sum in fp32; of the options
-/// they follow static_params and activation_type alone, and round x to what its codes stand for.
+/// multiply (their weights are widened to float32: in registers for few rows, else panel by panel),
+/// sum in fp32; of the options they follow static_params and activation_type alone, and round x to
+/// what its codes stand for.
 class KVANT_API Linear {
  public:
   /// An empty layer of 0 inputs and 0 outputs.

@@ -3,6 +3,7 @@
 #
 #   program                    -> everything
 #   models                     -> methods, look, io (public headers; its JSON inside), kvant, Eigen, PCRE2 and utf8proc inside
+#                                 (models/vector/avx*.cpp: <immintrin.h>)
 #   methods                    -> kvant (public headers), Eigen inside
 #   look                       -> io (public headers; its JSON, text, layers and table of
 #                                 architectures inside), kvant
@@ -102,7 +103,8 @@ never "io" "cpu/.*|cuda/.*|ops/.*|dispatch/.*|(look|models)/.*|kvant/(look|model
 mapfile -t look < <(find src/look -type f)
 only "look" "$std|look/.*|io/(json|text|layers|checkpoint)/.*|kvant/((io|look)/)?[a-z0-9_]+\\.hpp|nlohmann/.*" "${look[@]}"
 never "look" "kvant/(eigen|fmt)\\.hpp" "${look[@]}"
-mapfile -t models < <(find src/models -type f)
+mapfile -t models < <(find src/models -type f ! -path 'src/models/vector/avx*.cpp')
+only "the models' kernels of an instruction set" "cstdint|immintrin\.h|models/vector/body\.hpp" src/models/vector/avx*.cpp
 mapfile -t methods < <(find src/methods -type f)
 only "methods" "$std|methods/.*|kvant/((core|methods)/)?[a-z0-9_]+\\.hpp|Eigen/[A-Z][a-z]+" "${methods[@]}"
 never "methods" "kvant/(eigen|fmt)\\.hpp" "${methods[@]}"

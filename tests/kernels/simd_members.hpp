@@ -49,7 +49,7 @@ const char* compare_simd_members() {
   static_assert(kLanes == E::kLanes && S::kRows == E::kRows && S::kVectors == E::kVectors);
   static_assert(S::kGroup == E::kGroup && S::kBytesB == E::kBytesB &&
                 S::kPairLimit == E::kPairLimit && S::kSignedCodes == E::kSignedCodes);
-  static_assert(S::kMaxAccumulators == E::kMaxAccumulators);
+  static_assert(S::kMaxAccumulators == E::kMaxAccumulators && S::kStreamAhead == E::kStreamAhead);
   for (int rows = 1; rows <= S::kRows; ++rows) {
     if (S::panels(rows) != E::panels(rows)) return "panels";
     if (rows * S::panels(rows) * S::kVectors > S::kMaxAccumulators) return "kMaxAccumulators";

@@ -113,7 +113,7 @@ struct SaturatingWords {
   const std::uint8_t* unlimited;
 };
 
-/// Scales that lie beside the codes, for kernels that widen them.
+/// Scales that lie beside the codes, for kernels that multiply or widen their real values.
 struct ScaleGrid {
   const float* scales = nullptr;  ///< [n padded to nr][count]
   std::int64_t count = 0;         ///< of an output
@@ -130,7 +130,7 @@ struct GemmArgs {
   SaturatingWords saturating;  ///< only for kernels that saturate; null pointers otherwise
   NibblePanels nibbles = {};   ///< how b lies, if its codes have 4 bits
   GroupPanels groups = {};     ///< how b lies, if it has groups of other codes
-  ScaleGrid scales = {};       ///< of codes of 8 bits that are widened (fp8)
+  ScaleGrid scales = {};       ///< of elements that stand for real values (fp8)
   const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.
@@ -155,6 +155,8 @@ struct GemmKernels {
   /// Null: the set multiplies no weights of this format; they are widened to float32, panel by
   /// panel, and multiplied as such (src/ops/linear).
   void (*gemm)(const GemmArgs&) noexcept = nullptr;
+  /// The most rows that gemm takes; for more, weights are widened. 0: as many as there are.
+  std::int32_t most_rows = 0;
   /// w[n / nr][count][nr] of args.columns for the args' range of panels, into its place in w. Null
   /// for float formats.
   void (*gather_columns)(const GemmArgs&, float* w) noexcept = nullptr;

@@ -2,7 +2,8 @@
 
 // GEMM: C[m, n] = sum over k of A[m, k] * B[n, k], then the epilogue. One tile and one walk over
 // the tiles serve int8 (sums in int32) and float formats (sums in float32): a policy P names the
-// operands. (Weights of 4 bits have a tile of their own, gemm_nibbles.hpp, on the same walk.)
+// operands. (Weights of 4 bits and fp8 have tiles of their own, gemm_nibbles.hpp and gemm_fp8.hpp,
+// on the same walk.)
 //
 // The register tile, for kRows = 8 and one panel of 3 vectors (AVX-512, 24 accumulators):
 //

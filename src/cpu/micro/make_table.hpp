@@ -6,12 +6,12 @@
 #include "cpu/micro/elementwise.hpp"
 #include "cpu/micro/gemm.hpp"
 #include "cpu/micro/gemm_float.hpp"
+#include "cpu/micro/gemm_fp8.hpp"
 #include "cpu/micro/gemm_groups.hpp"
 #include "cpu/micro/gemm_nibbles.hpp"
 #include "cpu/micro/quantize_rows.hpp"
 #include "cpu/micro/simd_concept.hpp"
 #include "cpu/micro/sum_codes.hpp"
-#include "cpu/micro/widen_fp8.hpp"
 #include "cpu/tables.hpp"
 
 namespace kvant {

@@ -16,7 +16,8 @@
 namespace kvant {
 namespace {
 
-/// So few rows are multiplied by steps that never saturate: they wait for memory anyway.
+/// So few rows wait for memory: they are multiplied by steps that never saturate, codes are taken
+/// apart in registers (decode_groups.hpp, gemm_fp8.hpp), and weights asked for ahead.
 inline constexpr int kFewRows = 4;
 
 /// Sums of offset codes may pass 2^31 on their way; what the epilogue subtracts brings them back.

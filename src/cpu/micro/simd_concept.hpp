@@ -5,6 +5,7 @@
 // arrays what each member means, and tests/kernels/simd_members.hpp compares. (No <concepts>:
 // nothing of the standard library is compiled with an instruction set's flags.)
 
+#include <cstddef>
 #include <cstdint>
 
 namespace kvant {

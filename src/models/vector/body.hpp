@@ -1,14 +1,12 @@
 #pragma once
 
 // The kernels, for the instruction set that the including file is compiled for. It includes this
-// after declaring, in an unnamed namespace, kPartLanes, the floats of a register, and kRows and
-// kChunks, the tile of sums that its registers hold. Nothing of the standard library, and
-// everything in the unnamed namespace: a function that is compiled for one set must not be the copy
-// that the linker keeps for all.
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+// after declaring, in an unnamed namespace, kPartLanes, the floats of a register, kRows and
+// kChunks, the tile of sums that its registers hold, and widen(), a register of floats from int8
+// codes or from the bits of bfloat16: one or two instructions, for which g++ 12 takes six where
+// vectors are converted in its own terms. Nothing of the standard library, and everything in the
+// unnamed namespace: a function that is compiled for one set must not be the copy that the linker
+// keeps for all.
 
 #include "models/vector/kernels.hpp"
 
@@ -24,9 +22,6 @@ constexpr int kDotOutputs = kParts == 4 ? 2 : 4;
 // register in memory.)
 using Part = float __attribute__((vector_size(kPartLanes * 4)));
 using IntPart = std::int32_t __attribute__((vector_size(kPartLanes * 4)));
-using BitsPart = std::uint32_t __attribute__((vector_size(kPartLanes * 4)));
-using HalfPart = std::uint16_t __attribute__((vector_size(kPartLanes * 2)));
-using CodePart = std::int8_t __attribute__((vector_size(kPartLanes)));
 struct Vec {
   Part p[kParts];
 };
@@ -68,40 +63,11 @@ inline Vec load(const float* p) {
     return part;
   });
 }
-// What converts a vector in one instruction takes g++ 12 six where it is told in its own terms: it
-// takes halves of a register apart and joins them again.
-inline Part widen_codes(const std::int8_t* p) {
-#if defined(__AVX512F__)
-  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
-#elif defined(__AVX2__)
-  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
-#else
-  CodePart codes;
-  __builtin_memcpy(&codes, p, sizeof(codes));
-  return __builtin_convertvector(codes, Part);
-#endif
-}
-/// The bits of bfloat16.
-inline Part widen_halves(const std::uint16_t* p) {
-#if defined(__AVX512F__)
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-#elif defined(__AVX2__)
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-#else
-  HalfPart bits;
-  __builtin_memcpy(&bits, p, sizeof(bits));
-  return reinterpret_cast<Part>(__builtin_convertvector(bits, BitsPart) << 16);
-#endif
-}
 inline Vec load(const std::int8_t* p) {
-  return each([&](int i) { return widen_codes(p + i * kPartLanes); });
+  return each([&](int i) { return widen(p + i * kPartLanes); });
 }
 inline Vec load(const std::uint16_t* p) {
-  return each([&](int i) { return widen_halves(p + i * kPartLanes); });
+  return each([&](int i) { return widen(p + i * kPartLanes); });
 }
 inline void store(float* p, Vec v) {
   for (int i = 0; i < kParts; ++i) __builtin_memcpy(p + i * kPartLanes, &v.p[i], sizeof(Part));

@@ -15,7 +15,8 @@ namespace kvant::detail {
 
 bool is_widened(const KernelTable& table, const PackedWeights& weights,
                 Arithmetic arithmetic) noexcept {
-  if (table.gemm_for(weights.format()).gemm == nullptr) return true;
+  const GemmKernels& own = table.gemm_for(weights.format());
+  if (own.gemm == nullptr || own.most_rows != 0) return true;
   if (weights.n() > 0 && weights.state().is_plain_nibbles()) return true;
   return !describe(weights.format()).is_float() &&
          !multiplies_integers(weights.format(), arithmetic);
@@ -129,19 +130,21 @@ void multiply_int8(Context& context, const Activations& a, const ActivationRules
   parallel_tiles(context, args, kernels, w.panels(), a.m * w.n() * (w.k() / 16 + 1));
 }
 
-/// Float weights that the kernel set multiplies as they are.
+/// Weights whose real values the kernel set multiplies as they are.
 void multiply_float(Context& context, const Activations& a, const LayerWeights& weights,
                     const AnyMatrix& y, Share blocks) {
   const PackedWeights& w = weights.packed;
+  const GemmKernels& kernels = context.kernels().gemm_for(w.format());
+  assert(a.kernels.same_activations(kernels));
   GemmArgs args = product_of(a, w, y, blocks);
   args.epilogue.bias = weights.bias_at;
-  parallel_tiles(context, args, context.kernels().gemm_for(w.format()), w.panels(),
-                 a.m * w.n() * (w.k() / 8 + 1));
+  parallel_tiles(context, args, kernels, w.panels(), a.m * w.n() * (w.k() / 8 + 1));
 }
 
-/// Weights without integer kernels, or in exact arithmetic: the real values of one panel at a time
-/// in float32, as the rules of the format have them, then a float product. Cost: the rules' scalar
-/// loop once per weight and call, so it pays from some ten rows on; memory: one panel a thread.
+/// Weights without kernels for so many rows, or in exact arithmetic: the real values of one panel
+/// at a time in float32, as the rules of the format have them, then a float product. Cost: the
+/// rules' scalar loop once per weight and call, so it pays from some ten rows on; memory: one panel
+/// a thread.
 void multiply_widened(Context& context, const Activations& a, const LayerWeights& weights,
                       const AnyMatrix& y, Share blocks) {
   const PackedWeights& w = weights.packed;
@@ -244,10 +247,12 @@ void multiply(Context& context, const Activations& a, const ActivationRules* rul
     return;
   }
   if (blocks.end == 0) blocks = {0, a.blocks().count()};
+  const WeightFormatInfo& info = describe(weights.packed.format());
+  const GemmKernels& kernels = context.kernels().gemm_for(info.format);
+  const bool of_floats = kernels.gemm != nullptr && !info.has_integer_products();
   if (rules != nullptr) {
     multiply_int8(context, a, *rules, weights, y, blocks);
-  } else if (context.kernels().gemm_for(weights.packed.format()).gemm != nullptr &&
-             describe(weights.packed.format()).is_float()) {
+  } else if (of_floats && (kernels.most_rows == 0 || a.m <= kernels.most_rows)) {
     multiply_float(context, a, weights, y, blocks);
   } else if (context.memory() != nullptr) {
     multiply_widened_on_device(context, a, weights, y, blocks);

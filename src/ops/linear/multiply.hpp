@@ -52,9 +52,9 @@ constexpr bool multiplies_integers(WeightFormat format, Arithmetic arithmetic) n
          (arithmetic == Arithmetic::bitsandbytes && format == WeightFormat::int8_row);
 }
 
-/// Whether weights are widened to float32, panel by panel, in every product: the set has no kernels
-/// for them, the arithmetic asks for real values, or blocks of weights lie across rows where no
-/// kernel follows.
+/// Whether weights are widened to float32, panel by panel, in products of many rows: the set has no
+/// kernels for them (or for few rows alone: GemmKernels::most_rows), the arithmetic asks for real
+/// values, or blocks of weights lie across rows where no kernel follows.
 [[nodiscard]] bool is_widened(const KernelTable& table, const PackedWeights& weights,
                               Arithmetic arithmetic) noexcept;
 /// The kernels that multiply these weights: their format's own, or those of float32.
@@ -72,7 +72,8 @@ void multiply_int15(Context& context, const Activations& a, const LayerWeights& 
 
 /// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
 /// formats. Everything is validated. Scratch: block 2 of the context's workspace.
-/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all, which is
+/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all, which
+/// is
 ///                the only choice for activations of two codes
 /// @throws Error out_of_memory
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
