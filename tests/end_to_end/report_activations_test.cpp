@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::string kModel = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
-const std::string kText = std::string(KVANT_SOURCE_DIR) + "/src/cpu/micro/gemm.hpp";
+const std::string kText =
+    std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/eval.txt";
 
 json read_json(const std::string& file) {
   return json::parse(std::ifstream(file));
@@ -85,7 +86,8 @@ picture.onload = function () {
   var context = canvas.getContext('2d');
   context.drawImage(picture, 0, 0);
   found.colours = [].map.call(svg.querySelectorAll('.bin'), function (bar) {
-    var x = bar.x.baseVal.value + bar.width.baseVal.value / 2;
+    // (The threshold's line goes through the middle of the bar from 4 to 8.)
+    var x = bar.x.baseVal.value + bar.width.baseVal.value / 4;
     var y = bar.y.baseVal.value + bar.height.baseVal.value / 2;
     var p = context.getImageData(x, y, 1, 1).data;
     return '#' + [p[0], p[1], p[2]].map(function (v) {
