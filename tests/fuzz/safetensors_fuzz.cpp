@@ -7,12 +7,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "fuzz/memory_file.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/checkpoint.hpp"
+#include "kvant/io/gguf.hpp"
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/io/stored_layer.hpp"
@@ -20,12 +20,6 @@
 #include "kvant/look/verify.hpp"
 
 namespace {
-
-/// A checkpoint in one file may be GGUF too, which gguf_fuzz looks at.
-bool is_gguf(const std::uint8_t* data, std::size_t size) {
-  constexpr std::string_view kMagic = "GGUF";
-  return size >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), data);
-}
 
 /// @return the bytes of all tensors
 std::size_t touch_everything(const kvant::io::SafeTensors& file) {
@@ -61,14 +55,15 @@ void read_layers(const std::filesystem::path& path) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  bool good = is_gguf(data, size);
+  const kvant::test::MemoryFile path(data, size);
+  // A checkpoint in one file may be GGUF too, which gguf_fuzz looks at.
+  bool good = kvant::io::is_gguf_file(path.path());
   try {
     const auto file = kvant::io::SafeTensors::from_bytes(std::as_bytes(std::span(data, size)));
     if (touch_everything(file) > size) std::abort();
     good = true;
   } catch (const kvant::io::FormatError&) {
   }
-  const kvant::test::MemoryFile path(data, size);
   try {
     const auto contents = kvant::look::inspect_checkpoint(path.path());
     if (!good || to_text(contents).empty() || to_json(contents).empty()) std::abort();

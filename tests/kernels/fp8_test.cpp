@@ -32,6 +32,7 @@ struct Fp8Weights {
     const WeightFormatInfo& info = describe(format);
     const std::int64_t blocks = info.block == 0 ? 1 : (k + info.block - 1) / info.block;
     for (std::int64_t i = 0; i < n * blocks; ++i) {
+      // Rows of a square share theirs.
       const std::int64_t of_square = i / blocks / info.block_rows * blocks + i % blocks;
       scales.push_back(of_square % 3 == 0 ? largest : of_square % 3 == 1 ? 1e-37f : 0.037f);
     }
@@ -81,7 +82,7 @@ TEST_CASE("fp8: a panel widened by a kernel has the values of the rules, every c
   for (const WeightFormat format : {WeightFormat::fp8_row, WeightFormat::fp8_block}) {
     for (const auto& [n, k] :
          {std::pair<std::int64_t, std::int64_t>{130, 300}, {1, 32}, {53, 128}}) {
-      const Fp8Weights weights(format, n, k, 7.5e35f);  // that there are
+      const Fp8Weights weights(format, n, k, 7.5e35f);  // the largest that there is
       for (const KernelTable* kernels : kernel_sets()) {
         if (kernels->memory != nullptr) continue;  // devices do not multiply fp8
         Context context({.kernels = kernels});

@@ -30,6 +30,17 @@ void fp8_scales(const ScaleGrid& grid, std::int64_t panel, std::int64_t block, f
   }
 }
 
+/// f(block, first input, inputs) for inputs that share scales, in order.
+template <class F>
+inline void by_scales(const ScaleGrid& grid, std::int64_t k_padded, F&& f) noexcept {
+  for (std::int64_t k = 0, block = 0; k < k_padded; ++block) {
+    const std::int64_t left = k_padded - k;
+    const std::int64_t length = grid.block == 0 || grid.block > left ? left : grid.block;
+    f(block, k, length);
+    k += length;
+  }
+}
+
 /// acc[kRows][kPanels * S::kVectors * S::kLanes] += the products of `length` inputs that share
 /// scales, [kPanels * S::kVectors * S::kLanes].
 template <class S, int kRows, int kPanels>
@@ -77,7 +88,6 @@ template <class S>
 void gemm_fp8(const GemmArgs& g) noexcept {
   constexpr int kNr = S::kVectors * S::kLanes;
   const std::int64_t k_padded = g.range.k_padded;
-  const ScaleGrid& grid = g.scales;
   walk_tiles<S, float>(
       g, k_padded * kNr, k_padded * kGroupBytes, k_padded,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t stride, float* acc,
@@ -87,15 +97,13 @@ void gemm_fp8(const GemmArgs& g) noexcept {
         for (int i = 0; i < S::kMaxAccumulators; ++i) {
           S::store_f32(acc + i * S::kLanes, S::set1(0.0f));
         }
-        for (std::int64_t k = 0, block = 0; k < k_padded; ++block) {
-          for (int p = 0; p < panels.count; ++p) {
-            fp8_scales<S>(grid, panels[p], block, scales + p * kNr);
-          }
-          const std::int64_t left = k_padded - k;
-          const std::int64_t length = grid.block == 0 || grid.block > left ? left : grid.block;
-          tile(a + k * rows * kGroupBytes, b + k * kNr, stride, length, scales, acc);
-          k += length;
-        }
+        by_scales(g.scales, k_padded,
+                  [&](std::int64_t block, std::int64_t k, std::int64_t length) noexcept {
+                    for (int p = 0; p < panels.count; ++p) {
+                      fp8_scales<S>(g.scales, panels[p], block, scales + p * kNr);
+                    }
+                    tile(a + k * rows * kGroupBytes, b + k * kNr, stride, length, scales, acc);
+                  });
       },
       [&](const float* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
           std::int64_t panel) { float_epilogue<S>(g, acc, acc_stride, row, rows, panel); });
@@ -104,21 +112,19 @@ void gemm_fp8(const GemmArgs& g) noexcept {
 template <class S>
 void widen_fp8(const GemmArgs& g, float* to) noexcept {
   constexpr int kNr = S::kVectors * S::kLanes;
-  const ScaleGrid& grid = g.scales;
   const std::int64_t panel = g.range.panel_begin;
   const auto* codes = static_cast<const std::int8_t*>(g.b) + panel * kNr * g.range.k_padded;
-  for (std::int64_t k = 0, block = 0; k < g.range.k_padded; ++block) {
-    alignas(64) float scales[kNr];
-    fp8_scales<S>(grid, panel, block, scales);
-    const std::int64_t end =
-        grid.block == 0 || k + grid.block > g.range.k_padded ? g.range.k_padded : k + grid.block;
-    for (; k < end; ++k) {
-      for (int v = 0; v < kNr; v += S::kLanes) {
-        const typename S::F value = e4m3_to_f32<S>(S::load_i8(codes + k * kNr + v));
-        S::store_f32(to + k * kNr + v, S::mul(value, S::load_f32(scales + v)));
-      }
-    }
-  }
+  by_scales(g.scales, g.range.k_padded,
+            [&](std::int64_t block, std::int64_t first, std::int64_t length) noexcept {
+              alignas(64) float scales[kNr];
+              fp8_scales<S>(g.scales, panel, block, scales);
+              for (std::int64_t k = first; k < first + length; ++k) {
+                for (int v = 0; v < kNr; v += S::kLanes) {
+                  const typename S::F value = e4m3_to_f32<S>(S::load_i8(codes + k * kNr + v));
+                  S::store_f32(to + k * kNr + v, S::mul(value, S::load_f32(scales + v)));
+                }
+              }
+            });
 }
 
 /// Laid out for the float product.

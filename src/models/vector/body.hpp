@@ -63,10 +63,9 @@ inline Vec load(const float* p) {
     return part;
   });
 }
-inline Vec load(const std::int8_t* p) {
-  return each([&](int i) { return widen(p + i * kPartLanes); });
-}
-inline Vec load(const std::uint16_t* p) {
+/// Int8 codes, or the bits of bfloat16.
+template <class T>
+inline Vec load(const T* p) {
   return each([&](int i) { return widen(p + i * kPartLanes); });
 }
 inline void store(float* p, Vec v) {

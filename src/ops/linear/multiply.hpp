@@ -72,8 +72,7 @@ void multiply_int15(Context& context, const Activations& a, const LayerWeights& 
 
 /// y = activations * weights^T + outliers + bias. rules: those of the activations, null for float
 /// formats. Everything is validated. Scratch: block 2 of the context's workspace.
-/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all, which
-/// is
+/// @param blocks  of the batch's rows (RowBlocks), of whose rows y is written; {0, 0}: all, which is
 ///                the only choice for activations of two codes
 /// @throws Error out_of_memory
 void multiply(Context& context, const Activations& a, const ActivationRules* rules,
