@@ -1,4 +1,4 @@
-// Models with encoders into GGUF files and back: T5 and BERT.
+// Models with encoders into GGUF files and back: T5, BERT and RoBERTa.
 
 #include <algorithm>
 #include <fstream>
@@ -236,6 +236,43 @@ TEST_CASE("convert: BERT's hidden states and tensors stay") {
   CHECK(Gguf(again).integer("tokenizer.ggml.token_type_count") == 2);
 }
 
+TEST_CASE("convert: RoBERTa becomes a BERT whose table of positions begins where its own begins") {
+  kvant::Context context;
+  const kvant::test::TempFolder temporary;
+  const Path folder = temporary.path() / "folder";
+  const Path file = temporary.path() / "model.gguf";
+  const Path back = temporary.path() / "back";
+  copy_with(kEncoders / "roberta", folder, json::object());
+  const Results wanted = results_of(context, load(context, folder));
+  for (const char* name :
+       {"dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias"}) {
+    change_tensor(folder, std::string("lm_head.") + name, "");
+  }
+  const auto summary = convert_to_gguf(context, folder, file, {.type = "f32"});
+  CHECK(summary.architecture == "bert");
+  {
+    const Gguf gguf(file);
+    CHECK(gguf.integer("bert.context_length") == 38);  // 40 but for those up to the padding's
+    CHECK(gguf.integer("tokenizer.ggml.token_type_count") == 1);
+    CHECK(gguf.find_gguf("position_embd.weight")->shape == std::vector<std::uint64_t>{38, 32});
+  }
+  (void)convert_from_gguf(context, file, back);
+  CHECK(ModelFiles(back).config().model_type == "bert");
+  CHECK(ModelFiles(back).config().n_positions == 38);
+  for (const Path& path : {file, back}) {
+    CHECK(results_of(context, load(context, path)).rows == wanted.rows);
+  }
+  (void)convert_to_gguf(context, folder, file, {.type = "q8_0", .job = {.force = true}});
+  CHECK(kvant::test::relative_error(results_of(context, load(context, file, "stored")).rows,
+                                    wanted.rows) < 0.25);
+  // A table without the rows of the padding is none of RoBERTa's.
+  copy_with(Path(folder), temporary.path() / "short", {{"max_position_embeddings", 42}});
+  CHECK(code_of([&] {
+          (void)convert_to_gguf(context, temporary.path() / "short", file,
+                                {.job = {.force = true}});
+        }) == ErrorCode::shape_mismatch);
+}
+
 TEST_CASE("convert: what GGUF cannot say of a model with an encoder is named") {
   kvant::Context context;
   const kvant::test::TempFolder temporary;
@@ -249,7 +286,7 @@ TEST_CASE("convert: what GGUF cannot say of a model with an encoder is named") {
     CHECK_FALSE(std::filesystem::exists(file));
   };
   copy_with(kEncoders / "roberta", folder, json::object());
-  refused("roberta");
+  refused("lm_head.dense");
   copy_with(kEncoders / "bert_masked", folder, json::object());
   refused("gelu");
   copy_with(kEncoders / "bert_masked", folder, {{"hidden_act", "gelu"}});

@@ -1,4 +1,5 @@
-// The tokenizers of T5 and BERT in GGUF files: ids and texts stay; what cannot be said is refused.
+// The tokenizers of T5, BERT and RoBERTa in GGUF files: ids and texts stay; what cannot be said is
+// refused.
 
 #include <algorithm>
 #include <fstream>
@@ -37,6 +38,22 @@ using Path = std::filesystem::path;
 
 const Path kData = KVANT_TEST_DATA;
 const Path kEncoders = kData / "encoders";
+
+/// The small BERT with a table of `size` tokens.
+void copy_bert(const Path& folder, std::uint64_t size) {
+  constexpr const char* kTable = "embeddings.word_embeddings.weight";
+  copy_with(kEncoders / "bert", folder, {{"vocab_size", size}});
+  const std::string bytes = kvant::test::read_text(folder / "model.safetensors");
+  const auto before = SafeTensors::from_bytes(std::as_bytes(std::span(bytes)));
+  kvant::io::SafeTensorsWriter writer;
+  for (const auto& info : before.tensors()) {
+    if (info.name == kTable) continue;
+    writer.add(info.name, info.dtype, info.shape, before.tensor(info.name).data);
+  }
+  const std::vector<std::byte> table(size * 32 * 2);
+  writer.add(kTable, kvant::DType::bfloat16, {size, 32}, table);
+  writer.write(folder / "model.safetensors");
+}
 
 }  // namespace
 
@@ -80,19 +97,7 @@ TEST_CASE("convert: tokenizers of T5 and BERT stay") {
     if (t5) {
       copy_with(kEncoders / "t5", folder, {{"relative_attention_max_distance", 128}});
     } else {
-      const auto size = static_cast<std::uint64_t>(original.size() + 3);
-      copy_with(kEncoders / "bert", folder, {{"vocab_size", size}});
-      const std::string bytes = kvant::test::read_text(folder / "model.safetensors");
-      const auto before = SafeTensors::from_bytes(std::as_bytes(std::span(bytes)));
-      kvant::io::SafeTensorsWriter writer;
-      for (const auto& info : before.tensors()) {
-        if (info.name != "embeddings.word_embeddings.weight") {
-          writer.add(info.name, info.dtype, info.shape, before.tensor(info.name).data);
-        }
-      }
-      const std::vector<std::byte> table(size * 32 * 2);
-      writer.add("embeddings.word_embeddings.weight", kvant::DType::bfloat16, {size, 32}, table);
-      writer.write(folder / "model.safetensors");
+      copy_bert(folder, static_cast<std::uint64_t>(original.size() + 3));
     }
     std::ofstream(folder / "tokenizer.json") << description;
     (void)convert_to_gguf(context, folder, file, {.job = {.force = true}});
@@ -169,6 +174,54 @@ TEST_CASE("convert: tokenizers of T5 and BERT stay") {
       CHECK(refused("/model/vocab/##\u2581x", original.size() + 1));
       CHECK(refused("/model/vocab/##[x]", original.size() + 1));
     }
+  }
+}
+
+TEST_CASE("convert: RoBERTa's tokenizer stays") {
+  kvant::Context context;
+  const kvant::test::TempFolder temporary;
+  const Path folder = temporary.path() / "model";
+  const Path file = temporary.path() / "model.gguf";
+  const Path back = temporary.path() / "back";
+  const auto reference = json::parse(kvant::test::read_text(kData / "tokenizers/reference.json"));
+  json description = json::parse(kvant::test::read_text(kData / "tokenizers/gpt2.json"));
+  json added = description["added_tokens"][0];
+  int id = 411;
+  for (const char* token : {"<s>", "<pad>", "</s>", "<unk>", "<mask>"}) {
+    added.update({{"id", id++}, {"content", token}});
+    description["added_tokens"].push_back(added);
+  }
+  description["post_processor"] = {{"type", "RobertaProcessing"},
+                                   {"sep", {"</s>", 413}},
+                                   {"cls", {"<s>", 411}},
+                                   {"trim_offsets", true},
+                                   {"add_prefix_space", false}};
+  const Tokenizer original(description.dump(), "tokenizer.json");
+  copy_bert(folder, 420);
+  std::ofstream(folder / "tokenizer.json") << description;
+  (void)convert_to_gguf(context, folder, file);
+  (void)convert_from_gguf(context, file, back);
+  for (const Path& result : {file, back}) {
+    const Tokenizer got = ModelFiles(result).tokenizer();
+    CHECK(got.prefix() == Ids{411});
+    CHECK(got.suffix() == Ids{413});
+    for (const std::string& text : reference.at("texts").get<std::vector<std::string>>()) {
+      INFO(text);
+      CHECK(got.encode(text) == original.encode(text));
+      CHECK(got.decode(got.encode(text)) == original.decode(original.encode(text)));
+    }
+  }
+  const Gguf gguf(file);
+  CHECK(gguf.text("tokenizer.ggml.pre") == "roberta-bpe");
+  CHECK(gguf.boolean("tokenizer.ggml.add_bos_token") == true);
+  CHECK(gguf.boolean("tokenizer.ggml.add_sep_token") == true);
+  for (const auto& [key, wanted] : {std::pair("bos", 411),
+                                    {"padding", 412},
+                                    {"eos", 413},
+                                    {"seperator", 413},
+                                    {"unknown", 414},
+                                    {"mask", 415}}) {
+    CHECK(gguf.integer(std::string("tokenizer.ggml.") + key + "_token_id") == wanted);
   }
 }
 

@@ -26,6 +26,7 @@ constexpr std::array kTable{
     GgufArchitecture{"phi3", "phi3", false, false, false, false, false},
     GgufArchitecture{"qwen2", "qwen2", false, true, false, false, false},
     GgufArchitecture{"qwen3", "qwen3", false, false, false, false, false},
+    GgufArchitecture{"bert", "roberta", false, true, true, true, true},
     GgufArchitecture{"starcoder2", "starcoder2", false, true, true, true, true},
     GgufArchitecture{"t5", "t5"},
 };

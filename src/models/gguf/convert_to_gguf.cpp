@@ -255,7 +255,7 @@ class Writer {
     const std::int64_t row_bytes = tensor.cols * (describe(dtype).bits / 8);
     stored_.resize(static_cast<std::size_t>(count * row_bytes));
     if (tensor.order.kind == RowOrder::Kind::same) {
-      source_->read(source, row, count, stored_.data());
+      source_->read(source, tensor.first_row + row, count, stored_.data());
     } else {
       for (std::int64_t r = 0; r < count; ++r) {
         source_->read(source, tensor.order.in_folder(row + r), 1, stored_.data() + r * row_bytes);

@@ -64,7 +64,7 @@ bool apply_gguf_pre_tokenizer(std::string_view name, json& tokenizer) {
   // SmolLM's vocabulary has no token with a digit and anything else, so that splitting digits
   // apart, as its tokenizer.json does, changes spaces in front of a digit only; transformers, whose
   // figures for GGUF files ours are compared with, does not.
-  if (name == "gpt-2" || name == "gpt2" || name == "smollm") {
+  if (name == "gpt-2" || name == "gpt2" || name == "smollm" || name == "roberta-bpe") {
     tokenizer["pre_tokenizer"] = byte_level(true);
   } else if (name == "starcoder" || name == "refact" || name == "command-r") {
     tokenizer["pre_tokenizer"] = digits();

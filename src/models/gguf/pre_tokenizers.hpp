@@ -24,6 +24,6 @@ namespace kvant::models {
 
 /// The names, for messages.
 inline constexpr std::string_view kGgufPreTokenizers =
-    "gpt-2, smollm, starcoder, refact, command-r, llama-bpe, qwen2";
+    "gpt-2, roberta-bpe, smollm, starcoder, refact, command-r, llama-bpe, qwen2";
 
 }  // namespace kvant::models

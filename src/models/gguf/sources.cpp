@@ -58,7 +58,7 @@ class SourceFinder {
     const std::string dense(config_.names.head_dense);
     if (!dense.empty() && source_.contains(dense + ".weight")) {
       refuse("the head that fills in masks (" + dense + "); a model saved without it (as " +
-             "transformers saves a BertModel) can be said");
+             "transformers saves a BertModel or a RobertaModel) can be said");
     }
     if (!config_.head_may_be_stored) return;
     const bool scaled = config_.logit_divisor != 1.0f;
@@ -103,7 +103,7 @@ class SourceFinder {
           config_.tie_word_embeddings) {
         name = head_;
       }
-      const auto rows = static_cast<std::uint64_t>(tensor.rows);
+      const auto rows = static_cast<std::uint64_t>(tensor.first_row + tensor.rows);
       const auto cols = static_cast<std::uint64_t>(tensor.cols);
       std::vector<std::uint64_t> shape = {rows, cols};
       if (tensor.is_vector()) shape = {rows};

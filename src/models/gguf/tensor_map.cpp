@@ -56,7 +56,8 @@ class Mapper {
                config_.vocab_size, width);
     if (config_.positions == Positions::learned) {
       add_matrix("position_embd", prefix + std::string(names_.positions),
-                 MappedTensor::Role::positions, config_.n_positions, width);
+                 MappedTensor::Role::positions, config_.n_positions, width)
+          .first_row = config_.position_offset;
     }
     if (config_.n_token_type > 0) {
       add_matrix("token_types", prefix + std::string(config_.names.token_types),

@@ -46,9 +46,10 @@ struct MappedTensor {
   std::int64_t rows = 0;  ///< of one source; of a vector its size
   std::int64_t cols = 0;  ///< of a vector 1
   RowOrder order = {};
-  float offset = 0.0f;      ///< what GGUF's values are larger by (Gemma's norms)
-  bool transposed = false;  ///< the folder has [cols, rows]
-  bool optional = false;    ///< models may lack it: T5's own head
+  std::int64_t first_row = 0;  ///< the folder's row that is GGUF's first (RoBERTa's positions)
+  float offset = 0.0f;         ///< what GGUF's values are larger by (Gemma's norms)
+  bool transposed = false;     ///< the folder has [cols, rows]
+  bool optional = false;       ///< models may lack it: T5's own head
 
   [[nodiscard]] bool is_vector() const noexcept { return role == Role::vector; }
 };

@@ -59,7 +59,11 @@ class TokenizerWriter {
     } else {
       write_special_tokens();
     }
-    if (type != "BPE") set_found("tokenizer.ggml.padding_token_id", {"<pad>", "[PAD]"});
+    const bool encoder = config_.kind == ModelKind::encoder;
+    if (type == "BPE" && encoder) write_encoder_tokens();
+    if (type != "BPE" || encoder) {
+      set_found("tokenizer.ggml.padding_token_id", {"<pad>", "[PAD]"});
+    }
   }
 
  private:
@@ -115,8 +119,9 @@ class TokenizerWriter {
   }
 
   void write_byte_level() {
-    const std::string pre = gguf_pre_tokenizer(json_);
+    std::string pre = gguf_pre_tokenizer(json_);
     if (pre.empty()) unsupported("text is split in a way (pre_tokenizer, normalizer)");
+    if (pre == "gpt-2" && config_.kind == ModelKind::encoder) pre = "roberta-bpe";  // the same
     writer_.set("tokenizer.ggml.model", "gpt2");
     writer_.set("tokenizer.ggml.pre", pre);
     std::vector<std::string> merges;
@@ -224,6 +229,15 @@ class TokenizerWriter {
     set_found("tokenizer.ggml.mask_token_id", {"[MASK]"});
     writer_.set("tokenizer.ggml.add_bos_token", true);
     writer_.set("tokenizer.ggml.add_sep_token", true);
+  }
+
+  /// Beside what stands around a text, RoBERTa's other tokens.
+  void write_encoder_tokens() {
+    const bool ends = !tokenizer_.suffix().empty();
+    if (ends) set_id("tokenizer.ggml.seperator_token_id", tokenizer_.suffix().front());
+    writer_.set("tokenizer.ggml.add_sep_token", ends);
+    set_found("tokenizer.ggml.unknown_token_id", {"<unk>"});
+    set_found("tokenizer.ggml.mask_token_id", {"<mask>"});
   }
 
   /// What stands around a text, and what ends an answer.
