@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "chat_prompt.hpp"
 #include "device_options.hpp"
 #include "interrupt.hpp"
 #include "kvant/context.hpp"
@@ -139,41 +141,10 @@ class Session {
         ids.insert(ids.end(), tokenizer_->suffix().begin(), tokenizer_->suffix().end());
       }
     }
-    if (options_.chat) ids = ids_of_chat();
+    if (options_.chat) ids = ids_of_chat(files_, *tokenizer_, options_, end_ids_);
     // An empty prompt is the beginning of a text.
     if (ids.empty() && options_.generates() && config().kind == models::ModelKind::decoder) {
       ids = {static_cast<TokenId>(config().bos())};
-    }
-    return ids;
-  }
-
-  [[nodiscard]] std::vector<TokenId> ids_of_chat() {
-    std::optional<models::ChatTemplate> form =
-        models::recognize_chat_template(files_.chat_template());
-    if (options_.form && (!form || form->form != *options_.form)) {
-      form = models::ChatTemplate{*options_.form, !tokenizer_->prefix().empty(), {}};
-    }
-    if (!form) {
-      throw Error(ErrorCode::unsupported,
-                  files_.path().string() +
-                      (files_.chat_template().empty() ? " has no chat template"
-                                                      : ": its chat template is of no known form") +
-                      "; say which one it is with --template (" + models::chat_form_names() + ")");
-    }
-    std::vector<models::ChatMessage> messages;
-    if (options_.system) messages.push_back({"system", *options_.system});
-    messages.push_back({"user", *options_.chat});
-    std::vector<TokenId> ids;
-    if (form->begins_with_bos) {
-      ids = tokenizer_->prefix();
-      if (ids.empty() && config().bos_token_id >= 0) {
-        ids = {static_cast<TokenId>(config().bos_token_id)};
-      }
-    }
-    const std::vector<TokenId> text = tokenizer_->encode(apply_chat_template(*form, messages));
-    ids.insert(ids.end(), text.begin(), text.end());
-    for (const std::string_view end : models::chat_end_tokens(form->form)) {
-      if (const auto id = tokenizer_->find(end)) end_ids_.push_back(*id);
     }
     return ids;
   }
@@ -260,6 +231,13 @@ class Session {
   }
 
   void write_rows(const std::string& file, const char* name, MatrixView<const float> rows) {
+    for (std::int64_t r = 0; r < rows.rows(); ++r) {
+      const float* row = rows.row_data(r);
+      if (std::none_of(row, row + rows.cols(), [](float x) { return std::isnan(x); })) continue;
+      throw Error(ErrorCode::not_finite, std::string(name) + " of token " + std::to_string(r) +
+                                             " hold NaN: the weights hold NaN or infinities (kvant "
+                                             "verify), or activations left the range of floats");
+    }
     if (leads()) {
       io::SafeTensorsWriter writer;
       writer.add(name, rows);

@@ -83,6 +83,18 @@ TEST_CASE("kvant run: a conversation") {
   for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
     std::filesystem::create_symlink(std::filesystem::path(kTiny) / name, folder.path() / name);
   }
+  folder.write("chat_template.jinja", "<|im_start|>");
+  CHECK_THAT(kvant_run_failure({folder.path().string(), "--chat", "hi"}, 1),
+             Contains("looks like chatml") && Contains("--template chatml"));
+  std::filesystem::remove(folder.path() / "chat_template.jinja");
+  json tokenizer = json::parse(kvant::test::read_text(std::string(kTiny) + "/tokenizer.json"));
+  json added = {{"special", true}};
+  for (const char* token : {"<end_of_turn>", "<|im_end|>"}) {
+    added.update({{"id", 100 + tokenizer["added_tokens"].size()}, {"content", token}});
+    tokenizer["added_tokens"].push_back(added);
+  }
+  std::filesystem::remove(folder.path() / "tokenizer.json");
+  folder.write("tokenizer.json", tokenizer.dump());
   const auto ids_with = [&](const char* name, const std::string& contents) {
     folder.write(name, contents);
     const std::string out = (folder.path() / "json").string();

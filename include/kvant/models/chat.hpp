@@ -17,12 +17,14 @@ namespace kvant::models {
 
 /// The known forms.
 enum class ChatForm : std::uint8_t {
-  chatml,  ///< <|im_start|>user ... <|im_end|> (Qwen, SmolLM)
-  llama2,  ///< [INST] ... [/INST]
-  llama3,  ///< <|start_header_id|>user<|end_header_id|> ... <|eot_id|>
-  zephyr,  ///< `<|user|> ... </s>`
-  phi3,    ///< <|user|> ... <|end|>
-  gemma,   ///< `<start_of_turn>user ... <end_of_turn>`
+  chatml,    ///< <|im_start|>user ... <|im_end|> (Qwen, SmolLM)
+  llama2,    ///< [INST] <<SYS>> ... <</SYS>> ... [/INST]
+  llama3,    ///< <|start_header_id|>user<|end_header_id|> ... <|eot_id|>
+  zephyr,    ///< `<|user|> ... </s>`
+  phi3,      ///< <|user|> ... <|end|>
+  gemma,     ///< `<start_of_turn>user ... <end_of_turn>`
+  mistral,   ///< [INST] ... [/INST] (Mistral 7B 0.1 and 0.2)
+  mistral3,  ///< [INST] ...[/INST] (Mistral 7B 0.3)
 };
 
 /// A form, and what a model's own template adds to it.
@@ -30,6 +32,9 @@ struct ChatTemplate {
   ChatForm form = ChatForm::chatml;
   bool begins_with_bos = false;     ///< the model's bos token comes first (it is not in the text)
   std::string default_system = {};  ///< the system message where a conversation has none
+  /// What every system message begins with, which is then always there: the dates of Llama 3.1 and
+  /// later, as the template has them where it is told no other.
+  std::string system_start = {};
 };
 
 /// Who says what.
@@ -45,7 +50,8 @@ struct ChatMessage {
 /// "chatml, llama2, ...", for messages.
 [[nodiscard]] KVANT_API std::string chat_form_names();
 
-/// What a template in Jinja does, by its marks; nothing for a form that is not known.
+/// What a template in Jinja does, by its marks; nothing for a form that is not known, also where it
+/// has the marks of one and breaks lines or ends messages in another way (Phi 4, OLMo 2).
 [[nodiscard]] KVANT_API std::optional<ChatTemplate> recognize_chat_template(std::string_view jinja);
 
 /// The conversation as text, up to where the assistant is to answer.

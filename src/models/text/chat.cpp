@@ -8,32 +8,83 @@
 namespace kvant::models {
 namespace {
 
+bool has(std::string_view jinja, std::string_view mark) {
+  return jinja.find(mark) != std::string_view::npos;
+}
+
+/// Whether a template goes on with a new line behind a mark, be it in the same literal or the next.
+bool breaks_line_behind(std::string_view jinja, std::string_view mark) {
+  for (std::size_t at = jinja.find(mark); at != std::string_view::npos;
+       at = jinja.find(mark, at + 1)) {
+    std::string_view rest = jinja.substr(at + mark.size());
+    rest.remove_prefix(std::min(rest.find_first_not_of("'\" +~"), rest.size()));
+    if (rest.starts_with("\\n") || rest.starts_with("\n")) return true;
+  }
+  return false;
+}
+
+bool is_chatml(std::string_view jinja) {
+  return has(jinja, "<|im_start|>") && !has(jinja, "<|im_sep|>") &&
+         !has(jinja, "<end_of_utterance>");
+}
+bool is_llama2(std::string_view jinja) {
+  return has(jinja, "[INST]") && has(jinja, "<<SYS>>");
+}
+bool is_llama3(std::string_view jinja) {
+  return has(jinja, "<|start_header_id|>");
+}
+bool is_gemma(std::string_view jinja) {
+  return has(jinja, "<start_of_turn>");
+}
+/// Later ones of Mistral have words for the system, or no space behind the mark.
+bool is_mistral3(std::string_view jinja) {
+  return has(jinja, "[INST] ") && !has(jinja, "[SYSTEM_PROMPT]");
+}
+bool is_mistral(std::string_view jinja) {
+  return is_mistral3(jinja) && has(jinja, " [/INST]");
+}
+bool is_phi3(std::string_view jinja) {
+  return has(jinja, "<|assistant|>") && breaks_line_behind(jinja, "<|end|>");
+}
+/// The user's words end with the token that ends a text.
+bool is_zephyr(std::string_view jinja) {
+  const std::size_t at = jinja.find("<|user|>");
+  if (at == std::string_view::npos) return false;
+  const std::string_view user = jinja.substr(at, jinja.find("%}", at) - at);
+  return has(user, "eos_token") || has(user, "</s>");
+}
+
 /// How a form writes a message; {role} and {text} are replaced.
 struct Form {
   ChatForm form;
   std::string_view name;
-  std::string_view mark;       ///< in a template, tells the form
+  bool (*recognizes)(std::string_view jinja);
   std::string_view message;    ///< any message
   std::string_view answer;     ///< where the assistant's begins
   std::string_view end;        ///< the token that ends an answer
   bool system_in_user;         ///< the system's words are put before the first user's
   std::string_view assistant;  ///< the assistant's role, if it has another name
+  std::string_view reply;      ///< the assistant's message, if it is written in another way
 };
 
-constexpr std::array<Form, 6> kForms = {{
-    {ChatForm::chatml, "chatml", "<|im_start|>", "<|im_start|>{role}\n{text}<|im_end|>\n",
-     "<|im_start|>assistant\n", "<|im_end|>", false, "assistant"},
-    {ChatForm::llama2, "llama2", "[INST]", "", "", "</s>", true, "assistant"},
-    {ChatForm::llama3, "llama3", "<|start_header_id|>",
+// Those that recognize more come later.
+constexpr std::array<Form, 8> kForms = {{
+    {ChatForm::chatml, "chatml", is_chatml, "<|im_start|>{role}\n{text}<|im_end|>\n",
+     "<|im_start|>assistant\n", "<|im_end|>", false, "assistant", ""},
+    {ChatForm::llama2, "llama2", is_llama2, "", "", "</s>", true, "assistant", ""},
+    {ChatForm::llama3, "llama3", is_llama3,
      "<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>",
-     "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>", false, "assistant"},
-    {ChatForm::gemma, "gemma", "<start_of_turn>", "<start_of_turn>{role}\n{text}<end_of_turn>\n",
-     "<start_of_turn>model\n", "<end_of_turn>", true, "model"},
-    // Before zephyr, whose mark it has too.
-    {ChatForm::phi3, "phi3", "<|end|>", "<|{role}|>\n{text}<|end|>\n", "<|assistant|>\n", "<|end|>",
-     false, "assistant"},
-    {ChatForm::zephyr, "zephyr", "<|user|>", "<|{role}|>\n{text}</s>\n", "<|assistant|>\n", "</s>",
-     false, "assistant"},
+     "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>", false, "assistant", ""},
+    {ChatForm::gemma, "gemma", is_gemma, "<start_of_turn>{role}\n{text}<end_of_turn>\n",
+     "<start_of_turn>model\n", "<end_of_turn>", true, "model", ""},
+    {ChatForm::phi3, "phi3", is_phi3, "<|{role}|>\n{text}<|end|>\n", "<|assistant|>\n", "<|end|>",
+     false, "assistant", ""},
+    {ChatForm::zephyr, "zephyr", is_zephyr, "<|{role}|>\n{text}</s>\n", "<|assistant|>\n", "</s>",
+     false, "assistant", ""},
+    {ChatForm::mistral, "mistral", is_mistral, "[INST] {text} [/INST]", "", "</s>", true,
+     "assistant", " {text}</s>"},
+    {ChatForm::mistral3, "mistral3", is_mistral3, "[INST] {text}[/INST]", "", "</s>", true,
+     "assistant", " {text}</s>"},
 }};
 
 const Form& form_of(ChatForm form) {
@@ -125,11 +176,14 @@ std::string chat_form_names() {
 
 std::optional<ChatTemplate> recognize_chat_template(std::string_view jinja) {
   for (const Form& form : kForms) {
-    if (jinja.find(form.mark) == std::string_view::npos) continue;
+    if (!form.recognizes(jinja)) continue;
     ChatTemplate result;
     result.form = form.form;
     result.begins_with_bos = jinja.find("bos_token") != std::string_view::npos;
     if (form.form == ChatForm::chatml) result.default_system = default_system(jinja);
+    if (form.form == ChatForm::llama3 && has(jinja, "Cutting Knowledge Date: December 2023")) {
+      result.system_start = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+    }
     return result;
   }
   return std::nullopt;
@@ -141,7 +195,8 @@ std::string apply_chat_template(const ChatTemplate& chat, std::span<const ChatMe
   };
   if (messages.empty()) refuse("there is no message");
   std::vector<ChatMessage> all;
-  if (!chat.default_system.empty() && messages.front().role != "system") {
+  if ((!chat.default_system.empty() || !chat.system_start.empty()) &&
+      messages.front().role != "system") {
     all.push_back({"system", chat.default_system});
   }
   for (const ChatMessage& message : messages) {
@@ -162,8 +217,11 @@ std::string apply_chat_template(const ChatTemplate& chat, std::span<const ChatMe
     }
     const std::string_view role = message.role == "assistant" ? form.assistant : message.role;
     const bool trims = form.form == ChatForm::llama3 || form.form == ChatForm::gemma;
-    const std::string text = before + message.content;
-    result += filled(form.message, role, trims ? trimmed(text) : text);
+    std::string text = before + message.content;
+    if (trims) text = trimmed(text);
+    if (message.role == "system") text = chat.system_start + text;
+    const bool replies = message.role == "assistant" && !form.reply.empty();
+    result += filled(replies ? form.reply : form.message, role, text);
     before.clear();
   }
   return result.append(form.answer);
