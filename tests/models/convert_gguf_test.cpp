@@ -152,6 +152,11 @@ TEST_CASE("convert: layers that are stored in other forms, and the values they s
     (void)convert_to_gguf(context, folder, file, {.type = "f32", .job = {.force = true}});
     CHECK(largest_difference(logits(context, file), logits(context, folder)) <= 1e-6);
   }
+  // GPT-2 has its floats the other way around, its codes not.
+  const Path codes_of_gpt2 = kData / "architectures/gpt2/bnb_int8";
+  (void)convert_to_gguf(context, codes_of_gpt2, file, {.type = "f32", .job = {.force = true}});
+  CHECK(largest_difference(logits(context, file),
+                           logits(context, kData / "architectures/gpt2/float")) <= 0.1);
   // Codes of 8 bits are multiplied as they are, so that logits differ; the weights may not.
   const Path folder = kData / "checkpoints/bnb_int8";
   (void)convert_to_gguf(context, folder, file, {.type = "f32", .job = {.force = true}});

@@ -54,6 +54,13 @@ const OutputType* find_type(std::string_view name) {
   return it == kTypes.end() ? nullptr : it;
 }
 
+const OutputType& require_type(const std::string& name) {
+  const OutputType* found = find_type(name);
+  if (found != nullptr) return *found;
+  throw Error(ErrorCode::invalid_argument,
+              "the type " + io::in_quotes(name) + " is not one of " + gguf_type_names());
+}
+
 class Writer {
  public:
   Writer(Context& context, const std::filesystem::path& model, const std::filesystem::path& output,
@@ -85,13 +92,6 @@ class Writer {
   }
 
  private:
-  static const OutputType& require_type(const std::string& name) {
-    const OutputType* found = find_type(name);
-    if (found != nullptr) return *found;
-    throw Error(ErrorCode::invalid_argument,
-                "the type " + io::in_quotes(name) + " is not one of " + gguf_type_names());
-  }
-
   [[nodiscard]] const Config& config() const { return files_.config(); }
 
   void warn(io::WarningKind kind, std::string text) {
@@ -323,6 +323,7 @@ std::string gguf_type_names() {
 
 GgufSummary convert_to_gguf(Context& context, const std::filesystem::path& model,
                             const std::filesystem::path& output, const ToGgufOptions& options) {
+  (void)require_type(options.type);
   std::error_code error;
   if (std::filesystem::equivalent(model, output, error) && !error) {
     throw Error(ErrorCode::invalid_argument, output.string() + " is the model itself");
