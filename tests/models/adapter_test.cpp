@@ -188,6 +188,10 @@ TEST_CASE("adapters: what is no plain LoRA, or another model's, is refused by na
   CHECK(code("init_lora_weights", "pissa_niter_16") == ErrorCode::unsupported);
   CHECK(code("init_lora_weights", "gaussian") == ErrorCode::ok);
   CHECK(code("target_modules", {"q_proj"}) == ErrorCode::invalid_file);
+  CHECK(code("layers_to_transform", {0, 1, 2, 3}) == ErrorCode::ok);
+  CHECK(code("layers_to_transform", 0) == ErrorCode::invalid_file);  // there are more
+  CHECK(code("layers_to_transform", {"x"}) == ErrorCode::invalid_file);
+  CHECK(code("layers_pattern", "h") == ErrorCode::unsupported);
   CHECK(code("target_modules", ".*q_proj") == ErrorCode::invalid_file);
   CHECK(code("target_modules", 3) == ErrorCode::invalid_file);
   CHECK(code("target_modules", {3}) == ErrorCode::invalid_file);

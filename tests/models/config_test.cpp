@@ -103,6 +103,10 @@ TEST_CASE("config: what would change the results and is not built is refused") {
   CHECK(code("bert", {{"position_embedding_type", "relative_key"}}) == ErrorCode::unsupported);
   CHECK(code("roberta", {{"pad_token_id", 512}}) == ErrorCode::invalid_file);
   CHECK(code("t5", {{"feed_forward_proj", "gated-gelu_10"}}) == ErrorCode::unsupported);
+  CHECK(code("t5", {{"feed_forward_proj", "relu"}, {"dense_act_fn", "silu"}}) ==
+        ErrorCode::unsupported);
+  CHECK(code("t5", {{"feed_forward_proj", "relu"}, {"is_gated_act", true}}) ==
+        ErrorCode::unsupported);
   CHECK(code("t5", {{"relative_attention_num_buckets", 30}}) == ErrorCode::invalid_file);
   CHECK(code("t5", {{"relative_attention_max_distance", 16}}) == ErrorCode::invalid_file);
   CHECK(code("t5", {{"relative_attention_max_distance", 65536}, {"num_heads", 4096}}) ==

@@ -1,6 +1,8 @@
 #include "kvant/models/adapter.hpp"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -29,7 +31,8 @@ constexpr std::array kOtherMethods = {
     "use_dora",        "use_qalora",        "lora_bias",         "alora_invocation_tokens",
     "arrow_config",    "layer_replication", "target_parameters", "trainable_token_indices",
     "modules_to_save", "alpha_pattern",     "use_bdlora",        "velora_config",
-    "kasa_config",     "monteclora_config", "megatron_config",   "exclude_modules"};
+    "kasa_config",     "monteclora_config", "megatron_config",   "exclude_modules",
+    "layers_pattern"};
 /// Initializations that change the model's own weights, which are not in the adapter.
 constexpr std::array<std::string_view, 5> kChangingStarts = {"pissa", "olora", "loftq", "corda",
                                                              "lora_ga"};
@@ -74,6 +77,7 @@ class AdapterConfig {
     reader_.boolean(fan_in_fan_out_, "fan_in_fan_out");
     const nlohmann::json* ranks = reader_.find("rank_pattern");
     ranks_differ_ = ranks != nullptr && is_set(*ranks);
+    read_layers();
     read_targets();
   }
 
@@ -81,15 +85,7 @@ class AdapterConfig {
 
   /// PEFT ignores what target_modules does not name: such a file is not what it seems.
   [[nodiscard]] bool is_target(const std::string& module) const {
-    if (all_linear_) return true;
-    if (pattern_) {
-      const Regex::Match match = pattern_->find(module, 0);
-      return match.begin == 0 && match.end == module.size();
-    }
-    for (const std::string& name : names_) {
-      if (module == name || module.ends_with("." + name)) return true;
-    }
-    return false;
+    return is_in_layers(module) && is_named(module);
   }
 
   [[nodiscard]] float scale(const std::string& module, std::int64_t rank) const {
@@ -102,6 +98,44 @@ class AdapterConfig {
   }
 
  private:
+  [[nodiscard]] bool is_named(const std::string& module) const {
+    if (all_linear_) return true;
+    if (pattern_) {
+      const Regex::Match match = pattern_->find(module, 0);
+      return match.begin == 0 && match.end == module.size();
+    }
+    for (const std::string& name : names_) {
+      if (module == name || module.ends_with("." + name)) return true;
+    }
+    return false;
+  }
+
+  /// The number in a module's name: "h.3.mlp" is in layer 3.
+  [[nodiscard]] bool is_in_layers(const std::string& module) const {
+    if (layers_.empty()) return true;
+    std::int64_t layer = -1;
+    for (std::size_t dot = module.find('.'); dot != std::string::npos;
+         dot = module.find('.', dot + 1)) {
+      const char* const end = module.data() + module.size();
+      std::int64_t number = -1;
+      const auto [rest, error] = std::from_chars(module.data() + dot + 1, end, number);
+      if (error == std::errc() && rest != end && *rest == '.') layer = number;
+    }
+    return std::find(layers_.begin(), layers_.end(), layer) != layers_.end();
+  }
+
+  void read_layers() {
+    const nlohmann::json* layers = reader_.find("layers_to_transform");
+    if (layers == nullptr || layers->is_null()) return;
+    const nlohmann::json list = layers->is_array() ? *layers : nlohmann::json::array({*layers});
+    for (const nlohmann::json& layer : list) {
+      if (!layer.is_number_integer()) {
+        reader_.invalid("layers_to_transform holds " + layer.dump().substr(0, 40));
+      }
+      layers_.push_back(layer.get<std::int64_t>());
+    }
+  }
+
   void read_targets() {
     const nlohmann::json* targets = reader_.find("target_modules");
     if (targets != nullptr && targets->is_string()) {
@@ -127,6 +161,7 @@ class AdapterConfig {
   bool ranks_differ_ = false;
   bool all_linear_ = false;
   std::vector<std::string> names_;
+  std::vector<std::int64_t> layers_;  ///< none: all
   std::optional<Regex> pattern_;
 };
 
@@ -182,8 +217,8 @@ AdapterWeights load_adapter(const std::filesystem::path& folder) {
     if (is_b) continue;
     if (!config.is_target(module)) {
       invalid("module " + io::in_quotes(module) +
-              " is none of adapter_config.json's "
-              "target_modules");
+              " is none of adapter_config.json's target_modules, or in none of its "
+              "layers_to_transform");
     }
     io::LowRankChange change;
     change.a = read_matrix(file, name);

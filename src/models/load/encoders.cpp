@@ -41,6 +41,15 @@ void read_feed_forward(const ConfigReader& reader, Config& config, const char* f
   const nlohmann::json json = {{"feed_forward_proj", function}};
   const std::string file = "feed_forward_proj of config.json";
   read_activation(ConfigReader(json, file), config, "feed_forward_proj", fallback);
+  // transformers writes what it made of that, and takes it from there again.
+  const std::string made = reader.text("dense_act_fn", function.c_str());
+  bool gated = config.gated_mlp;
+  reader.boolean(gated, "is_gated_act");
+  if (made != function || gated != config.gated_mlp) {
+    reader.unsupported("dense_act_fn \"" + made.substr(0, 40) + "\" and is_gated_act " +
+                       (gated ? "true" : "false") + " are not what feed_forward_proj \"" +
+                       name.substr(0, 40) + "\" says");
+  }
 }
 
 }  // namespace
