@@ -2,116 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "kvant/error.hpp"
-#include "models/gguf/architectures.hpp"
 #include "models/gguf/gguf_model.hpp"
+#include "models/gguf/metadata.hpp"
 
 namespace kvant::models {
 namespace {
 
 using nlohmann::json;
-
-/// Typed values of the metadata, with errors that name file and key. Names without a dot in front
-/// are the architecture's: "context_length" is "llama.context_length".
-class Metadata {
- public:
-  explicit Metadata(const io::Gguf& file) : file_(file), architecture_(find_architecture()) {}
-
-  [[noreturn]] void fail(ErrorCode code, const std::string& what) const {
-    throw Error(code, file_.name() + ": " + what);
-  }
-  [[nodiscard]] const std::string& architecture() const { return architecture_; }
-  [[nodiscard]] bool is(std::string_view architecture) const {
-    return architecture_ == architecture;
-  }
-  [[nodiscard]] std::string key(const char* name) const { return architecture_ + "." + name; }
-  [[nodiscard]] bool has(const char* name) const { return file_.has(key(name)); }
-  [[nodiscard]] const io::Gguf& file() const { return file_; }
-
-  [[nodiscard]] std::int64_t integer(const char* name) const {
-    const auto value = file_.integer(key(name));
-    if (!value) fail(ErrorCode::invalid_file, key(name) + " is missing or no integer");
-    return *value;
-  }
-  [[nodiscard]] std::int64_t integer(const char* name, std::int64_t fallback) const {
-    return has(name) ? integer(name) : fallback;
-  }
-  void copy_integer(json& to, const char* member, const std::string& from) const {
-    if (!file_.has(from)) return;
-    const auto value = file_.integer(from);
-    if (!value) fail(ErrorCode::invalid_file, from + " is no integer");
-    to[member] = *value;
-  }
-  void copy_number(json& to, const char* member, const std::string& from) const {
-    if (!file_.has(from)) return;
-    const auto value = file_.number(from);
-    if (!value) fail(ErrorCode::invalid_file, from + " is no number");
-    to[member] = *value;
-  }
-  /// Refuses values that would change the results and are not built.
-  void require_absent(std::initializer_list<const char*> names) const {
-    for (const char* name : names) {
-      if (has(name)) fail(ErrorCode::unsupported, key(name) + " is set, which is not supported");
-    }
-  }
-
- private:
-  [[nodiscard]] std::string find_architecture() const {
-    const auto name = file_.text("general.architecture");
-    if (!name) fail(ErrorCode::invalid_file, "general.architecture is missing");
-    for (const GgufArchitecture& each : gguf_architectures()) {
-      if (each.name == *name) return std::string(*name);
-    }
-    fail(ErrorCode::unsupported,
-         "the architecture \"" + std::string(name->substr(0, 60)) +
-             "\" is not one of those that are run from GGUF: " + gguf_architecture_names());
-  }
-
-  const io::Gguf& file_;
-  std::string architecture_;
-};
-
-/// A part of a head as config.json says it, such that the product is the whole number again.
-double part_of_head(std::int64_t dims, std::int64_t head_dim) {
-  const auto part = static_cast<float>(static_cast<double>(dims) / static_cast<double>(head_dim));
-  const double product = static_cast<double>(head_dim) * static_cast<double>(part);
-  if (static_cast<std::int64_t>(product) == dims) return static_cast<double>(part);
-  return (static_cast<double>(dims) + 0.5) / static_cast<double>(head_dim);
-}
-
-json rope(const Metadata& metadata, std::int64_t head_dim) {
-  json result = json::object();
-  metadata.copy_number(result, "rope_theta", metadata.key("rope.freq_base"));
-  const std::int64_t dims = metadata.integer("rope.dimension_count", head_dim);
-  if (dims != head_dim) {
-    if (!metadata.is("phi3") && !metadata.is("gptneox")) {
-      metadata.fail(ErrorCode::unsupported, metadata.key("rope.dimension_count") + " is " +
-                                                std::to_string(dims) + ", a head has " +
-                                                std::to_string(head_dim) + " elements");
-    }
-    result["partial_rotary_factor"] = part_of_head(dims, head_dim);
-  }
-  const auto type = metadata.file().text(metadata.key("rope.scaling.type"));
-  if (!type || *type == "none") {
-    metadata.require_absent({"rope.scale_linear"});
-    return result;
-  }
-  if (*type != "linear" && *type != "yarn") {
-    metadata.fail(ErrorCode::unsupported, "rope.scaling.type \"" +
-                                              std::string(type->substr(0, 40)) +
-                                              "\" is not one of none, linear, yarn");
-  }
-  result["rope_type"] = *type;
-  metadata.copy_number(result, "factor", metadata.key("rope.scaling.factor"));
-  metadata.copy_number(result, "attention_factor", metadata.key("rope.scaling.attn_factor"));
-  metadata.copy_integer(result, "original_max_position_embeddings",
-                        metadata.key("rope.scaling.original_context_length"));
-  return result;
-}
 
 /// End tokens: of a text, of a turn, of a message.
 void copy_special_tokens(const Metadata& metadata, json& result) {
@@ -184,7 +84,7 @@ void describe_llama_like(const Metadata& metadata, json& result) {
   result["intermediate_size"] = metadata.integer("feed_forward_length");
   result["num_key_value_heads"] =
       metadata.integer("attention.head_count_kv", metadata.integer("attention.head_count"));
-  result["rope_parameters"] = rope(metadata, head_size(metadata));
+  result["rope_parameters"] = gguf_rotary(metadata, head_size(metadata));
   if (metadata.has("attention.key_length")) result["head_dim"] = head_size(metadata);
   metadata.copy_number(result, layer_norm ? "norm_epsilon" : "rms_norm_eps",
                        metadata.key(layer_norm ? "attention.layer_norm_epsilon"
@@ -261,7 +161,7 @@ void describe_gpt_neox(const Metadata& metadata, json& result) {
   const auto parallel = metadata.file().boolean(metadata.key("use_parallel_residual"));
   result["use_parallel_residual"] = parallel.value_or(true);
   metadata.copy_number(result, "layer_norm_eps", metadata.key("attention.layer_norm_epsilon"));
-  result["rope_parameters"] = rope(metadata, head_size(metadata));
+  result["rope_parameters"] = gguf_rotary(metadata, head_size(metadata));
   if (!result["rope_parameters"].contains("partial_rotary_factor")) {
     result["rope_parameters"]["partial_rotary_factor"] = 1.0;  // not the family's default
   }
@@ -290,7 +190,7 @@ void describe_falcon(const Metadata& metadata, json& result) {
   result["alibi"] = false;
   result["bias"] = false;
   metadata.copy_number(result, "layer_norm_epsilon", metadata.key("attention.layer_norm_epsilon"));
-  result["rope_parameters"] = rope(metadata, head_size(metadata));
+  result["rope_parameters"] = gguf_rotary(metadata, head_size(metadata));
 }
 
 /// An encoder and a decoder. Of a model with a head of its own, the head reads the decoder's output
@@ -341,7 +241,21 @@ void describe_bert(const Metadata& metadata, json& result) {
 
 json gguf_config(const io::Gguf& file) {
   const Metadata metadata(file);
-  metadata.require_absent({"attention.clamp_kqv", "attention.max_alibi_bias"});
+  // What llama.cpp knows of other architectures, or of later forms of these.
+  metadata.require_absent(
+      {"attention.clamp_kqv", "attention.max_alibi_bias", "attention.kv_lora_rank",
+       "attention.q_lora_rank", "attention.output_scale", "attention.value_scale",
+       "attention.temperature_length", "attention.temperature_scale", "attention.key_length_swa",
+       "attention.sliding_window_pattern", "attention.shared_kv_layers", "attention.rope_pattern",
+       "rope.dimension_sections", "rope.freq_base_swa", "rope.scaling.yarn_log_multiplier",
+       "router_logit_softcapping", "expert_shared_count", "leading_dense_block_count",
+       "interleave_moe_layer_step"});
+  const bool causal = !metadata.is("bert");
+  if (file.boolean(metadata.key("attention.causal")).value_or(causal) != causal &&
+      !metadata.is("t5")) {
+    metadata.fail(ErrorCode::unsupported,
+                  metadata.key("attention.causal") + " is " + (causal ? "false" : "true"));
+  }
   if (!metadata.is("granite")) {
     metadata.require_absent(
         {"attention.scale", "logit_scale", "embedding_scale", "residual_scale"});

@@ -1,6 +1,7 @@
 // A GGUF file's vocabulary as tokenizer.json.
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <tuple>
@@ -53,7 +54,8 @@ void add_sentencepiece(const io::Gguf& file, json& result,
                        const std::unordered_map<std::string_view, std::size_t>& ids,
                        const std::vector<std::string_view>& tokens) {
   const auto scores = file.numbers("tokenizer.ggml.scores");
-  if (!scores || scores->size() != tokens.size()) {
+  if (!scores || scores->size() != tokens.size() ||
+      std::any_of(scores->begin(), scores->end(), [](double s) { return std::isnan(s); })) {
     fail(file, ErrorCode::invalid_file, "tokenizer.ggml.scores is not a number for each token");
   }
   json& model = result["model"];

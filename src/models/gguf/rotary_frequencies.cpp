@@ -23,6 +23,12 @@ void apply_gguf_frequencies(const io::Gguf& file, Config& config) {
   }
   config.rotary.divisors.resize(pairs);
   file.dequantize("rope_freqs.weight", 0, 1, config.rotary.divisors.data());
+  for (const float divisor : config.rotary.divisors) {
+    if (divisor > 0.0f && std::isfinite(divisor)) continue;
+    throw Error(ErrorCode::invalid_file, file.name() + ": rope_freqs.weight holds " +
+                                             std::to_string(divisor) +
+                                             ", by which no frequency can be divided");
+  }
 }
 
 std::vector<float> llama3_divisors(const Rotary& rotary) {

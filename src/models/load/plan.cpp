@@ -137,8 +137,8 @@ Plan make_plan(const Config& config, const Request& request) {
   }
   if (plan.scheme == Scheme::stored && !config.stored_quantized && !plan.stored_int8) {
     throw RequestError(
-        "the scheme stored is for folders whose layers are quantized (config.json: "
-        "quantization_config); this one holds floats");
+        "the scheme stored is for models whose layers are quantized (by config.json's "
+        "quantization_config, or as blocks of GGUF); this one holds floats");
   }
   if (plan.stored_int8 && plan.scheme == Scheme::stored) plan.scheme = Scheme::llm_int8;
   plan.stored_int8 = plan.stored_int8 && plan.scheme == Scheme::llm_int8;  // others expand them

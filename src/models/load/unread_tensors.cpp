@@ -86,12 +86,9 @@ void require_all_read(const Config& config, const PartLoader& parts, const Weigh
                     "is its type right, and does config.json say all that the model has "
                     "(attention_bias, mlp_bias)?");
   };
-  for (const std::string& name : names) {  // of GGUF, where the model has no name for it
-    const bool block =
-        name.starts_with("blk.") || name.starts_with("enc.blk.") || name.starts_with("dec.blk.");
-    if (block && (name.ends_with(kWeight) || name.ends_with(kBias)) && !is_computed(name)) {
-      refuse(name);
-    }
+  for (const std::string& name : names) {          // of GGUF, where the model has no name for it
+    const bool behind = name.starts_with("cls.");  // what a classifier makes of the states
+    if (!source.contains(name) && !behind && !is_computed(name)) refuse(name);
   }
   for (const Stack& stack : parts.stacks()) {
     const KnownParts known(config, parts, stack);
