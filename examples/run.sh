@@ -62,12 +62,19 @@ echo "== kvant report"
 build/bin/kvant report $model "$out/int8" --svg build/report.svg
 echo "picture: build/report.svg"
 
-if [ $real -eq 1 ]; then
+chat=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+if [ $real -eq 1 ] || [ -e $chat ]; then
   echo
   echo "== a chat model in every scheme"
-  if bash examples/models/smollm2/fetch.sh build/models/SmolLM2-135M-Instruct.Q4_1.gguf; then
-    build/bin/compare_model build/models/SmolLM2-135M-Instruct.Q4_1.gguf examples/models/smollm2/eval.txt \
-      --peers examples/models/smollm2/peers.json
+  if bash examples/models/smollm2/fetch.sh $chat; then
+    # What the methods choose that look at activations: the model as a folder, run over a text of its own.
+    build/bin/kvant convert $chat "$out/chat" --quiet
+    build/bin/kvant calibrate "$out/chat" README.md --windows 32 --out "$out/chat.statistics" --quiet
+    for method in gptq awq; do
+      build/bin/kvant quantize "$out/chat" "$out/$method" --scheme $method --calibrate "$out/chat.statistics" --quiet
+    done
+    build/bin/compare_model $chat examples/models/smollm2/eval.txt --peers examples/models/smollm2/peers.json \
+      --also gptq="$out/gptq" --also awq="$out/awq"
   else
     echo "left out: the model cannot be had here"
   fi

@@ -1,6 +1,6 @@
-// compare_model: a language model, from a folder or a GGUF file, in every scheme: perplexity beside
-// what others measured, bytes, tokens per second, and an answer by the smallest scheme that is as
-// good as the floats.
+// compare_model: a language model, from a folder or a GGUF file, in every scheme, and as others
+// have quantized it: perplexity beside what others measured, bytes, tokens per second, and an
+// answer by the smallest that is as good as the floats.
 
 #include <fmt/core.h>
 
@@ -29,20 +29,23 @@ using Clock = std::chrono::steady_clock;
 struct Task {
   std::filesystem::path model;
   std::filesystem::path text;
-  std::filesystem::path peers;  ///< figures of others; empty: none
+  std::filesystem::path peers;    ///< figures of others; empty: none
+  std::vector<std::string> more;  ///< NAME=MODEL: the same model, quantized in another way
   std::int64_t window = 512;
   std::int64_t tokens = 64;
   std::string question = "What is the capital of France?";
   int threads = 0;
 };
 
-/// A scheme, and for 4 bits the arithmetic.
+/// A scheme, and for 4 bits the arithmetic; or another model as it is stored.
 struct Choice {
   Scheme scheme;
   std::optional<Arithmetic> arithmetic = {};
+  std::string label = {};  ///< of another model
+  std::filesystem::path other = {};
 
   [[nodiscard]] std::string name() const {
-    std::string name(to_string(scheme));
+    std::string name(label.empty() ? to_string(scheme) : label);
     if (arithmetic) name.append(", ").append(arithmetic_name(*arithmetic));
     return name;
   }
@@ -60,7 +63,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-Model load(kvant::Context& context, const ModelFiles& files, const Choice& choice) {
+Model load(kvant::Context& context, const ModelFiles& main, const Choice& choice) {
+  std::optional<ModelFiles> others;
+  if (!choice.other.empty()) others.emplace(choice.other);
+  const ModelFiles& files = others ? *others : main;
   Request request;
   request.scheme = choice.scheme;
   request.arithmetic = choice.arithmetic;
@@ -98,7 +104,8 @@ Row measure(kvant::Context& context, const ModelFiles& files, const Task& task,
 
 void print_row(const Row& row, const nlohmann::json& peers) {
   std::string others;
-  if (const auto it = peers.find(to_string(row.choice.scheme)); it != peers.end()) {
+  if (const auto it = peers.find(to_string(row.choice.scheme));
+      it != peers.end() && row.choice.label.empty()) {
     for (const auto& [name, figure] : it->items()) {
       others +=
           fmt::format("{}{:.3f} ({})", others.empty() ? "" : ", ", figure.get<double>(), name);
@@ -169,6 +176,10 @@ void run(const Task& task) {
                    {Choice{Scheme::stored}, Choice{Scheme::stored, Arithmetic::int15},
                     Choice{Scheme::stored, Arithmetic::exact}});
   }
+  for (const std::string& more : task.more) {
+    const std::size_t at = more.find('=');
+    choices.push_back(Choice{Scheme::stored, {}, more.substr(0, at), more.substr(at + 1)});
+  }
   for (const Choice& choice : choices) {
     rows.push_back(measure(context, files, task, ids, choice));
     print_row(rows.back(), peers);
@@ -194,6 +205,12 @@ int main(int argc, char** argv) {
   app.add_option("MODEL", task.model, "a folder in Hugging Face form, or a .gguf file")->required();
   app.add_option("TEXT", task.text, "a text to predict")->required();
   app.add_option("--peers", task.peers, "a JSON file of figures of others: {\"perplexity\": ...}");
+  app.add_option("--also", task.more, "the model as another file or folder has it: NAME=MODEL")
+      ->check([](const std::string& text) {
+        const std::size_t at = text.find('=');
+        const bool fine = at != 0 && at != std::string::npos && at + 1 < text.size();
+        return fine ? std::string() : "'" + text + "' is not NAME=MODEL";
+      });
   app.add_option("--window", task.window, "ids of the text at once (default: 512)")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1'000'000}));
   app.add_option("--tokens", task.tokens, "ids to write for the speed (default: 64)")
