@@ -69,9 +69,9 @@ if [ $real -eq 1 ] || [ -e $chat ]; then
   if bash examples/models/smollm2/fetch.sh $chat; then
     # What the methods choose that look at activations: the model as a folder, run over a text of its own.
     build/bin/kvant convert $chat "$out/chat" --quiet
-    build/bin/kvant calibrate "$out/chat" README.md --windows 32 --out "$out/chat.statistics" --quiet
+    build/bin/kvant calibrate "$out/chat" README.md --windows 32 --out "$out/chat.safetensors" --quiet
     for method in gptq awq; do
-      build/bin/kvant quantize "$out/chat" "$out/$method" --scheme $method --calibrate "$out/chat.statistics" --quiet
+      build/bin/kvant quantize "$out/chat" "$out/$method" --scheme $method --calibrate "$out/chat.safetensors" --quiet
     done
     build/bin/compare_model $chat examples/models/smollm2/eval.txt --peers examples/models/smollm2/peers.json \
       --also gptq="$out/gptq" --also awq="$out/awq"
