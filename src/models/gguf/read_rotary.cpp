@@ -31,9 +31,8 @@ void read_yarn(const Metadata& metadata, json& result) {
                                               std::to_string(given) + ", neither 1 nor " +
                                               std::to_string(own) + ", YaRN's own");
   }
-  // 1 where it is not given; the next has no effect beside it.
   const double blend = metadata.number("rope.scaling.yarn_ext_factor").value_or(1.0);
-  if (blend >= 0.0 && blend != 1.0) {
+  if (blend >= 0.0 && blend != 1.0) {  // below 0: not given
     metadata.fail(ErrorCode::unsupported, metadata.key("rope.scaling.yarn_ext_factor") + " is " +
                                               std::to_string(blend) + ", not 1");
   }
@@ -57,9 +56,12 @@ json gguf_rotary(const Metadata& metadata, std::int64_t head_dim) {
   const bool scaled = metadata.number("rope.scaling.factor").value_or(1.0) != 1.0;
   const std::string_view type =
       metadata.file().text(metadata.key("rope.scaling.type")).value_or(scaled ? "linear" : "none");
-  if (type != "yarn") {  // or the file would mean another model by them
-    for (const char* name : {"rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor"}) {
-      if (metadata.number(name).value_or(1.0) != 1.0) metadata.require_absent({name});
+  if (type != "yarn") {  // what it would not mean alone
+    if (metadata.number("rope.scaling.attn_factor").value_or(1.0) != 1.0) {
+      metadata.require_absent({"rope.scaling.attn_factor"});
+    }
+    if (metadata.number("rope.scaling.yarn_ext_factor").value_or(0.0) > 0.0) {
+      metadata.require_absent({"rope.scaling.yarn_ext_factor"});
     }
   }
   if (type == "none") return result;
