@@ -1,8 +1,6 @@
 // What of a GGUF file's metadata and tensors would make another model than kvant builds: refused by
 // name, never ignored.
 
-#include <cmath>
-#include <functional>
 #include <limits>
 #include <string>
 

@@ -96,10 +96,9 @@ class SourceFinder {
   }
 
   void find(MappedTensor& tensor) {
-    tensor.transposed = tensor.transposed && source_.keeps_transposed();
     for (std::string& name : tensor.sources) {
       if (bare_ && name.starts_with(prefix_)) name.erase(0, prefix_.size());
-      if (source_.is_quantized(name)) tensor.transposed = false;  // codes lie by outputs
+      tensor.transposed = tensor.transposed && source_.is_transposed(name);
       if (tensor.role == MappedTensor::Role::tokens && !source_.contains(name) &&
           config_.tie_word_embeddings) {
         name = head_;

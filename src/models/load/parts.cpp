@@ -82,7 +82,7 @@ std::optional<DType> PartLoader::held_dtype() const {
 }
 
 bool PartLoader::transposed(const std::string& tensor) const {
-  return names_.transposed && source_.keeps_transposed() && !source_.is_quantized(tensor);
+  return names_.transposed && source_.is_transposed(tensor);
 }
 
 std::vector<std::uint64_t> PartLoader::shape(const std::string& tensor,

@@ -65,6 +65,10 @@ class WeightSource {
   [[nodiscard]] virtual bool is_quantized(const std::string& /*name*/) const { return false; }
   /// Where a family's layers are transposed in its checkpoints, they are here too.
   [[nodiscard]] virtual bool keeps_transposed() const { return true; }
+  /// Whether a layer of such a family is: floats are, expanded codes lie by outputs.
+  [[nodiscard]] bool is_transposed(const std::string& name) const {
+    return keeps_transposed() && !is_quantized(name);
+  }
   /// The checkpoint behind it; null: a GGUF file.
   [[nodiscard]] virtual const io::Checkpoint* checkpoint() const { return nullptr; }
   /// Bytes of tensors, as they are stored, that were read so far.

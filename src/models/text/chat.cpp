@@ -179,7 +179,7 @@ std::optional<ChatTemplate> recognize_chat_template(std::string_view jinja) {
     if (!form.recognizes(jinja)) continue;
     ChatTemplate result;
     result.form = form.form;
-    result.begins_with_bos = jinja.find("bos_token") != std::string_view::npos;
+    result.begins_with_bos = has(jinja, "bos_token");
     if (form.form == ChatForm::chatml) result.default_system = default_system(jinja);
     if (form.form == ChatForm::llama3 && has(jinja, "Cutting Knowledge Date: December 2023")) {
       result.system_start = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
