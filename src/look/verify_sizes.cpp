@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "io/checkpoint/linear_rules.hpp"
+#include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/architecture.hpp"
 #include "look/text_table.hpp"
@@ -19,11 +21,25 @@ struct Size {
   std::uint64_t value;
 };
 
+/// A linear layer's weight as it multiplies, however it is stored.
+struct Weight {
+  std::string tensor;
+  std::uint64_t outputs = 0;
+  std::uint64_t inputs = 0;
+  bool quantized = false;
+};
+
 class SizeCheck {
  public:
-  SizeCheck(const std::string& file, const io::Architecture& family, const nlohmann::json& config,
-            const TensorSet& tensors, io::Findings& findings)
-      : file_(file), family_(family), config_(config), tensors_(tensors), findings_(findings) {}
+  SizeCheck(const std::string& file, const io::Architecture& family, const io::ModelHints& hints,
+            const nlohmann::json& config, const TensorSet& tensors, io::Findings& findings)
+      : file_(file),
+        family_(family),
+        rules_(hints),
+        config_(config),
+        tensors_(tensors),
+        find_([&tensors](const std::string& name) { return tensors.find(name); }),
+        findings_(findings) {}
 
   void run() {
     if (const auto hidden = size_of({"hidden_size", "n_embd", "d_model"})) {
@@ -32,13 +48,9 @@ class SizeCheck {
     }
     if (const auto inner = size_of({"intermediate_size", "n_inner", "ffn_dim", "d_ff"})) {
       const std::string_view up = family_.linears.up;
-      const io::TensorInfo* tensor = matrix(up);
-      if (tensor == nullptr) return;
-      const std::uint64_t got = rows(*tensor);
       const bool fused = up.find("gate_up") != std::string_view::npos;
-      const std::uint64_t wanted = fused ? 2 * inner->value : inner->value;
-      if (got != wanted)
-        differs(*inner, *tensor, got, fused ? "twice that many outputs" : "outputs");
+      check_outputs(up, *inner, fused ? 2 * inner->value : inner->value,
+                    fused ? "twice that many outputs" : "outputs");
     }
   }
 
@@ -52,33 +64,57 @@ class SizeCheck {
     return std::nullopt;
   }
 
-  [[nodiscard]] const io::TensorInfo* float_matrix(const std::string& name) const {
-    const io::TensorInfo* info = tensors_.find(name).info;
-    if (info == nullptr || info->shape.size() != 2) return nullptr;
-    const bool plain = info->dtype == DType::float32 || info->dtype == DType::float16 ||
-                       info->dtype == DType::bfloat16 || info->dtype == DType::int8;
-    return plain ? info : nullptr;  // codes of other forms have shapes of their own
-  }
-  /// The weight of a layer of the first block.
-  [[nodiscard]] const io::TensorInfo* matrix(std::string_view linear) const {
-    if (linear.empty()) return nullptr;
+  /// The weight of a layer of one block; nothing where there is none, or where it is too broken to
+  /// have sizes, which is said elsewhere.
+  [[nodiscard]] std::optional<Weight> weight(std::string_view linear, long long block) const {
+    if (linear.empty()) return std::nullopt;
     for (const bool with_prefix : {true, false}) {
-      const std::string name = family_.linear_name(linear, 0, with_prefix) + ".weight";
-      if (const io::TensorInfo* info = float_matrix(name)) return info;
+      const std::string name = family_.linear_name(linear, block, with_prefix);
+      for (const io::StoredFormat* form : io::stored_formats()) {
+        const io::TensorInfo* info = find_(name + std::string(form->codes())).info;
+        if (info == nullptr || io::form_of(find_, *info) != form) continue;
+        if (auto found = as_weight(*form, *info)) return found;
+      }
     }
-    return nullptr;
+    return std::nullopt;
   }
-  [[nodiscard]] std::uint64_t rows(const io::TensorInfo& info) const {
-    // Codes lie [outputs, inputs] whatever the family does with floats.
-    return info.shape[family_.transposed && info.dtype != DType::int8 ? 1 : 0];
+  [[nodiscard]] std::optional<Weight> as_weight(const io::StoredFormat& form,
+                                                const io::TensorInfo& info) const {
+    if (form.quant_method().empty()) {
+      if (info.shape.size() != 2) return std::nullopt;
+      const bool transposed = family_.transposed;
+      return Weight{info.name, info.shape[transposed ? 1 : 0], info.shape[transposed ? 0 : 1],
+                    false};
+    }
+    try {
+      const auto layer = form.recognise(find_, info, rules_);
+      if (!layer) return std::nullopt;
+      return Weight{info.name, static_cast<std::uint64_t>(layer->outputs),
+                    static_cast<std::uint64_t>(layer->inputs), true};
+    } catch (const io::FormatError&) {
+      return std::nullopt;
+    }
   }
 
-  void differs(const Size& size, const io::TensorInfo& tensor, std::uint64_t got,
-               const char* what) {
+  void differs(const Size& size, const std::string& tensor, std::uint64_t got,
+               const std::string& what) {
     findings_.push_back({io::Severity::error, "config",
                          file_ + ": " + size.key + " is " + std::to_string(size.value) +
-                             ", but tensor " + io::in_quotes(tensor.name) + " has " +
+                             ", but tensor " + io::in_quotes(tensor) + " has " +
                              std::to_string(got) + " " + what});
+  }
+
+  /// A layer in every block: the first that differs is named. Of a quantized one, whose sizes may
+  /// stand in a text beside its codes, the inputs too, which are the model's width.
+  void check_outputs(std::string_view linear, const Size& size, std::uint64_t wanted,
+                     const std::string& what) {
+    const auto hidden = size_of({"hidden_size", "n_embd", "d_model"});
+    for (long long block = 0; const auto found = weight(linear, block); ++block) {
+      if (found->outputs != wanted) return differs(size, found->tensor, found->outputs, what);
+      if (found->quantized && hidden && found->inputs != hidden->value) {
+        return differs(*hidden, found->tensor, found->inputs, "inputs");
+      }
+    }
   }
 
   void check_table(const Size& hidden) {
@@ -86,15 +122,17 @@ class SizeCheck {
     const io::TensorInfo* table = nullptr;
     for (const std::string_view prefix : {family_.prefix, std::string_view()}) {
       if (table != nullptr) break;
-      table = float_matrix(std::string(prefix) + std::string(family_.tokens) + ".weight");
+      table = tensors_.find(std::string(prefix) + std::string(family_.tokens) + ".weight").info;
     }
-    if (table == nullptr) return;
+    if (table == nullptr || table->shape.size() != 2) return;
+    const io::StoredFormat* form = io::form_of(find_, *table);
+    if (form != nullptr && !form->quant_method().empty()) return;
     const auto vocabulary = size_of({"vocab_size"});
     if (vocabulary && table->shape[0] != vocabulary->value) {
-      differs(*vocabulary, *table, table->shape[0], "rows");
+      differs(*vocabulary, table->name, table->shape[0], "rows");
     }
     const Size width = size_of({"word_embed_proj_dim"}).value_or(hidden);  // OPT's
-    if (table->shape[1] != width.value) differs(width, *table, table->shape[1], "columns");
+    if (table->shape[1] != width.value) differs(width, table->name, table->shape[1], "columns");
   }
 
   void check_heads(const Size& hidden) {
@@ -109,20 +147,18 @@ class SizeCheck {
       return;
     }
     const std::uint64_t width = head_dim ? head_dim->value : hidden.value / heads->value;
-    const auto check = [&](std::string_view linear, const Size& size) {
-      const io::TensorInfo* tensor = matrix(linear);
-      if (tensor == nullptr || rows(*tensor) == size.value * width) return;
-      differs(size, *tensor, rows(*tensor), ("outputs, heads of " + std::to_string(width)).c_str());
-    };
-    check(family_.linears.q, *heads);
-    const auto kv_heads = size_of({"num_key_value_heads"});
-    check(family_.linears.k, kv_heads.value_or(*heads));
+    const std::string what = "outputs, heads of " + std::to_string(width);
+    check_outputs(family_.linears.q, *heads, heads->value * width, what);
+    const Size kv_heads = size_of({"num_key_value_heads"}).value_or(*heads);
+    check_outputs(family_.linears.k, kv_heads, kv_heads.value * width, what);
   }
 
   const std::string& file_;
   const io::Architecture& family_;
+  const io::LinearRules rules_;
   const nlohmann::json& config_;
   const TensorSet& tensors_;
+  const io::FindTensor find_;
   io::Findings& findings_;
 };
 
@@ -141,7 +177,7 @@ void verify_sizes(const std::string& file, const io::ModelHints& hints,
     return;
   }
   const io::Architecture* family = io::find_architecture(hints.model_type);
-  if (family != nullptr) SizeCheck(file, *family, config, tensors, findings).run();
+  if (family != nullptr) SizeCheck(file, *family, hints, config, tensors, findings).run();
 }
 
 }  // namespace kvant::look

@@ -33,6 +33,7 @@ void verify_tensor(const io::FindTensor& find, const io::TensorView& view, bool 
     // Another tool's form: its scales and codes are not known here.
   } else if (const io::StoredFormat* form = io::form_of(find, *view.info)) {
     form->verify_weight(find, view, findings);
+    if (!form->holds_numbers()) return;
   } else if (const auto part = io::part_of_layer(find, name)) {
     verify_owner(find, *view.info, *part, findings);
     if (part->form->verify_part(find, view, findings)) return;  // has said all about its values

@@ -52,6 +52,9 @@ class Bitsandbytes4bit final : public StoredFormat {
     return std::make_unique<FourBitRows>(checkpoint, layer.name);
   }
 
+  /// The bytes of codes are called elements of whatever bnb_4bit_quant_storage says.
+  [[nodiscard]] bool holds_numbers() const override { return false; }
+
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     const std::string layer = layer_of(*weight.info);
@@ -95,6 +98,11 @@ class Bitsandbytes4bit final : public StoredFormat {
     } else {
       require(kAbsmax, DType::float32, state->blocks());
     }
+  }
+
+  /// The descriptions were read with the weight.
+  bool verify_part(const FindTensor&, const TensorView& part, Findings&) const override {
+    return part.info->name.ends_with(kStates[0]) || part.info->name.ends_with(kStates[1]);
   }
 
   [[nodiscard]] std::string_view quant_method() const override { return "bitsandbytes"; }

@@ -30,7 +30,14 @@ std::vector<float> floats(const Checkpoint& checkpoint, const std::string& name,
 std::optional<QuantState> find_state(const FindTensor& find, const std::string& layer) {
   for (const char* suffix : kStates) {
     const TensorView view = find(layer + suffix);
-    if (view.info != nullptr) return parse_state(view.data, "tensor " + in_quotes(layer + suffix));
+    if (view.info == nullptr) continue;
+    const std::string where = "tensor " + in_quotes(layer + suffix);
+    if (view.info->dtype != DType::uint8) {
+      throw FormatError(FormatErrorKind::structure,
+                        where + " is " + describe_tensor(view.info->dtype, view.info->shape) +
+                            ", not U8: the text that describes a weight in 4 bits");
+    }
+    return parse_state(view.data, where);
   }
   return std::nullopt;
 }

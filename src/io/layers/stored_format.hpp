@@ -153,6 +153,9 @@ class KVANT_API StoredFormat {
                                                                 const StoredLayer&) const {
     return std::nullopt;
   }
+  /// Whether the elements of a claimed weight are numbers, of which NaN is worth a word, and not
+  /// packed codes that are called elements of some type.
+  [[nodiscard]] virtual bool holds_numbers() const { return true; }
   /// What is wrong with a claimed weight: its codes, and that its parts are there and fit.
   virtual void verify_weight(const FindTensor& find, const TensorView& weight,
                              Findings& findings) const;
