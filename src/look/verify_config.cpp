@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "io/json/json_tree.hpp"
+#include "io/layers/group_config.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/architecture.hpp"
@@ -36,6 +37,29 @@ QuantizedLayers find_quantized(const TensorSet& tensors) {
   return found;
 }
 
+/// What older AutoGPTQ and AutoAWQ wrote beside config.json in place of its section, against the
+/// layers: kvant reads it, transformers does not any more.
+/// @return whether there is such a file for all layers
+bool check_older_config(const std::string& file, const QuantizedLayers& stored,
+                        io::Findings& findings) {
+  const auto older = io::older_group_config(std::filesystem::path(file).parent_path());
+  const bool own = older && std::all_of(stored.begin(), stored.end(), [&](const auto& each) {
+                     return each.first->quant_method() == older->method;
+                   });
+  if (!own) return false;
+  const std::string name = older->file.filename().string();
+  findings.push_back({io::Severity::warning, "config",
+                      file + ": quantization_config is missing; " + name +
+                          " has it, which kvant reads and newer transformers do not"});
+  const auto error = [&](const std::string& message) {
+    findings.push_back({io::Severity::error, "config", older->file.string() + ": " + message});
+  };
+  for (const auto& [form, layers] : stored) {
+    form->check_config(older->section, layers, error);
+  }
+  return true;
+}
+
 /// quantization_config against the layers.
 void check_quantization(const std::string& file, const io::ModelHints& hints,
                         const nlohmann::json& config, const TensorSet& tensors,
@@ -47,6 +71,7 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
   const auto section = config.find("quantization_config");
   if (section == config.end() || section->is_null()) {
     if (stored.empty()) return;
+    if (check_older_config(file, stored, findings)) return;
     std::size_t count = 0;
     for (const auto& [form, layers] : stored) count += layers.size();
     return error("quantization_config is missing, but " + counted(count, "layer") +

@@ -9,8 +9,10 @@
 #include "kvant/io/layer_reader.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/io/safetensors.hpp"
+#include "kvant/look/verify.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
+#include "support/changed_model.hpp"
 #include "support/error_code.hpp"
 #include "support/temp_folder.hpp"
 
@@ -152,6 +154,38 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
       CHECK(static_cast<double>(held) >= codes);
       CHECK(static_cast<double>(held) <= codes + static_cast<double>(elements) / 12);  // scales
     }
+  }
+}
+
+TEST_CASE("stored layers: GPTQ and AWQ models described as older tools did it run the same") {
+  kvant::Context context;
+  for (const auto& [name, file] : {std::pair{"gptq_4bit_g32_sym", "quantize_config.json"},
+                                   {"awq_4bit_g32", "quant_config.json"}}) {
+    INFO(name);
+    const std::string golden = std::string("gptq_awq/") + name;
+    const kvant::io::SafeTensors expected(kData / golden / "expected.safetensors");
+    const Ids ids = ids_in(expected, "input_ids");
+    kvant::test::ChangedModel older(golden);
+    older.beside[file] = older.config["quantization_config"];
+    older.beside[file].erase("quant_method");
+    older.config.erase("quantization_config");
+    const fs::path folder = older.write();
+    const Model model = load_stored(context, folder, Arithmetic::exact);
+    CHECK(formats_of(model) == std::set<std::string>{"int4"});
+    CHECK(largest_difference(logits_of(context, model, ids), expected.values<float>("logits")) <=
+          1e-5);
+    const auto verdict = kvant::look::verify_checkpoint(folder);
+    INFO(to_text(verdict));
+    CHECK(verdict.ok());
+    REQUIRE(verdict.findings.size() == 1);
+    CHECK(verdict.findings[0].message.find(std::string("; ") + file + " has it") !=
+          std::string::npos);
+    older.beside[file]["group_size"] = 0;
+    CHECK_FALSE(kvant::look::verify_checkpoint(older.write()).ok());
+    // Beside floats such a file means nothing.
+    kvant::io::dequantize_checkpoint(folder, folder / "floats");
+    fs::copy(folder / file, folder / "floats" / file);
+    CHECK_FALSE(kvant::models::load_config(folder / "floats" / "config.json").stored_quantized);
   }
 }
 

@@ -211,7 +211,8 @@ struct Config {
 ///         another), unsupported (other model_type, and every value that would change the results
 ///         in a way that is not built: activations, rope types, cross attention, quantization)
 [[nodiscard]] KVANT_API Config parse_config(std::string_view json, const std::string& name);
-/// The same from a file. @throws Error as parse_config, io
+/// The same from a file, beside which quantize_config.json or quant_config.json may say that a GPTQ
+/// or AWQ model is quantized. @throws Error as parse_config, io
 [[nodiscard]] KVANT_API Config load_config(const std::filesystem::path& path);
 
 }  // namespace kvant::models

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <system_error>
 
-#include "io/json/json_tree.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/dtype.hpp"
@@ -232,73 +230,11 @@ WeightFormat group_format(int bits) noexcept {
   }
 }
 
-nlohmann::json group_config(const Checkpoint& checkpoint) {
-  if (checkpoint.files().empty()) return nullptr;
-  const auto folder = checkpoint.files().front().parent_path();
-  for (const char* name : {"config.json", "quantize_config.json", "quant_config.json"}) {
-    std::error_code ignored;
-    if (!std::filesystem::exists(folder / name, ignored)) continue;
-    nlohmann::json config = read_json_tree(folder / name);
-    if (!config.is_object()) continue;
-    if (name != std::string_view("config.json")) return config;
-    if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object()) {
-      return *it;
-    }
-  }
-  return nullptr;
-}
-
 StoredLayer packed_groups_layer(const PackedGroups& shape, const TensorInfo& weight) {
   StoredLayer layer = start_layer(weight, group_format(shape.bits), kPackedCodes);
   layer.outputs = shape.outputs;
   layer.inputs = shape.inputs;
   return layer;
-}
-
-std::int64_t group_size_in(const nlohmann::json& value) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;
-  if (value.is_number_unsigned()) {
-    const auto size = value.get<std::uint64_t>();
-    return size <= static_cast<std::uint64_t>(kMost) ? static_cast<std::int64_t>(size) : 0;
-  }
-  return value.is_number_integer() && value.get<std::int64_t>() == -1 ? -1 : 0;
-}
-
-void check_group_config(const nlohmann::json& section, std::string_view method,
-                        const std::set<std::string>& layers, const ConfigErrors& error) {
-  const auto text = [](const nlohmann::json& value) {
-    return value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 60);
-  };
-  for (const char* key : {"bits", "w_bit"}) {
-    const auto it = section.find(key);
-    if (it == section.end()) continue;
-    const bool known = *it == 4 || (method == "gptq" && (*it == 2 || *it == 3 || *it == 8));
-    if (!known) {
-      error(std::string(key) + " is " + text(*it) + "; " + std::string(method) +
-            (method == "gptq" ? " is read with 2, 3, 4 and 8 bits" : " has 4"));
-    }
-  }
-  for (const char* key : {"group_size", "q_group_size"}) {
-    const auto it = section.find(key);
-    if (it == section.end()) continue;
-    if (group_size_in(*it) == 0) {
-      error(std::string(key) + " is " + text(*it) + ", neither -1 nor above 0 (and at most 2^31)");
-    }
-  }
-  if (layers.empty()) {
-    error("quant_method is " + in_quotes(std::string(method)) +
-          ", but no layer is stored in its form (" + std::string(kPackedCodes.substr(1)) + ")");
-  }
-}
-
-std::int64_t group_size_of(const nlohmann::json& section) {
-  if (!section.is_object()) return 0;
-  for (const char* key : {"group_size", "q_group_size"}) {
-    const auto it = section.find(key);
-    if (it == section.end()) continue;
-    if (const std::int64_t size = group_size_in(*it); size != 0) return size;
-  }
-  return 0;
 }
 
 void verify_group_scales(const TensorView& part, Findings& findings) {

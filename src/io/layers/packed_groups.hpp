@@ -6,13 +6,12 @@
 
 #include <array>
 #include <cstdint>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "io/layers/group_config.hpp"
 #include "io/layers/stored_format.hpp"
 #include "io/layers/values.hpp"
 
@@ -123,19 +122,6 @@ class PackedGroupRows final : public RowDecoder {
   GroupValues values_;
   std::vector<std::int32_t> group_of_;
 };
-
-/// quantization_config of the config.json beside a checkpoint, or what quantize_config.json or
-/// quant_config.json hold where it has none; null where there is nothing of the kind.
-[[nodiscard]] nlohmann::json group_config(const Checkpoint& checkpoint);
-
-/// A size of groups as configs have it: -1 (one group) or from 1 to 2^31; 0 for anything else.
-[[nodiscard]] std::int64_t group_size_in(const nlohmann::json& value);
-
-/// "group_size" of such a section; 0: it does not say, -1: one group.
-[[nodiscard]] std::int64_t group_size_of(const nlohmann::json& section);
-/// What is wrong with it for any layer. @param method "gptq" or "awq"
-void check_group_config(const nlohmann::json& section, std::string_view method,
-                        const std::set<std::string>& layers, const ConfigErrors& error);
 
 /// The format whose codes have 2, 3, 4 or 8 bits in groups.
 [[nodiscard]] WeightFormat group_format(int bits) noexcept;

@@ -5,9 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <system_error>
 
 #include "io/json/json_tree.hpp"
 #include "kvant/error.hpp"
+#include "kvant/io/checkpoint.hpp"
 #include "kvant/io/text_file.hpp"
 #include "models/load/families.hpp"
 
@@ -49,6 +51,24 @@ void read_quantization(const ConfigReader& outer, Config& config) {
                        (method == "bitsandbytes" ? " with neither 8 nor 4 bits" : "") +
                        " is not one of those that are read: bitsandbytes, kvant, gptq, awq, "
                        "compressed-tensors, fp8");
+  }
+}
+
+/// Older AutoGPTQ and AutoAWQ say in a file of their own that a model is quantized. (It may be left
+/// over beside floats: the tensors say whether it counts.)
+bool described_elsewhere(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "quantize_config.json", ignored) &&
+      !std::filesystem::exists(folder / "quant_config.json", ignored)) {
+    return false;
+  }
+  try {
+    const io::Checkpoint checkpoint(folder, {.allow_missing = true});
+    const auto tensors = checkpoint.tensors();
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [](const io::TensorInfo* info) { return info->name.ends_with(".qweight"); });
+  } catch (const Error&) {
+    return false;  // whoever reads the weights says what is wrong
   }
 }
 
@@ -97,7 +117,11 @@ Config parse_config(std::string_view text, const std::string& file) {
 }
 
 Config load_config(const std::filesystem::path& path) {
-  return parse_config(io::read_text_file(path, kMaxConfigBytes), path.string());
+  Config config = parse_config(io::read_text_file(path, kMaxConfigBytes), path.string());
+  if (!config.int8 && !config.stored_quantized) {
+    config.stored_quantized = described_elsewhere(path.parent_path());
+  }
+  return config;
 }
 
 std::int64_t Config::bos() const {
