@@ -74,6 +74,21 @@ struct Quantized4bit {
 [[nodiscard]] KVANT_API Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format,
                                                     std::int64_t blocksize = 64);
 
+/// What quantize_blockwise returns.
+struct QuantizedBlocks {
+  std::vector<std::uint8_t> codes;  ///< of the dynamic map
+  std::vector<float> absmax;        ///< of each block
+};
+/// Values to 8-bit codes of the dynamic map, in blocks with an absmax each. As the CPU backend's,
+/// whose codes of values near 0 are coarser than the map: 0 becomes 2e-5 of the absmax, but for
+/// blocks of zeros, which stay.
+/// @throws Error invalid_argument (a block below 1), not_finite, out_of_memory
+[[nodiscard]] KVANT_API QuantizedBlocks quantize_blockwise(std::span<const float> values,
+                                                           std::int64_t blocksize = 4096);
+/// map[code] * absmax. @throws Error invalid_argument, shape_mismatch, out_of_memory
+[[nodiscard]] KVANT_API std::vector<float> dequantize_blockwise(const QuantizedBlocks& quantized,
+                                                                std::int64_t blocksize = 4096);
+
 /// absmax as 8-bit codes of the dynamic map, in blocks of 256 ("double quantization",
 /// compress_statistics).
 struct NestedAbsmax {

@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <string>
 
 #include "formats/rules.hpp"
 #include "kvant/bitsandbytes.hpp"
+#include "kvant/codebook.hpp"
 #include "kvant/isa.hpp"
 #include "ops/support/border.hpp"
 #include "ops/support/validate.hpp"
@@ -14,6 +17,15 @@ using namespace kvant::detail;
 namespace {
 
 constexpr std::int64_t kCodesAtOnce = 1 << 16;
+
+/// The code of +0, with which bitsandbytes fills the last byte of an odd number of codes.
+unsigned code_of_zero(WeightFormat format) noexcept {
+  const auto& values = table_of(describe(format).codebook)->value;
+  const auto* const zero = std::find_if(std::begin(values), std::end(values), [](float value) {
+    return value == 0.0f && !std::signbit(value);
+  });
+  return static_cast<unsigned>(zero - std::begin(values));
+}
 
 }  // namespace
 
@@ -65,6 +77,10 @@ Quantized4bit quantize_4bit(ConstAnyMatrix weights, WeightFormat format, std::in
         std::copy_n(scales.data() + r * row_scales, blocks,
                     result.absmax.data() + begin / blocksize);
       }
+    }
+    if (n * k % 2 != 0) {
+      std::uint8_t& last = result.codes.back();
+      last = static_cast<std::uint8_t>(last | code_of_zero(format));
     }
     return result;
   });

@@ -6,6 +6,9 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <numeric>
+#include <string>
+#include <utility>
 
 #include "kvant/bitsandbytes.hpp"
 #include "ops/support/border.hpp"
@@ -64,6 +67,34 @@ std::uint8_t nearest(float y) noexcept {
   return static_cast<std::uint8_t>(low);
 }
 
+std::size_t block_of(const char* who, std::int64_t blocksize) {
+  if (blocksize < 1) {
+    detail::fail(ErrorCode::invalid_argument, std::string(who) + ": blocks of " +
+                                                  std::to_string(blocksize) +
+                                                  " values; at least 1 is possible");
+  }
+  return static_cast<std::size_t>(blocksize);
+}
+
+void check_blocks(const char* who, std::size_t codes, std::size_t absmax, std::size_t size) {
+  const std::size_t blocks = codes / size + (codes % size != 0 ? 1 : 0);
+  if (absmax == blocks) return;
+  detail::fail(ErrorCode::shape_mismatch, std::string(who) + ": " + std::to_string(absmax) +
+                                              " absmax for " + std::to_string(codes) + " codes, " +
+                                              std::to_string(blocks) + " are wanted");
+}
+
+/// The sum of fewer values than there are lanes (torch_sum, below): four chains of single ones,
+/// what is left over on the first.
+float torch_short_sum(std::span<const float> x) noexcept {
+  constexpr std::size_t kChains = 4;
+  if (x.size() < kChains) return std::accumulate(x.begin(), x.end(), 0.0f);
+  float sum = x[0];
+  for (std::size_t i = kChains; i < x.size(); ++i) sum += x[i];
+  for (std::size_t chain = 1; chain < kChains; ++chain) sum += x[chain];
+  return sum;
+}
+
 /// The sum in the order of torch's sum over eight lanes: four chains of vectors in cascades of
 /// levels, what is left over, the chains, the lanes. So that the mean is torch's to the bit.
 float torch_sum(std::span<const float> x) noexcept {
@@ -74,6 +105,7 @@ float torch_sum(std::span<const float> x) noexcept {
   const auto add = [](Vector& to, const float* from) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) to[lane] += from[lane];
   };
+  if (x.size() < kLanes) return torch_short_sum(x);
   const std::size_t vectors = x.size() / kLanes;
   const std::size_t steps = vectors / kChains;
   const std::size_t power =
@@ -118,6 +150,48 @@ std::span<const float> dynamic_map() noexcept {
   return kMap;
 }
 
+QuantizedBlocks quantize_blockwise(std::span<const float> values, std::int64_t blocksize) {
+  constexpr const char* kWho = "bitsandbytes::quantize_blockwise";
+  return detail::at_border(kWho, [&] {
+    const std::size_t size = block_of(kWho, blocksize);
+    QuantizedBlocks result;
+    result.codes.reserve(values.size());
+    for (std::size_t first = 0; first < values.size(); first += size) {
+      const auto block = values.subspan(first, std::min(size, values.size() - first));
+      float largest = 0.0f;
+      for (std::size_t i = 0; i < block.size(); ++i) {
+        if (!std::isfinite(block[i])) {
+          detail::fail(ErrorCode::not_finite, std::string(kWho) + ": value " +
+                                                  std::to_string(first + i) + " is " +
+                                                  std::to_string(block[i]));
+        }
+        largest = std::max(largest, std::fabs(block[i]));
+      }
+      result.absmax.push_back(largest);
+      const float inverse = largest > 0.0f ? 1.0f / largest : 0.0f;
+      for (const float value : block) {
+        // A block of zeros has the code 0, and absmax 0.
+        result.codes.push_back(largest > 0.0f ? nearest(value * inverse) : std::uint8_t{0});
+      }
+    }
+    return result;
+  });
+}
+
+std::vector<float> dequantize_blockwise(const QuantizedBlocks& quantized, std::int64_t blocksize) {
+  constexpr const char* kWho = "bitsandbytes::dequantize_blockwise";
+  return detail::at_border(kWho, [&] {
+    const std::size_t size = block_of(kWho, blocksize);
+    check_blocks(kWho, quantized.codes.size(), quantized.absmax.size(), size);
+    std::vector<float> values;
+    values.reserve(quantized.codes.size());
+    for (std::size_t i = 0; i < quantized.codes.size(); ++i) {
+      values.push_back(kMap[quantized.codes[i]] * quantized.absmax[i / size]);
+    }
+    return values;
+  });
+}
+
 NestedAbsmax nest_absmax(std::span<const float> absmax) {
   constexpr const char* kWho = "bitsandbytes::nest_absmax";
   return detail::at_border(kWho, [&] {
@@ -129,20 +203,11 @@ NestedAbsmax nest_absmax(std::span<const float> absmax) {
                                               std::to_string(absmax.size()) +
                                               " absmax is not finite");
     }
-    nested.codes.reserve(absmax.size());
-    for (std::size_t first = 0; first < absmax.size(); first += kNestedBlock) {
-      const auto block =
-          absmax.subspan(first, std::min<std::size_t>(kNestedBlock, absmax.size() - first));
-      float largest = 0.0f;
-      for (const float a : block) largest = std::max(largest, std::fabs(a - nested.offset));
-      nested.absmax.push_back(largest);
-      const float inverse = largest > 0.0f ? 1.0f / largest : 0.0f;
-      for (const float a : block) {
-        // A block without differences has the code 0 there, and absmax 0.
-        nested.codes.push_back(largest > 0.0f ? nearest((a - nested.offset) * inverse)
-                                              : std::uint8_t{0});
-      }
-    }
+    std::vector<float> differences(absmax.begin(), absmax.end());
+    for (float& value : differences) value -= nested.offset;
+    QuantizedBlocks blocks = quantize_blockwise(differences, kNestedBlock);
+    nested.codes = std::move(blocks.codes);
+    nested.absmax = std::move(blocks.absmax);
     return nested;
   });
 }
@@ -150,17 +215,12 @@ NestedAbsmax nest_absmax(std::span<const float> absmax) {
 std::vector<float> unnest_absmax(const NestedAbsmax& nested) {
   constexpr const char* kWho = "bitsandbytes::unnest_absmax";
   return detail::at_border(kWho, [&] {
-    const std::size_t blocks = (nested.codes.size() + kNestedBlock - 1) / kNestedBlock;
-    if (nested.absmax.size() != blocks) {
-      detail::fail(ErrorCode::shape_mismatch,
-                   std::string(kWho) + ": " + std::to_string(nested.absmax.size()) +
-                       " absmax for " + std::to_string(nested.codes.size()) + " codes, " +
-                       std::to_string(blocks) + " are wanted");
-    }
+    constexpr auto kSize = static_cast<std::size_t>(kNestedBlock);
+    check_blocks(kWho, nested.codes.size(), nested.absmax.size(), kSize);
     std::vector<float> absmax;
     absmax.reserve(nested.codes.size());
     for (std::size_t i = 0; i < nested.codes.size(); ++i) {
-      absmax.push_back(kMap[nested.codes[i]] * nested.absmax[i / kNestedBlock] + nested.offset);
+      absmax.push_back(kMap[nested.codes[i]] * nested.absmax[i / kSize] + nested.offset);
     }
     return absmax;
   });
