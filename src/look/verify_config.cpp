@@ -37,11 +37,28 @@ QuantizedLayers find_quantized(const TensorSet& tensors) {
   return found;
 }
 
+/// The section against the tensors of the layers that are stored in a form.
+void check_tensors(const std::string& file, const io::StoredFormat& form,
+                   const nlohmann::json& section, const std::set<std::string>& layers,
+                   const TensorSet& tensors, io::Findings& findings) {
+  std::vector<const io::TensorInfo*> weights;
+  for (const std::string& layer : layers) {
+    weights.push_back(tensors.find(layer + std::string(form.codes())).info);
+  }
+  io::Findings found;
+  form.check_tensors(
+      section, [&](const std::string& name) { return tensors.find(name); }, weights, found);
+  for (io::Finding& finding : found) {
+    finding.message = file + ": " + finding.message;
+    findings.push_back(std::move(finding));
+  }
+}
+
 /// What older AutoGPTQ and AutoAWQ wrote beside config.json in place of its section, against the
 /// layers: kvant reads it, transformers does not any more.
 /// @return whether there is such a file for all layers
 bool check_older_config(const std::string& file, const QuantizedLayers& stored,
-                        io::Findings& findings) {
+                        const TensorSet& tensors, io::Findings& findings) {
   const auto older = io::older_group_config(std::filesystem::path(file).parent_path());
   const bool own = older && std::all_of(stored.begin(), stored.end(), [&](const auto& each) {
                      return each.first->quant_method() == older->method;
@@ -56,6 +73,7 @@ bool check_older_config(const std::string& file, const QuantizedLayers& stored,
   };
   for (const auto& [form, layers] : stored) {
     form->check_config(older->section, layers, error);
+    check_tensors(older->file.string(), *form, older->section, layers, tensors, findings);
   }
   return true;
 }
@@ -71,7 +89,7 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
   const auto section = config.find("quantization_config");
   if (section == config.end() || section->is_null()) {
     if (stored.empty()) return;
-    if (check_older_config(file, stored, findings)) return;
+    if (check_older_config(file, stored, tensors, findings)) return;
     std::size_t count = 0;
     for (const auto& [form, layers] : stored) count += layers.size();
     return error("quantization_config is missing, but " + counted(count, "layer") +
@@ -105,6 +123,7 @@ void check_quantization(const std::string& file, const io::ModelHints& hints,
       known = true;
       any = any || !layers.empty();
       form->check_config(*section, layers, error);
+      check_tensors(file, *form, *section, layers, tensors, findings);
     } else if (!layers.empty()) {
       error(counted(layers.size(), "layer") + (layers.size() == 1 ? " is" : " are") +
             " stored as " + std::string(form->quant_method()) + " has it (" +

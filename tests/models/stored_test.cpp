@@ -189,6 +189,56 @@ TEST_CASE("stored layers: GPTQ and AWQ models described as older tools did it ru
   }
 }
 
+TEST_CASE(
+    "stored layers: one that is broken is refused by the tensor and the rule, not as missing") {
+  struct Case {
+    const char* folder;
+    const char* tensor;  ///< is taken away, or cut where it has rows
+    std::int64_t rows;
+    const char* says;
+  };
+  const std::string layer = "model.layers.0.mlp.up_proj";
+  kvant::Context context;
+  for (const Case& c :
+       {Case{"gptq_awq/gptq_4bit_g32_sym", ".scales", 0, "up_proj.scales\" is missing"},
+        {"gptq_awq/gptq_4bit_g32_sym", ".qzeros", 0, "up_proj.qzeros\" is missing"},
+        {"gptq_awq/gptq_4bit_g32_sym", ".qzeros", 1, "up_proj.qzeros\" is I32 [1, "},
+        {"gptq_awq/gptq_4bit_g32_sym", ".qweight", 1, "up_proj.qweight\" is I32 [1, "},
+        {"gptq_awq/awq_4bit_g32", ".qzeros", 1, "up_proj.qzeros\" is I32 [1, "},
+        {"compressed_tensors/w4_g32", ".weight_shape", 0, "up_proj.weight_shape\" is missing"},
+        {"compressed_tensors/w4_g32", ".weight_scale", 0, "up_proj.weight_scale\" is missing"},
+        {"compressed_tensors/mxfp4", ".weight_scale", 0,
+         "up_proj.weight_packed\" is U8 [96, 32], codes of a quantized layer"},
+        {"compressed_tensors/deepseek_fp8", ".weight_scale_inv", 0,
+         "codes of a quantized layer, but its scales are missing"}}) {
+    INFO(c.folder << " " << c.tensor);
+    kvant::test::ChangedModel broken(c.folder);
+    if (c.rows == 0) {
+      REQUIRE(broken.tensors.erase(layer + c.tensor) == 1);
+    } else {
+      auto& tensor = broken.tensors.at(layer + c.tensor);
+      tensor.bytes.resize(tensor.bytes.size() / tensor.shape[0]);
+      tensor.shape[0] = 1;
+    }
+    const fs::path folder = broken.write();
+    std::string message;
+    CHECK(kvant::test::code_of([&] { load_stored(context, folder, Arithmetic::kvant); },
+                               &message) == kvant::ErrorCode::invalid_file);
+    INFO(message);
+    CHECK(message.find(c.says) != std::string::npos);
+    CHECK(message.find("there is no tensor") == std::string::npos);
+  }
+  kvant::test::ChangedModel broken("checkpoints/bnb_nf4_double");
+  const std::string state = "transformer.h.1.mlp.c_fc.weight.quant_state.bitsandbytes__nf4";
+  REQUIRE(broken.tensors.erase(state) == 1);
+  const fs::path folder = broken.write();
+  std::string message;
+  CHECK(kvant::test::code_of([&] { load_stored(context, folder, Arithmetic::kvant); }, &message) ==
+        kvant::ErrorCode::invalid_file);
+  INFO(message);
+  CHECK(message.find("quant_state is missing: the tensor \"" + state) != std::string::npos);
+}
+
 TEST_CASE("stored layers: 4-bit ones of bitsandbytes, nested absmax as it counts") {
   kvant::Context context;
   for (const auto& [name, format, tolerance] :

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -64,15 +65,16 @@ class ChangedModel {
   }
 
   /// The folder, complete with model.safetensors, in place of what it wrote before.
+  /// (Copies share it.)
   [[nodiscard]] std::filesystem::path write() const {
     io::SafeTensorsWriter writer;
     for (const auto& [name, tensor] : tensors) {
       writer.add(name, tensor.dtype, tensor.shape, tensor.bytes);
     }
-    writer.write(folder_.path() / "model.safetensors");
-    folder_.write("config.json", config.dump());
-    for (const auto& [name, json] : beside) folder_.write(name, json.dump());
-    return folder_.path();
+    writer.write(folder_->path() / "model.safetensors");
+    folder_->write("config.json", config.dump());
+    for (const auto& [name, json] : beside) folder_->write(name, json.dump());
+    return folder_->path();
   }
 
   std::map<std::string, Tensor> tensors = {};
@@ -80,7 +82,7 @@ class ChangedModel {
   std::map<std::string, nlohmann::json> beside = {};  ///< other files of the folder
 
  private:
-  TempFolder folder_;
+  std::shared_ptr<TempFolder> folder_ = std::make_shared<TempFolder>();
 };
 
 }  // namespace kvant::test

@@ -65,4 +65,10 @@ class KVANT_API LayerReader {
 /// Rows of a block that reads about a MiB of floats; at least one.
 [[nodiscard]] KVANT_API std::int64_t rows_per_block(const StoredLayer& layer) noexcept;
 
+/// Why a layer is not among find_linear_layers() though tensors of a quantized form are there under
+/// its name: what is wrong with them. Empty: nothing is, or there are none.
+/// @param name of the layer, without ".weight"
+[[nodiscard]] KVANT_API std::string broken_layer(const Checkpoint& checkpoint,
+                                                 const std::string& name, const ModelHints& hints);
+
 }  // namespace kvant::io

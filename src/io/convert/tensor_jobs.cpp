@@ -323,7 +323,8 @@ class DequantizeJob final : public TensorJob {
   }
 
  private:
-  /// Scales are finite; their products with codes may not be.
+  /// Scales are finite; their products with codes may not be, and some forms have codes for NaN and
+  /// infinities.
   void check_finite(std::span<const float> floats, std::uint64_t first) const {
     const auto odd = std::find_if(floats.begin(), floats.end(),
                                   [](float value) { return !std::isfinite(value); });
@@ -331,7 +332,9 @@ class DequantizeJob final : public TensorJob {
     throw Error(ErrorCode::not_finite,
                 "layer " + in_quotes(layer_.name) + ": element " +
                     std::to_string(first + static_cast<std::uint64_t>(odd - floats.begin())) +
-                    " is not finite when dequantized; its scale is too large");
+                    (std::isnan(*odd) ? " is NaN, which is what its code in tensor " +
+                                            in_quotes(layer_.tensor) + " stands for"
+                                      : " is not finite when dequantized; its scale is too large"));
   }
 
   /// Elements of a unit.

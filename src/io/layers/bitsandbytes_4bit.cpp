@@ -32,7 +32,9 @@ class Bitsandbytes4bit final : public StoredFormat {
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
     const std::string layer = layer_of(weight);
-    return find(layer + kStates[0]).info != nullptr || find(layer + kStates[1]).info != nullptr;
+    const auto has = [&](const char* part) { return find(layer + part).info != nullptr; };
+    // Without a description it is of this form all the same, and wrong.
+    return has(kStates[0]) || has(kStates[1]) || (has(kAbsmax) && has(kTable));
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
@@ -64,6 +66,17 @@ class Bitsandbytes4bit final : public StoredFormat {
     } catch (const FormatError& failure) {
       findings.push_back({Severity::error, "quant_state", failure.what()});
       return;
+    }
+    if (!state) {
+      findings.push_back({Severity::error, "quant_state", missing_state(*weight.info)});
+      return;
+    }
+    if (const bool nf4 = find(layer + kStates[0]).info != nullptr;
+        nf4 != (state->format == WeightFormat::nf4)) {
+      findings.push_back({Severity::error, "quant_state",
+                          "tensor " + in_quotes(layer + kStates[nf4 ? 0 : 1]) +
+                              " is called so, but its quant_type is " +
+                              std::string(to_string(state->format))});
     }
     if (weight.data.size() != state->packed_bytes()) {
       findings.push_back({Severity::error, "codes",
@@ -100,9 +113,17 @@ class Bitsandbytes4bit final : public StoredFormat {
     }
   }
 
-  /// The descriptions were read with the weight.
-  bool verify_part(const FindTensor&, const TensorView& part, Findings&) const override {
-    return part.info->name.ends_with(kStates[0]) || part.info->name.ends_with(kStates[1]);
+  bool verify_part(const FindTensor&, const TensorView& part, Findings& findings) const override {
+    const std::string& name = part.info->name;
+    if (name.ends_with(kStates[0]) || name.ends_with(kStates[1])) return true;  // read already
+    if (!name.ends_with(kAbsmax) && !name.ends_with(kNestedAbsmax)) return false;
+    if (const auto negative = count_odd(part).negative; negative > 0) {
+      findings.push_back({Severity::error, "scale",
+                          "tensor " + in_quotes(name) + " holds " + std::to_string(negative) +
+                              (negative == 1 ? " value" : " values") +
+                              " below 0, which no absmax is"});
+    }
+    return false;
   }
 
   [[nodiscard]] std::string_view quant_method() const override { return "bitsandbytes"; }
@@ -110,6 +131,40 @@ class Bitsandbytes4bit final : public StoredFormat {
   void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
                     const ConfigErrors& error) const override {
     check_bitsandbytes_layers(4, section, layers, error);
+  }
+
+  /// A type, or double quantization, that no layer has. (Loading goes by each layer's own
+  /// description; some may differ.)
+  void check_tensors(const nlohmann::json& section, const FindTensor& find,
+                     std::span<const TensorInfo* const> weights,
+                     Findings& findings) const override {
+    const auto type = section.find("bnb_4bit_quant_type");
+    const auto nested = section.find("bnb_4bit_use_double_quant");
+    bool types_differ = type != section.end() && type->is_string() && !weights.empty();
+    bool nested_differs = nested != section.end() && nested->is_boolean() && !weights.empty();
+    for (const TensorInfo* weight : weights) {
+      try {
+        const auto state = find_state(find, layer_of(*weight));
+        if (!state) return;
+        types_differ = types_differ && type->get<std::string>() != to_string(state->format);
+        nested_differs = nested_differs && nested->get<bool>() != state->nested;
+      } catch (const FormatError&) {
+        return;  // which is said already
+      }
+    }
+    if (types_differ) {
+      findings.push_back(
+          {Severity::warning, "config",
+           "bnb_4bit_quant_type is " + in_quotes(type->get<std::string>().substr(0, 60)) +
+               ", which no layer's quant_state says (" + in_quotes(layer_of(*weights[0])) + ")"});
+    }
+    if (nested_differs) {
+      findings.push_back(
+          {Severity::warning, "config",
+           std::string("bnb_4bit_use_double_quant is ") +
+               (nested->get<bool>() ? "true, but no layer has" : "false, but all layers have") +
+               " absmax that are codes themselves (" + in_quotes(layer_of(*weights[0])) + ")"});
+    }
   }
 
   [[nodiscard]] bool writes(WeightFormat format) const override {

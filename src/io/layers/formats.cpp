@@ -159,6 +159,29 @@ std::vector<StoredLayer> quantized_layers(const Checkpoint& checkpoint, const Mo
   return layers;
 }
 
+std::string broken_layer(const Checkpoint& checkpoint, const std::string& name,
+                         const ModelHints& hints) {
+  const FindTensor find = find_in(checkpoint);
+  const LinearRules rules(hints);
+  std::string why;
+  for (const StoredFormat* form : list()) {
+    // The tensor of codes knows best; where there is none, a part of the layer says so.
+    std::vector<std::string> tensors = {name + std::string(form->codes())};
+    for (const LayerPart& part : form->parts()) tensors.push_back(name + std::string(part.suffix));
+    for (const std::string& tensor : tensors) {
+      const TensorView view = find(tensor);
+      if (view.info == nullptr) continue;
+      try {
+        static_cast<void>(checked_layer(checkpoint, find, hints, rules, *view.info));
+      } catch (const FormatError& error) {
+        if (tensor == tensors.front()) return error.what();
+        if (why.empty()) why = error.what();
+      }
+    }
+  }
+  return why;
+}
+
 std::vector<FormatError> unreadable_layers(const Checkpoint& checkpoint, const ModelHints& hints) {
   const FindTensor find = find_in(checkpoint);
   const LinearRules rules(hints);
@@ -196,6 +219,9 @@ bool StoredFormat::verify_part(const FindTensor&, const TensorView&, Findings&) 
 
 void StoredFormat::check_config(const nlohmann::json&, const std::set<std::string>&,
                                 const ConfigErrors&) const {}
+
+void StoredFormat::check_tensors(const nlohmann::json&, const FindTensor&,
+                                 std::span<const TensorInfo* const>, Findings&) const {}
 
 bool StoredFormat::writes(WeightFormat) const {
   return false;

@@ -25,9 +25,13 @@ std::vector<float> floats(const Checkpoint& checkpoint, const std::string& name,
 
 }  // namespace
 
-/// The description of a weight; nothing where there is none.
-/// @throws FormatError structure, json, ...
 std::optional<QuantState> find_state(const FindTensor& find, const std::string& layer) {
+  if (find(layer + kStates[0]).info != nullptr && find(layer + kStates[1]).info != nullptr) {
+    throw FormatError(FormatErrorKind::structure,
+                      "layer " + in_quotes(layer) + " has two descriptions, " +
+                          in_quotes(layer + kStates[0]) + " and " + in_quotes(layer + kStates[1]) +
+                          ": there must be one");
+  }
   for (const char* suffix : kStates) {
     const TensorView view = find(layer + suffix);
     if (view.info == nullptr) continue;
@@ -42,6 +46,13 @@ std::optional<QuantState> find_state(const FindTensor& find, const std::string& 
   return std::nullopt;
 }
 
+std::string missing_state(const TensorInfo& weight) {
+  return "tensor " + in_quotes(weight.name) + " is " + describe_tensor(weight.dtype, weight.shape) +
+         " with absmax and quant_map beside it, codes of bitsandbytes in 4 bits, but their "
+         "quant_state is missing: the tensor " +
+         in_quotes(weight.name + ".quant_state.bitsandbytes__nf4") + " (or __fp4)";
+}
+
 std::vector<float> codebook_values(WeightFormat format) {
   std::vector<float> values;
   for (const float value : kvant::table_of(describe(format).codebook)->value) {
@@ -54,15 +65,24 @@ FourBitRows::FourBitRows(const Checkpoint& checkpoint, const std::string& layer)
   const FindTensor find = find_in(checkpoint);
   const std::string weight = layer + std::string(kWeightSuffix);
   const std::optional<QuantState> state = find_state(find, layer);
-  if (!state) throw FormatError(FormatErrorKind::structure, weight + ": no quant_state");
+  if (!state) {
+    throw FormatError(FormatErrorKind::missing_scales,
+                      missing_state(*checkpoint.tensor(weight).info));
+  }
   state_ = *state;
   if (const std::uint64_t bytes = checkpoint.tensor(weight).data.size();
-      bytes < state_.packed_bytes()) {
-    throw FormatError(FormatErrorKind::size, "tensor " + in_quotes(weight) + " has " +
-                                                 std::to_string(bytes) + " bytes, too few for " +
-                                                 std::to_string(state_.elements()) + " codes");
+      bytes != state_.packed_bytes()) {
+    throw FormatError(FormatErrorKind::size,
+                      "tensor " + in_quotes(weight) + " has " + std::to_string(bytes) + " bytes, " +
+                          std::to_string(state_.packed_bytes()) + " are needed for " +
+                          std::to_string(state_.elements()) + " codes");
   }
   table_ = floats(checkpoint, layer + kTable, kTableSize);
+  if (const OddValues odd = count_odd(find(layer + kTable)); !odd.finite()) {
+    throw FormatError(FormatErrorKind::bad_scales, "tensor " + in_quotes(layer + kTable) +
+                                                       ", the values of codes, holds " +
+                                                       odd.text() + " values");
+  }
   if (!state_.nested) {
     scales_ = floats(checkpoint, layer + kAbsmax, state_.blocks());
     check_scales(layer);

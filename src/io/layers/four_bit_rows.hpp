@@ -28,6 +28,9 @@ inline constexpr std::uint64_t kNestedTableSize = 256;
 [[nodiscard]] std::optional<QuantState> find_state(const FindTensor& find,
                                                    const std::string& layer);
 
+/// What is said of a weight that has the other parts of the form, and no description.
+[[nodiscard]] std::string missing_state(const TensorInfo& weight);
+
 /// The values of nf4's or fp4's codes as bitsandbytes stores them, without -0.
 [[nodiscard]] std::vector<float> codebook_values(WeightFormat format);
 

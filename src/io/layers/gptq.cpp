@@ -72,6 +72,41 @@ void add_one(const TensorView& zeros, const PackedGroups& shape, bool borrowed,
   }
 }
 
+/// An index of groups that is whole, and of other inputs than the codes: these are wrong.
+/// @throws FormatError size
+void check_inputs(const FindTensor& find, const std::string& layer, const PackedGroups& shape) {
+  const TensorView index = find(layer + kGroupIndex);
+  if (index.info == nullptr) return;
+  const TensorInfo& info = *index.info;
+  if (info.dtype != DType::int32 || info.shape.size() != 1 || info.shape[0] == 0 ||
+      info.shape[0] == static_cast<std::uint64_t>(shape.inputs) ||
+      info.shape[0] * static_cast<std::uint64_t>(shape.bits) % 32 != 0) {
+    return;
+  }
+  const TensorInfo& weight = *find(layer + std::string(kPackedCodes)).info;
+  throw FormatError(
+      FormatErrorKind::size,
+      "tensor " + in_quotes(weight.name) + " is " + describe_tensor(weight.dtype, weight.shape) +
+          ", codes of " + std::to_string(shape.bits) + " bits for " + std::to_string(shape.inputs) +
+          " inputs; " + in_quotes(info.name) + " is of " + std::to_string(info.shape[0]));
+}
+
+/// Shapes and types, of codes that the index of groups agrees with.
+PackedGroups shape_of(const FindTensor& find, const TensorInfo& weight, const std::string& layer) {
+  const PackedGroups shape = packed_groups_of(find, weight, layer, GroupPacking::gptq);
+  check_inputs(find, layer, shape);
+  return shape;
+}
+
+/// Whether layers may have bits and groups of their own (GPTQModel's "dynamic").
+bool layers_differ(const nlohmann::json& section) {
+  const auto it = section.find("dynamic");
+  if (it == section.end() || !it->is_object()) return false;
+  const auto items = it->items();
+  return std::any_of(items.begin(), items.end(),
+                     [](const auto& item) { return !item.key().starts_with("-:"); });
+}
+
 /// The group of each input.
 /// @param group_size of config.json, 0 where it is not known
 std::vector<std::int32_t> groups_of_inputs(const FindTensor& find, const std::string& layer,
@@ -111,8 +146,7 @@ class Gptq final : public PackedGroupsFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     try {
-      StoredLayer layer = packed_groups_layer(
-          packed_groups_of(find, weight, layer_of(weight), GroupPacking::gptq), weight);
+      StoredLayer layer = packed_groups_layer(shape_of(find, weight, layer_of(weight)), weight);
       add_parts(layer, find, kParts);
       return layer;
     } catch (const FormatError&) {
@@ -123,8 +157,7 @@ class Gptq final : public PackedGroupsFormat {
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                  const StoredLayer& layer) const override {
     const FindTensor find = find_in(checkpoint);
-    const PackedGroups shape =
-        packed_groups_of(find, *find(layer.tensor).info, layer.name, GroupPacking::gptq);
+    const PackedGroups shape = shape_of(find, *find(layer.tensor).info, layer.name);
     const nlohmann::json section = group_config(checkpoint);
     const std::string version = version_of(section);
     if (!is_known_version(version)) {
@@ -144,7 +177,7 @@ class Gptq final : public PackedGroupsFormat {
                      Findings& findings) const override {
     const std::string layer = layer_of(*weight.info);
     try {
-      const PackedGroups shape = packed_groups_of(find, *weight.info, layer, GroupPacking::gptq);
+      const PackedGroups shape = shape_of(find, *weight.info, layer);
       static_cast<void>(read_group_values(find, layer, shape));
       if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
         static_cast<void>(read_group_index(index, shape));
@@ -179,6 +212,54 @@ class Gptq final : public PackedGroupsFormat {
     check_group_config(section, quant_method(), layers, error);
     if (const std::string version = version_of(section); !is_known_version(version)) {
       error("checkpoint_format is " + in_quotes(version) + "; gptq and gptq_v2 are read");
+    }
+  }
+
+  /// Bits and groups that no layer has, and an order of inputs that is nowhere.
+  void check_tensors(const nlohmann::json& section, const FindTensor& find,
+                     std::span<const TensorInfo* const> weights,
+                     Findings& findings) const override {
+    if (layers_differ(section)) return;
+    const auto bits = section.find("bits");
+    const std::int64_t size = group_size_of(section);
+    std::string other_bits;
+    std::string other_groups;
+    bool bits_agree = bits == section.end() || !bits->is_number_integer();
+    bool groups_agree = size == 0;
+    const TensorInfo* unordered = nullptr;
+    for (const TensorInfo* weight : weights) {
+      const std::string layer = layer_of(*weight);
+      try {
+        const PackedGroups shape = shape_of(find, *weight, layer);
+        const std::int64_t groups = size == -1  ? 1
+                                    : size == 0 ? 0
+                                                : (shape.inputs + size - 1) / size;
+        bits_agree = bits_agree || *bits == shape.bits;
+        groups_agree = groups_agree || shape.groups == groups;
+        if (other_bits.empty()) {
+          other_bits = "layer " + in_quotes(layer) + " has codes of " + std::to_string(shape.bits);
+          other_groups = "layer " + in_quotes(layer) + " has " + std::to_string(shape.groups) +
+                         " groups of " + std::to_string(shape.inputs) + " inputs";
+        }
+        if (shape.groups > 1 && find(layer + kGroupIndex).info == nullptr) unordered = weight;
+      } catch (const FormatError&) {
+        return;  // which is said already
+      }
+    }
+    if (weights.empty()) return;
+    if (!bits_agree) {
+      findings.push_back(
+          {Severity::error, "config", "bits is " + bits->dump() + ", but " + other_bits});
+    }
+    if (!groups_agree) {
+      findings.push_back({Severity::error, "config",
+                          "group_size is " + std::to_string(size) + ", but " + other_groups});
+    }
+    const auto order = section.find("desc_act");
+    if (unordered != nullptr && order != section.end() && *order == true) {
+      findings.push_back({Severity::warning, "config",
+                          "desc_act is true, but layer " + in_quotes(layer_of(*unordered)) +
+                              " has no g_idx: its groups are taken for neighbours"});
     }
   }
 

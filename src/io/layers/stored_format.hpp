@@ -89,7 +89,8 @@ struct NewLayer {
   std::uint64_t inputs = 0;
   WeightFormat format = WeightFormat::int8_row;  ///< of those that the form writes
   DType dtype = DType::float32;                  ///< of the weights that are quantized
-  std::int64_t block = 0;   ///< weights that share a scale; 0: as many as the form's own
+  /// Weights that share a scale; 0: as many as the form's own; -1: those of an output.
+  std::int64_t block = 0;
   bool nested = true;       ///< scales are quantized too, in forms that may have them so
   bool zero_points = true;  ///< beside scales, in forms that may have them
   /// Input features whose weights are kept beside the codes, ascending; most forms have none.
@@ -177,6 +178,11 @@ class KVANT_API StoredFormat {
   /// @param section quantization_config, an object with this form's quant_method
   virtual void check_config(const nlohmann::json& section, const std::set<std::string>& layers,
                             const ConfigErrors& error) const;
+
+  /// Whether the section agrees with the tensors of its layers.
+  /// @param weights those of codes, of layers in this form
+  virtual void check_tensors(const nlohmann::json& section, const FindTensor& find,
+                             std::span<const TensorInfo* const> weights, Findings& findings) const;
 
   // Writing, for forms that kvant writes.
 

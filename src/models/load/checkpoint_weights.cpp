@@ -29,9 +29,10 @@ class CheckpointWeights final : public WeightSource {
   CheckpointWeights(const std::filesystem::path& path, const Config& config, bool expand)
       : checkpoint_(path, {.allow_missing = true}), expands_(expand) {
     if (!expand) return;
-    const io::ModelHints hints{std::string(config.model_type),
-                               static_cast<std::uint64_t>(config.vocab_size)};
-    for (io::StoredLayer& layer : io::find_linear_layers(checkpoint_, hints)) {
+    hints_.model_type = config.model_type;
+    hints_.vocabulary = static_cast<std::uint64_t>(config.vocab_size);
+    hints_.quant_method = "";  // a quantized one, whichever it is
+    for (io::StoredLayer& layer : io::find_linear_layers(checkpoint_, hints_)) {
       if (layer.quantized()) quantized_.emplace(layer.name + std::string(kWeight), layer);
     }
   }
@@ -49,6 +50,7 @@ class CheckpointWeights final : public WeightSource {
     const io::TensorInfo& info = tensor_info(name);
     if (info.dtype != DType::float32 && info.dtype != DType::float16 &&
         info.dtype != DType::bfloat16) {
+      refuse_broken(name);
       throw Error(ErrorCode::unsupported, "tensor \"" + name + "\" is " +
                                               std::string(to_string(info.dtype)) +
                                               ", not float32, float16 or bfloat16");
@@ -184,15 +186,20 @@ class CheckpointWeights final : public WeightSource {
     try {
       return *checkpoint_.tensor(name).info;
     } catch (const Error& error) {  // the folder's fault, not the caller's
-      std::string message = error.what();
-      if (expands_ && name.ends_with(kWeight)) {
-        message += "; kvant verify says what is wrong with a quantized layer that is not read";
-      }
-      throw io::FormatError(io::FormatErrorKind::missing_tensor, message);
+      refuse_broken(name);
+      throw io::FormatError(io::FormatErrorKind::missing_tensor, error.what());
     }
+  }
+  /// A quantized layer that was not recognised: what is wrong with the tensors that it has.
+  void refuse_broken(const std::string& name) const {
+    if (!expands_ || !name.ends_with(kWeight)) return;
+    const std::string why =
+        io::broken_layer(checkpoint_, name.substr(0, name.size() - kWeight.size()), hints_);
+    if (!why.empty()) throw io::FormatError(io::FormatErrorKind::bad_scales, why);
   }
 
   io::Checkpoint checkpoint_;
+  io::ModelHints hints_;
   bool expands_;
   std::map<std::string, io::StoredLayer> quantized_;
   mutable std::optional<io::LayerReader> reader_;  // of the layer that was read last
