@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "command_line.hpp"
@@ -90,6 +92,18 @@ bool may_become(const io::QuantizeCheckpointOptions& options, WeightFormat forma
   return any_scheme(options, [&](io::WeightScheme scheme) { return scheme.format == format; });
 }
 
+/// The value of --group or --block: -1, or from 1 up.
+std::int64_t parse_group(const std::string& text, const char* option) {
+  std::int64_t group = 0;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, group);
+  if (read.ec != std::errc() || read.ptr != end || (group < 1 && group != -1)) {
+    throw UsageError(std::string(option) + " " + text.substr(0, 40) +
+                     ": neither a whole number above 0 nor -1 (a group for each output)");
+  }
+  return group;
+}
+
 Outliers parse_outliers(const std::string& name) {
   if (name == "per-call") return Outliers::per_call;
   if (name == "per-row") return Outliers::per_row;
@@ -111,7 +125,8 @@ int quantize_command(const Arguments& arguments) {
   std::string plan_file;
   std::string outliers = "per-call";
   std::string threshold_text;
-  std::int64_t block = 0;
+  std::string group_text;
+  std::string block_text;
   bool no_double = false;
   bool symmetric = false;
   JobFlags flags;
@@ -130,11 +145,19 @@ int quantize_command(const Arguments& arguments) {
                                    "llm-int8: inputs of at least this magnitude are outliers\n"
                                    "(default: 6)")
                         ->type_name("T");
-  app.add_option("--block,--group", block,
-                 "nf4, fp4: weights that share a scale, 32, 64, 128, ..., 4096; int4: inputs that\n"
-                 "do, a multiple of 32 (default: 64); int8-group: the same, 32, 64, 128 (default)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
+  auto* group_option =
+      app.add_option("--group", group_text,
+                     "int4, int3, int2: inputs that share a scale, a multiple of 32, or -1: all of "
+                     "an\n"
+                     "output (default: 64); int8-group: 32, 64, 128 (default)")
+          ->type_name("N");
+  auto* block_option =
+      app.add_option(
+             "--block", block_text,
+             "the same by the name that it has for nf4 and fp4: 32, 64 (default), 128, ..., "
+             "4096\nweights")
+          ->type_name("N")
+          ->excludes(group_option);
   auto* plain = app.add_flag("--no-double", no_double,
                              "nf4, fp4: scales stay fp32 instead of being quantized too");
   auto* centred = app.add_flag("--symmetric", symmetric,
@@ -180,6 +203,9 @@ int quantize_command(const Arguments& arguments) {
   flags.add_to(app);
   if (!parse(app, arguments)) return 0;
 
+  std::int64_t block = 0;
+  if (group_option->count() > 0) block = parse_group(group_text, "--group");
+  if (block_option->count() > 0) block = parse_group(block_text, "--block");
   if (threshold->count() > 0) options.threshold = parse_threshold(threshold_text);
   options.scheme = io::WeightScheme::llm_int8;
   if (method.chosen(scheme) && plan_option->count() > 0) {

@@ -297,13 +297,21 @@ TEST_CASE("kvant program: options whose value is empty, lost, or means nothing")
     CHECK_FALSE(fs::exists(out));
   };
   for (const char* option : {"--threshold", "--scheme", "--skip", "--only", "--keep-outliers",
-                             "--outliers", "--max-shard-size"}) {
+                             "--outliers", "--max-shard-size", "--group", "--block"}) {
     says({"quantize", kFp32, out, option, ""}, option);
   }
   says({"dequantize", kFp32, out, "--dtype", ""}, "--dtype");
   for (const char* value : {"1e-50", "1e50", "-1", "nan", "inf", "6x"}) {
     says({"quantize", kFp32, out, "--threshold", value}, value);
   }
+  for (const char* option : {"--group", "--block"}) {
+    for (const char* value : {"0", "-2", "64x", "1e400", "99999999999999999999"}) {
+      says({"quantize", kFp32, out, "--scheme", "int4", option, value},
+           std::string(option) + " " + value + ": neither a whole number above 0 nor -1");
+    }
+  }
+  says({"quantize", kFp32, out, "--scheme", "int4", "--method", "hqq", "--group", "-1"},
+       "--group -1 is for codes rounded to nearest");
   says({"quantize", kFp32, out, "--outliers", "calibrated"}, "--calibrate");
   says({"select", kFp32, "--budget", "-5dB"}, "-5dB");
   const std::string empty = folder.write("empty.txt", " \n\t").string();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -184,5 +185,54 @@ TEST_CASE("int8-group: groups of 32, 64 and 128, told by the number of scales") 
               &message) != kvant::ErrorCode::ok);
     INFO(message);
     CHECK(message.find(part) != std::string::npos);
+  }
+}
+
+TEST_CASE("codes of few bits with one group for each output (a block of -1)") {
+  const fs::path model = data_path("checkpoints/fp32");
+  const TempFolder folder;
+  struct Case {
+    kvant::WeightFormat format;
+    const char* method;
+  };
+  for (const Case& c : {Case{kvant::WeightFormat::int4_group, "gptq"},
+                        {kvant::WeightFormat::int4_group, "awq"},
+                        {kvant::WeightFormat::int3_group, "gptq"},
+                        {kvant::WeightFormat::int2_group, "gptq"}}) {
+    INFO(to_string(c.format) << " " << c.method);
+    const fs::path out = folder.path() / (std::string(to_string(c.format)) + c.method);
+    kvant::io::quantize_checkpoint(model, out,
+                                   {.scheme = c.format, .block = -1, .quant_method = c.method});
+    const auto config = nlohmann::json::parse(kvant::test::read_text(out / "config.json"));
+    CHECK(config.at("quantization_config").at("group_size") == -1);
+    const auto verdict = kvant::look::verify_checkpoint(out);
+    INFO(to_text(verdict));
+    CHECK(verdict.findings.empty());
+    const Checkpoint file(out);
+    for (const StoredLayer& layer : layers_of(out, file)) {
+      const auto outputs = static_cast<std::uint64_t>(layer.outputs);
+      CHECK(file.find(layer.name + ".scales")->shape == std::vector<std::uint64_t>{1, outputs});
+      const auto codes = kvant::io::LayerReader(file, layer).codes();
+      REQUIRE(codes);
+      CHECK(codes->block == layer.inputs);
+    }
+    if (c.format == kvant::WeightFormat::int4_group) {
+      CHECK(kvant::look::report_checkpoint(model, out).total.sqnr_db > 16);
+    }
+  }
+  // Where a scale for each output is another scheme, or blocks are of the flattened weight.
+  for (const auto& [format, says] :
+       {std::pair{kvant::WeightFormat::int8_group, "is what the scheme int8 has"},
+        {kvant::WeightFormat::nf4, "blocks of -1 weights"},
+        {kvant::WeightFormat::mxfp4, "mxfp4 has blocks of 32, not of -1"}}) {
+    std::string message;
+    CHECK(kvant::test::code_of(
+              [&] {
+                kvant::io::quantize_checkpoint(model, folder.path() / "none",
+                                               {.scheme = format, .block = -1});
+              },
+              &message) == kvant::ErrorCode::invalid_argument);
+    INFO(message);
+    CHECK(message.find(says) != std::string::npos);
   }
 }

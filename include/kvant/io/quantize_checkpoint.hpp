@@ -71,7 +71,7 @@ struct QuantizeCheckpointOptions {
   std::vector<LayerRule> rules = {};
   float threshold = 6.0f;  ///< llm_int8_threshold; int8 writes 0
   /// Weights that share a scale in nf4 and fp4 (32, 64, 128, ..., 4096) and in int4 (a multiple of
-  /// 32 inputs); 0: 64.
+  /// 32 inputs, or -1: all those of an output); 0: 64.
   std::int64_t block = 0;
   bool zero_points = true;  ///< int4: a zero point beside each scale (affine); false: symmetric
   /// int4: whose form, "gptq" (version 2) or "awq" (gemm); empty: gptq. int2, int3, int8-group:

@@ -210,6 +210,12 @@ class Int8Group final : public StoredFormat {
 
   void check_new(const NewLayer& layer) const override {
     const std::int64_t size = group_size(layer);
+    if (size == -1) {
+      throw Error(
+          ErrorCode::invalid_argument,
+          "int8-group: a group for each output (-1) is what the scheme int8 has; groups are "
+          "powers of two from 32 on");
+    }
     if (!is_group(size)) {
       throw Error(ErrorCode::invalid_argument,
                   "int8-group: groups of " + std::to_string(size) +

@@ -80,15 +80,17 @@ std::uint64_t whole_words(std::uint64_t bits) {
 }  // namespace
 
 std::int64_t group_size_of(const NewLayer& layer) noexcept {
+  if (layer.block == -1) return static_cast<std::int64_t>(layer.inputs);
   return layer.block != 0 ? layer.block : describe(layer.format).block;
 }
 
 void check_new_groups(const NewLayer& layer, GroupPacking packing) {
   const std::int64_t size = group_size_of(layer);
-  if (size < 32 || size % 32 != 0) {
-    throw Error(ErrorCode::invalid_argument, std::string(to_string(layer.format)) + ": groups of " +
-                                                 std::to_string(size) +
-                                                 " inputs; multiples of 32 are possible");
+  const bool whole_rows = layer.block == -1;
+  if (!whole_rows && (size < 32 || size % 32 != 0)) {
+    throw Error(ErrorCode::invalid_argument,
+                std::string(to_string(layer.format)) + ": groups of " + std::to_string(size) +
+                    " inputs; multiples of 32 are possible, and -1, a group for each output");
   }
   const auto refuse = [&](std::uint64_t count, const char* what, std::uint64_t multiple) {
     throw Error(ErrorCode::unsupported,
@@ -98,7 +100,7 @@ void check_new_groups(const NewLayer& layer, GroupPacking packing) {
                     "; keep it in float (--skip)");
   };
   const std::uint64_t inputs =
-      packing == GroupPacking::gptq ? 32 : static_cast<std::uint64_t>(size);
+      packing == GroupPacking::gptq || whole_rows ? 32 : static_cast<std::uint64_t>(size);
   const std::uint64_t outputs = std::max<std::uint64_t>(8, whole_words(bits_of(layer)));
   if (layer.outputs == 0 || layer.outputs % outputs != 0) {
     refuse(layer.outputs, "outputs", outputs);

@@ -12,6 +12,7 @@
 namespace kvant::io {
 
 /// Inputs that share a scale.
+/// All inputs where an output is one group (a block of -1).
 [[nodiscard]] std::int64_t group_size_of(const NewLayer& layer) noexcept;
 
 /// @param packing gptq or awq_gemm
