@@ -66,17 +66,18 @@ std::optional<Options> parse_options(int argc, char** argv) {
       ->required();
   app.add_option("--scheme", scheme,
                  "linear layers in " + scheme_names() +
-                     "\n(default: fp32, or llm-int8 for a folder of 8-bit weights)")
+                     "\n(default: fp32; for a quantized folder stored, its layers as they are, or\n"
+                     "llm-int8 where they are 8-bit ones of bitsandbytes)")
       ->type_name("NAME");
   auto* mode_option =
       app.add_option("--mode", mode,
                      "default, or bitsandbytes: that library's arithmetic, bit for bit")
           ->type_name("NAME");
-  auto* arithmetic_option =
-      app.add_option(
-             "--arithmetic", arithmetic,
-             "schemes of 4 bits: int8 (default), int15, or exact: activations stay in float")
-          ->type_name("NAME");
+  auto* arithmetic_option = app.add_option("--arithmetic", arithmetic,
+                                           "stored, int8-group, and schemes of up to 4 bits: int8 "
+                                           "(default); int15: activations of\n"
+                                           "15 bits, no outliers; or exact: they stay in float")
+                                ->type_name("NAME");
   auto* group_option =
       app.add_option("--group", group,
                      "schemes with groups: weights that share a scale, a multiple of 32\n"

@@ -28,6 +28,15 @@ constexpr const char* kDescription =
     "figures.\n"
     "That costs half a run of the model over the windows for each layer (--method divergence).\n";
 
+std::string quantizing_schemes() {
+  std::string names;
+  for (const io::WeightScheme scheme : io::weight_schemes()) {
+    if (!scheme.quantizes()) continue;
+    names += (names.empty() ? "" : ", ") + std::string(to_string(scheme));
+  }
+  return names;
+}
+
 }  // namespace
 
 int select_command(const Arguments& arguments) {
@@ -48,9 +57,9 @@ int select_command(const Arguments& arguments) {
                  "(best model): 40dB, 500MB, 1.5GiB, 4.5bits")
       ->type_name("BUDGET");
   auto* of_total = app.add_flag("--total", total, "decibels are meant for all layers together");
-  auto* form =
-      app.add_option("--quantized,--int8", scheme,
-                     "the quantized scheme (default: llm-int8); all: " + io::weight_scheme_names());
+  auto* form = app.add_option(
+      "--quantized,--int8", scheme,
+      "the quantized scheme, one of " + quantizing_schemes() + "\n(default: llm-int8)");
   form->type_name("NAME");
   auto* write = app.add_option("--write", output, "quantize MODEL by the plan into this folder")
                     ->type_name("OUT");
