@@ -182,10 +182,6 @@ int MethodFlags::run(const MethodTask& task, io::QuantizeCheckpointOptions optio
                                .alpha = alpha,
                                .compressed_tensors = task.as == "compressed-tensors",
                                .static_activations = static_activations};
-  if (task.group == -1) {
-    throw UsageError("--group -1 is for codes rounded to nearest (--scheme int4 alone), not for " +
-                     name(task.scheme));
-  }
   if (task.group != 0) chosen.group = task.group;
   if (search_ranges) chosen.search = methods::RangeSearch::mse;
   const bool calibrated = needs_statistics(chosen.method);

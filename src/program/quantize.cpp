@@ -147,9 +147,8 @@ int quantize_command(const Arguments& arguments) {
                         ->type_name("T");
   auto* group_option =
       app.add_option("--group", group_text,
-                     "int4, int3, int2: inputs that share a scale, a multiple of 32, or -1: all of "
-                     "an\n"
-                     "output (default: 64); int8-group: 32, 64, 128 (default)")
+                     "int4, int3, int2, gptq, awq: inputs that share a scale, a multiple of 32, "
+                     "or -1:\nall of an output (default: 64); int8-group: 32, 64, 128 (default)")
           ->type_name("N");
   auto* block_option =
       app.add_option(

@@ -310,8 +310,6 @@ TEST_CASE("kvant program: options whose value is empty, lost, or means nothing")
            std::string(option) + " " + value + ": neither a whole number above 0 nor -1");
     }
   }
-  says({"quantize", kFp32, out, "--scheme", "int4", "--method", "hqq", "--group", "-1"},
-       "--group -1 is for codes rounded to nearest");
   says({"quantize", kFp32, out, "--outliers", "calibrated"}, "--calibrate");
   says({"select", kFp32, "--budget", "-5dB"}, "-5dB");
   const std::string empty = folder.write("empty.txt", " \n\t").string();

@@ -11,6 +11,7 @@
 
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/layer_reader.hpp"
+#include "kvant/look/verify.hpp"
 #include "kvant/models/calibration.hpp"
 #include "kvant/models/model_files.hpp"
 #include "kvant/models/quantize_methods.hpp"
@@ -255,6 +256,9 @@ TEST_CASE("methods: less error than rounding to nearest, in folders that run") {
       for (const auto& layer : result.layers) {
         if (better) CHECK(layer.error < layer.error_nearest);
       }
+      const auto verdict = kvant::look::verify_checkpoint(out);
+      INFO(to_text(verdict));
+      CHECK(verdict.ok());
       const auto logits = logits_of(context, out, "");
       CHECK(kvant::test::relative_error(logits, exact) < (options.bits > 3 ? 0.9 : 3.0));
       fs::remove_all(out);
@@ -266,6 +270,8 @@ TEST_CASE("methods: less error than rounding to nearest, in folders that run") {
     check({.method = Method::awq, .group = 32}, true);
     check({.method = Method::mse, .group = 32}, false);
     check({.method = Method::hqq, .group = 32}, false);
+    check({.method = Method::awq, .group = -1}, false);
+    check({.method = Method::gptq, .group = -1, .act_order = true, .static_groups = false}, true);
     check({.method = Method::rtn, .group = 32}, false);
     fs::remove(temp.path() / "s.safetensors");
   }

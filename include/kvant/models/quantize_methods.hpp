@@ -46,7 +46,7 @@ enum class Method : std::uint8_t {
 struct MethodOptions {
   Method method = Method::gptq;
   int bits = 4;             ///< 2, 3, 4 or 8; awq: 4
-  std::int64_t group = 64;  ///< a multiple of 32
+  std::int64_t group = 64;  ///< a multiple of 32; -1: all inputs of an output
   bool symmetric = false;
   bool act_order = false;                                    ///< gptq: as GptqOptions
   bool static_groups = true;                                 ///< gptq: as GptqOptions

@@ -35,7 +35,8 @@ class MethodEncoder final : public io::LayerEncoder {
   [[nodiscard]] std::vector<LayerOutcome> outcomes() const;
 
   [[nodiscard]] methods::GroupScheme scheme() const {
-    return {.bits = options_.bits, .group = options_.group, .symmetric = options_.symmetric};
+    const std::int64_t group = options_.group == -1 ? 0 : options_.group;  // 0: all inputs
+    return {.bits = options_.bits, .group = group, .symmetric = options_.symmetric};
   }
 
  private:

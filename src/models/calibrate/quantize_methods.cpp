@@ -45,9 +45,9 @@ void check(const MethodOptions& options) {
     if (options.method == Method::awq && options.bits != 4) {
       refuse(std::to_string(options.bits) + " bits; AWQ's form has 4");
     }
-    if (options.group < 32 || options.group % 32 != 0) {
+    if (options.group != -1 && (options.group < 32 || options.group % 32 != 0)) {
       refuse("groups of " + std::to_string(options.group) +
-             " inputs; multiples of 32 are possible");
+             " inputs; multiples of 32 are possible, and -1, a group for each output");
     }
   }
   if (options.static_activations && !options.compressed_tensors) {
@@ -252,7 +252,7 @@ MethodSummary quantize_by_method(Context& context, const std::filesystem::path& 
     base.quant_method = options.method == Method::awq ? "awq" : "gptq";
     base.block = options.group;
     base.zero_points = !options.symmetric;
-    base.act_order = options.act_order && !options.static_groups;
+    base.act_order = options.act_order && !options.static_groups && options.group != -1;
     base.encoder = encoder;
   }
   MethodSummary result;
