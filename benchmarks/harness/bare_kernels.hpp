@@ -48,7 +48,6 @@ class BareKernels {
     int8_.gemm({.a = row_.data(),
                 .b = weights_.data(),
                 .b_offset = weights_.offsets(),
-                .saturating = weights_.saturating(),
                 .range = {.m = 1,
                           .n = n_,
                           .k_padded = weights_.k_padded(),

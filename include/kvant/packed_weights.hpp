@@ -157,8 +157,6 @@ class KVANT_API PackedWeights {
   [[nodiscard]] std::vector<float> absmax_values() const;
   /// 128 * the sum of an output's codes, [n padded]; null where the kernels need none.
   [[nodiscard]] const std::int32_t* offsets() const noexcept;
-  /// Null pointers where the kernels never saturate.
-  [[nodiscard]] SaturatingWords saturating() const noexcept;
 
   /// Row-major int8 codes of the outputs [first, first + codes.rows()).
   /// @throws Error unsupported (codes of another type, blocks of GGUF), shape_mismatch,

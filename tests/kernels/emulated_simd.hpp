@@ -344,23 +344,52 @@ struct EmulatedSimd {
   /// Four products of bytes; some sum pairs of them in 16 bits.
   static I dot(I acc, I a, I b) { return multiply(acc, a, b, kPairLimit != 0); }
   static I dot_unlimited(I acc, I a, I b) { return multiply(acc, a, b, false); }
-  static I lost(I a, I b) {
-    const I zero = zero_i();
-    return sub_i(multiply(zero, a, b, false), multiply(zero, a, b, true));
+  static I dot_signed(I acc, I a, I b) { return multiply_signed(acc, a, b); }
+  static I dot_by_signs(I acc, I a, I b) {
+    if constexpr (kSignedCodes) return multiply_signed(acc, a, b);
+    const I magnitudes = each_byte([&](int i) {
+      const auto byte = static_cast<std::int8_t>(bytes_of(b).v[i]);
+      return byte < 0 ? -byte : int{byte};
+    });
+    const I negated = each_byte([&](int i) {
+      const auto byte = static_cast<std::int8_t>(bytes_of(b).v[i]);
+      const auto code = static_cast<std::int8_t>(bytes_of(a).v[i]);
+      return byte < 0 ? -code : byte == 0 ? 0 : int{code};
+    });
+    return dot(acc, magnitudes, negated);
   }
-  static I pair_sums(I b) {
+  static I first_operand(I a) {
+    return kSignedCodes ? a : each_byte([&](int i) { return bytes_of(a).v[i] ^ 0x80; });
+  }
+  static I pair_sums(I a) {
     return each_half([&](int i) {
-      return static_cast<std::int8_t>(bytes_of(b).v[2 * i]) +
-             static_cast<std::int8_t>(bytes_of(b).v[2 * i + 1]);
+      return static_cast<std::int8_t>(bytes_of(a).v[2 * i]) +
+             static_cast<std::int8_t>(bytes_of(a).v[2 * i + 1]);
     });
   }
-  static std::uint32_t large_pairs(I sums) {
-    std::uint32_t found = 0;
-    for (int i = 0; i < 2 * kWidth; ++i) {
+  static I within_limit(I sums) {
+    return each_half([&](int i) {
       const int sum = halves_of(sums).v[i];
-      found |= static_cast<std::uint32_t>(sum > kPairLimit || sum < -kPairLimit) << (i / 2);
-    }
+      return sum > kPairLimit ? kPairLimit : sum < -kPairLimit ? -kPairLimit : sum;
+    });
+  }
+  static I sub16(I a, I b) {
+    return each_half([&](int i) { return halves_of(a).v[i] - halves_of(b).v[i]; });
+  }
+  static std::uint32_t nonzero_lanes(I a) {
+    std::uint32_t found = 0;
+    for (int i = 0; i < kWidth; ++i) found |= static_cast<std::uint32_t>(a.v[i] != 0) << i;
     return found;
+  }
+  static I dot_even(I acc, I words, I b) {
+    return each_i([&](int i) {
+      auto sum = static_cast<std::uint32_t>(acc.v[i]);
+      for (int j = 0; j < 2; ++j) {
+        sum += static_cast<std::uint32_t>(halves_of(words).v[2 * i + j] *
+                                          static_cast<std::int8_t>(bytes_of(b).v[4 * i + 2 * j]));
+      }
+      return static_cast<std::int32_t>(sum);
+    });
   }
 
   // Codes of 4 bits
@@ -449,6 +478,16 @@ struct EmulatedSimd {
     Halves halves;
     for (int i = 0; i < 2 * kWidth; ++i) halves.v[i] = static_cast<std::int16_t>(f(i));
     return std::bit_cast<I>(halves);
+  }
+  static I multiply_signed(I acc, I a, I b) {
+    return each_i([&](int i) {
+      auto sum = static_cast<std::uint32_t>(acc.v[i]);
+      for (int j = 4 * i; j < 4 * i + 4; ++j) {
+        sum += static_cast<std::uint32_t>(static_cast<std::int8_t>(bytes_of(a).v[j]) *
+                                          static_cast<std::int8_t>(bytes_of(b).v[j]));
+      }
+      return static_cast<std::int32_t>(sum);
+    });
   }
   static I multiply(I acc, I a, I b, bool in_16_bits) {
     I r = acc;

@@ -135,11 +135,15 @@ TEST_CASE("epilogue: bit-identical on every kernel set") {
             c.kept_w = random_floats(generator, n * c.kept);
             c.found_w = random_floats(generator, n * c.found);
             if (variant == 4) {
-              // As trained: few pairs beyond the limit, so that there are lists of them.
-              const auto weights = random_floats(generator, n * k, 38.0f);
-              std::transform(weights.begin(), weights.end(), c.gemm.b.begin(), [](float v) {
-                return static_cast<std::int8_t>(std::clamp(v, -128.0f, 127.0f));
-              });
+              // As they occur: few pairs beyond the limit of an instruction.
+              const auto fill = [&](std::vector<std::int8_t>& codes) {
+                const auto values = random_floats(generator, std::ssize(codes), 38.0f);
+                std::transform(values.begin(), values.end(), codes.begin(), [](float v) {
+                  return static_cast<std::int8_t>(std::clamp(v, -128.0f, 127.0f));
+                });
+              };
+              fill(c.gemm.a);
+              fill(c.gemm.b);
               c.columns = {0, 1, 3, 33, 34, k - 1};
               c.factor = bias_first ? 1.0f / 127.0f : 1.0f;
               c.rounded_to = bias_first ? y : DType::float32;

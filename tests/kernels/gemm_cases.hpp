@@ -45,9 +45,13 @@ inline std::vector<std::int32_t> reference_gemm(const GemmCase& c) {
 /// readable memory (but for the slack that the kernels may read).
 struct PackedActivations {
   GuardedBuffer<std::byte> bytes;
+  GuardedBuffer<std::int32_t> sums;  ///< where the kernels want any
 
   PackedActivations(const KernelTable& kernels, const GemmCase& c, std::int64_t k_padded)
-      : bytes(static_cast<std::size_t>(c.m * k_padded + kActivationSlack)) {
+      : bytes(static_cast<std::size_t>(c.m * k_padded + kActivationSlack)),
+        sums(int8_of(kernels).sums == ActivationSums::none
+                 ? 0
+                 : static_cast<std::size_t>(c.m * sums_of_row(k_padded, int8_of(kernels).sums))) {
     const RowBlocks blocks = int8_of(kernels).blocks(c.m);
     const int offset = int8_of(kernels).activations == ActivationFormat::u8_offset ? 128 : 0;
     for (std::int64_t b = 0; b < blocks.count(); ++b) {
@@ -60,6 +64,15 @@ struct PackedActivations {
               static_cast<std::byte>(static_cast<std::uint8_t>(code + offset));
         }
       }
+    }
+    if (sums.size() > 0) {
+      kernels.sum_codes({.codes = bytes.data(),
+                         .blocks = blocks,
+                         .block_begin = 0,
+                         .block_end = blocks.count(),
+                         .k_padded = k_padded,
+                         .kind = int8_of(kernels).sums,
+                         .sums = sums.data()});
     }
   }
 };
@@ -80,7 +93,7 @@ inline GemmArgs product_of(const KernelTable& kernels, const GemmCase& c,
   args.a = a.bytes.data();
   args.b = codes;
   args.b_offset = weights.offsets.data();
-  args.saturating = weights.lists();
+  args.a_sums = a.sums.data();
   args.range = {.m = c.m,
                 .n = c.n,
                 .k_padded = weights.k_padded,

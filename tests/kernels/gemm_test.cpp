@@ -75,13 +75,14 @@ TEST_CASE("gemm: extremes do not saturate") {
     // The longest K whose extreme sum fits int32.
     check_exact(*kernels, filled(1, 1, kMaxInnerDimension, -128, -128));
     check_exact(*kernels, filled(2, 3, kMaxInnerDimension, 127, -128));
-    // Offset codes pass int32 on the way, with a list of saturating words as long as it can be.
+    // Offset codes pass int32 on the way, with pairs to be cut everywhere or nowhere.
     check_exact(*kernels, filled(1, 1, kMaxInnerDimension, 127, 127));
-    check_exact(*kernels, filled(2, 1, kMaxInnerDimension, 127, 127));
+    check_exact(*kernels, filled(3, 1, kMaxInnerDimension, 127, 127));
+    check_exact(*kernels, filled(3, 1, kMaxInnerDimension, 64, 127));
   }
 }
 
-TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit, and any mixture") {
+TEST_CASE("gemm: codes as they occur, whose pairs rarely pass the limit, and any mixture") {
   for (const KernelTable* kernels : kernel_sets()) {
     std::mt19937_64 generator(test_seed());
     for (const auto& [m, n, k] : {std::tuple{1, 100, 256},
@@ -90,11 +91,13 @@ TEST_CASE("gemm: weights as they are trained, whose pairs rarely pass the limit,
                                   {6, 16, 1024},
                                   {8, 48, 512},
                                   {13, 200, 300}}) {
-      GemmCase c{m, n, k, random_codes(generator, m * k), {}};
+      GemmCase c{m, n, k, {}, {}};
       std::normal_distribution<float> normal(0.0f, 30.0f);
-      for (std::int64_t i = 0; i < n * k; ++i) {
-        c.b.push_back(static_cast<std::int8_t>(std::clamp(normal(generator), -128.0f, 127.0f)));
-      }
+      const auto code = [&] {
+        return static_cast<std::int8_t>(std::clamp(normal(generator), -128.0f, 127.0f));
+      };
+      for (std::int64_t i = 0; i < m * k; ++i) c.a.push_back(code());
+      for (std::int64_t i = 0; i < n * k; ++i) c.b.push_back(code());
       for (std::int64_t i = 0; i < k; ++i) {  // one loud output; another of nothing but -128
         c.b[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(i % 2 == 0 ? 127 : 125);
         c.b[static_cast<std::size_t>((n - 1) * k + i)] = -128;
@@ -127,9 +130,87 @@ TEST_CASE("gemm: rare pairs of -128 against rows of -128: 32768 does not fit 16 
         }
       }
       check_exact(*kernels, c);
-      if (int8_of(*kernels).saturates) {
-        const auto packed = pack(*kernels, c);
-        CHECK(packed->saturating.size() == static_cast<std::size_t>(n));
+      std::swap(c.a[0], c.b[0]);  // the same with single pairs among the activations
+      for (std::int8_t& code : c.a) code = static_cast<std::int8_t>(generator() % 101 - 50);
+      for (std::int64_t i = 0; i < m; ++i) {
+        const auto at = static_cast<std::size_t>(i * k + i * 37 % 64 * 4);
+        c.a[at] = c.a[at + 1] = -128;
+      }
+      check_exact(*kernels, c);
+    }
+  }
+}
+
+TEST_CASE("gemm: lists of cut pairs up to their room and beyond it, rows of -128 too") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    const std::int64_t k = 512;  // 128 groups of 4 codes: room for 16
+    std::mt19937_64 generator(test_seed());
+    for (const std::int64_t m : {3, 4, 7, 8}) {
+      for (const int loud : {1, 15, 16, 17, 127, 128}) {
+        for (const int code : {127, -127, -128}) {
+          GemmCase c{m, 50, k, random_codes(generator, m * k, -40, 40),
+                     random_codes(generator, 50 * k)};
+          for (std::int64_t row = 0; row < m; row += 2) {  // the others stay quiet
+            for (std::int64_t group = 0; group < loud; ++group) {
+              const auto at = static_cast<std::size_t>(row * k + 4 * (127 - group));
+              c.a[at] = static_cast<std::int8_t>(code);
+              c.a[at + 1] = static_cast<std::int8_t>(group % 3 == 0 ? code : code / 2);
+              if (group % 2 == 0) c.a[at + 2] = c.a[at + 3] = static_cast<std::int8_t>(-code / 2);
+            }
+          }
+          check_exact(*kernels, c);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("split pairs: no pair beyond the limit, and nothing lost") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    if (int8_of(*kernels).sums != ActivationSums::split) continue;
+    const bool is_signed = std::string_view(kernels->name).find("neon") != std::string_view::npos;
+    const int limit = is_signed ? 255 : 128;
+    std::mt19937_64 generator(test_seed());
+    for (const std::int64_t m : {3, 5, 8, 13}) {
+      const std::int64_t k = 512;
+      GemmCase c{m, 1, k, random_codes(generator, m * k, -64, 64), {}};
+      for (std::int64_t i = 0; i < m * 16; ++i) {  // as many as a list takes, or fewer
+        const auto pair = static_cast<std::size_t>(
+            i / 16 * k + static_cast<std::int64_t>(generator() % static_cast<unsigned>(k)));
+        c.a[pair / 2 * 2] = c.a[pair / 2 * 2 + 1] =
+            static_cast<std::int8_t>(i % 2 == 0 ? 127 : -128);
+      }
+      const PackedActivations packed(*kernels, c, k);
+      const RowBlocks blocks = int8_of(*kernels).blocks(m);
+      const std::int64_t words = sums_of_row(k, ActivationSums::split);
+      for (std::int64_t b = 0; b < blocks.count(); ++b) {
+        for (std::int32_t r = 0; r < blocks.rows(b); ++r) {
+          const std::int64_t row = blocks.first(b) + r;
+          const std::int32_t* const list = packed.sums.data() + row * words;
+          std::vector<int> codes;
+          for (std::int64_t i = 0; i < k; ++i) {
+            codes.push_back(static_cast<std::int8_t>(packed.bytes[static_cast<std::size_t>(
+                blocks.first(b) * k + blocks.offset(blocks.rows(b), r, i))]));
+          }
+          int total = 0;
+          int loudest = 0;
+          for (std::size_t i = 0; i < codes.size(); i += 2) {
+            loudest = std::max(loudest, std::abs(codes[i] + codes[i + 1]));
+            total += codes[i] + codes[i + 1];
+          }
+          INFO(kernels->name << " " << m << " rows, row " << row << " seed " << test_seed());
+          CHECK(loudest <= limit);
+          CHECK(list[0] == (is_signed ? 0 : -128 * total));
+          CHECK(list[2] == 0);
+          for (std::int32_t i = 0; i < list[1]; ++i) {
+            const std::int32_t group = list[4 + 2 * i];
+            const std::int32_t excess = list[5 + 2 * i];
+            codes[static_cast<std::size_t>(group * 4)] +=
+                static_cast<std::int16_t>(excess & 0xFFFF);
+            codes[static_cast<std::size_t>(group * 4 + 2)] += excess >> 16;
+          }
+          CHECK(std::equal(codes.begin(), codes.end(), c.a.begin() + row * k));
+        }
       }
     }
   }

@@ -171,14 +171,24 @@ const char* compare_simd_members() {
     if constexpr (S::kPairLimit != 0) {
       KVANT_COMPARE(i, dot_unlimited, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                     T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
-      KVANT_COMPARE(i, lost, T::broadcast_a(bytes),
-                    T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
-      KVANT_COMPARE(i, pair_sums, T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));
-      const auto* codes_of_weights = reinterpret_cast<const std::int8_t*>(bytes);
-      if (S::large_pairs(S::pair_sums(S::load_b(codes_of_weights))) !=
-          E::large_pairs(E::pair_sums(E::load_b(codes_of_weights)))) {
-        return "large_pairs";
-      }
+#define KVANT_BYTES(T, from) T::load_b(reinterpret_cast<const std::int8_t*>(from))
+      KVANT_COMPARE(i, dot_signed, KVANT_BYTES(T, words[0]), KVANT_BYTES(T, bytes),
+                    KVANT_BYTES(T, words[1]));
+      KVANT_COMPARE(i, dot_by_signs, KVANT_BYTES(T, words[0]), KVANT_BYTES(T, bytes),
+                    KVANT_BYTES(T, words[1]));
+      KVANT_COMPARE(i, first_operand, KVANT_BYTES(T, bytes));
+      KVANT_COMPARE(i, pair_sums, KVANT_BYTES(T, bytes));
+      KVANT_COMPARE(i, within_limit, T::pair_sums(KVANT_BYTES(T, bytes)));
+      KVANT_COMPARE(i, sub16, KVANT_BYTES(T, words[0]), KVANT_BYTES(T, words[1]));
+      KVANT_COMPARE(i, dot_even, KVANT_BYTES(T, words[0]), T::pair_sums(KVANT_BYTES(T, bytes)),
+                    KVANT_BYTES(T, words[1]));
+      const auto beyond = [&](auto t) {
+        using T = decltype(t);
+        const auto sums = T::pair_sums(KVANT_BYTES(T, bytes));
+        return T::nonzero_lanes(T::sub16(sums, T::within_limit(sums)));
+      };
+      if (beyond(S{}) != beyond(E{})) return "nonzero_lanes";
+#undef KVANT_BYTES
     }
     KVANT_COMPARE(i, dot, T::load_i32(reinterpret_cast<const std::int32_t*>(words[0])),
                   T::broadcast_a(bytes), T::load_b(reinterpret_cast<const std::int8_t*>(bytes)));

@@ -80,39 +80,6 @@ struct Epilogue {
   bool bias_first;
 };
 
-/// Four codes of one output (k a multiple of 4), some pair of which may saturate.
-struct SaturatingWord {
-  std::uint32_t bits;  ///< k / 4 << 7 | output
-
-  /// @param group   of k: k / 4
-  /// @param output  inside its panel, < 128
-  static constexpr SaturatingWord of(std::int64_t group, std::int64_t output) noexcept {
-    return {static_cast<std::uint32_t>(group << 7 | output)};
-  }
-  // Always inlined: code of an instruction set's translation unit may not be shared with others.
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t group() const noexcept {
-    return bits >> 7;
-  }
-  [[nodiscard, gnu::always_inline]] constexpr std::int64_t output() const noexcept {
-    return bits & 127u;
-  }
-};
-
-/// Where products of packed codes may saturate. Some instructions sum pairs of products in 16 bits,
-/// which is exact for all activations only if the two weights of a pair (k even, k + 1) lie within
-/// a limit together (-128..128 on x86). The words in which some pair does not are listed when
-/// weights are packed; kernels add what saturation took away, and the result is exact. The codes
-/// themselves are complete.
-struct SaturatingWords {
-  /// [panels + 1] into words.
-  const std::int64_t* panel_begin;
-  /// Those of a panel ascend in groups of k, then outputs: neighbours rarely add to the same sum.
-  const SaturatingWord* words;
-  /// [panels]: 1 where there are too many for a list: the kernel multiplies the whole panel by
-  /// slower steps that cannot saturate.
-  const std::uint8_t* unlimited;
-};
-
 /// Scales that lie beside the codes, for kernels that multiply or widen their real values.
 struct ScaleGrid {
   const float* scales = nullptr;  ///< [n padded to nr][count]
@@ -126,11 +93,10 @@ struct GemmArgs {
   const void* a;  ///< activations in RowBlocks, in the kernels' format
   const void* b;  ///< packed weights
   const std::int32_t*
-      b_offset;                ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
-  SaturatingWords saturating;  ///< only for kernels that saturate; null pointers otherwise
-  NibblePanels nibbles = {};   ///< how b lies, if its codes have 4 bits
-  GroupPanels groups = {};     ///< how b lies, if it has groups of other codes
-  ScaleGrid scales = {};       ///< of elements that stand for real values (fp8)
+      b_offset;               ///< [n padded] subtracted from sums (u8_offset: 128 * sum of codes)
+  NibblePanels nibbles = {};  ///< how b lies, if its codes have 4 bits
+  GroupPanels groups = {};    ///< how b lies, if it has groups of other codes
+  ScaleGrid scales = {};      ///< of elements that stand for real values (fp8)
   const std::int32_t* a_sums = nullptr;  ///< of a, where the kernels want them (ActivationSums)
   TileRange range;
   /// For gather_columns, and for the GEMM where outliers.found has features and no w.
@@ -149,8 +115,6 @@ struct GemmKernels {
   WeightLayout layout;
   std::int32_t mr = 1;     ///< rows of the register tile: the cut of M into RowBlocks
   std::int32_t group = 4;  ///< bytes of a row that lie together there
-  /// Products may saturate: weights are packed with SaturatingWords.
-  bool saturates = false;
   ActivationSums sums = ActivationSums::none;
   /// Null: the set multiplies no weights of this format; they are widened to float32, panel by
   /// panel, and multiplied as such (src/ops/linear).
@@ -164,18 +128,11 @@ struct GemmKernels {
   /// them. Null: the rules do it. A device's kernels: of the panels of the range, rows of
   /// range.k_padded each.
   void (*widen_panel)(const GemmArgs&, float* w) noexcept = nullptr;
-  /// Of kernels that saturate: one packed panel's words for SaturatingWords, and the sums of its
-  /// outputs' codes on the way (null: not wanted). Returns the count, or -1 where there are more
-  /// than `room` words; `to` has place for nr more.
-  std::int64_t (*list_saturating)(const std::int8_t* panel, std::int64_t k_padded,
-                                  std::int32_t* sums, SaturatingWord* to,
-                                  std::int64_t room) noexcept = nullptr;
 
   [[nodiscard]] constexpr RowBlocks blocks(std::int64_t m) const noexcept { return {m, mr, group}; }
   /// Weights packed for one can be multiplied by the other.
   [[nodiscard]] constexpr bool same_weights(const GemmKernels& other) const noexcept {
-    return layout == other.layout && activations == other.activations &&
-           saturates == other.saturates;
+    return layout == other.layout && activations == other.activations;
   }
   /// Activations made for one can be multiplied by the other.
   [[nodiscard]] constexpr bool same_activations(const GemmKernels& other) const noexcept {

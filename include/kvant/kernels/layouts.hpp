@@ -59,10 +59,10 @@ struct RowBlocks {
   }
 };
 
-/// What kernels of weights with a scale for each group need to know beside the codes of
-/// activations: their sums. Codes of weights are not negative there, what they stand for is
-/// code - zero, and zero * sum is what a product has too much. For each block of rows
-/// [parts][rows of the block], one 32-bit word each.
+/// What kernels need to know beside the codes of activations. Of weights with a scale for each
+/// group it is their sums: codes of weights are not negative there, what they stand for is code -
+/// zero, and zero * sum is what a product has too much. For each block of rows [parts][rows of the
+/// block], one 32-bit word each.
 enum class ActivationSums : std::uint8_t {
   none,
   /// Of each 32 codes: those at k % 4 < 2 in the low half, the others in the high half.
@@ -71,6 +71,10 @@ enum class ActivationSums : std::uint8_t {
   running,
   /// The same for parts of 16.
   running16,
+  /// For int8 weights multiplied by instructions that sum pairs of products in 16 bits: pairs of
+  /// codes (k even, k + 1) that such a sum might not hold are cut to what it does hold, and what
+  /// was cut off is listed, row after row, as the kernels read it (src/cpu/micro/split_pairs.hpp).
+  split,
 };
 
 /// Codes of a part.
@@ -80,6 +84,8 @@ constexpr std::int64_t codes_of_part(ActivationSums kind) noexcept {
 
 /// Words of the sums of one row; block b of rows has its sums from first(b) * this on.
 constexpr std::int64_t sums_of_row(std::int64_t k_padded, ActivationSums kind) noexcept {
+  // A list of every eighth group of 4 codes: longer ones cost more than slower steps.
+  if (kind == ActivationSums::split) return 4 + k_padded / 32 * 2;
   return k_padded / codes_of_part(kind) + 1;
 }
 

@@ -65,10 +65,10 @@ struct ListOutliersArgs {
 /// Sums of activation codes (ActivationSums), which products of groups of weights begin from. Made
 /// after list_outliers, which changes codes.
 struct SumCodesArgs {
-  const void* codes;  ///< s8 in RowBlocks
+  void* codes;  ///< s8 in RowBlocks; ActivationSums::split changes them
   RowBlocks blocks;
   std::int64_t block_begin, block_end;  ///< those to sum
-  std::int64_t k_padded;                ///< a multiple of 32
+  std::int64_t k_padded;                ///< a multiple of 32 (split: of 64)
   ActivationSums kind;
   std::int32_t* sums;  ///< [m * sums_of_row(k_padded, kind)]
 };

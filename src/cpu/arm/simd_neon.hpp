@@ -156,8 +156,8 @@ struct Neon {
   static float horizontal_min(F a) noexcept { return vminvq_f32(a); }
 
   // GEMM: 4 products of signed bytes per lane. smull makes words of them, pairs of which are summed
-  // in 16 bits: exact but for two neighbouring weights of -128 and two activations of -128, whose
-  // sum of 32768 wraps. The tile is 8 rows x 12 columns: 24 accumulators of 32 registers.
+  // in 16 bits: exact but for two neighbouring bytes of -128 on both sides, whose sum of 32768
+  // wraps. The tile is 8 rows x 12 columns: 24 accumulators of 32 registers.
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
   static constexpr int kGroup = 4;
@@ -178,17 +178,28 @@ struct Neon {
     return vaddq_s32(acc,
                      vpaddq_s32(vpaddlq_s16(low_products(a, b)), vpaddlq_s16(high_products(a, b))));
   }
-  /// What dot(0, a, b) lacks of the exact sums.
-  static I lost(I a, I b) noexcept {
-    return vsubq_s32(dot_unlimited(zero_i(), a, b), dot(zero_i(), a, b));
-  }
+  // (Both sides are signed here: nothing is to be done about signs.)
+  static I dot_signed(I acc, I a, I b) noexcept { return dot_unlimited(acc, a, b); }
+  static I dot_by_signs(I acc, I a, I b) noexcept { return dot_unlimited(acc, a, b); }
+  static I first_operand(I a) noexcept { return a; }
   /// Sums of neighbouring signed bytes, in 16 bits.
-  static I pair_sums(I b) noexcept { return vreinterpretq_s32_s16(vpaddlq_s8(bytes_of(b))); }
-  /// A bit for each lane with a sum beyond kPairLimit.
-  static std::uint32_t large_pairs(I sums) noexcept {
-    const uint16x8_t large =
-        vcgtq_s16(vabsq_s16(vreinterpretq_s16_s32(sums)), vdupq_n_s16(kPairLimit));
-    return bits(vtstq_u32(vreinterpretq_u32_u16(large), vreinterpretq_u32_u16(large)));
+  static I pair_sums(I a) noexcept { return vreinterpretq_s32_s16(vpaddlq_s8(bytes_of(a))); }
+  /// Such sums, no farther from 0 than kPairLimit.
+  static I within_limit(I sums) noexcept {
+    const int16x8_t above = vmaxq_s16(vreinterpretq_s16_s32(sums), vdupq_n_s16(-kPairLimit));
+    return vreinterpretq_s32_s16(vminq_s16(above, vdupq_n_s16(kPairLimit)));
+  }
+  static I sub16(I a, I b) noexcept {
+    return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+  }
+  /// A bit for each lane that is not 0.
+  static std::uint32_t nonzero_lanes(I a) noexcept { return bits(vtstq_s32(a, a)); }
+  /// Words of 16 bits times the even signed bytes of b.
+  static I dot_even(I acc, I words, I b) noexcept {
+    const int16x8_t x = vreinterpretq_s16_s32(words);
+    const int16x8_t even = vshrq_n_s16(vshlq_n_s16(vreinterpretq_s16_s32(b), 8), 8);
+    return vaddq_s32(
+        acc, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(even)), vmull_high_s16(x, even)));
   }
 
   // Codes of 4 bits (gemm_nibbles.hpp).

@@ -24,8 +24,8 @@
 #include "cpu/found_weights.hpp"
 #include "cpu/micro/epilogue.hpp"
 #include "cpu/micro/gather_columns.hpp"
-#include "cpu/micro/saturation.hpp"
 #include "cpu/micro/simd_common.hpp"
+#include "cpu/micro/split_pairs.hpp"
 
 namespace kvant {
 namespace {
@@ -50,12 +50,30 @@ struct Int8Product {
   static void store(Element* p, Sum v) noexcept { S::store_i32(p, v); }
 };
 
-/// The same by slower steps that never saturate.
+/// Signed activations by signed weights where S::dot has limits (split_pairs.hpp): by the fast
+/// step, whose sums lack SplitRow::start.
 template <class S>
-struct UnlimitedInt8Product : Int8Product<S> {
-  using Sum = typename S::I;
-  static Sum dot(Sum sum, Sum a, Sum b) noexcept { return S::dot_unlimited(sum, a, b); }
+struct LimitedProduct : Int8Product<S> {
+  using I = typename S::I;
+  static I load_b(const unsigned char* p) noexcept {
+    return S::first_operand(Int8Product<S>::load_b(p));
+  }
+  static I dot(I sum, I a, I b) noexcept { return S::dot(sum, b, a); }
 };
+template <class S>
+struct SignsProduct : Int8Product<S> {
+  using I = typename S::I;
+  static I dot(I sum, I a, I b) noexcept { return S::dot_by_signs(sum, a, b); }
+};
+template <class S>
+struct SignedProduct : Int8Product<S> {
+  using I = typename S::I;
+  static I dot(I sum, I a, I b) noexcept { return S::dot_signed(sum, a, b); }
+};
+
+/// So few rows wait for memory: codes are taken apart in registers (decode_groups.hpp,
+/// gemm_fp8.hpp), and weights asked for ahead.
+inline constexpr int kFewRows = 4;
 
 /// How far ahead of its use a tile of many rows asks for its weights.
 inline constexpr std::ptrdiff_t kPrefetchBytes = 2048;
@@ -164,11 +182,12 @@ struct GemmTiles {
   static constexpr auto kTile = &gemm_tile<S, P, kRows, kPanels>;
 };
 
-/// The tile Tiles::kTile for a number of rows, over S::panels(rows) panels (several) or over one.
-template <class S, class Tiles, int kRows = S::kRows>
+/// The tile Tiles::kTile for a number of rows, kLeast at least, over S::panels(rows) panels
+/// (several) or over one.
+template <class S, class Tiles, int kRows = S::kRows, int kLeast = 1>
 inline auto find_tile(int rows, bool several) noexcept {
-  if constexpr (kRows > 1) {
-    if (rows != kRows) return find_tile<S, Tiles, kRows - 1>(rows, several);
+  if constexpr (kRows > kLeast) {
+    if (rows != kRows) return find_tile<S, Tiles, kRows - 1, kLeast>(rows, several);
   }
   return several ? Tiles::template kTile<kRows, S::panels(kRows)> : Tiles::template kTile<kRows, 1>;
 }
@@ -233,35 +252,54 @@ inline void finish_int8(const GemmArgs& g, FoundWeights& found, const std::int32
   epilogue<S>(g, acc, acc_stride, row, rows, panel);
 }
 
+/// One tile of kernels whose products have limits: the steps that its rows allow, then what was cut
+/// off the activations.
+template <class S>
+inline void split_tile(const GemmArgs& g, const unsigned char* a, const unsigned char* b,
+                       std::ptrdiff_t panel_bytes, std::int64_t groups, std::int32_t* acc,
+                       Ahead ahead, std::int64_t row, int rows, int panels) noexcept {
+  constexpr int kColumns = S::kVectors * S::kLanes;
+  const bool several = panels > 1;
+  if (rows <= kSignedRows) {
+    constexpr int kMost = kSignedRows < S::kRows ? kSignedRows : S::kRows;
+    find_tile<S, GemmTiles<S, SignedProduct<S>>, kMost>(rows, several)(a, b, panel_bytes, groups,
+                                                                       acc, ahead);
+    return;
+  }
+  if constexpr (S::kRows > kSignedRows) {
+    constexpr int kLeast = kSignedRows + 1;
+    const std::int64_t words = sums_of_row(g.range.k_padded, ActivationSums::split);
+    const std::int32_t* const sums = g.a_sums + row * words;
+    const PairSteps steps = steps_of(sums, words, rows);
+    const auto tile =
+        steps == PairSteps::limited
+            ? find_tile<S, GemmTiles<S, LimitedProduct<S>>, S::kRows, kLeast>(rows, several)
+        : steps == PairSteps::by_signs
+            ? find_tile<S, GemmTiles<S, SignsProduct<S>>, S::kRows, kLeast>(rows, several)
+            : find_tile<S, GemmTiles<S, SignedProduct<S>>, S::kRows, kLeast>(rows, several);
+    tile(a, b, panel_bytes, groups, acc, ahead);
+    for (int p = 0; p < panels && steps == PairSteps::limited; ++p) {
+      add_excess<S>(sums, words, rows, b + p * panel_bytes, acc + p * kColumns,
+                    std::ptrdiff_t{panels} * kColumns);
+    }
+  }
+}
+
 template <class S>
 void gemm_int8(const GemmArgs& args) noexcept {
   using P = Int8Product<S>;
-  constexpr int kColumns = S::kVectors * S::kLanes;
   GemmArgs g = args;
   FoundWeights found(g);
   const std::int64_t groups = g.range.k_padded / P::kGroup;
   walk_tiles<S, std::int32_t>(
       g, groups * S::kVectors * P::kBytesB, groups * kGroupBytes, groups,
       [&](const unsigned char* a, const unsigned char* b, std::ptrdiff_t panel_bytes,
-          std::int32_t* acc, Ahead ahead, std::int64_t /*row*/, int rows, const Panels& panels) {
-        const bool several = panels.count > 1;
+          std::int32_t* acc, Ahead ahead, std::int64_t row, int rows, const Panels& panels) {
         if constexpr (S::kPairLimit == 0) {
-          find_tile<S, GemmTiles<S, P>>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
+          find_tile<S, GemmTiles<S, P>>(rows, panels.count > 1)(a, b, panel_bytes, groups, acc,
+                                                                ahead);
         } else {
-          bool unlimited = rows <= kFewRows;
-          for (int p = 0; p < panels.count && !unlimited; ++p) {
-            unlimited = g.saturating.unlimited[panels[p]] != 0;
-          }
-          if (unlimited) {
-            find_tile<S, GemmTiles<S, UnlimitedInt8Product<S>>>(rows, several)(a, b, panel_bytes,
-                                                                               groups, acc, ahead);
-            return;
-          }
-          find_tile<S, GemmTiles<S, P>>(rows, several)(a, b, panel_bytes, groups, acc, ahead);
-          for (int p = 0; p < panels.count; ++p) {
-            add_lost<S>(g.saturating, panels[p], a, b + p * panel_bytes, acc + p * kColumns,
-                        panels.count * kColumns, rows);
-          }
+          split_tile<S>(g, a, b, panel_bytes, groups, acc, ahead, row, rows, panels.count);
         }
       },
       [&](const std::int32_t* acc, std::ptrdiff_t acc_stride, std::int64_t row, int rows,
@@ -272,14 +310,15 @@ void gemm_int8(const GemmArgs& args) noexcept {
 
 template <class S>
 constexpr GemmKernels int8_kernels() noexcept {
-  return {.activations = S::kSignedCodes ? ActivationFormat::s8 : ActivationFormat::u8_offset,
+  constexpr bool kSplits = S::kPairLimit != 0;
+  constexpr bool kSigned = S::kSignedCodes || kSplits;
+  return {.activations = kSigned ? ActivationFormat::s8 : ActivationFormat::u8_offset,
           .layout = {.nr = S::kVectors * S::kLanes, .kr = S::kGroup, .k_pad = 64},
           .mr = S::kRows,
           .group = kGroupBytes,
-          .saturates = S::kPairLimit != 0,
+          .sums = kSplits ? ActivationSums::split : ActivationSums::none,
           .gemm = &gemm_int8<S>,
-          .gather_columns = &gather_columns<S, S::kGroup>,
-          .list_saturating = S::kPairLimit != 0 ? &list_saturating<S> : nullptr};
+          .gather_columns = &gather_columns<S, S::kGroup>};
 }
 
 }  // namespace

@@ -92,11 +92,12 @@ concept SimdScan = requires(typename S::F f, typename S::I i, std::uint8_t* flag
   { S::narrow_lanes(i, i, i, i) } -> Is<typename S::I>;
 };
 
-/// The register tile and the integer dot product: kGroup codes of activations, unsigned (code +
-/// 128) or signed (kSignedCodes), times as many signed codes of weights in every lane. dot may
-/// saturate or wrap where two neighbouring weights pass kPairLimit together (0: never);
-/// dot_unlimited may not. kStreamAhead: see fetch_streams(). lost: what dot lacks; large_pairs: a
-/// bit for each lane with such a pair among pair_sums.
+/// The register tile and the integer dot product: kGroup bytes, unsigned or signed (kSignedCodes),
+/// times as many signed ones in every lane. dot may saturate or wrap where two neighbouring signed
+/// bytes of its second side pass kPairLimit together (0: never); dot_unlimited may not. Signed by
+/// signed (split_pairs.hpp): dot_signed of any codes, dot_by_signs where the first are not -128,
+/// dot(first_operand(b), a) with 128 times the sum of a too much where bytes are unsigned.
+/// kStreamAhead: see fetch_streams().
 template <class S>
 concept SimdProduct = requires(typename S::I i, const unsigned char* a, const std::int8_t* b) {
   { S::kRows + S::kVectors + S::kGroup + S::kBytesB + S::kMaxAccumulators } -> Is<int>;
@@ -108,9 +109,14 @@ concept SimdProduct = requires(typename S::I i, const unsigned char* a, const st
   { S::load_b(b) } -> Is<typename S::I>;
   { S::dot(i, i, i) } -> Is<typename S::I>;
   { S::dot_unlimited(i, i, i) } -> Is<typename S::I>;
-  { S::lost(i, i) } -> Is<typename S::I>;
+  { S::dot_signed(i, i, i) } -> Is<typename S::I>;
+  { S::dot_by_signs(i, i, i) } -> Is<typename S::I>;
+  { S::first_operand(i) } -> Is<typename S::I>;
   { S::pair_sums(i) } -> Is<typename S::I>;
-  { S::large_pairs(i) } -> Is<std::uint32_t>;
+  { S::within_limit(i) } -> Is<typename S::I>;
+  { S::sub16(i, i) } -> Is<typename S::I>;
+  { S::nonzero_lanes(i) } -> Is<std::uint32_t>;
+  { S::dot_even(i, i, i) } -> Is<typename S::I>;
   { S::signed_byte(i, 1) } -> Is<typename S::I>;
   { S::Narrow::kLanes + 0 } -> Is<int>;
 };

@@ -1,6 +1,7 @@
 #pragma once
 
-// The sums of activation codes that products of groups begin from.
+// The sums of activation codes that products of groups begin from, and the pairs of codes that are
+// split.
 
 #include "cpu/micro/gemm.hpp"
 
@@ -10,6 +11,9 @@ namespace {
 /// ActivationSums: rows side by side in the lanes of a vector or of few, as they lie in a block.
 template <class S>
 void sum_codes(const SumCodesArgs& args) noexcept {
+  if constexpr (S::kPairLimit != 0) {
+    if (args.kind == ActivationSums::split) return split_pairs<S>(args);
+  }
   constexpr int kVectorsOfRows = (S::kRows + S::kLanes - 1) / S::kLanes;
   static_assert(kVectorsOfRows * S::kLanes * kGroupBytes <= kActivationSlack);
   const typename S::I ones = S::set1_i(0x01010101);

@@ -184,7 +184,7 @@ struct Avx2 {
   }
 
   // GEMM: 4 products of unsigned by signed bytes per lane. vpmaddubsw sums pairs in 16 bits and
-  // saturates where two weights pass kPairLimit together. The tile is 6 rows x 16 columns: 12
+  // saturates where two signed bytes pass kPairLimit together. The tile is 6 rows x 16 columns: 12
   // accumulators of 16 registers.
   static constexpr int kRows = 6;
   static constexpr int kVectors = 2;
@@ -207,31 +207,42 @@ struct Avx2 {
     return _mm256_add_epi32(acc,
                             _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
   }
-  /// The same for any weights: even and odd bytes apart, widened to 16 bits.
+  /// The same for any bytes: even and odd ones apart, widened to 16 bits.
   static I dot_unlimited(I acc, I a, I b) noexcept {
     const I a_even = _mm256_and_si256(a, _mm256_set1_epi16(255));
     const I a_odd = _mm256_srli_epi16(a, 8);
-    const I b_even = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
-    const I b_odd = _mm256_srai_epi16(b, 8);
-    return _mm256_add_epi32(
-        acc, _mm256_add_epi32(_mm256_madd_epi16(a_even, b_even), _mm256_madd_epi16(a_odd, b_odd)));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(a_even, even_bytes(b)),
+                                                  _mm256_madd_epi16(a_odd, odd_bytes(b))));
   }
-  /// What dot(0, a, b) lacks of the exact sums. Single products fit 16 bits.
-  static I lost(I a, I b) noexcept {
-    const I even = _mm256_set1_epi16(255);
-    const I first = _mm256_maddubs_epi16(a, _mm256_and_si256(even, b));
-    const I second = _mm256_maddubs_epi16(a, _mm256_andnot_si256(even, b));
-    const I kept = _mm256_sub_epi16(_mm256_adds_epi16(first, second), second);
-    return sum_pairs16(_mm256_sub_epi16(first, kept));
+  /// 4 products of signed bytes per lane, widened.
+  static I dot_signed(I acc, I a, I b) noexcept {
+    return _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(even_bytes(a), even_bytes(b)),
+                                                  _mm256_madd_epi16(odd_bytes(a), odd_bytes(b))));
+  }
+  /// The same where no byte of a is -128: the signs of b go over to a.
+  static I dot_by_signs(I acc, I a, I b) noexcept {
+    return dot(acc, _mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
+  }
+  /// Signed bytes as dot takes them on its first side: + 128.
+  static I first_operand(I a) noexcept {
+    return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(0x80)));
   }
   /// Sums of neighbouring signed bytes, in 16 bits.
-  static I pair_sums(I b) noexcept { return _mm256_maddubs_epi16(_mm256_set1_epi8(1), b); }
-  /// A bit for each lane with a sum beyond kPairLimit.
-  static std::uint32_t large_pairs(I sums) noexcept {
-    const I limit = _mm256_set1_epi16(kPairLimit);
-    const I within =
-        _mm256_cmpeq_epi32(_mm256_cmpgt_epi16(_mm256_abs_epi16(sums), limit), zero_i());
-    return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(within))) & 255u;
+  static I pair_sums(I a) noexcept { return _mm256_maddubs_epi16(_mm256_set1_epi8(1), a); }
+  /// Such sums, no farther from 0 than kPairLimit.
+  static I within_limit(I sums) noexcept {
+    return _mm256_min_epi16(_mm256_max_epi16(sums, _mm256_set1_epi16(-kPairLimit)),
+                            _mm256_set1_epi16(kPairLimit));
+  }
+  static I sub16(I a, I b) noexcept { return _mm256_sub_epi16(a, b); }
+  /// A bit for each lane that is not 0.
+  static std::uint32_t nonzero_lanes(I a) noexcept {
+    const I zeros = _mm256_cmpeq_epi32(a, zero_i());
+    return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(zeros))) & 255u;
+  }
+  /// Words of 16 bits times the even signed bytes of b.
+  static I dot_even(I acc, I words, I b) noexcept {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(words, even_bytes(b)));
   }
 
   // Codes of 4 bits (gemm_nibbles.hpp).
@@ -271,6 +282,9 @@ struct Avx2 {
   static I shift_left(I a, int bits) noexcept { return _mm256_slli_epi32(a, bits); }
 
  private:
+  /// Signed bytes in 16 bits.
+  static I even_bytes(I a) noexcept { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+  static I odd_bytes(I a) noexcept { return _mm256_srai_epi16(a, 8); }
   static I at_least_u16(I a, std::uint16_t limit) noexcept {
     return _mm256_cmpeq_epi16(_mm256_max_epu16(a, _mm256_set1_epi16(static_cast<short>(limit))), a);
   }

@@ -163,7 +163,7 @@ struct Avx512 {
   static float horizontal_max(F a) noexcept { return _mm512_reduce_max_ps(a); }
   static float horizontal_min(F a) noexcept { return _mm512_reduce_min_ps(a); }
 
-  // GEMM without VNNI: vpmaddubsw on pairs of weights that cannot saturate it, as AVX2 does. The
+  // GEMM without VNNI: vpmaddubsw on pairs of signed bytes within kPairLimit, as AVX2 does. The
   // tile is 8 rows x 48 columns: 24 accumulators of 32 registers.
   static constexpr int kRows = 8;
   static constexpr int kVectors = 3;
@@ -184,30 +184,40 @@ struct Avx512 {
     return _mm512_add_epi32(acc,
                             _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
   }
-  /// The same for any weights: even and odd bytes apart, widened to 16 bits.
+  /// The same for any bytes: even and odd ones apart, widened to 16 bits.
   static I dot_unlimited(I acc, I a, I b) noexcept {
     const I a_even = _mm512_and_si512(a, _mm512_set1_epi16(255));
     const I a_odd = _mm512_srli_epi16(a, 8);
-    const I b_even = _mm512_srai_epi16(_mm512_slli_epi16(b, 8), 8);
-    const I b_odd = _mm512_srai_epi16(b, 8);
-    return _mm512_add_epi32(
-        acc, _mm512_add_epi32(_mm512_madd_epi16(a_even, b_even), _mm512_madd_epi16(a_odd, b_odd)));
+    return _mm512_add_epi32(acc, _mm512_add_epi32(_mm512_madd_epi16(a_even, even_bytes(b)),
+                                                  _mm512_madd_epi16(a_odd, odd_bytes(b))));
   }
-  /// What dot(0, a, b) lacks of the exact sums. Single products fit 16 bits.
-  static I lost(I a, I b) noexcept {
-    const I even = _mm512_set1_epi16(255);
-    const I first = _mm512_maddubs_epi16(a, _mm512_and_si512(even, b));
-    const I second = _mm512_maddubs_epi16(a, _mm512_andnot_si512(even, b));
-    const I kept = _mm512_sub_epi16(_mm512_adds_epi16(first, second), second);
-    return sum_pairs16(_mm512_sub_epi16(first, kept));
+  /// 4 products of signed bytes per lane, widened.
+  static I dot_signed(I acc, I a, I b) noexcept {
+    return _mm512_add_epi32(acc, _mm512_add_epi32(_mm512_madd_epi16(even_bytes(a), even_bytes(b)),
+                                                  _mm512_madd_epi16(odd_bytes(a), odd_bytes(b))));
+  }
+  /// The same where no byte of a is -128: the signs of b go over to a.
+  static I dot_by_signs(I acc, I a, I b) noexcept {
+    const I negated = _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), zero_i(), a);
+    return dot(acc, _mm512_abs_epi8(b), negated);
+  }
+  /// Signed bytes as dot takes them on its first side: + 128.
+  static I first_operand(I a) noexcept {
+    return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(0x80)));
   }
   /// Sums of neighbouring signed bytes, in 16 bits.
-  static I pair_sums(I b) noexcept { return _mm512_maddubs_epi16(_mm512_set1_epi8(1), b); }
-  /// A bit for each lane with a sum beyond kPairLimit.
-  static std::uint32_t large_pairs(I sums) noexcept {
-    const __mmask32 beyond =
-        _mm512_cmpgt_epi16_mask(_mm512_abs_epi16(sums), _mm512_set1_epi16(kPairLimit));
-    return _mm512_test_epi32_mask(_mm512_movm_epi16(beyond), _mm512_movm_epi16(beyond));
+  static I pair_sums(I a) noexcept { return _mm512_maddubs_epi16(_mm512_set1_epi8(1), a); }
+  /// Such sums, no farther from 0 than kPairLimit.
+  static I within_limit(I sums) noexcept {
+    return _mm512_min_epi16(_mm512_max_epi16(sums, _mm512_set1_epi16(-kPairLimit)),
+                            _mm512_set1_epi16(kPairLimit));
+  }
+  static I sub16(I a, I b) noexcept { return _mm512_sub_epi16(a, b); }
+  /// A bit for each lane that is not 0.
+  static std::uint32_t nonzero_lanes(I a) noexcept { return _mm512_test_epi32_mask(a, a); }
+  /// Words of 16 bits times the even signed bytes of b.
+  static I dot_even(I acc, I words, I b) noexcept {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(words, even_bytes(b)));
   }
 
   // Codes of 4 bits (gemm_nibbles.hpp).
@@ -249,6 +259,9 @@ struct Avx512 {
   }
 
  private:
+  /// Signed bytes in 16 bits.
+  static I even_bytes(I a) noexcept { return _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8); }
+  static I odd_bytes(I a) noexcept { return _mm512_srai_epi16(a, 8); }
   static __mmask32 at_least_u16(I a, std::uint16_t limit) noexcept {
     return _mm512_cmpge_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(limit)));
   }

@@ -258,7 +258,7 @@ std::int64_t words_of_sums(const GemmKernels& kernels, std::int64_t m,
 }
 
 void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
-               const std::byte* codes, std::int64_t k_padded, std::int32_t* sums) {
+               std::byte* codes, std::int64_t k_padded, std::int32_t* sums) {
   if (kernels.sums == ActivationSums::none) return;
   parallel(context, blocks.count(), blocks.m * k_padded / 4,
            [&](std::int64_t begin, std::int64_t end) {

@@ -131,9 +131,10 @@ Activations convert_activations(Context& context, Workspace& memory, const GemmK
 /// Words that sum_codes() writes, and what may be read beyond them; 0: the kernels want no sums.
 [[nodiscard]] std::int64_t words_of_sums(const GemmKernels& kernels, std::int64_t m,
                                          std::int64_t k_padded) noexcept;
-/// What products of groups begin from: sums of the codes of all blocks, where the kernels want any.
+/// What the kernels want to know beside the codes of all blocks, if anything (ActivationSums); may
+/// change the codes.
 void sum_codes(Context& context, const GemmKernels& kernels, const RowBlocks& blocks,
-               const std::byte* codes, std::int64_t k_padded, std::int32_t* sums);
+               std::byte* codes, std::int64_t k_padded, std::int32_t* sums);
 [[nodiscard]] FloatRows rows_of(const ConstAnyMatrix& x, std::int64_t first,
                                 std::int64_t rows) noexcept;
 /// quantize_rows that only looks. @param flags of outlier columns, or null

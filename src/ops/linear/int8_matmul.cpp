@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kvant/error.hpp"
+#include "ops/linear/activations.hpp"
 #include "ops/linear/parallel_tiles.hpp"
 #include "ops/linear/row_blocks.hpp"
 #include "ops/support/border.hpp"
@@ -49,9 +50,14 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
               const Epilogue& epilogue) {
   const GemmKernels& kernels = context.kernels().gemm_for(WeightFormat::int8_row);
   const RowBlockTasks tasks(context, kernels, a.rows(), w.k_padded());
-  std::byte* codes = context.workspace(
-      static_cast<std::size_t>(tasks.activation_bytes() + tasks.count * tasks.scratch_bytes()));
-  std::byte* scratch = codes + tasks.activation_bytes();
+  std::byte* codes = nullptr;
+  std::byte* scratch = nullptr;
+  std::int32_t* sums = nullptr;
+  carve(context.workspace(), 0, [&](Arena& arena) {
+    codes = arena.take<std::byte>(tasks.activation_bytes());
+    scratch = arena.take<std::byte>(tasks.count * tasks.scratch_bytes());
+    sums = arena.take<std::int32_t>(words_of_sums(kernels, a.rows(), w.k_padded()));
+  });
   parallel(
       context, tasks.count, a.rows() * a.cols() / 16, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
@@ -66,11 +72,12 @@ void multiply(Context& context, MatrixView<const std::int8_t> a, const PackedMat
               });
         }
       });
+  sum_codes(context, kernels, tasks.blocks, codes, w.k_padded(), sums);
   GemmArgs args{};
   args.a = codes;
   args.b = w.data();
   args.b_offset = w.offsets();
-  args.saturating = w.saturating();
+  args.a_sums = sums;
   args.range = {.m = a.rows(), .n = w.n(), .k_padded = w.k_padded()};
   args.epilogue = epilogue;
   parallel_tiles(context, args, kernels, w.panels(), a.rows() * w.n() * (w.k() / 16 + 1));

@@ -49,7 +49,6 @@ GemmArgs product_of(const Activations& a, const PackedWeights& w, const AnyMatri
   args.a = a.data;
   args.b = w.data();
   args.b_offset = w.offsets();
-  args.saturating = w.saturating();
   if (w.state().is_nibbles()) args.nibbles = w.state().nibbles();
   if (w.state().is_groups()) args.groups = w.state().groups();
   if (w.state().kernels.widen_panel != nullptr) {
@@ -189,7 +188,6 @@ void multiply_widened(Context& context, const Activations& a, const LayerWeights
                  }
                  args.b = panel;
                  args.b_offset = nullptr;
-                 args.saturating = {nullptr, nullptr, nullptr};
                  args.range.n = outputs;
                  args.range.panel_begin = 0;
                  args.range.panel_end = 1;

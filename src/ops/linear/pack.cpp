@@ -1,6 +1,6 @@
-// Packing: rows of elements into panels, the sums that offset codes need, and the lists of words
-// whose products may saturate. One pass over the codes, half a kilobyte of each row at a time, so
-// that nearly everything happens in the first-level cache.
+// Packing: rows of elements into panels, and the sums that offset codes need. One pass over the
+// codes, half a kilobyte of each row at a time, so that nearly everything happens in the
+// first-level cache.
 
 #include <algorithm>
 #include <cstring>
@@ -87,14 +87,6 @@ PackedWeightsBuilder::PackedWeightsBuilder(const char* who, const KernelTable& k
     offsets_ = s.offsets.allocate_zero(padded_n);
   }
   if (format == WeightFormat::int8_row) absmax_ = s.absmax.allocate_zero(padded_n);
-  if (s.kernels.saturates && n > 0) {
-    const std::int64_t panels = s.layout().panels(n);
-    // Beyond this share of words the lists cost more than the slower multiplication.
-    room_ = s.k_padded / 4 * s.layout().nr / 20;
-    words_ = AlignedArray<SaturatingWord>(static_cast<std::size_t>(panels * list_stride()));
-    begin_ = s.list_begin.allocate_zero(panels + 1);
-    unlimited_ = s.unlimited.allocate_zero(panels);
-  }
 }
 
 void PackedWeightsBuilder::pack_rows(std::int64_t first, const std::byte* elements,
@@ -143,32 +135,9 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
         }
       }
     }
-    if (sums == nullptr || begin_ != nullptr) continue;
+    if (sums == nullptr) continue;
     for (std::int64_t r = 0; r < rows; ++r) sums[r] += 128 * sum_codes(from + r * stride, count);
   }
-  if (begin_ != nullptr) {
-    const std::int64_t found =
-        s.kernels.list_saturating(reinterpret_cast<const std::int8_t*>(to), s.k_padded, sums,
-                                  words_.data() + panel * list_stride(), room_);
-    unlimited_[panel] = found < 0 ? 1 : 0;
-    begin_[panel + 1] = found < 0 ? 0 : found;
-    for (std::int64_t n = 0; sums != nullptr && n < nr; ++n) sums[n] *= 128;
-  }
-}
-
-std::shared_ptr<const PackedWeights::State> PackedWeightsBuilder::finish() {
-  PackedWeights::State& s = *state_;
-  if (begin_ != nullptr) {
-    const std::int64_t panels = s.layout().panels(s.n);
-    for (std::int64_t p = 0; p < panels; ++p) begin_[p + 1] += begin_[p];
-    SaturatingWord* to = s.saturating.allocate(begin_[panels]);
-    for (std::int64_t p = 0; p < panels; ++p) {
-      const std::int64_t count = begin_[p + 1] - begin_[p];
-      std::copy_n(words_.data() + p * list_stride(), count, to + begin_[p]);
-    }
-    words_ = {};
-  }
-  return std::move(state_);
 }
 
 }  // namespace kvant::detail

@@ -1,6 +1,6 @@
 // Packed weights in a file, as they are in memory: a header of fixed size, then the arrays, each at
 // a multiple of 4096 bytes so that a mapping of them is aligned. Everything in the header is
-// checked before it is used, and lists that kernels follow without checking are read once.
+// checked before it is used; the arrays are not read (any bytes are codes and numbers).
 
 #include <array>
 #include <atomic>
@@ -29,12 +29,11 @@ using namespace detail;
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'K', 'V', 'P', 'A', 'C', 'K', 'E', 'D'};
-constexpr std::uint32_t kVersion = 4;
+constexpr std::uint32_t kVersion = 5;
 constexpr std::uint32_t kByteOrder = 0x01020304;
 constexpr std::uint64_t kPage = 4096;
 constexpr auto kSections = static_cast<std::size_t>(PackedWeights::State::kSections);
-constexpr const char* kSectionNames[kSections] = {
-    "codes", "scales", "absmax", "offsets", "list beginnings", "saturating words", "unlimited"};
+constexpr const char* kSectionNames[kSections] = {"codes", "scales", "absmax", "offsets"};
 
 struct FileHeader {
   std::array<char, 8> magic;
@@ -42,7 +41,7 @@ struct FileHeader {
   std::uint32_t byte_order;
   char format[16];      ///< WeightFormatInfo::name
   char packed_for[16];  ///< the kernel set
-  std::int32_t nr, kr, k_pad, align, activations, saturates, zero_points, wide_scales;
+  std::int32_t nr, kr, k_pad, align, activations, zero_points, wide_scales, unused;
   std::int64_t n, k, block, group;
   struct {
     std::uint64_t offset, bytes;
@@ -50,7 +49,7 @@ struct FileHeader {
   std::uint64_t file_bytes;
   std::uint64_t checksum;  ///< of the header before it
 };
-static_assert(sizeof(FileHeader) == 240 && std::is_trivially_copyable_v<FileHeader>);
+static_assert(sizeof(FileHeader) == 192 && std::is_trivially_copyable_v<FileHeader>);
 
 /// FNV-1a: tells a damaged header from a whole one.
 std::uint64_t checksum_of(const FileHeader& header) noexcept {
@@ -72,12 +71,10 @@ std::string name_in(const char (&from)[kSize]) {
   return {from, strnlen(from, kSize)};
 }
 
-std::string layout_text(std::int32_t nr, std::int32_t kr, std::int32_t k_pad, std::int32_t format,
-                        bool saturates) {
-  return "panels of " + std::to_string(nr) + " outputs, groups of " + std::to_string(kr) +
-         ", inputs padded to " + std::to_string(k_pad) + ", activations in format " +
-         std::to_string(format) + (saturates ? ", with" : ", without") +
-         " lists of saturating words";
+std::string layout_text(const WeightLayout& layout, std::int32_t format) {
+  return "panels of " + std::to_string(layout.nr) + " outputs, groups of " +
+         std::to_string(layout.kr) + ", inputs padded to " + std::to_string(layout.k_pad) +
+         ", activations in format " + std::to_string(format);
 }
 
 /// A name beside `place` that no other thread or process takes at the same time.
@@ -115,7 +112,6 @@ class Reader {
     auto state = std::make_shared<PackedWeights::State>();
     describe_to(*state);
     map_sections(*state);
-    check_lists(*state);
     state->mapping = file_.owner;
     return state;
   }
@@ -159,22 +155,19 @@ class Reader {
     s.wide_scales = header_.wide_scales != 0;
     s.kernels.layout = {header_.nr, header_.kr, header_.k_pad, header_.align};
     s.kernels.activations = static_cast<ActivationFormat>(header_.activations);
-    s.kernels.saturates = header_.saturates != 0;
     constexpr std::int64_t kMost = std::int64_t{1} << 31;
     const bool sane = header_.nr > 0 && header_.nr <= 128 && header_.kr > 0 && header_.kr <= 64 &&
                       header_.k_pad > 0 && header_.k_pad <= 4096 &&
                       header_.k_pad % header_.kr == 0 && header_.align > 0 && header_.align <= 64 &&
-                      header_.activations >= 0 && header_.activations <= 4 &&
-                      header_.saturates >= 0 && header_.saturates <= 1 && s.n > 0 && s.n < kMost &&
-                      s.k >= 0 && s.k < kMost && s.block >= 0 && s.block < kMost &&
+                      header_.activations >= 0 && header_.activations <= 4 && s.n > 0 &&
+                      s.n < kMost && s.k >= 0 && s.k < kMost && s.block >= 0 && s.block < kMost &&
                       static_cast<std::uint64_t>(s.n) <=
                           header_.file_bytes * 2 / static_cast<std::uint64_t>(s.k == 0 ? 1 : s.k);
     const WeightFormatInfo& info = kvant::describe(s.format);
     if (!sane || (!info.is_float() && s.k > kMaxInnerDimension) ||
         (info.block == 0) != (s.block == 0) || !sane_groups(s)) {
       broken("impossible shape or layout: " + shape_text(s.n, s.k) + ", " +
-             layout_text(header_.nr, header_.kr, header_.k_pad, header_.activations,
-                         header_.saturates != 0));
+             layout_text(s.layout(), header_.activations));
     }
   }
 
@@ -218,10 +211,8 @@ class Reader {
 
   void map_sections(PackedWeights::State& s) {
     const std::int64_t padded_n = s.layout().padded_n(s.n);
-    const std::int64_t panels = s.layout().panels(s.n);
     const bool is_float = kvant::describe(s.format).is_float();
     const bool offsets = s.kernels.activations == ActivationFormat::u8_offset;
-    const bool lists = s.kernels.saturates;
     map_section(s.codes, 0, s.codes_bytes());
     const bool codes_alone = s.format == WeightFormat::int8_row && header_.sections[1].bytes == 0;
     map_section(s.scales, 1,
@@ -229,25 +220,6 @@ class Reader {
     const bool has_absmax = s.format == WeightFormat::int8_row && !codes_alone;
     map_section(s.absmax, 2, has_absmax ? padded_n : 0);
     map_section(s.offsets, 3, offsets ? padded_n : 0);
-    map_section(s.list_begin, 4, lists ? panels + 1 : 0);
-    const auto entries = header_.sections[5].bytes / sizeof(SaturatingWord);
-    map_section(s.saturating, 5, lists ? static_cast<std::int64_t>(entries) : 0);
-    map_section(s.unlimited, 6, lists ? panels : 0);
-  }
-
-  /// Kernels follow the lists without looking.
-  void check_lists(const PackedWeights::State& s) const {
-    if (!s.kernels.saturates) return;
-    const std::int64_t panels = s.layout().panels(s.n);
-    const auto entries = static_cast<std::int64_t>(s.saturating.size());
-    bool good = s.list_begin[0] == 0 && s.list_begin[panels] == entries;
-    for (std::int64_t p = 0; good && p < panels; ++p) {
-      good = s.list_begin[p] <= s.list_begin[p + 1] && s.unlimited[p] <= 1;
-    }
-    for (std::int64_t i = 0; good && i < entries; ++i) {
-      good = s.saturating[i].group() < s.k_padded / 4 && s.saturating[i].output() < s.layout().nr;
-    }
-    if (!good) broken("its lists of saturating words lead out of the weights");
   }
 
   const std::string& path_;
@@ -279,7 +251,6 @@ void PackedWeights::save_as(const std::string& file) const {
   header.k_pad = s.layout().k_pad;
   header.align = s.layout().align;
   header.activations = static_cast<std::int32_t>(s.kernels.activations);
-  header.saturates = s.kernels.saturates ? 1 : 0;
   header.n = s.n;
   header.k = s.k;
   header.block = s.block;
@@ -356,9 +327,7 @@ PackedWeights PackedWeights::map(Context& context, const std::string& file, Repa
       const GemmKernels& have = state->kernels;
       fail(ErrorCode::unsupported,
            std::string(Reader::kWho) + ": " + file + " is packed for \"" + state->packed_for +
-               "\" (" +
-               layout_text(have.layout.nr, have.layout.kr, have.layout.k_pad,
-                           static_cast<std::int32_t>(have.activations), have.saturates) +
+               "\" (" + layout_text(have.layout, static_cast<std::int32_t>(have.activations)) +
                "), the context runs \"" + context.kernels().name +
                "\"; save it again there, or let map repack it");
     }

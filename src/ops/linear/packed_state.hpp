@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kvant/aligned_array.hpp"
 #include "kvant/packed_weights.hpp"
@@ -67,17 +68,14 @@ struct PackedWeights::State {
   bool wide_scales = false;
 
   detail::Section<std::byte> codes;
-  detail::Section<float> scales;             ///< as PackedWeights::scales
-  detail::Section<float> absmax;             ///< [n padded], or empty
-  detail::Section<std::int32_t> offsets;     ///< [n padded], or empty
-  detail::Section<std::int64_t> list_begin;  ///< SaturatingWords, or empty
-  detail::Section<SaturatingWord> saturating;
-  detail::Section<std::uint8_t> unlimited;
-  std::shared_ptr<const void> mapping;  ///< the file's bytes, when it is one
-  const Memory* memory = nullptr;       ///< of a device, where the sections are; null: the host's
-  std::shared_ptr<std::byte> device;    ///< their bytes there
+  detail::Section<float> scales;          ///< as PackedWeights::scales
+  detail::Section<float> absmax;          ///< [n padded], or empty
+  detail::Section<std::int32_t> offsets;  ///< [n padded], or empty
+  std::shared_ptr<const void> mapping;    ///< the file's bytes, when it is one
+  const Memory* memory = nullptr;         ///< of a device, where the sections are; null: the host's
+  std::shared_ptr<std::byte> device;      ///< their bytes there
 
-  static constexpr int kSections = 7;
+  static constexpr int kSections = 4;
   /// Calls each(section) for all sections, in the order of a file.
   template <class Self, class Each>
   static void for_each_section(Self& state, Each&& each) {
@@ -85,9 +83,6 @@ struct PackedWeights::State {
     each(state.scales);
     each(state.absmax);
     each(state.offsets);
-    each(state.list_begin);
-    each(state.saturating);
-    each(state.unlimited);
   }
   /// The same weights in a device's memory, and back. @throws Error out_of_memory, device_failed
   [[nodiscard]] static std::shared_ptr<const State> on(const Memory& memory,
@@ -147,9 +142,6 @@ struct PackedWeights::State {
   /// `group` as packing chooses it.
   [[nodiscard]] static std::int64_t group_for(WeightFormat format, std::int64_t k,
                                               std::int64_t k_padded, std::int64_t block) noexcept;
-  [[nodiscard]] SaturatingWords lists() const noexcept {
-    return {list_begin.data(), saturating.data(), unlimited.data()};
-  }
   /// The plain row of one output: its codes (a byte each), elements, or blocks of GGUF.
   void unpack_row(std::int64_t row, std::byte* to) const noexcept;
   /// Its scales and zero points [row_scales()]; those without a code keep what they are.
@@ -189,8 +181,9 @@ class PackedWeightsBuilder {
   }
   [[nodiscard]] float* absmax() noexcept { return absmax_; }
   [[nodiscard]] const PackedWeights::State& state() const noexcept { return *state_; }
-  /// @throws std::bad_alloc
-  [[nodiscard]] std::shared_ptr<const PackedWeights::State> finish();
+  [[nodiscard]] std::shared_ptr<const PackedWeights::State> finish() noexcept {
+    return std::move(state_);
+  }
 
  private:
   void pack_panel(std::int64_t panel, const std::byte* elements, std::int64_t rows,
@@ -206,12 +199,6 @@ class PackedWeightsBuilder {
   float* scales_ = nullptr;
   float* absmax_ = nullptr;
   std::int32_t* offsets_ = nullptr;
-  // Of kernels that saturate: each panel has room for as many words as a list may have.
-  std::int64_t room_ = 0;  ///< of a panel, not counting the place that kernels want behind it
-  [[nodiscard]] std::int64_t list_stride() const noexcept { return room_ + state_->layout().nr; }
-  AlignedArray<SaturatingWord> words_;
-  std::int64_t* begin_ = nullptr;
-  std::uint8_t* unlimited_ = nullptr;
 };
 
 }  // namespace detail

@@ -376,15 +376,11 @@ std::vector<float> PackedWeights::absmax_values() const {
 const std::int32_t* PackedWeights::offsets() const noexcept {
   return state_ != nullptr ? state_->offsets.data() : nullptr;
 }
-SaturatingWords PackedWeights::saturating() const noexcept {
-  return state_ != nullptr ? state_->lists() : SaturatingWords{nullptr, nullptr, nullptr};
-}
 
 std::size_t PackedWeights::bytes() const noexcept {
   if (state_ == nullptr) return 0;
   const State& s = *state_;
-  return s.codes.bytes() + s.scales.bytes() + s.absmax.bytes() + s.offsets.bytes() +
-         s.list_begin.bytes() + s.saturating.bytes() + s.unlimited.bytes();
+  return s.codes.bytes() + s.scales.bytes() + s.absmax.bytes() + s.offsets.bytes();
 }
 
 std::size_t PackedWeights::stored_bytes() const noexcept {
