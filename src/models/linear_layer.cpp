@@ -131,6 +131,19 @@ std::size_t FloatLinear::weight_bytes() const {
   return weights_.bytes() + bias_.size() * element;
 }
 
+void ReorderedLinear::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
+  const MatrixView<const float> from = x.x();
+  std::vector<float> columns(static_cast<std::size_t>(from.rows()) * order_.size());
+  const auto width = std::ssize(order_);
+  parallel_tasks(context, from.rows(), from.rows() * width, [&](std::int64_t r) {
+    const float* const row = from.row_data(r);
+    float* const to = columns.data() + r * width;
+    for (std::int64_t j = 0; j < width; ++j) to[j] = row[order_[static_cast<std::size_t>(j)]];
+  });
+  LayerInput reordered(MatrixView<const float>(columns.data(), from.rows(), width));
+  layer_->forward(context, reordered, y);
+}
+
 void AdaptedLinear::forward(Context& context, LayerInput& x, MatrixView<float> y) const {
   layer_->forward(context, x, y);
   adapter_.add_to(context, x.x(), y);

@@ -76,6 +76,7 @@ class Session {
     report_["weight_bytes"] = model_.weight_bytes();
     report_embeddings();
     report_["bytes_read"] = model_.bytes_read;
+    report_expanded();
     if (options.kv != models::KvFormat::fp32) {
       report_["kv"] = to_string(options.kv);
       report_["kv_bytes_per_token"] = models::Cache::token_bytes(model_.block_config(), options.kv);
@@ -105,6 +106,18 @@ class Session {
 
  private:
   [[nodiscard]] const models::Config& config() const { return files_.config(); }
+
+  /// What is stored in few bits and takes 32 here is worth a word.
+  void report_expanded() {
+    if (model_.expanded.empty()) return;
+    report_["expanded_layers"] = model_.expanded;
+    if (options_.quiet || !leads()) return;
+    std::fprintf(stderr,
+                 "%zu layers are held in float32, since no weight format has what they are stored "
+                 "in: %s%s\n",
+                 model_.expanded.size(), model_.expanded.front().c_str(),
+                 model_.expanded.size() > 1 ? ", ..." : "");
+  }
 
   void report_embeddings() {
     const std::string name(to_string(plan_.embeddings));

@@ -75,8 +75,8 @@ std::vector<models::TokenId> parse_ids(const char* flag, const std::string& text
 
 /// The words as they were given; what they mean is checked behind them.
 struct Words {
-  std::string model, scheme, embeddings, mode, arithmetic, calibrate, prompt, chat, system, form,
-      ids, decoder_ids, adapter, plan, perplexity, logits, hidden, json, kv, seed;
+  std::string model, scheme, embeddings, mode, arithmetic, outliers, calibrate, prompt, chat,
+      system, form, ids, decoder_ids, adapter, plan, perplexity, logits, hidden, json, kv, seed;
   float threshold = 0;
   std::int64_t window = 0;
   std::int64_t group = 0;
@@ -111,12 +111,18 @@ void add_model_options(CLI::App& app, Words& words, RunOptions& options) {
                  "(default: 64; int8-group 128)")
       ->type_name("N");
   app.add_option("--threshold", words.threshold,
-                 "llm-int8: inputs of at least this magnitude are outliers\n"
+                 "int8 products: inputs of at least this magnitude are outliers and stay in float\n"
                  "(default: 6, or what the folder says; 0: none)")
       ->type_name("T");
-  app.add_option("--calibrate", words.calibrate,
-                 "llm-int8: text that shows the outlier features while loading\n"
-                 "(default: the prompt, else random ids)")
+  app.add_option("--outliers", words.outliers,
+                 "which of them: per-call (default): a feature with one in any row of a call;\n"
+                 "per-row: the elements themselves, so that no row depends on others")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"per-call", "per-row"}));
+  app.add_option(
+         "--calibrate", words.calibrate,
+         "text that shows the outlier features while loading, whose weights are kept in 16\n"
+         "bits: llm-int8 (default: the prompt, else random ids), formats of up to 8 bits")
       ->type_name("FILE");
   app.add_option("--skip", options.skip,
                  "keep linear layers in float whose full name matches, e.g. '*.layers.0.*';\n"
@@ -244,6 +250,9 @@ std::optional<RunOptions> parse_run_options(const Arguments& arguments) {
                        " is not a number from 0 up");
     }
     options.request.threshold = words.threshold;
+  }
+  if (given("--outliers")) {
+    options.request.outliers = words.outliers == "per-row" ? Outliers::per_row : Outliers::per_call;
   }
   if (given("--kv")) options.kv = *models::kv_format_from_name(words.kv);
   options.adapter = text("--adapter", words.adapter);

@@ -151,7 +151,8 @@ std::string packed_as(const Layer& layer) {
   const kvant::io::LayerReader reader(file, layers[0]);
   const auto codes = reader.codes();
   if (!codes) return "none";
-  return std::string(to_string(codes->format)) + " " + std::to_string(codes->block);
+  return std::string(to_string(codes->format)) + " " + std::to_string(codes->block) +
+         (codes->order.empty() ? "" : " reordered");
 }
 
 }  // namespace
@@ -169,7 +170,9 @@ TEST_CASE("stored codes become those of a format only where nothing is lost") {
   layer = {};
   layer.index.assign(64, 0);
   for (std::size_t k = 1; k < 64; k += 2) layer.index[k] = 1;
-  CHECK(packed_as(layer) == "none");  // an activation order
+  CHECK(packed_as(layer) == "int4 32 reordered");  // an activation order
+  layer.index[0] = 1;
+  CHECK(packed_as(layer) == "none");  // groups of 31 and 33
   Elements elements;
   CHECK(packed_as(elements) == "fp8 0");
   elements.scales_shape = {2, 2};

@@ -54,11 +54,17 @@ std::vector<const LinearLayer*> layers_of(const Model& model) {
   return layers;
 }
 
+/// The layer behind another order of inputs.
+const LinearLayer* in_order(const LinearLayer* layer) {
+  const auto* reordered = dynamic_cast<const kvant::models::ReorderedLinear*>(layer);
+  return reordered == nullptr ? layer : &reordered->layer();
+}
+
 /// The formats that a model's layers are held in; "float" for those that are expanded.
 std::set<std::string> formats_of(const Model& model) {
   std::set<std::string> names;
   for (const LinearLayer* layer : layers_of(model)) {
-    const auto* packed = dynamic_cast<const kvant::models::QuantizedLinear*>(layer);
+    const auto* packed = dynamic_cast<const kvant::models::QuantizedLinear*>(in_order(layer));
     names.insert(packed == nullptr ? "float" : std::string(to_string(packed->linear().format())));
   }
   return names;
@@ -89,7 +95,7 @@ const std::vector<Folder>& folders() {
   static const std::vector<Folder> all = {
       {"gptq_awq/awq_4bit_g32", {"int4"}},
       {"gptq_awq/gptq_4bit_g32_sym", {"int4"}},
-      {"gptq_awq/gptq_4bit_g32_asym_act", {"float"}},  // groups are not of neighbours
+      {"gptq_awq/gptq_4bit_g32_asym_act", {"int4"}},  // act order: groups are not of neighbours
       {"gptq_awq/gptq_2bit_g32_asym", {"int2"}},
       {"gptq_awq/gptq_3bit_g32_asym", {"int3"}},
       {"gptq_awq/gptq_8bit_g-1_sym_v2", {"int8-group"}},
@@ -144,10 +150,12 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
       if (layer.quantized()) elements += static_cast<std::uint64_t>(layer.elements());
     }
     std::size_t held = 0;
-    for (const LinearLayer* layer : layers_of(exact)) held += layer->weight_bytes();
+    for (const LinearLayer* layer : layers_of(exact)) held += in_order(layer)->weight_bytes();
     if (folder.formats == std::set<std::string>{"float"}) {
       CHECK(held == elements * 4);
+      CHECK(exact.expanded.size() == layers_of(exact).size());
     } else {
+      CHECK(exact.expanded.empty());
       const auto format = kvant::weight_format_from_name(*folder.formats.begin());
       const double bits = kvant::describe(*format).bits;
       const double codes = static_cast<double>(elements) * bits / 8;

@@ -28,6 +28,9 @@ struct LayerCodes {
   std::int64_t block = 0;
   std::vector<float> scales = {};
   std::vector<std::uint8_t> zero_points = {};
+  /// Input j of the codes is input order[j] of the layer (GPTQ's act order: inputs of a group are
+  /// neighbours here, not there); empty: they are the same.
+  std::vector<std::int32_t> order = {};
 };
 
 /// Any form that kvant knows. Refers to the checkpoint.
@@ -43,10 +46,11 @@ class KVANT_API LayerReader {
   /// form's own library computes them. From several threads at once.
   void read(std::int64_t first, std::int64_t count, float* out) const;
   /// The layer as a weight format holds it, no code, zero point or scale changed; nothing where
-  /// none does (groups that neighbours do not share, scales beyond fp16, tables of its own, ...).
+  /// none does (groups of different sizes, scales beyond fp16, tables of its own, ...).
   /// (Where a form's own library rounds dequantized weights to 16 bits, the format does not.)
   [[nodiscard]] std::optional<LayerCodes> codes() const;
-  /// The codes of rows [first, first + count), a byte each; only where codes() gives something.
+  /// The codes of rows [first, first + count), a byte each, inputs as in LayerCodes::order; only
+  /// where codes() gives something.
   void read_codes(std::int64_t first, std::int64_t count, std::uint8_t* out) const;
   /// Input features whose weights are kept in half precision beside the codes; ascending.
   [[nodiscard]] std::vector<std::int64_t> kept_columns() const;

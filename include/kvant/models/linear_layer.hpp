@@ -97,6 +97,25 @@ class KVANT_API QuantizedLinear final : public LinearLayer {
   Linear layer_;
 };
 
+/// A layer whose weights have their inputs in another order: GPTQ's act order, where the inputs of
+/// a group of weights are no neighbours in x. Cost: a copy of x.
+class KVANT_API ReorderedLinear final : public LinearLayer {
+ public:
+  /// @param order  input j of the layer's weights is column order[j] of x
+  ReorderedLinear(std::unique_ptr<LinearLayer> layer, std::vector<std::int32_t> order)
+      : layer_(std::move(layer)), order_(std::move(order)) {}
+  [[nodiscard]] const LinearLayer& layer() const noexcept { return *layer_; }
+  void forward(Context& context, LayerInput& x, MatrixView<float> y) const override;
+  [[nodiscard]] std::int64_t out_features() const override { return layer_->out_features(); }
+  [[nodiscard]] std::size_t weight_bytes() const override {
+    return layer_->weight_bytes() + order_.size() * sizeof(std::int32_t);
+  }
+
+ private:
+  std::unique_ptr<LinearLayer> layer_;
+  std::vector<std::int32_t> order_;
+};
+
 /// Any layer with a low-rank correction beside it.
 class KVANT_API AdaptedLinear final : public LinearLayer {
  public:

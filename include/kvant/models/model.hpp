@@ -64,6 +64,9 @@ struct KVANT_API Model {
   /// Where the linear layers are; null: no device was asked for.
   std::shared_ptr<const Placement> placement;
   std::int64_t bytes_read = 0;  ///< of tensors, from files, by this process
+  /// Layers of a quantized folder that are held in float, though they are not stored so: no weight
+  /// format has what they are stored in (zero points of 8 bits, groups of 16, ...).
+  std::vector<std::string> expanded;
 
   /// The description of the blocks as they are here: config, or a rank's share of it.
   [[nodiscard]] const Config& block_config() const { return split ? split->blocks : config; }

@@ -97,7 +97,10 @@ struct Embeddings {
 struct Request {
   std::optional<Scheme> scheme = {};
   std::optional<Arithmetic> mode = {};
+  /// Of outlier features: of llm-int8, and of integer products of other formats.
   std::optional<float> threshold = {};
+  /// Which elements are outliers there (not calibrated: that is what calibrating gives).
+  std::optional<Outliers> outliers = {};
   bool calibration_text = false;  ///< ids to calibrate with are given
   bool layer_formats = false;     ///< LoadOptions::formats will be given: scheme fp32 by default
   /// Of activations and weights of up to 4 bits, int8-group and stored ones: kvant (int8 products),
@@ -113,9 +116,10 @@ struct Request {
 struct Plan {
   Scheme scheme = Scheme::fp32;
   Arithmetic mode = Arithmetic::kvant;
-  float threshold = 0;
-  bool stored_int8 = false;  ///< the folder holds bitsandbytes' codes
-  bool calibrate = false;    ///< find outlier columns while loading and keep their weights
+  float threshold = 0;                    ///< 0: no features are apart
+  std::optional<Outliers> outliers = {};  ///< nothing: as a stored folder says, or per call
+  bool stored_int8 = false;               ///< the folder holds bitsandbytes' codes
+  bool calibrate = false;  ///< find outlier columns while loading and keep their weights
   Arithmetic arithmetic = Arithmetic::kvant;  ///< as in Request
   std::int64_t group = 0;  ///< weights that share a scale; 0: as many as the format has by default
   Embeddings embeddings = {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "io/layers/packed_groups.hpp"
 #include "kvant/float16.hpp"
@@ -34,6 +35,25 @@ unsigned awq_field(std::span<const std::byte> bytes, std::int64_t first,
                    std::int64_t index) noexcept {
   return word(bytes, first + index / 8) >> (4 * kAwqOrder[static_cast<std::size_t>(index % 8)]) &
          15u;
+}
+
+PackedGroupRows::PackedGroupRows(const PackedGroups& shape, GroupValues values,
+                                 std::vector<std::int32_t> group_of)
+    : shape_(shape), values_(std::move(values)), group_of_(std::move(group_of)) {
+  if (group_size() > 0) return;
+  std::vector<std::int64_t> members(static_cast<std::size_t>(shape_.groups));
+  for (const std::int32_t group : group_of_) ++members[static_cast<std::size_t>(group)];
+  const std::int64_t size = members.front();
+  const bool even = std::all_of(members.begin(), members.end() - 1,
+                                [&](std::int64_t count) { return count == size; });
+  if (!even || members.back() > size) return;
+  std::vector<std::int32_t> next(members.size());
+  for (std::size_t g = 0; g < next.size(); ++g) {
+    next[g] = static_cast<std::int32_t>(static_cast<std::int64_t>(g) * size);
+  }
+  for (const std::int32_t group : group_of_) {
+    place_of_.push_back(next[static_cast<std::size_t>(group)]++);
+  }
 }
 
 RowDecoder::Range PackedGroupRows::bytes_of(std::int64_t first_row, std::int64_t rows) const {
@@ -100,7 +120,8 @@ std::int64_t PackedGroupRows::group_size() const noexcept {
 std::optional<LayerCodes> PackedGroupRows::codes() const {
   constexpr std::int64_t kMaxBlock = std::int64_t{1} << 20;
   LayerCodes codes{.format = group_format(shape_.bits)};
-  const std::int64_t size = group_size();
+  const std::int64_t size =
+      place_of_.empty() ? group_size() : std::count(group_of_.begin(), group_of_.end(), 0);
   codes.block = size >= shape_.inputs ? (shape_.inputs + 31) / 32 * 32 : size;
   if (size == 0 || codes.block % 32 != 0 || codes.block > kMaxBlock ||
       shape_.inputs > kMaxInnerDimension) {
@@ -115,6 +136,10 @@ std::optional<LayerCodes> PackedGroupRows::codes() const {
     return static_cast<float>(float16(scale)) == scale;
   });
   if (!fits) return std::nullopt;
+  codes.order.resize(place_of_.size());
+  for (std::size_t k = 0; k < place_of_.size(); ++k) {
+    codes.order[static_cast<std::size_t>(place_of_[k])] = static_cast<std::int32_t>(k);
+  }
   codes.scales.resize(values_.scales.size());
   if (!symmetric) codes.zero_points.resize(values_.scales.size());
   for (std::int64_t n = 0; n < shape_.outputs; ++n) {
@@ -133,7 +158,9 @@ void PackedGroupRows::unpack(std::int64_t first_row, std::int64_t rows,
   const std::int32_t flipped = shape_.bits == 8 ? 0x80 : 0;
   for_codes({first_row, rows, 0, shape_.inputs}, bytes,
             [&](std::int64_t r, std::int64_t c, std::int64_t, std::int64_t, std::int32_t code) {
-              out[r * shape_.inputs + c] = static_cast<std::uint8_t>(code ^ flipped);
+              const std::int64_t place =
+                  place_of_.empty() ? c : place_of_[static_cast<std::size_t>(c)];
+              out[r * shape_.inputs + place] = static_cast<std::uint8_t>(code ^ flipped);
             });
 }
 

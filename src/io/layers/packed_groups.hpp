@@ -97,8 +97,8 @@ struct GroupValues {
 class PackedGroupRows final : public RowDecoder {
  public:
   /// @param group_of of each input
-  PackedGroupRows(const PackedGroups& shape, GroupValues values, std::vector<std::int32_t> group_of)
-      : shape_(shape), values_(std::move(values)), group_of_(std::move(group_of)) {}
+  PackedGroupRows(const PackedGroups& shape, GroupValues values,
+                  std::vector<std::int32_t> group_of);
 
   [[nodiscard]] Range bytes_of(std::int64_t first_row, std::int64_t rows) const override;
   void decode(const WeightBlock& block, std::span<const std::byte> bytes,
@@ -121,6 +121,9 @@ class PackedGroupRows final : public RowDecoder {
   PackedGroups shape_;
   GroupValues values_;
   std::vector<std::int32_t> group_of_;
+  /// Where each input lies when those of a group are neighbours, group after group; empty: where it
+  /// is, or the groups have different sizes.
+  std::vector<std::int32_t> place_of_;
 };
 
 /// The format whose codes have 2, 3, 4 or 8 bits in groups.

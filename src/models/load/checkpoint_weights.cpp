@@ -100,6 +100,13 @@ class CheckpointWeights final : public WeightSource {
     return io::input_params(checkpoint_, it->second);
   }
 
+  [[nodiscard]] std::vector<std::int32_t> input_order(const std::string& name) const override {
+    const auto it = quantized_.find(name);
+    if (it == quantized_.end()) return {};
+    const auto codes = io::LayerReader(checkpoint_, it->second).codes();
+    return codes ? codes->order : std::vector<std::int32_t>();
+  }
+
   [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
                                                     const std::string& name) const override {
     const auto it = quantized_.find(name);

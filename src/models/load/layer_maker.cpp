@@ -23,6 +23,20 @@ void convert_row(Context& context, const ConstAnyMatrix& m, std::int64_t row, fl
                              to, DType::float32, m.cols});
 }
 
+/// Some columns of weights as floats, [outputs, columns].
+Matrix<float> columns_of(Context& context, const ConstAnyMatrix& weights,
+                         const std::vector<std::int64_t>& columns) {
+  Matrix<float> result(columns.empty() ? 0 : weights.rows, std::ssize(columns));
+  std::vector<float> row(static_cast<std::size_t>(weights.cols));
+  for (std::int64_t r = 0; r < result.rows(); ++r) {
+    convert_row(context, weights, r, row.data());
+    for (std::int64_t j = 0; j < result.cols(); ++j) {
+      result(r, j) = row[static_cast<std::size_t>(columns[static_cast<std::size_t>(j)])];
+    }
+  }
+  return result;
+}
+
 /// Some outputs of a stored layer, side by side.
 struct Int8Rows {
   Int8Rows(const io::Int8Layer& stored, const std::vector<Share>& rows) {
@@ -69,7 +83,9 @@ LayerMaker::LayerMaker(Context& context, const Config& config, const LoadOptions
       options_(options),
       source_(source),
       placer_(std::make_unique<LayerPlacer>(config, options.offload, options.ranks)) {
-  if (plan().stored_int8 && plan().mode == Arithmetic::kvant) {
+  if (plan().outliers) {
+    outliers_ = *plan().outliers;
+  } else if (plan().stored_int8 && plan().mode == Arithmetic::kvant) {
     outliers_ = io::stored_outliers(*source.checkpoint());
   }
 }
@@ -184,15 +200,20 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize(
     needs.format = format->format;
     needs.block = format->group;
     needs.arithmetic = activations().arithmetic;
+    needs.kept_columns = static_cast<std::int64_t>(keep_columns.size());
+    ActivationOptions options = activations();
+    options.keep_columns = keep_columns;
     return place(layer, needs, [&](Context& at) {
+      const Matrix<float> kept = columns_of(context_, weights, keep_columns);
       return Linear::from(pack(at, weights, *format, rows_to_read(layer, spec), spec.rows), bias,
-                          activations());
+                          options, kept.view());
     });
   }
   if (plan().scheme == Scheme::int8_tensor) return quantize_by_tensor(layer, weights, bias);
   Int8Options options;
   options.threshold = plan().threshold;
   options.arithmetic = plan().mode;
+  options.outliers = outliers_;
   options.keep_columns = keep_columns;
   needs.format = WeightFormat::int8_row;
   needs.arithmetic = plan().mode;
@@ -228,7 +249,7 @@ std::unique_ptr<LinearLayer> LayerMaker::quantize_by_tensor(const LayerName& lay
 }
 
 ActivationOptions LayerMaker::activations() const {
-  return {.arithmetic = plan().arithmetic};
+  return {.threshold = plan().threshold, .outliers = outliers_, .arithmetic = plan().arithmetic};
 }
 
 std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& layer,
@@ -246,7 +267,10 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
   };
   // (For the host first: only then it is known what they are.)
   const std::optional<PackedWeights> weights = read(context_);
-  if (!weights) return nullptr;
+  if (!weights) {
+    expanded_.push_back(layer.full);
+    return nullptr;
+  }
   if (weights->n() != linear.own_outputs() || weights->k() != linear.inputs) {
     throw Error(ErrorCode::shape_mismatch,
                 "layer \"" + layer.file + "\" is [" + std::to_string(weights->n()) + ", " +
@@ -262,9 +286,12 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
                          .block = weights->block(),
                          .bias = !bias.empty(),
                          .arithmetic = options.arithmetic};
-  return place(layer, needs, [&](Context& at) {
+  std::unique_ptr<LinearLayer> result = place(layer, needs, [&](Context& at) {
     return Linear::from(&at == &context_ ? *weights : *read(at), bias_view(bias), options);
   });
+  std::vector<std::int32_t> order = source_.input_order(name);
+  if (order.empty()) return result;
+  return std::make_unique<ReorderedLinear>(std::move(result), std::move(order));
 }
 
 bool LayerMaker::holds_codes(const LayerName& layer) const {

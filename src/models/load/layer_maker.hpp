@@ -67,6 +67,8 @@ class LayerMaker {
   [[nodiscard]] bool bf16() const { return plan().scheme == Scheme::bf16; }
   /// How stored 8-bit layers choose outliers.
   [[nodiscard]] Outliers outliers() const noexcept { return outliers_; }
+  /// Stored layers that no weight format holds, in float for that reason.
+  [[nodiscard]] const std::vector<std::string>& expanded() const noexcept { return expanded_; }
   /// Where the layers are that were made; null: no device was asked for.
   [[nodiscard]] std::shared_ptr<const Placement> placement() const noexcept {
     return placer_->placement();
@@ -102,6 +104,7 @@ class LayerMaker {
   const WeightSource& source_;
   std::unique_ptr<LayerPlacer> placer_;
   Outliers outliers_ = Outliers::per_call;
+  mutable std::vector<std::string> expanded_;
 };
 
 }  // namespace kvant::models

@@ -57,12 +57,8 @@ class Loader {
     model.config = config_;
     model.split = split_;
     if (plan().scheme == Scheme::bf16) model.stream = Stream::bf16;
-    model.rows_are_independent =
-        plan().scheme != Scheme::int8_tensor &&
-        (options_.formats.empty() || plan().arithmetic != Arithmetic::kvant) &&
-        (!plan().has_integer_products() || plan().arithmetic != Arithmetic::kvant) &&
-        (plan().scheme != Scheme::llm_int8 || plan().threshold == 0 ||
-         maker_.outliers() != Outliers::per_call);
+    model.rows_are_independent = plan().scheme != Scheme::int8_tensor &&
+                                 (plan().threshold == 0 || maker_.outliers() != Outliers::per_call);
     parts_.tables(model);
     load_projections(model);
     Window window;
@@ -80,6 +76,7 @@ class Loader {
     adapter_.check_all_used();
     model.placement = maker_.placement();
     model.bytes_read = source_->bytes_read();
+    model.expanded = maker_.expanded();
     return model;
   }
 

@@ -123,6 +123,47 @@ std::string_view arithmetic_name(Arithmetic arithmetic) noexcept {
   return "bitsandbytes";
 }
 
+namespace {
+
+/// Outlier features: whether there are any, which they are, and whether their weights are kept.
+void plan_outliers(const Config& config, const Request& request, Plan& plan) {
+  const std::string scheme(to_string(plan.scheme));
+  const bool llm_int8 = plan.scheme == Scheme::llm_int8;
+  const bool in_codes = (plan.has_integer_products() || request.layer_formats) &&
+                        plan.arithmetic == Arithmetic::kvant;
+  if (!llm_int8 && !in_codes) {
+    const std::string where =
+        "for the scheme llm-int8 and for int8 products of other formats, not for " + scheme +
+        (plan.has_integer_products()
+             ? " in the arithmetic " + std::string(arithmetic_name(plan.arithmetic))
+             : "");
+    if (request.threshold.value_or(0) > 0) {
+      throw RequestError("a threshold above 0 is " + where);
+    }
+    if (request.outliers) throw RequestError("the choice of outliers is " + where);
+  } else {
+    const float own = plan.stored_int8 ? config.int8->threshold : kDefaultThreshold;
+    plan.threshold = request.threshold.value_or(own);
+    plan.outliers = request.outliers;
+  }
+  if (request.outliers == Outliers::per_row && plan.mode == Arithmetic::bitsandbytes) {
+    throw RequestError(
+        "outliers by rows are not bitsandbytes' arithmetic, which takes whole columns");
+  }
+  // The original weights of outlier columns are there to keep only in a float folder.
+  const bool floats = !plan.stored_int8 && plan.mode == Arithmetic::kvant && plan.threshold > 0;
+  plan.calibrate = floats && (llm_int8 || (request.calibration_text && in_codes &&
+                                           plan.scheme.kind == Scheme::Kind::packed &&
+                                           !config.stored_quantized));
+  if (request.calibration_text && !plan.calibrate) {
+    throw RequestError(
+        "calibration is for the scheme llm-int8 in kvant's arithmetic, and for int8 products of "
+        "other formats (int4, nf4, ...), with a threshold above 0, on a float folder");
+  }
+}
+
+}  // namespace
+
 Plan make_plan(const Config& config, const Request& request) {
   Plan plan;
   plan.stored_int8 = config.int8.has_value();
@@ -147,9 +188,6 @@ Plan make_plan(const Config& config, const Request& request) {
     throw RequestError("bitsandbytes' arithmetic is for the schemes int8 and llm-int8, not for " +
                        scheme);
   }
-  if (request.threshold.value_or(0) > 0 && plan.scheme != Scheme::llm_int8) {
-    throw RequestError("a threshold above 0 is for the scheme llm-int8, not for " + scheme);
-  }
   const bool coded_tables =
       request.embeddings && request.embeddings->kind != Embeddings::Kind::floats;
   if (request.arithmetic && !plan.has_integer_products() && !coded_tables &&
@@ -164,6 +202,8 @@ Plan make_plan(const Config& config, const Request& request) {
     throw RequestError("bitsandbytes' arithmetic is a mode of the schemes int8 and llm-int8");
   }
   plan.arithmetic = request.arithmetic.value_or(Arithmetic::kvant);
+  plan.mode = request.mode.value_or(Arithmetic::kvant);
+  plan_outliers(config, request, plan);
   if (request.group) {
     const bool has_groups =
         plan.scheme.kind == Scheme::Kind::packed && takes_groups(plan.scheme.format);
@@ -186,19 +226,6 @@ Plan make_plan(const Config& config, const Request& request) {
     throw RequestError(
         "stored embeddings are for GGUF files whose token table is in blocks that are multiplied "
         "(Q4_0 to Q8_0, Q4_K, Q5_K, Q6_K); this table is in floats");
-  }
-  plan.mode = request.mode.value_or(Arithmetic::kvant);
-  if (plan.scheme == Scheme::llm_int8) {
-    const float own = plan.stored_int8 ? config.int8->threshold : kDefaultThreshold;
-    plan.threshold = request.threshold.value_or(own);
-    // The original weights of outlier columns are there to keep only in a float folder.
-    plan.calibrate = plan.mode == Arithmetic::kvant && plan.threshold > 0 && !plan.stored_int8;
-  }
-  if (request.calibration_text && !plan.calibrate) {
-    throw RequestError(
-        "calibration is for the scheme llm-int8 in kvant's arithmetic, with a threshold above 0, "
-        "on "
-        "a float folder");
   }
   return plan;
 }

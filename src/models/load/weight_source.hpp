@@ -59,6 +59,11 @@ class WeightSource {
   [[nodiscard]] virtual std::optional<QuantParams> input_params(const std::string& /*name*/) const {
     return std::nullopt;
   }
+  /// Input j of a packed layer's codes is input order[j] of the layer (io::LayerCodes); empty: they
+  /// are the same.
+  [[nodiscard]] virtual std::vector<std::int32_t> input_order(const std::string& /*name*/) const {
+    return {};
+  }
   /// Bytes of all tensors as they are stored but the weights of these layers, in whatever form.
   [[nodiscard]] virtual std::uint64_t bytes_beside(const std::set<std::string>& layers) const = 0;
   /// Whether a tensor's floats are expanded codes.
