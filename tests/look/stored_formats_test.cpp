@@ -225,12 +225,10 @@ TEST_CASE("codes of few bits with one group for each output (a block of -1)") {
        {std::pair{kvant::WeightFormat::int8_group, "is what the scheme int8 has"},
         {kvant::WeightFormat::nf4, "blocks of -1 weights"},
         {kvant::WeightFormat::mxfp4, "mxfp4 has blocks of 32, not of -1"}}) {
+    const kvant::io::QuantizeCheckpointOptions options = {.scheme = format, .block = -1};
     std::string message;
     CHECK(kvant::test::code_of(
-              [&] {
-                kvant::io::quantize_checkpoint(model, folder.path() / "none",
-                                               {.scheme = format, .block = -1});
-              },
+              [&] { kvant::io::quantize_checkpoint(model, folder.path() / "none", options); },
               &message) == kvant::ErrorCode::invalid_argument);
     INFO(message);
     CHECK(message.find(says) != std::string::npos);

@@ -8,9 +8,9 @@
 //
 // Rows of real activations have a few such pairs in a thousand, each costs some ten instructions
 // for a panel: 2 % of a tile. (Pairs of weights were listed before: sixteen instructions for each
-// of the panel's outputs, a tenth of a tile.) A row whose list is full keeps its other codes as
-// they are, and its block is multiplied by steps that are exact for any codes, at two thirds to
-// four fifths of the speed.
+// of the panel's outputs, a tenth of a tile.) Where a row has more of them than its list takes, its
+// block stays whole and is multiplied by steps that are exact for any codes, at two thirds to four
+// fifths of the speed.
 
 #include "cpu/micro/simd_common.hpp"
 
