@@ -112,11 +112,11 @@ class Session {
     if (model_.expanded.empty()) return;
     report_["expanded_layers"] = model_.expanded;
     if (options_.quiet || !leads()) return;
+    const std::size_t count = model_.expanded.size();
     std::fprintf(stderr,
-                 "%zu layers are held in float32, since no weight format has what they are stored "
-                 "in: %s%s\n",
-                 model_.expanded.size(), model_.expanded.front().c_str(),
-                 model_.expanded.size() > 1 ? ", ..." : "");
+                 "%zu %s held in float32, since no weight format has what %s stored in: %s%s\n",
+                 count, count == 1 ? "layer is" : "layers are", count == 1 ? "it is" : "they are",
+                 model_.expanded.front().c_str(), count > 1 ? ", ..." : "");
   }
 
   void report_embeddings() {

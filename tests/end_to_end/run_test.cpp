@@ -64,6 +64,33 @@ TEST_CASE("kvant run: every family, and the logits that it writes") {
   CHECK(logits.tensor("logits").info->shape == std::vector<std::uint64_t>{3, 100});
 }
 
+TEST_CASE("kvant run: outliers of int4, and stored layers that had to be expanded") {
+  const TempFolder folder;
+  const std::string file = (folder.path() / "json").string();
+  const auto report = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--ids", "5,6,7", "--tokens", "2", "--json", file});
+    const ProcessResult result = kvant_run(words);
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+    json found = json::parse(kvant::test::read_text(file));
+    found["err"] = result.err;
+    return found;
+  };
+  CHECK(report({kTiny, "--scheme", "int4"}).at("threshold") == 6.0);
+  CHECK(report({kTiny, "--scheme", "int4", "--threshold", "0"}).at("threshold") == 0.0);
+  CHECK(report({kTiny, "--scheme", "nf4", "--outliers", "per-row"}).at("threshold") == 6.0);
+  kvant_run_failure({kTiny, "--scheme", "int4", "--outliers", "some", "--ids", "1"}, 2);
+  kvant_run_failure({kTiny, "--outliers", "per-row", "--ids", "1"}, 2);  // fp32 has none
+
+  const std::string data = KVANT_TEST_DATA;
+  const json expanded = report({data + "/compressed_tensors/w8a8_asym"});
+  CHECK(expanded.at("expanded_layers").size() > 1);
+  CHECK(expanded.at("err").get<std::string>().find("layers are held in float32") !=
+        std::string::npos);
+  const json kept = report({data + "/gptq_awq/gptq_4bit_g32_asym_act"});
+  CHECK_FALSE(kept.contains("expanded_layers"));
+}
+
 TEST_CASE("kvant run: sampling is told by its seed") {
   const auto drawn = [](const char* seed) {
     return kvant_run({kTiny, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5",
