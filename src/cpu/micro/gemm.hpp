@@ -270,7 +270,7 @@ inline void split_tile(const GemmArgs& g, const unsigned char* a, const unsigned
     constexpr int kLeast = kSignedRows + 1;
     const std::int64_t words = sums_of_row(g.range.k_padded, ActivationSums::split);
     const std::int32_t* const sums = g.a_sums + row * words;
-    const PairSteps steps = steps_of(sums, words, rows);
+    const PairSteps steps = steps_of(sums);
     const auto tile =
         steps == PairSteps::limited
             ? find_tile<S, GemmTiles<S, LimitedProduct<S>>, S::kRows, kLeast>(rows, several)

@@ -27,7 +27,8 @@ enum class PairSteps : std::int32_t {
   widened,   ///< S::dot_signed
 };
 
-/// ActivationSums::split of a row: this, then `count` ExcessWords.
+/// ActivationSums::split of a row: this, then `count` ExcessWords. All rows of a block have its
+/// steps.
 struct SplitRow {
   std::int32_t start;  ///< what sums of S::dot lack: -128 * the sum of the row's codes, or 0
   std::int32_t count;
@@ -42,24 +43,22 @@ inline constexpr std::int64_t kSplitRowWords = 4;
 inline constexpr std::int64_t kExcessWords = 2;
 static_assert(sizeof(SplitRow) <= kSplitRowWords * 4 && sizeof(ExcessWord) == kExcessWords * 4);
 
-/// Cuts what passes the limit in the group of 4 codes, if the row has room for it.
-inline void cut_pairs(unsigned char* codes, std::int32_t excess, std::int64_t group,
+/// Cuts what passes the limit in the group of 4 codes. @return whether the row had room for it
+inline bool cut_pairs(unsigned char* codes, std::int32_t excess, std::int64_t group,
                       std::int64_t room, SplitRow& row, std::int32_t* list) noexcept {
-  if (row.count == room) {
-    row.steps = PairSteps::by_signs;
-    return;
-  }
+  if (row.count == room) return false;
   const ExcessWord word{static_cast<std::int32_t>(group), excess};
   __builtin_memcpy(list + row.count++ * kExcessWords, &word, sizeof(word));
   const auto bits = static_cast<std::uint32_t>(excess);
   codes[0] = static_cast<unsigned char>(codes[0] - bits);
   codes[2] = static_cast<unsigned char>(codes[2] - (bits >> 16));
+  return true;
 }
 
 /// Where some row's list is full, the codes of all become what they were: steps that are exact for
-/// them need no lists. By signs, if no code is -128.
-inline void join_pairs(unsigned char* codes, int rows, std::int64_t groups, SplitRow* split,
-                       const std::int32_t* sums, std::int64_t words) noexcept {
+/// them need no lists. @return those: by signs, if no code is -128
+inline PairSteps join_pairs(unsigned char* codes, int rows, std::int64_t groups, SplitRow* split,
+                            const std::int32_t* sums, std::int64_t words) noexcept {
   for (int r = 0; r < rows; ++r) {
     const std::int32_t* word = sums + r * words + kSplitRowWords;
     for (; split[r].count > 0; --split[r].count, word += kExcessWords) {
@@ -71,7 +70,7 @@ inline void join_pairs(unsigned char* codes, int rows, std::int64_t groups, Spli
   }
   bool least = false;
   for (std::int64_t i = 0; i < groups * rows * 4; ++i) least |= codes[i] == 0x80;
-  split[0].steps = least ? PairSteps::widened : PairSteps::by_signs;
+  return least ? PairSteps::widened : PairSteps::by_signs;
 }
 
 /// The codes of one block; `words` of sums for each row.
@@ -89,6 +88,7 @@ template <class S>
   alignas(64) std::int32_t excess[kLanesOfRows];
   alignas(64) unsigned char last[kLanesOfRows * 4];  // what lies behind the block is another's
   for (int i = 0; i < kLanesOfRows * 4; ++i) last[i] = 0;
+  bool full = false;
   for (std::int64_t g = 0; g < groups; ++g) {
     unsigned char* const group = codes + g * rows * 4;
     const unsigned char* from = group;
@@ -97,27 +97,31 @@ template <class S>
       from = last;
     }
     std::uint32_t found = 0;
+    typename R::I beyond[kVectors];
     KVANT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const auto* at = reinterpret_cast<const std::int8_t*>(from) + v * R::kBytesB;
       const typename R::I pairs = R::pair_sums(R::load_b(at));
       const typename R::I within = R::within_limit(pairs);
-      const typename R::I beyond = R::sub16(pairs, within);
+      beyond[v] = R::sub16(pairs, within);
       totals[v] = R::add_i(totals[v], R::sum_pairs16(within));
-      found |= R::nonzero_lanes(beyond) << (v * R::kLanes);
-      R::store_i32(excess + v * R::kLanes, beyond);
+      found |= R::nonzero_lanes(beyond[v]) << (v * R::kLanes);
     }
-    for (found &= all_rows; found != 0; found &= found - 1) {
+    found &= all_rows;
+    if (found == 0) continue;
+    for (int v = 0; v < kVectors; ++v) R::store_i32(excess + v * R::kLanes, beyond[v]);
+    for (; found != 0; found &= found - 1) {
       const int r = __builtin_ctz(found);
-      cut_pairs(group + r * 4, excess[r], g, room, split[r], sums + r * words + kSplitRowWords);
+      full |= !cut_pairs(group + r * 4, excess[r], g, room, split[r],
+                         sums + r * words + kSplitRowWords);
     }
   }
   alignas(64) std::int32_t total[kLanesOfRows];
   for (int v = 0; v < kVectors; ++v) R::store_i32(total + v * R::kLanes, totals[v]);
-  bool full = false;
-  for (int r = 0; r < rows; ++r) full |= split[r].steps != PairSteps::limited;
-  if (full) join_pairs(codes, rows, groups, split, sums, words);
+  const PairSteps steps =
+      full ? join_pairs(codes, rows, groups, split, sums, words) : PairSteps::limited;
   for (int r = 0; r < rows; ++r) {
+    split[r].steps = steps;
     if (!S::kSignedCodes) {
       split[r].start = static_cast<std::int32_t>(0u - 128u * static_cast<std::uint32_t>(total[r]));
     }
@@ -138,15 +142,11 @@ void split_pairs(const SumCodesArgs& args) noexcept {
   }
 }
 
-/// The steps of a block.
-inline PairSteps steps_of(const std::int32_t* sums, std::int64_t words, int rows) noexcept {
-  PairSteps most = PairSteps::limited;
-  for (int r = 0; r < rows; ++r) {
-    SplitRow row;
-    __builtin_memcpy(&row, sums + r * words, sizeof(row));
-    if (row.steps > most) most = row.steps;
-  }
-  return most;
+/// The steps of a block, from the sums of its first row.
+inline PairSteps steps_of(const std::int32_t* sums) noexcept {
+  SplitRow row;
+  __builtin_memcpy(&row, sums, sizeof(row));
+  return row.steps;
 }
 
 /// Adds to the sums of one panel by S::dot what was cut off the activations of a block, and takes
