@@ -40,7 +40,7 @@ unsigned awq_field(std::span<const std::byte> bytes, std::int64_t first,
 PackedGroupRows::PackedGroupRows(const PackedGroups& shape, GroupValues values,
                                  std::vector<std::int32_t> group_of)
     : shape_(shape), values_(std::move(values)), group_of_(std::move(group_of)) {
-  if (group_size() > 0) return;
+  if (group_size() > 0 || shape_.groups == 0) return;
   std::vector<std::int64_t> members(static_cast<std::size_t>(shape_.groups));
   for (const std::int32_t group : group_of_) ++members[static_cast<std::size_t>(group)];
   const std::int64_t size = members.front();

@@ -65,13 +65,13 @@ class GgufWeights final : public WeightSource {
     return blocks_of(name).has_value();
   }
 
-  [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
-                                                    const std::string& name) const override {
+  [[nodiscard]] std::optional<PackedLayer> packed(Context& context,
+                                                  const std::string& name) const override {
     if (!blocks_of(name)) return std::nullopt;
     return packed_rows(context, name, {{0, place_of(name).tensor->rows}});
   }
 
-  [[nodiscard]] std::optional<PackedWeights> packed_rows(
+  [[nodiscard]] std::optional<PackedLayer> packed_rows(
       Context& context, const std::string& name, const std::vector<Share>& rows) const override {
     const std::optional<GgufBlocks> type = blocks_of(name);
     if (!type) return std::nullopt;
@@ -98,7 +98,7 @@ class GgufWeights final : public WeightSource {
     }
     count_bytes(static_cast<std::uint64_t>(outputs) * row_bytes);
     try {
-      return PackedWeights::from_blocks(context, *type, outputs, tensor->cols, blocks);
+      return PackedLayer{PackedWeights::from_blocks(context, *type, outputs, tensor->cols, blocks)};
     } catch (const Error& error) {
       throw_of_file(file_.name() + ": tensor " + io::in_quotes(tensor->name), error);
     }

@@ -100,21 +100,14 @@ class CheckpointWeights final : public WeightSource {
     return io::input_params(checkpoint_, it->second);
   }
 
-  [[nodiscard]] std::vector<std::int32_t> input_order(const std::string& name) const override {
-    const auto it = quantized_.find(name);
-    if (it == quantized_.end()) return {};
-    const auto codes = io::LayerReader(checkpoint_, it->second).codes();
-    return codes ? codes->order : std::vector<std::int32_t>();
-  }
-
-  [[nodiscard]] std::optional<PackedWeights> packed(Context& context,
-                                                    const std::string& name) const override {
+  [[nodiscard]] std::optional<PackedLayer> packed(Context& context,
+                                                  const std::string& name) const override {
     const auto it = quantized_.find(name);
     if (it == quantized_.end()) return std::nullopt;
     return packed_rows(context, name, {{0, it->second.outputs}});
   }
 
-  [[nodiscard]] std::optional<PackedWeights> packed_rows(
+  [[nodiscard]] std::optional<PackedLayer> packed_rows(
       Context& context, const std::string& name, const std::vector<Share>& rows) const override {
     const auto it = quantized_.find(name);
     if (it == quantized_.end()) return std::nullopt;
@@ -141,11 +134,13 @@ class CheckpointWeights final : public WeightSource {
                   stored->zero_points);
     }
     try {
-      return PackedWeights::from_codes(context, {.format = stored->format,
-                                                 .codes = MatrixView<const std::uint8_t>(codes),
-                                                 .scales = stored->scales,
-                                                 .zero_points = stored->zero_points,
-                                                 .block = stored->block});
+      return PackedLayer{
+          PackedWeights::from_codes(context, {.format = stored->format,
+                                              .codes = MatrixView<const std::uint8_t>(codes),
+                                              .scales = stored->scales,
+                                              .zero_points = stored->zero_points,
+                                              .block = stored->block}),
+          std::move(stored->order)};
     } catch (const Error& error) {
       throw_of_file("layer " + io::in_quotes(layer.name), error);
     }

@@ -260,38 +260,38 @@ std::unique_ptr<LinearLayer> LayerMaker::from_stored_layer(const LayerName& laye
     return nullptr;
   }
   const auto read = [&](Context& at) {
-    std::optional<PackedWeights> packed =
+    std::optional<PackedLayer> packed =
         linear.rows.empty() ? source_.packed(at, name) : source_.packed_rows(at, name, linear.rows);
     source_.release(name);
     return packed;
   };
   // (For the host first: only then it is known what they are.)
-  const std::optional<PackedWeights> weights = read(context_);
-  if (!weights) {
+  const std::optional<PackedLayer> stored = read(context_);
+  if (!stored) {
     expanded_.push_back(layer.full);
     return nullptr;
   }
-  if (weights->n() != linear.own_outputs() || weights->k() != linear.inputs) {
+  const PackedWeights& weights = stored->weights;
+  if (weights.n() != linear.own_outputs() || weights.k() != linear.inputs) {
     throw Error(ErrorCode::shape_mismatch,
-                "layer \"" + layer.file + "\" is [" + std::to_string(weights->n()) + ", " +
-                    std::to_string(weights->k()) + "], config.json makes it [" +
+                "layer \"" + layer.file + "\" is [" + std::to_string(weights.n()) + ", " +
+                    std::to_string(weights.k()) + "], config.json makes it [" +
                     std::to_string(linear.outputs) + ", " + std::to_string(linear.inputs) + "]");
   }
   ActivationOptions options = activations();
   const std::optional<QuantParams> inputs = source_.input_params(name);
   if (inputs && plan().arithmetic == Arithmetic::kvant) options.static_params = &*inputs;
-  const LayerNeeds needs{.format = weights->format(),
-                         .outputs = weights->n(),
-                         .inputs = weights->k(),
-                         .block = weights->block(),
+  const LayerNeeds needs{.format = weights.format(),
+                         .outputs = weights.n(),
+                         .inputs = weights.k(),
+                         .block = weights.block(),
                          .bias = !bias.empty(),
                          .arithmetic = options.arithmetic};
   std::unique_ptr<LinearLayer> result = place(layer, needs, [&](Context& at) {
-    return Linear::from(&at == &context_ ? *weights : *read(at), bias_view(bias), options);
+    return Linear::from(&at == &context_ ? weights : read(at)->weights, bias_view(bias), options);
   });
-  std::vector<std::int32_t> order = source_.input_order(name);
-  if (order.empty()) return result;
-  return std::make_unique<ReorderedLinear>(std::move(result), std::move(order));
+  if (stored->order.empty()) return result;
+  return std::make_unique<ReorderedLinear>(std::move(result), stored->order);
 }
 
 bool LayerMaker::holds_codes(const LayerName& layer) const {

@@ -218,11 +218,11 @@ TokenTable PartLoader::token_table_of(const std::string& tensor,
   activations.outliers = Outliers::per_row;
   activations.arithmetic = options_.plan.arithmetic;
   if (wanted.kind == Embeddings::Kind::stored && source_.is_quantized(tensor)) {
-    if (std::optional<PackedWeights> codes =
+    if (std::optional<PackedLayer> codes =
             split_ == nullptr ? source_.packed(context_, tensor)
                               : source_.packed_rows(context_, tensor, vocabulary())) {
       source_.release(tensor);
-      return TokenTable(Linear::from(std::move(*codes), {}, activations));
+      return TokenTable(Linear::from(std::move(codes->weights), {}, activations));
     }
   }
   WeightMatrix floats =

@@ -16,11 +16,11 @@ void WeightSource::read_columns(const std::string& name, std::int64_t row, std::
               static_cast<std::size_t>(count) * size);
 }
 
-std::optional<PackedWeights> WeightSource::packed_rows(Context& context, const std::string& name,
-                                                       const std::vector<Share>& rows) const {
-  const std::optional<PackedWeights> whole = packed(context, name);
+std::optional<PackedLayer> WeightSource::packed_rows(Context& context, const std::string& name,
+                                                     const std::vector<Share>& rows) const {
+  const std::optional<PackedLayer> whole = packed(context, name);
   if (!whole) return std::nullopt;
-  return take_rows(context, *whole, rows);
+  return PackedLayer{take_rows(context, whole->weights, rows), whole->order};
 }
 
 }  // namespace kvant::models

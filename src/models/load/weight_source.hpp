@@ -27,6 +27,14 @@ struct SourceTensor {
   DType dtype;  ///< float32, float16 or bfloat16
 };
 
+/// Stored codes, packed.
+struct PackedLayer {
+  PackedWeights weights;
+  /// Input j of the weights is input order[j] of the layer (io::LayerCodes); empty: they are the
+  /// same.
+  std::vector<std::int32_t> order = {};
+};
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
@@ -46,23 +54,18 @@ class WeightSource {
   /// A layer's weight [outputs, inputs] as the codes that are stored, packed for the context;
   /// nothing where no weight format holds them, and where it is stored in floats.
   /// @throws Error as PackedWeights::from_codes, FormatError
-  [[nodiscard]] virtual std::optional<PackedWeights> packed(Context& /*context*/,
-                                                            const std::string& /*name*/) const {
+  [[nodiscard]] virtual std::optional<PackedLayer> packed(Context& /*context*/,
+                                                          const std::string& /*name*/) const {
     return std::nullopt;
   }
   /// The same of some outputs alone, in this order. Here the whole layer is read first.
   /// @throws Error unsupported: outputs that share a scale with others
-  [[nodiscard]] virtual std::optional<PackedWeights> packed_rows(
+  [[nodiscard]] virtual std::optional<PackedLayer> packed_rows(
       Context& context, const std::string& name, const std::vector<Share>& rows) const;
   /// The static scale and zero point of a packed layer's int8 activations, where its form says so;
   /// else nothing. @throws FormatError bad_scales
   [[nodiscard]] virtual std::optional<QuantParams> input_params(const std::string& /*name*/) const {
     return std::nullopt;
-  }
-  /// Input j of a packed layer's codes is input order[j] of the layer (io::LayerCodes); empty: they
-  /// are the same.
-  [[nodiscard]] virtual std::vector<std::int32_t> input_order(const std::string& /*name*/) const {
-    return {};
   }
   /// Bytes of all tensors as they are stored but the weights of these layers, in whatever form.
   [[nodiscard]] virtual std::uint64_t bytes_beside(const std::set<std::string>& layers) const = 0;
