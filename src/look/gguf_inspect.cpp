@@ -30,14 +30,6 @@ std::string value_text(const io::Gguf& file, std::string_view key) {
   return "(a value that is not shown)";
 }
 
-std::string shape_text(const std::vector<std::uint64_t>& shape) {
-  std::string text = "[";
-  for (const std::uint64_t size : shape) {
-    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  }
-  return text + "]";
-}
-
 double bits_per_value(const GgufContents::Group& group) {
   return 8.0 * static_cast<double>(group.bytes) /
          static_cast<double>(std::max<std::uint64_t>(1, group.elements));

@@ -11,8 +11,6 @@
 namespace kvant::look {
 namespace {
 
-constexpr std::int64_t kSliceElements = 1 << 18;
-
 /// A matrix of a GGUF file as a layer; experts of one tensor lie one below the other.
 io::StoredLayer as_layer(const io::TensorInfo& info, const io::GgufTensor& tensor) {
   io::StoredLayer layer;

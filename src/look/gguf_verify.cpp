@@ -12,7 +12,6 @@ namespace kvant::look {
 namespace {
 
 /// Rows that are expanded at a time are about that many values.
-constexpr std::int64_t kSliceElements = 1 << 18;
 
 /// Values of a tensor that are no numbers: of a float type its own, of blocks those that a scale
 /// spoils.

@@ -13,15 +13,6 @@
 namespace kvant::look {
 namespace {
 
-std::string shape_text(const std::vector<std::uint64_t>& shape) {
-  constexpr std::size_t kShown = 8;
-  std::string text = "[";
-  for (std::size_t i = 0; i < std::min(shape.size(), kShown); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  }
-  return text + (shape.size() > kShown ? ", ...]" : "]");
-}
-
 /// How many layers, elements and bytes share a scheme.
 struct Group {
   std::size_t layers = 0;

@@ -19,17 +19,6 @@
 namespace kvant::look {
 namespace {
 
-constexpr double kRow = 18;
-constexpr double kBar = 11;
-constexpr double kTop = 104;  // where the first row begins
-constexpr double kMargin = 20;
-constexpr double kCharacter = 6.65;  // of the 11 px monospace labels
-constexpr std::size_t kLongestLabel = 44;
-constexpr double kSchemeWidth = 46;
-constexpr double kPanel = 270;
-constexpr double kGap = 66;  // for the figures at the ends of the bars
-constexpr double kLastGap = 120;
-
 /// One for each format, in the order of its table, again from the start where there are more. Dark
 /// enough for white paper, told apart without red and green.
 constexpr std::array<std::string_view, 10> kColors{"#6b7280", "#e08a1e", "#b5651d", "#1f6fb4",
@@ -42,6 +31,17 @@ std::string_view color_of(const io::StoredLayer& layer) {
 }
 
 class Chart {
+  static constexpr double kRow = 18;
+  static constexpr double kBar = 11;
+  static constexpr double kTop = 104;  // where the first row begins
+  static constexpr double kMargin = 20;
+  static constexpr double kCharacter = 6.65;  // of the 11 px monospace labels
+  static constexpr std::size_t kLongestLabel = 44;
+  static constexpr double kSchemeWidth = 46;
+  static constexpr double kPanel = 270;
+  static constexpr double kGap = 66;  // for the figures at the ends of the bars
+  static constexpr double kLastGap = 120;
+
  public:
   explicit Chart(const CheckpointReport& report) : report_(report) {
     std::size_t label = 12;

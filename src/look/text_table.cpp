@@ -92,4 +92,13 @@ std::string counted(std::uint64_t count, std::string_view noun) {
   return std::to_string(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
 }
 
+std::string shape_text(const std::vector<std::uint64_t>& shape) {
+  constexpr std::size_t kShown = 8;
+  std::string text = "[";
+  for (std::size_t i = 0; i < std::min(shape.size(), kShown); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + (shape.size() > kShown ? ", ...]" : "]");
+}
+
 }  // namespace kvant::look

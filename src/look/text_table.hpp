@@ -35,6 +35,8 @@ class TextTable {
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);
 /// With digits significant places: "0.00123", "1.2e-07", "inf", "nan".
 [[nodiscard]] std::string number_text(double value, int digits);
+/// "[2, 3]"; of more than eight dimensions the first eight.
+[[nodiscard]] std::string shape_text(const std::vector<std::uint64_t>& shape);
 /// "34.1"; "exact" for +inf.
 [[nodiscard]] std::string decibel_text(double db);
 /// A tensor's name: control characters escaped, cut where it is longer than any real name.

@@ -14,10 +14,10 @@
 namespace kvant::methods {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Doubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-constexpr std::int64_t kBlock = 128;       ///< inputs whose errors are handed on together
-constexpr std::int64_t kRowsPerTask = 16;  ///< outputs
+constexpr std::int64_t kBlock = 128;          ///< inputs whose errors are handed on together
+constexpr std::int64_t kOutputsPerTask = 16;  ///< outputs
 constexpr int kAttempts = 7;
 
 }  // namespace
@@ -31,7 +31,7 @@ struct Gptq::State {
   std::vector<std::int64_t> order;     ///< the input at each place
   std::vector<bool> dead_place;        ///< of each place
   std::vector<std::int32_t> group_of;  ///< of each input
-  Matrix inverse;  ///< upper Cholesky factor of the inverse of the damped moments, by places
+  Doubles inverse;  ///< upper Cholesky factor of the inverse of the damped moments, by places
 
   [[nodiscard]] std::int64_t group_size() const {
     return options.scheme.group == 0 ? std::max<std::int64_t>(1, inputs) : options.scheme.group;
@@ -62,7 +62,7 @@ Gptq::Gptq(const GramMatrix& gram, const GptqOptions& options) {
     std::stable_sort(state->order.begin(), state->order.end(),
                      [&](std::int64_t a, std::int64_t b) { return moment(a) > moment(b); });
   }
-  Matrix h(k, k);
+  Doubles h(k, k);
   state->dead_place.resize(static_cast<std::size_t>(k));
   for (std::int64_t i = 0; i < k; ++i) {
     const std::int64_t from = state->order[static_cast<std::size_t>(i)];
@@ -86,15 +86,15 @@ Gptq::Gptq(const GramMatrix& gram, const GptqOptions& options) {
   if (k > 0) {
     const double mean = h.diagonal().mean();
     for (int attempt = 0;; ++attempt) {
-      Matrix damped = h;
+      Doubles damped = h;
       damped.diagonal().array() += state->damp * mean;
-      const Eigen::LLT<Eigen::Ref<Matrix>> factor(damped);  // in place
+      const Eigen::LLT<Eigen::Ref<Doubles>> factor(damped);  // in place
       bool good = factor.info() == Eigen::Success;
       if (good) {
         state->inverse.setIdentity(k, k);
         factor.solveInPlace(state->inverse);
         // Rounding leaves it not quite symmetric; the factor reads one half.
-        const Eigen::LLT<Eigen::Ref<Matrix>, Eigen::Upper> upper(state->inverse);
+        const Eigen::LLT<Eigen::Ref<Doubles>, Eigen::Upper> upper(state->inverse);
         good = upper.info() == Eigen::Success && state->inverse.diagonal().allFinite();
       }
       if (good) break;
@@ -126,7 +126,7 @@ void Gptq::State::quantize_rows(MatrixView<const float> w, std::int64_t first, s
   const std::int64_t rows = last - first;
   const std::int64_t size = group_size();
   const int highest = options.scheme.highest();
-  Matrix weights(rows, inputs);
+  Doubles weights(rows, inputs);
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* from = w.row_data(first + r);
     for (std::int64_t i = 0; i < inputs; ++i) {
@@ -165,8 +165,8 @@ void Gptq::State::quantize_rows(MatrixView<const float> w, std::int64_t first, s
       }
     }
   }
-  Matrix block;
-  Matrix errors;
+  Doubles block;
+  Doubles errors;
   for (std::int64_t begin = 0; begin < inputs; begin += kBlock) {
     const std::int64_t count = std::min(kBlock, inputs - begin);
     block = weights.middleCols(begin, count);
@@ -219,10 +219,10 @@ GroupCodes Gptq::quantize(Context& context, MatrixView<const float> w) const {
   result.scales.resize(static_cast<std::size_t>(w.rows() * result.groups));
   result.zero_points.resize(result.scales.size());
   result.group_of = state_->group_of;
-  const std::int64_t tasks = (w.rows() + kRowsPerTask - 1) / kRowsPerTask;
+  const std::int64_t tasks = (w.rows() + kOutputsPerTask - 1) / kOutputsPerTask;
   parallel_tasks(context.executor(), tasks, [&](std::int64_t task) {
-    const std::int64_t first = task * kRowsPerTask;
-    state_->quantize_rows(w, first, std::min(w.rows(), first + kRowsPerTask), result);
+    const std::int64_t first = task * kOutputsPerTask;
+    state_->quantize_rows(w, first, std::min(w.rows(), first + kOutputsPerTask), result);
   });
   return result;
 }

@@ -11,7 +11,7 @@
 namespace kvant::methods {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 /// Sums in another order may differ by this share.
 constexpr double kRounding = 1e-12;
 
@@ -155,9 +155,9 @@ class Search {
   MultipleChoice run() {
     const Rest all(items_, steps_, 0);
     best_.assign(items_.size(), 0);
-    best_cost_ = kInfinity;
+    best_cost_ = kUnbounded;
     finish({}, {});
-    lowest_dropped_ = kInfinity;
+    lowest_dropped_ = kUnbounded;
     std::vector<State> states{{0, 0, all.bound(limit_), 0, 0}};
     const double first_bound = states.front().bound;
     if (is_hopeless(first_bound)) {
@@ -281,8 +281,8 @@ class Search {
   std::vector<Step> steps_;
   std::vector<std::vector<Decision>> history_;
   std::vector<std::size_t> best_;
-  double best_cost_ = kInfinity;
-  double lowest_dropped_ = kInfinity;  ///< the lowest bound of a state that was not followed
+  double best_cost_ = kUnbounded;
+  double lowest_dropped_ = kUnbounded;  ///< the lowest bound of a state that was not followed
 };
 
 }  // namespace
@@ -290,7 +290,7 @@ class Search {
 double MultipleChoice::gap() const noexcept {
   const double above = cost - bound;
   if (!(above > 0)) return 0;
-  return bound > least ? above / (bound - least) : kInfinity;
+  return bound > least ? above / (bound - least) : kUnbounded;
 }
 
 double lightest_sum(std::span<const std::vector<Alternative>> items) {

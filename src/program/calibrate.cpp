@@ -27,7 +27,7 @@ namespace kvant::program {
 #if KVANT_PROGRAM_MODELS
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kCalibrateDescription =
     "Examples:\n"
     "  kvant calibrate MODEL text.txt --out stats.safetensors\n"
     "  kvant quantize MODEL OUT --scheme gptq --calibrate stats.safetensors\n"
@@ -58,7 +58,7 @@ int calibrate_command(const Arguments& arguments) {
   bool quiet = false;
   int threads = 0;
   models::CalibrateOptions options;
-  CLI::App app(kDescription, "kvant calibrate");
+  CLI::App app(kCalibrateDescription, "kvant calibrate");
   app.add_option("MODEL", model, "a folder or .gguf file")->required();
   app.add_option("TEXT", text, "a text like those that the model will see")->required();
   app.add_option("--out", output, "the file to write")->type_name("FILE")->required();

@@ -12,7 +12,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kConvertDescription =
     "Examples:\n"
     "  kvant convert MODEL OUT.gguf --type q4_k\n"
     "  kvant convert IN.gguf OUT.gguf --type q8_0\n"
@@ -75,7 +75,7 @@ void check_words(const ConvertWords& words, bool from_gguf, bool to_gguf) {
 
 int convert_command(const Arguments& arguments) {
   ConvertWords words;
-  CLI::App app(kDescription, "kvant convert");
+  CLI::App app(kConvertDescription, "kvant convert");
   add_options(words, app);
   if (!parse(app, arguments)) return 0;
   check_words(words, io::has_gguf_name(words.model), io::has_gguf_name(words.output));

@@ -10,7 +10,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kDequantizeDescription =
     "Examples:\n"
     "  kvant dequantize MODEL OUT\n"
     "  kvant dequantize MODEL OUT --dtype fp16\n\n"
@@ -30,7 +30,7 @@ int dequantize_command(const Arguments& arguments) {
   JobFlags flags;
   io::DequantizeCheckpointOptions options;
 
-  CLI::App app(kDescription, "kvant dequantize");
+  CLI::App app(kDequantizeDescription, "kvant dequantize");
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("OUT", output, "the folder to write")->required();
   app.add_option("--dtype", dtype, "fp32, fp16 or bf16 (default: what config.json names)")

@@ -12,7 +12,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kInspectDescription =
     "Examples:\n"
     "  kvant inspect MODEL\n"
     "  kvant inspect model.safetensors --json\n"
@@ -26,7 +26,7 @@ constexpr const char* kDescription =
 int inspect_command(const Arguments& arguments) {
   std::string path;
   bool json = false;
-  CLI::App app(kDescription, "kvant inspect");
+  CLI::App app(kInspectDescription, "kvant inspect");
   app.add_option("PATH", path, "a folder, a .safetensors file, an index, or a .gguf file")
       ->required();
   app.add_flag("--json", json, "one JSON object instead of tables");

@@ -5,11 +5,11 @@
 namespace kvant::program {
 namespace {
 
-std::atomic<bool> flag = false;
+std::atomic<bool> signalled = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
 
 void on_signal(int number) {
-  flag = true;
+  signalled = true;
   std::signal(number, SIG_DFL);
 }
 
@@ -21,7 +21,7 @@ const std::atomic<bool>& interrupted() {
     return true;
   }();
   static_cast<void>(installed);
-  return flag;
+  return signalled;
 }
 
 }  // namespace kvant::program

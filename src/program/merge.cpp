@@ -18,7 +18,7 @@ namespace kvant::program {
 #if KVANT_PROGRAM_MODELS
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kMergeDescription =
     "Examples:\n"
     "  kvant merge MODEL OUT --adapter DIR\n"
     "  kvant merge MODEL OUT --adapter DIR --dry-run\n\n"
@@ -36,7 +36,7 @@ int merge_command(const Arguments& arguments) {
   std::string adapter;
   JobFlags flags;
   io::MergeCheckpointOptions options;
-  CLI::App app(kDescription, "kvant merge");
+  CLI::App app(kMergeDescription, "kvant merge");
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("OUT", output, "the folder to write")->required();
   app.add_option("--adapter", adapter, "the adapter's folder")->type_name("DIR")->required();

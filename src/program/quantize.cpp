@@ -22,7 +22,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kQuantizeDescription =
     "Examples:\n"
     "  kvant quantize MODEL OUT\n"
     "  kvant quantize MODEL OUT --scheme llm-int8 --skip 'transformer.h.0.*'\n"
@@ -133,7 +133,7 @@ int quantize_command(const Arguments& arguments) {
   MethodFlags method;
   io::QuantizeCheckpointOptions options;
 
-  CLI::App app(kDescription, "kvant quantize");
+  CLI::App app(kQuantizeDescription, "kvant quantize");
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("OUT", output, "the folder to write")->required();
   app.add_option("--scheme", scheme,

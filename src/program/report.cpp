@@ -13,7 +13,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kReportDescription =
     "Examples:\n"
     "  kvant report MODEL QUANTIZED\n"
     "  kvant report MODEL QUANTIZED --svg report.svg --html report.html\n"
@@ -41,7 +41,7 @@ int report_command(const Arguments& arguments) {
   bool json = false;
   bool quiet = false;
   look::ReportOptions options;
-  CLI::App app(kDescription, "kvant report");
+  CLI::App app(kReportDescription, "kvant report");
   app.add_option("MODEL", model,
                  "the original: a folder, a .safetensors file, an index, or a .gguf file")
       ->required();

@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kDescription =
+constexpr const char* kReportActivationsDescription =
     "Examples:\n"
     "  kvant report --activations text.txt MODEL --html report.html\n"
     "  kvant report --activations stats.safetensors MODEL       (from kvant calibrate)\n\n"
@@ -92,7 +92,7 @@ int report_activations_command(const Arguments& arguments) {
   int threads = 0;
   WindowFlags windows;
   models::ReportActivationsOptions options;
-  CLI::App app(kDescription, "kvant report");
+  CLI::App app(kReportActivationsDescription, "kvant report");
   app.add_option("--activations", source,
                  "a text like those that the model will see, or what kvant calibrate made of one")
       ->type_name("TEXT|STATS")

@@ -13,7 +13,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kRunDescription =
     "Examples:\n"
     "  kvant run MODEL --chat 'What is a cache line?'\n"
     "  kvant run MODEL --scheme llm-int8 --prompt 'Once upon a time' --tokens 100\n"
@@ -31,7 +31,7 @@ constexpr const char* kDescription =
 constexpr std::int64_t kMaxTokens = 1'000'000'000;
 
 std::string description() {
-  std::string text = kDescription;
+  std::string text = kRunDescription;
   std::size_t column = 26;
   for (const std::string_view family : models::families()) {
     if (column + family.size() > 86) {

@@ -12,7 +12,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kSelectDescription =
     "Examples:\n"
     "  kvant select MODEL --budget 40dB               every layer has at least 40 dB SQNR\n"
     "  kvant select MODEL --budget 42dB --total       all layers together have\n"
@@ -49,7 +49,7 @@ int select_command(const Arguments& arguments) {
   MeasureFlags measure;
   JobFlags flags;
   look::SelectOptions options;
-  CLI::App app(kDescription, "kvant select");
+  CLI::App app(kSelectDescription, "kvant select");
   app.add_option("MODEL", model, "the folder to read")->required();
   app.add_option("--budget", budget_text,
                  "decibels (smallest model), or bytes or bits a weight of the layers, scales "

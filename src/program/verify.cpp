@@ -11,7 +11,7 @@
 namespace kvant::program {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* kVerifyDescription =
     "Examples:\n"
     "  kvant verify MODEL\n"
     "  kvant verify model.safetensors.index.json --json\n"
@@ -26,7 +26,7 @@ constexpr const char* kDescription =
 int verify_command(const Arguments& arguments) {
   std::string path;
   bool json = false;
-  CLI::App app(kDescription, "kvant verify");
+  CLI::App app(kVerifyDescription, "kvant verify");
   app.add_option("PATH", path, "a folder, a .safetensors file, an index, or a .gguf file")
       ->required();
   app.add_flag("--json", json, "one JSON object instead of lines");

@@ -55,7 +55,7 @@ std::vector<std::byte> stored(const std::vector<float>& values, DType dtype) {
   return bytes;
 }
 
-struct Case {
+struct LayerCase {
   std::int64_t m, n, k;
   DType x = DType::float32, y = DType::float32;
   Arithmetic arithmetic = Arithmetic::kvant;
@@ -67,7 +67,7 @@ struct Case {
 };
 
 /// x with loud columns, a NaN row, a row of zeros, an infinity.
-std::vector<float> awkward_x(std::mt19937_64& generator, const Case& c) {
+std::vector<float> awkward_x(std::mt19937_64& generator, const LayerCase& c) {
   std::vector<float> x = random_floats(generator, c.m * c.k);
   const auto at = [&](std::int64_t m, std::int64_t k) -> float& {
     return x[static_cast<std::size_t>(m * c.k + k)];
@@ -99,7 +99,7 @@ TEST_CASE("layers on a device: the host's y, bit for bit, without waiting", "[cu
   std::mt19937_64 generator(test_seed());
   const DType f16 = DType::float16, bf16 = DType::bfloat16;
   const Arithmetic bnb = Arithmetic::bitsandbytes;
-  const Case cases[] = {
+  const LayerCase cases[] = {
       {1, 1, 1},
       {1, 70, 300},
       {5, 130, 257, bf16, bf16},
@@ -133,7 +133,7 @@ TEST_CASE("layers on a device: the host's y, bit for bit, without waiting", "[cu
       {4, 16, 64, DType::float32, DType::float32, Arithmetic::kvant, Outliers::per_call, 0.0f,
        ActivationScale::per_tensor},
   };
-  for (const Case& c : cases) {
+  for (const LayerCase& c : cases) {
     const std::vector<float> w = random_floats(generator, c.n * c.k);
     const std::vector<float> bias = random_floats(generator, c.n);
     const std::vector<std::byte> x = stored(awkward_x(generator, c), c.x);
@@ -219,37 +219,37 @@ TEST_CASE("layers on a device: weights in groups, the host's y, bit for bit, wit
                          {WeightFormat::int8_group, 128},
                          {WeightFormat::int8_group, 96},
                          {WeightFormat::mxfp4, 32}};
-  const Case cases[] = {{1, 1, 64},
-                        {1, 71, 1216, f16, f16},
-                        {7, 130, 320, bf16, bf16},
-                        {33, 45, 192, f16, f32, Arithmetic::kvant, Outliers::per_row},
-                        {131, 259, 128, f32, bf16, Arithmetic::kvant, Outliers::per_call, 0.0f,
-                         ActivationScale::per_tensor, false},
-                        {6,
-                         33,
-                         384,
-                         bf16,
-                         f16,
-                         Arithmetic::kvant,
-                         Outliers::calibrated,
-                         6.0f,
-                         ActivationScale::per_row,
-                         true,
-                         {3, 32, 61}},
-                        {40,
-                         70,
-                         256,
-                         f16,
-                         f16,
-                         Arithmetic::kvant,
-                         Outliers::per_call,
-                         6.0f,
-                         ActivationScale::per_row,
-                         true,
-                         {7}}};
+  const LayerCase cases[] = {{1, 1, 64},
+                             {1, 71, 1216, f16, f16},
+                             {7, 130, 320, bf16, bf16},
+                             {33, 45, 192, f16, f32, Arithmetic::kvant, Outliers::per_row},
+                             {131, 259, 128, f32, bf16, Arithmetic::kvant, Outliers::per_call, 0.0f,
+                              ActivationScale::per_tensor, false},
+                             {6,
+                              33,
+                              384,
+                              bf16,
+                              f16,
+                              Arithmetic::kvant,
+                              Outliers::calibrated,
+                              6.0f,
+                              ActivationScale::per_row,
+                              true,
+                              {3, 32, 61}},
+                             {40,
+                              70,
+                              256,
+                              f16,
+                              f16,
+                              Arithmetic::kvant,
+                              Outliers::per_call,
+                              6.0f,
+                              ActivationScale::per_row,
+                              true,
+                              {7}}};
   for (const Weights& weights : all) {
     const PackOptions packing{.block = weights.block, .zero_points = weights.zero_points};
-    for (const Case& c : cases) {
+    for (const LayerCase& c : cases) {
       const std::vector<float> w = random_floats(generator, c.n * c.k);
       const std::vector<float> bias = random_floats(generator, c.n);
       const std::vector<std::byte> x = stored(awkward_x(generator, c), c.x);

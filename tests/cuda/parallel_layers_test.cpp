@@ -84,7 +84,7 @@ class DeviceMatrix {
   void* data_;
 };
 
-struct Case {
+struct ParallelCase {
   WeightFormat format;
   std::int64_t m, n, k;
   DType x = DType::float32, y = DType::float32;
@@ -97,7 +97,7 @@ struct Case {
 TEST_CASE("layers on devices by several ranks: the bits of one process", "[cuda]") {
   std::mt19937_64 generator(test_seed());
   const DType f16 = DType::float16, bf16 = DType::bfloat16;
-  const Case cases[] = {
+  const ParallelCase cases[] = {
       {WeightFormat::int8_row, 1, 70, 300},
       {WeightFormat::int8_row, 7, 200, 257, bf16, bf16, 3, 3},
       {WeightFormat::int8_row, 5, 1, 64, f16, f16},      // a rank without outputs
@@ -106,7 +106,7 @@ TEST_CASE("layers on devices by several ranks: the bits of one process", "[cuda]
       {WeightFormat::nf4, 1, 128, 256, bf16, bf16, 0, 1},
       {WeightFormat::bfloat16, 9, 130, 192, bf16, bf16, 2, 3},
   };
-  for (const Case& c : cases) {
+  for (const ParallelCase& c : cases) {
     INFO(describe(c.format).name << " [" << c.m << ", " << c.n << ", " << c.k << "] by "
                                  << c.ranks);
     const std::vector<float> w = random_floats(generator, c.n * c.k);

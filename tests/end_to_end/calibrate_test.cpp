@@ -8,12 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "models/deep_model.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 using Catch::Matchers::Contains;
+using kvant::test::kTinyModel;
+using kvant::test::kTinyText;
 using kvant::test::kvant_failure;
 using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
@@ -23,22 +26,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kModels = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model";
-
 /// C++ that the model was not trained on, and that is not what it is judged by: this library's.
-void write_text(const fs::path& file) {
+void write_library_text(const fs::path& file) {
   std::ofstream out(file);
   for (const char* name : {"gemm", "epilogue", "quantize_rows", "elementwise", "saturation"}) {
     out << std::ifstream(std::string(KVANT_SOURCE_DIR) + "/src/cpu/micro/" + name + ".hpp").rdbuf();
   }
 }
 
-double perplexity_of(const std::string& model, const fs::path& json) {
-  const ProcessResult result = kvant_program({"run", model, "--perplexity", kModels + "/eval.txt",
-                                              "--arithmetic", "exact", "--json", json.string()});
+double perplexity_of(const std::string& model, const fs::path& report) {
+  const ProcessResult result = kvant_program({"run", model, "--perplexity", kTinyText,
+                                              "--arithmetic", "exact", "--json", report.string()});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  return nlohmann::json::parse(std::ifstream(json))["perplexity"];
+  return nlohmann::json::parse(std::ifstream(report))["perplexity"];
 }
 
 }  // namespace
@@ -46,8 +47,8 @@ double perplexity_of(const std::string& model, const fs::path& json) {
 TEST_CASE("kvant calibrate, quantize --scheme gptq: nearer to floats than rounding to nearest") {
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
-  const std::string model = kModels + "/model";
-  write_text(path("text"));
+  const std::string model = kTinyModel;
+  write_library_text(path("text"));
   const ProcessResult made =
       kvant_program({"calibrate", model, path("text"), "--out", path("stats.safetensors"),
                      "--windows", "32", "--window", "256"});
@@ -130,9 +131,9 @@ TEST_CASE("kvant calibrate: memory for a block in float, its moments and 64 MiB"
   fs::create_directory(model);
   const std::size_t block = kvant::test::write_deep_model(model, 12, 1024, 128);
   for (const char* const file : {"tokenizer.json", "tokenizer_config.json"}) {
-    fs::copy_file(fs::path(kModels) / "model" / file, model / file);
+    fs::copy_file(fs::path(kTinyModel) / file, model / file);
   }
-  write_text(folder.path() / "text");
+  write_library_text(folder.path() / "text");
   const ProcessResult result = kvant_program(
       {"calibrate", model.string(), (folder.path() / "text").string(), "--out",
        (folder.path() / "stats.safetensors").string(), "--windows", "4", "--window", "128"});

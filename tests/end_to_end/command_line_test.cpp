@@ -9,22 +9,23 @@
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "models/deep_model.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
 
 namespace {
 
+using kvant::test::kFp32Model;
+using kvant::test::kTinyModel;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
-const std::string kProgram = std::string(KVANT_PROGRAM_DIR) + "/gpt_bigcode";
-const std::string kTiny = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
-const std::string kFp32 = std::string(KVANT_TEST_DATA) + "/checkpoints/fp32";
+const std::string kGptBigcode = std::string(KVANT_PROGRAM_DIR) + "/gpt_bigcode";
 
 ProcessResult run(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), kProgram);
+  arguments.insert(arguments.begin(), kGptBigcode);
   return kvant::test::run_process(arguments);
 }
 
@@ -46,31 +47,31 @@ std::string failure(const std::vector<std::string>& arguments, int code) {
 TEST_CASE("command line: usage errors are one line and 2") {
   using Catch::Matchers::Contains;
   failure({}, 2);
-  failure({kTiny}, 2);
+  failure({kTinyModel}, 2);
   failure({"--nonsense"}, 2);
-  failure({kTiny, "--ids", "1", "--nonsense"}, 2);
-  failure({kTiny, kTiny, "--ids", "1"}, 2);
-  CHECK_THAT(failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2), Contains("int8-tensor"));
-  failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
-  failure({kTiny, "--ids", "1,,2"}, 2);
-  failure({kTiny, "--ids", ""}, 2);
-  failure({kTiny, "--ids", "1;2"}, 2);
-  failure({kTiny, "--ids", "99999999999999"}, 2);
-  failure({kTiny, "--ids", "1", "--prompt", "x"}, 2);
-  failure({kTiny, "--logits", "out.safetensors"}, 2);
-  failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
-  failure({kTiny, "--perplexity", "x", "--window", "1"}, 2);
-  failure({kTiny, "--ids", "1", "--threads", "0"}, 2);
-  failure({kTiny, "--ids", "1", "--threads", "-1"}, 2);
-  failure({kTiny, "--ids", "1", "--threads", "1000000"}, 2);
-  failure({kTiny, "--ids", "1", "--threads", "two"}, 2);
-  failure({kTiny, "--ids", "1", "--tokens", "-1"}, 2);
-  failure({kTiny, "--ids", "1", "--threshold", "nan"}, 2);
-  failure({kTiny, "--ids", "1", "--threshold", "-1"}, 2);
-  failure({kTiny, "--ids", "1", "--threshold", "6"}, 2);  // fp32 has none
-  failure({kTiny, "--ids", "1", "--mode", "bitsandbytes"}, 2);
-  failure({kTiny, "--ids", "1", "--calibrate", "x"}, 2);
-  failure({kTiny, "--ids", "1", "--skip", "no.such.layer"}, 2);
+  failure({kTinyModel, "--ids", "1", "--nonsense"}, 2);
+  failure({kTinyModel, kTinyModel, "--ids", "1"}, 2);
+  CHECK_THAT(failure({kTinyModel, "--ids", "1", "--scheme", "int9"}, 2), Contains("int8-tensor"));
+  failure({kTinyModel, "--ids", "1", "--mode", "fast"}, 2);
+  failure({kTinyModel, "--ids", "1,,2"}, 2);
+  failure({kTinyModel, "--ids", ""}, 2);
+  failure({kTinyModel, "--ids", "1;2"}, 2);
+  failure({kTinyModel, "--ids", "99999999999999"}, 2);
+  failure({kTinyModel, "--ids", "1", "--prompt", "x"}, 2);
+  failure({kTinyModel, "--logits", "out.safetensors"}, 2);
+  failure({kTinyModel, "--prompt", "x", "--window", "5"}, 2);
+  failure({kTinyModel, "--perplexity", "x", "--window", "1"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threads", "0"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threads", "-1"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threads", "1000000"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threads", "two"}, 2);
+  failure({kTinyModel, "--ids", "1", "--tokens", "-1"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threshold", "nan"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threshold", "-1"}, 2);
+  failure({kTinyModel, "--ids", "1", "--threshold", "6"}, 2);  // fp32 has none
+  failure({kTinyModel, "--ids", "1", "--mode", "bitsandbytes"}, 2);
+  failure({kTinyModel, "--ids", "1", "--calibrate", "x"}, 2);
+  failure({kTinyModel, "--ids", "1", "--skip", "no.such.layer"}, 2);
 }
 
 TEST_CASE("command line: missing files and wrong data are one line and 1") {
@@ -78,14 +79,14 @@ TEST_CASE("command line: missing files and wrong data are one line and 1") {
   const std::string missing = (folder.path() / "missing").string();
   failure({missing, "--ids", "1"}, 1);
   failure({folder.path().string(), "--ids", "1"}, 1);
-  failure({kTiny, "--perplexity", missing}, 1);
-  failure({kTiny, "--perplexity", folder.path().string()}, 1);
-  failure({kTiny, "--scheme", "llm-int8", "--ids", "1", "--calibrate", missing}, 1);
-  failure({kFp32, "--prompt", "needs a tokenizer"}, 1);
-  failure({kFp32, "--ids", "99"}, 1);
-  failure({kTiny, "--perplexity", folder.write("empty", "")}, 1);
-  failure({kTiny, "--perplexity", kTiny + "/config.json", "--window", "257"}, 1);
-  failure({kFp32, "--ids", "1", "--logits", (folder.path() / "no/such/folder").string()}, 1);
+  failure({kTinyModel, "--perplexity", missing}, 1);
+  failure({kTinyModel, "--perplexity", folder.path().string()}, 1);
+  failure({kTinyModel, "--scheme", "llm-int8", "--ids", "1", "--calibrate", missing}, 1);
+  failure({kFp32Model, "--prompt", "needs a tokenizer"}, 1);
+  failure({kFp32Model, "--ids", "99"}, 1);
+  failure({kTinyModel, "--perplexity", folder.write("empty", "")}, 1);
+  failure({kTinyModel, "--perplexity", kTinyModel + "/config.json", "--window", "257"}, 1);
+  failure({kFp32Model, "--ids", "1", "--logits", (folder.path() / "no/such/folder").string()}, 1);
   std::filesystem::create_directory(folder.path() / "broken");
   folder.write("broken/config.json", "{\"n_head\": \"many\nlines\"}");
   failure({(folder.path() / "broken").string(), "--ids", "1"}, 1);
@@ -93,11 +94,11 @@ TEST_CASE("command line: missing files and wrong data are one line and 1") {
 
 TEST_CASE("command line: a full disk is reported") {
   if (!std::filesystem::exists("/dev/full")) return;
-  const ProcessResult result =
-      kvant::test::run_process({kProgram, kFp32, "--ids", "1", "--tokens", "2"}, "/dev/full");
+  const ProcessResult result = kvant::test::run_process(
+      {kGptBigcode, kFp32Model, "--ids", "1", "--tokens", "2"}, "/dev/full");
   CHECK(result.exit_code == 1);
   CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  CHECK(run({kFp32, "--ids", "1", "--logits", "/dev/full"}).exit_code == 1);
+  CHECK(run({kFp32Model, "--ids", "1", "--logits", "/dev/full"}).exit_code == 1);
 }
 
 TEST_CASE("command line: help begins with an example") {
@@ -110,8 +111,9 @@ TEST_CASE("command line: help begins with an example") {
 TEST_CASE("command line: generation, streamed and in json") {
   const TempFolder folder;
   const std::string file = (folder.path() / "out.json").string();
-  const ProcessResult result = run({kTiny, "--scheme", "llm-int8", "--prompt", "size_type size() ",
-                                    "--tokens", "12", "--threads", "2", "--json", file});
+  const ProcessResult result =
+      run({kTinyModel, "--scheme", "llm-int8", "--prompt", "size_type size() ", "--tokens", "12",
+           "--threads", "2", "--json", file});
   CHECK(result.exit_code == 0);
   CHECK(result.err.empty());  // quiet in a pipe
   const json report = json::parse(kvant::test::read_text(file));
@@ -133,7 +135,8 @@ TEST_CASE("command line: perplexity") {
   const TempFolder folder;
   const std::string text = folder.write("text", "int main()\n{\n    return 0;\n}\n").string();
   const std::string file = (folder.path() / "out.json").string();
-  const ProcessResult result = run({kTiny, "--perplexity", text, "--window", "8", "--json", file});
+  const ProcessResult result =
+      run({kTinyModel, "--perplexity", text, "--window", "8", "--json", file});
   CHECK(result.exit_code == 0);
   const json report = json::parse(kvant::test::read_text(file));
   CHECK(report.at("scheme") == "fp32");
@@ -146,15 +149,16 @@ TEST_CASE("command line: perplexity") {
 TEST_CASE("command line: logits and ids need no tokenizer") {
   const TempFolder folder;
   const std::string file = (folder.path() / "logits.safetensors").string();
-  const ProcessResult result = run({kFp32, "--ids", "1,7,42", "--logits", file});
+  const ProcessResult result = run({kFp32Model, "--ids", "1,7,42", "--logits", file});
   CHECK(result.exit_code == 0);
   CHECK(result.out.empty());
   const kvant::io::SafeTensors logits(file);
   CHECK(logits.matrix<float>("logits").rows() == 3);
   CHECK(logits.matrix<float>("logits").cols() == 99);
-  CHECK(run({kFp32, "--ids", "1,7,42,98,3,3", "--tokens", "4"}).out == "59,59,37,34\n");
+  CHECK(run({kFp32Model, "--ids", "1,7,42,98,3,3", "--tokens", "4"}).out == "59,59,37,34\n");
   // Both at once if both were asked for.
-  CHECK(run({kFp32, "--ids", "1,7,42,98,3,3", "--tokens", "2", "--logits", file}).out == "59,59\n");
+  CHECK(run({kFp32Model, "--ids", "1,7,42,98,3,3", "--tokens", "2", "--logits", file}).out ==
+        "59,59\n");
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -18,8 +18,8 @@ using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
-const std::string kModel = std::string(KVANT_TEST_DATA) + "/families/llama_rope3";
-const std::string kText = "1,7,42,9";
+const std::string kLlama = std::string(KVANT_TEST_DATA) + "/families/llama_rope3";
+const std::string kPrompt = "1,7,42,9";
 
 std::string output(const std::vector<std::string>& words) {
   const ProcessResult result = kvant_program(words);
@@ -35,13 +35,13 @@ TEST_CASE("kvant convert: to GGUF and back, and the other commands on it") {
   const std::string file = (folder.path() / "m.gguf").string();
   const std::string small = (folder.path() / "small.gguf").string();
   const std::string back = (folder.path() / "back").string();
-  CHECK(output({"convert", kModel, file, "--type", "f32"}).find("llama: ") == 0);
+  CHECK(output({"convert", kLlama, file, "--type", "f32"}).find("llama: ") == 0);
   CHECK(output({"convert", file, small, "--type", "q4_0", "--quiet"}).empty());
   CHECK_FALSE(output({"convert", file, back}).empty());
-  const std::string ids = output({"run", kModel, "--ids", kText, "--tokens", "8"});
-  CHECK(output({"run", file, "--ids", kText, "--tokens", "8"}) == ids);
-  CHECK(output({"run", back, "--ids", kText, "--tokens", "8"}) == ids);
-  CHECK_NOTHROW(output({"run", small, "--ids", kText, "--tokens", "8", "--kv", "int8"}));
+  const std::string ids = output({"run", kLlama, "--ids", kPrompt, "--tokens", "8"});
+  CHECK(output({"run", file, "--ids", kPrompt, "--tokens", "8"}) == ids);
+  CHECK(output({"run", back, "--ids", kPrompt, "--tokens", "8"}) == ids);
+  CHECK_NOTHROW(output({"run", small, "--ids", kPrompt, "--tokens", "8", "--kv", "int8"}));
 
   const json contents = json::parse(output({"inspect", small, "--json"}));
   CHECK(contents.at("architecture") == "llama");
@@ -62,22 +62,22 @@ TEST_CASE("kvant convert: wrong words are 2, what cannot be is 1, and nothing is
     INFO(message);
     CHECK(message.find(what) != std::string::npos);
   };
-  says(kvant_failure({"convert", kModel, file, "--type", "q9"}, 2), "q8_0");
-  says(kvant_failure({"convert", kModel, file, "--dtype", "fp16"}, 2), "--type");
+  says(kvant_failure({"convert", kLlama, file, "--type", "q9"}, 2), "q8_0");
+  says(kvant_failure({"convert", kLlama, file, "--dtype", "fp16"}, 2), "--type");
   says(kvant_failure({"convert", file, (folder.path() / "x").string(), "--type", "q8_0"}, 2),
        "--dtype");
-  says(kvant_failure({"convert", kModel, (folder.path() / "x").string()}, 2), ".gguf");
-  says(kvant_failure({"convert", kModel}, 2), "OUT");
+  says(kvant_failure({"convert", kLlama, (folder.path() / "x").string()}, 2), ".gguf");
+  says(kvant_failure({"convert", kLlama}, 2), "OUT");
   says(kvant_failure({"convert", std::string(KVANT_TEST_DATA) + "/families/opt", file}, 1), "opt");
   says(kvant_failure({"convert", (folder.path() / "none").string(), file}, 1), "none");
-  says(kvant_failure({"convert", kModel, (folder.path() / "no/such/m.gguf").string()}, 1),
+  says(kvant_failure({"convert", kLlama, (folder.path() / "no/such/m.gguf").string()}, 1),
        "m.gguf");
   CHECK(std::filesystem::is_empty(folder.path()));
   const std::string other = (folder.path() / "note.gguf").string();
   std::ofstream(other) << "not a model";
-  says(kvant_failure({"convert", kModel, other, "--force"}, 1), "is no GGUF file");
+  says(kvant_failure({"convert", kLlama, other, "--force"}, 1), "is no GGUF file");
   CHECK(kvant::test::read_text(other) == "not a model");
-  CHECK(kvant_program({"convert", kModel, file, "--quiet"}).exit_code == 0);
-  says(kvant_failure({"convert", kModel, file, "--quiet"}, 1), "--force");
-  CHECK(kvant_program({"convert", kModel, file, "--quiet", "--force"}).exit_code == 0);
+  CHECK(kvant_program({"convert", kLlama, file, "--quiet"}).exit_code == 0);
+  says(kvant_failure({"convert", kLlama, file, "--quiet"}, 1), "--force");
+  CHECK(kvant_program({"convert", kLlama, file, "--quiet", "--force"}).exit_code == 0);
 }

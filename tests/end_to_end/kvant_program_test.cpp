@@ -10,46 +10,35 @@
 #include <cstdio>
 #include <kvant/io/checkpoint.hpp>
 #include <kvant/io/quantize_checkpoint.hpp>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "support/catch.hpp"
+#include "support/folder_contents.hpp"
+#include "support/folders.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
+using kvant::test::Contents;
+using kvant::test::contents_of;
+using kvant::test::entries_in;
+using kvant::test::kData;
+using kvant::test::kFp32Model;
+using kvant::test::kKvantProgram;
+using kvant::test::kTinyModel;
+using kvant::test::kTinyText;
 using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
 using kvant::test::read_bytes;
 using kvant::test::run_process;
 using kvant::test::TempFolder;
 using Clock = std::chrono::steady_clock;
-
-const std::string kProgram = KVANT_PROGRAM_DIR "/kvant";
-const fs::path kData = KVANT_TEST_DATA;
-const fs::path kTiny = fs::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model";
-const std::string kFp32 = (kData / "checkpoints/fp32").string();
-
-using Contents = std::map<std::string, std::vector<std::byte>>;
-
-Contents contents_of(const fs::path& folder) {
-  Contents result;
-  if (!fs::exists(folder)) return result;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    result[entry.path().filename().string()] = read_bytes(entry.path());
-  }
-  return result;
-}
-
-std::size_t entries_in(const fs::path& folder) {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
 
 /// Starts a run; `limit` bounds the size of a file it may write (0: none).
 pid_t start(const std::vector<std::string>& words, rlim_t limit = 0) {
@@ -91,7 +80,7 @@ int finish(pid_t child) {
 int interrupt_runs(int signal, int runs) {
   const TempFolder reference;
   const std::string done = (reference.path() / "done").string();
-  const std::string model = (kTiny / "model").string();
+  const std::string model = kTinyModel;
   const auto begin = Clock::now();
   REQUIRE(kvant_program({"quantize", model, done, "--quiet"}).exit_code == 0);
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -107,7 +96,8 @@ int interrupt_runs(int signal, int runs) {
       folder.write("out/model.safetensors", "old");
     }
     const Contents before = contents_of(out);
-    const pid_t child = start({kProgram, "quantize", model, out.string(), "--quiet", "--force"});
+    const pid_t child =
+        start({kKvantProgram, "quantize", model, out.string(), "--quiet", "--force"});
     const double wait = 1.1 * seconds * static_cast<double>(random() % 1000) / 1000;
     ::usleep(static_cast<useconds_t>(1e6 * wait));
     ::kill(child, signal);
@@ -144,16 +134,16 @@ TEST_CASE("kvant program: help, exit codes, one line per error") {
   const std::vector<std::vector<std::string>> wrong = {
       {"explode"},
       {"quantize"},
-      {"quantize", kFp32, out, "--scheme", "q4_k"},
-      {"quantize", kFp32, out, "--only", "*"},
-      {"quantize", kFp32, out, "--only", "*=q4_k"},
-      {"quantize", kFp32, out, "--skip", "nothing"},
-      {"quantize", kFp32, out, "--max-shard-size", "5XB"},
-      {"quantize", kFp32, out, "--max-shard-size", "0"},
-      {"quantize", kFp32, out, "--threads", "0"},
-      {"quantize", kFp32, out, "--outliers", "never"},
-      {"quantize", kFp32, kFp32, "--force"},
-      {"dequantize", kFp32, out, "--dtype", "int8"}};
+      {"quantize", kFp32Model, out, "--scheme", "q4_k"},
+      {"quantize", kFp32Model, out, "--only", "*"},
+      {"quantize", kFp32Model, out, "--only", "*=q4_k"},
+      {"quantize", kFp32Model, out, "--skip", "nothing"},
+      {"quantize", kFp32Model, out, "--max-shard-size", "5XB"},
+      {"quantize", kFp32Model, out, "--max-shard-size", "0"},
+      {"quantize", kFp32Model, out, "--threads", "0"},
+      {"quantize", kFp32Model, out, "--outliers", "never"},
+      {"quantize", kFp32Model, kFp32Model, "--force"},
+      {"dequantize", kFp32Model, out, "--dtype", "int8"}};
   for (const auto& words : wrong) {
     const ProcessResult result = kvant_program(words);
     INFO(result.err);
@@ -162,15 +152,15 @@ TEST_CASE("kvant program: help, exit codes, one line per error") {
     CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
   }
   CHECK(kvant_program({"quantize", out, out}).exit_code == 1);
-  CHECK(kvant_program({"dequantize", kFp32, out}).exit_code == 1);
+  CHECK(kvant_program({"dequantize", kFp32Model, out}).exit_code == 1);
   CHECK(entries_in(folder.path()) == 0);
-  CHECK(kvant_program({"quantize", kFp32, out, "--dry-run"}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, out, "--dry-run"}).exit_code == 0);
   CHECK(entries_in(folder.path()) == 0);
-  CHECK(kvant_program({"quantize", kFp32, out}).exit_code == 0);
-  const ProcessResult again = kvant_program({"quantize", kFp32, out});
+  CHECK(kvant_program({"quantize", kFp32Model, out}).exit_code == 0);
+  const ProcessResult again = kvant_program({"quantize", kFp32Model, out});
   CHECK(again.exit_code == 1);
   CHECK(again.err.find("--force") != std::string::npos);
-  CHECK(kvant_program({"quantize", kFp32, out, "--force", "--quiet"}).out.empty());
+  CHECK(kvant_program({"quantize", kFp32Model, out, "--force", "--quiet"}).out.empty());
   CHECK(read_bytes(fs::path(out) / "model.safetensors") ==
         read_bytes(kData / "checkpoints/bnb_int8/model.safetensors"));
 }
@@ -180,7 +170,7 @@ TEST_CASE("kvant program: --keep-outliers and --only") {
   const std::string out = (folder.path() / "out").string();
   const std::string list =
       folder.write("list.json", "{\"transformer.h.0.mlp.c_fc\": [9, 3]}").string();
-  CHECK(kvant_program({"quantize", kFp32, out, "--keep-outliers", list}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, out, "--keep-outliers", list}).exit_code == 0);
   const kvant::io::Checkpoint kept(out);
   CHECK(kept.values<std::int64_t>("transformer.h.0.mlp.c_fc.kvant_keep_columns") ==
         std::vector<std::int64_t>{3, 9});
@@ -188,12 +178,13 @@ TEST_CASE("kvant program: --keep-outliers and --only") {
        {"[]", "{\"x\": 1}", "{\"x\": [-1]}", "{\"x\": [1]", "{\"x\": [1]}",
         "{\"transformer.h.0.mlp.c_fc\": [1, 1]}",
         "{\"transformer.h.0.mlp.c_fc\": [1], \"transformer.h.0.mlp.c_fc\": [2]}"}) {
-    CHECK(kvant_program({"quantize", kFp32, out, "--force", "--keep-outliers",
+    CHECK(kvant_program({"quantize", kFp32Model, out, "--force", "--keep-outliers",
                          folder.write("bad.json", bad).string()})
               .exit_code != 0);
   }
-  CHECK(kvant_program({"quantize", kFp32, out, "--force", "--only", "*.mlp.*=int8"}).exit_code ==
-        0);
+  CHECK(
+      kvant_program({"quantize", kFp32Model, out, "--force", "--only", "*.mlp.*=int8"}).exit_code ==
+      0);
   const kvant::io::Checkpoint mix(out);
   CHECK(mix.find("transformer.h.0.mlp.c_fc.weight")->dtype == kvant::DType::int8);
   CHECK(mix.find("transformer.h.0.attn.c_attn.weight")->dtype == kvant::DType::float32);
@@ -213,8 +204,8 @@ TEST_CASE("kvant program: a disk that is too small at every place") {
     const TempFolder folder;
     fs::create_directory(folder.path() / "out");
     folder.write("out/model.safetensors", "old");
-    const int code = finish(start({kProgram, "quantize", kFp32, (folder.path() / "out").string(),
-                                   "--force", "--threads", "2"},
+    const int code = finish(start({kKvantProgram, "quantize", kFp32Model,
+                                   (folder.path() / "out").string(), "--force", "--threads", "2"},
                                   limit));
     INFO("limit " << limit);
     REQUIRE((code == 0 || code == 1));
@@ -232,7 +223,8 @@ TEST_CASE("kvant program: a folder that may not be written to") {
   if (::geteuid() == 0) return;  // root may write everywhere
   const TempFolder folder;
   fs::permissions(folder.path(), fs::perms::owner_read | fs::perms::owner_exec);
-  const ProcessResult result = kvant_program({"quantize", kFp32, (folder.path() / "out").string()});
+  const ProcessResult result =
+      kvant_program({"quantize", kFp32Model, (folder.path() / "out").string()});
   fs::permissions(folder.path(), fs::perms::owner_all);
   CHECK(result.exit_code == 1);
   CHECK(result.err.find("choose a folder that you may write to") != std::string::npos);
@@ -253,11 +245,13 @@ TEST_CASE("kvant program: gpt_bigcode runs what it wrote as what bitsandbytes wr
   const std::string out = (folder.path() / "out").string();
   const std::string sharded = (folder.path() / "sharded").string();
   const std::string kept = (folder.path() / "kept").string();
-  CHECK(kvant_program({"quantize", kFp32, out}).exit_code == 0);
-  CHECK(kvant_program({"quantize", kFp32, sharded, "--max-shard-size", "40kB"}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, out}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, sharded, "--max-shard-size", "40kB"}).exit_code ==
+        0);
   const std::string list =
       folder.write("list.json", "{\"transformer.h.1.attn.c_attn\": [0, 1, 2, 63]}").string();
-  CHECK(kvant_program({"quantize", kFp32, kept, "--keep-outliers", list, "--outliers", "per-row"})
+  CHECK(kvant_program(
+            {"quantize", kFp32Model, kept, "--keep-outliers", list, "--outliers", "per-row"})
             .exit_code == 0);
   for (const std::string mode : {"default", "bitsandbytes"}) {
     const auto golden = logits(kData / "checkpoints/bnb_int8", mode);
@@ -270,9 +264,9 @@ TEST_CASE("kvant program: gpt_bigcode runs what it wrote as what bitsandbytes wr
 
 TEST_CASE("kvant program: calibration keeps the weights that the outliers meet") {
   const TempFolder folder;
-  const std::string model = (kTiny / "model").string();
+  const std::string model = kTinyModel;
   const std::string out = (folder.path() / "out").string();
-  const std::string text = (kTiny / "eval.txt").string();
+  const std::string text = kTinyText;
   const ProcessResult made = kvant_program({"quantize", model, out, "--calibrate", text});
   INFO(made.err);
   REQUIRE(made.exit_code == 0);
@@ -282,7 +276,8 @@ TEST_CASE("kvant program: calibration keeps the weights that the outliers meet")
     kept += info->name.ends_with(".kvant_keep_columns");
   }
   CHECK(kept > 0);
-  CHECK(kvant_program({"quantize", kFp32, out, "--force", "--calibrate", text}).exit_code == 1);
+  CHECK(kvant_program({"quantize", kFp32Model, out, "--force", "--calibrate", text}).exit_code ==
+        1);
   CHECK(fs::exists(fs::path(out) / "tokenizer.json"));  // the old one: fp32 has no tokenizer
 }
 
@@ -298,23 +293,23 @@ TEST_CASE("kvant program: options whose value is empty, lost, or means nothing")
   };
   for (const char* option : {"--threshold", "--scheme", "--skip", "--only", "--keep-outliers",
                              "--outliers", "--max-shard-size", "--group", "--block"}) {
-    says({"quantize", kFp32, out, option, ""}, option);
+    says({"quantize", kFp32Model, out, option, ""}, option);
   }
-  says({"dequantize", kFp32, out, "--dtype", ""}, "--dtype");
+  says({"dequantize", kFp32Model, out, "--dtype", ""}, "--dtype");
   for (const char* value : {"1e-50", "1e50", "-1", "nan", "inf", "6x"}) {
-    says({"quantize", kFp32, out, "--threshold", value}, value);
+    says({"quantize", kFp32Model, out, "--threshold", value}, value);
   }
   for (const char* option : {"--group", "--block"}) {
     for (const char* value : {"0", "-2", "64x", "1e400", "99999999999999999999"}) {
-      says({"quantize", kFp32, out, "--scheme", "int4", option, value},
+      says({"quantize", kFp32Model, out, "--scheme", "int4", option, value},
            std::string(option) + " " + value + ": neither a whole number above 0 nor -1");
     }
   }
-  says({"quantize", kFp32, out, "--outliers", "calibrated"}, "--calibrate");
-  says({"select", kFp32, "--budget", "-5dB"}, "-5dB");
+  says({"quantize", kFp32Model, out, "--outliers", "calibrated"}, "--calibrate");
+  says({"select", kFp32Model, "--budget", "-5dB"}, "-5dB");
   const std::string empty = folder.write("empty.txt", " \n\t").string();
   const ProcessResult calibrate =
-      kvant_program({"quantize", kTiny / "model", out, "--calibrate", empty});
+      kvant_program({"quantize", kTinyModel, out, "--calibrate", empty});
   CHECK(calibrate.exit_code == 1);
   CHECK(calibrate.err.find("holds no text") != std::string::npos);
   CHECK_FALSE(fs::exists(out));
@@ -323,10 +318,10 @@ TEST_CASE("kvant program: options whose value is empty, lost, or means nothing")
 TEST_CASE("kvant program: --force replaces a checkpoint and nothing else") {
   const TempFolder folder;
   const fs::path out = folder.path() / "out";
-  CHECK(kvant_program({"quantize", kFp32, out.string(), "--quiet"}).exit_code == 0);
-  CHECK(kvant_program({"quantize", kFp32, out.string(), "--quiet", "--force"}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, out.string(), "--quiet"}).exit_code == 0);
+  CHECK(kvant_program({"quantize", kFp32Model, out.string(), "--quiet", "--force"}).exit_code == 0);
   folder.write("out/notes.txt", "mine");
-  const ProcessResult refused = kvant_program({"quantize", kFp32, out.string(), "--force"});
+  const ProcessResult refused = kvant_program({"quantize", kFp32Model, out.string(), "--force"});
   CHECK(refused.exit_code == 1);
   CHECK(refused.err.find("notes.txt") != std::string::npos);
   CHECK(kvant::test::read_text(out / "notes.txt") == "mine");
@@ -336,32 +331,33 @@ TEST_CASE("kvant program: without a standard output the result is complete, and 
   const TempFolder folder;
   const std::string out = (folder.path() / "out").string();
   const auto shell = [&](const std::string& words) {
-    return run_process({"/bin/sh", "-c", kProgram + " " + words});
+    return run_process({"/bin/sh", "-c", kKvantProgram + " " + words});
   };
   const Contents wanted = [&] {
-    CHECK(kvant_program({"quantize", kFp32, out, "--quiet"}).exit_code == 0);
+    CHECK(kvant_program({"quantize", kFp32Model, out, "--quiet"}).exit_code == 0);
     return contents_of(out);
   }();
   for (const char* closed : {">&-", "<&- >&-", "<&- >&- 2>&-", "> /dev/full"}) {
     INFO(closed);
-    CHECK(shell("quantize " + kFp32 + " " + out + " --force " + closed).exit_code == 0);
+    CHECK(shell("quantize " + kFp32Model + " " + out + " --force " + closed).exit_code == 0);
     CHECK(contents_of(out) == wanted);
-    CHECK(shell("inspect " + kFp32 + " " + closed).exit_code == 1);  // its result is the output
+    CHECK(shell("inspect " + kFp32Model + " " + closed).exit_code ==
+          1);  // its result is the output
   }
-  CHECK(shell("quantize " + kFp32 + " " + out + " --force > /dev/full")
+  CHECK(shell("quantize " + kFp32Model + " " + out + " --force > /dev/full")
             .err.find("warning: cannot write") != std::string::npos);
 }
 
 TEST_CASE("kvant program: select prints a command that a shell takes as it is") {
   const TempFolder folder;
   const fs::path odd = folder.path() / "it's a $(model); x";
-  fs::copy(kFp32, odd);
+  fs::copy(kFp32Model, odd);
   const std::string out = (folder.path() / "the result").string();
   const ProcessResult select =
       kvant_program({"select", odd.string(), "--budget", "40dB", "--quiet"});
   REQUIRE(select.exit_code == 0);
   std::string command = select.out.substr(select.out.rfind("kvant quantize"));
-  command.replace(0, 5, kProgram);
+  command.replace(0, 5, kKvantProgram);
   const std::size_t at = command.find(" OUT ");
   REQUIRE(at != std::string::npos);
   command.replace(at, 5, " '" + out + "' --quiet ");

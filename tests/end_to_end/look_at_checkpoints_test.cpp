@@ -8,29 +8,26 @@
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
 #include "support/golden.hpp"
+#include "support/kvant_program.hpp"
 
 namespace {
 
 using kvant::test::data_path;
+using kvant::test::kFp32Model;
+using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
-const std::string kProgram = std::string(KVANT_PROGRAM_DIR) + "/kvant";
-const std::string kFp32 = data_path("checkpoints/fp32");
 const std::string kInt8 = data_path("checkpoints/bnb_int8");
-
-ProcessResult run(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), kProgram);
-  return kvant::test::run_process(arguments);
-}
 
 /// Fails with this code and one line.
 void check_failure(const std::vector<std::string>& arguments, int code) {
-  const ProcessResult result = run(arguments);
+  const ProcessResult result = kvant_program(arguments);
   std::string all;
   for (const std::string& argument : arguments) all += argument.substr(0, 80) + " ";
   INFO(all << "\n" << result.err);
@@ -43,7 +40,7 @@ void check_failure(const std::vector<std::string>& arguments, int code) {
 
 TEST_CASE("kvant program: help with examples, and mistakes are exit code 2") {
   for (const char* command : {"inspect", "verify", "report", "select"}) {
-    const ProcessResult help = run({command, "--help"});
+    const ProcessResult help = kvant_program({command, "--help"});
     INFO(command);
     CHECK(help.exit_code == 0);
     CHECK(help.out.find("Examples:") != std::string::npos);
@@ -51,17 +48,17 @@ TEST_CASE("kvant program: help with examples, and mistakes are exit code 2") {
     CHECK(help.err.empty());
     check_failure({command}, 2);
     check_failure({command, "a", "b", "c"}, 2);
-    check_failure({command, kFp32, "--no-such-option"}, 2);
-    CHECK(run({"--help"}).out.find(command) != std::string::npos);
+    check_failure({command, kFp32Model, "--no-such-option"}, 2);
+    CHECK(kvant_program({"--help"}).out.find(command) != std::string::npos);
   }
-  check_failure({"select", kFp32, "--budget", "40 apples"}, 2);
-  check_failure({"select", kFp32, "--budget", "5MB", "--total"}, 2);
-  check_failure({"select", kFp32, "--budget", "40dB", "--int8", "int7"}, 2);
-  check_failure({"report", kFp32, kInt8, "--threads", "0"}, 2);
-  check_failure({"report", kFp32, "/nonexistent"}, 1);
+  check_failure({"select", kFp32Model, "--budget", "40 apples"}, 2);
+  check_failure({"select", kFp32Model, "--budget", "5MB", "--total"}, 2);
+  check_failure({"select", kFp32Model, "--budget", "40dB", "--int8", "int7"}, 2);
+  check_failure({"report", kFp32Model, kInt8, "--threads", "0"}, 2);
+  check_failure({"report", kFp32Model, "/nonexistent"}, 1);
   check_failure({"inspect", "/nonexistent"}, 1);
   check_failure({"verify", "/nonexistent"}, 1);
-  check_failure({"report", kFp32, kInt8, "--svg", "/nonexistent/x.svg"}, 1);
+  check_failure({"report", kFp32Model, kInt8, "--svg", "/nonexistent/x.svg"}, 1);
 }
 
 TEST_CASE("kvant program: every golden safetensors file gets its verdict") {
@@ -73,16 +70,16 @@ TEST_CASE("kvant program: every golden safetensors file gets its verdict") {
       INFO(path);
       const bool good = entry.at("kvant") == "accept";
       if (good) {
-        const ProcessResult inspect = run({"inspect", path, "--json"});
+        const ProcessResult inspect = kvant_program({"inspect", path, "--json"});
         CHECK(inspect.exit_code == 0);
         CHECK(inspect.err.empty());
         CHECK(json::accept(inspect.out));
-        CHECK(run({"inspect", path}).exit_code == 0);
-        CHECK(run({"verify", path}).exit_code == 0);
+        CHECK(kvant_program({"inspect", path}).exit_code == 0);
+        CHECK(kvant_program({"verify", path}).exit_code == 0);
       } else {
         // A tensor that the index lists and no shard holds may be tied: to look at it is allowed.
         if (entry.at("kvant_kind") == "missing_tensor") {
-          const ProcessResult inspect = run({"inspect", path});
+          const ProcessResult inspect = kvant_program({"inspect", path});
           CHECK((inspect.exit_code == 1 || inspect.out.find("warning: ") != std::string::npos));
         } else {
           check_failure({"inspect", path}, 1);
@@ -117,13 +114,14 @@ TEST_CASE("kvant program: report writes its table, JSON, picture and page") {
   const TempFolder folder;
   const std::string svg = (folder.path() / "r.svg").string();
   const std::string html = (folder.path() / "r.html").string();
-  const ProcessResult table = run({"report", kFp32, kInt8, "--svg", svg, "--html", html});
+  const ProcessResult table =
+      kvant_program({"report", kFp32Model, kInt8, "--svg", svg, "--html", html});
   CHECK(table.exit_code == 0);
   CHECK(table.err.empty());
   CHECK(table.out.find("8 linear layers") != std::string::npos);
   CHECK(kvant::test::read_text(svg).find("</svg>") != std::string::npos);
   CHECK(kvant::test::read_text(html).find("</html>") != std::string::npos);
-  const ProcessResult as_json = run({"report", kFp32, kInt8, "--json"});
+  const ProcessResult as_json = kvant_program({"report", kFp32Model, kInt8, "--json"});
   const json report = json::parse(as_json.out);
   CHECK(report.at("layers").size() == 8);
   CHECK(report.at("total").at("sqnr_db").get<double>() > 43);
@@ -133,7 +131,7 @@ TEST_CASE("kvant program: verify says what is wrong with codes that cannot be") 
   const TempFolder folder;
   std::filesystem::copy(kInt8, folder.path() / "model");
   const std::string model = (folder.path() / "model").string();
-  CHECK(run({"verify", model}).exit_code == 0);
+  CHECK(kvant_program({"verify", model}).exit_code == 0);
   // The sign of the first scale: SCB of the first layer comes first in the file.
   const std::string file = model + "/model.safetensors";
   std::string bytes = kvant::test::read_text(file);
@@ -143,35 +141,36 @@ TEST_CASE("kvant program: verify says what is wrong with codes that cannot be") 
   std::filesystem::remove(file);
   std::ofstream(file, std::ios::binary) << bytes;
   check_failure({"verify", model}, 1);
-  CHECK(run({"verify", model}).out.find("error [scale]") != std::string::npos);
-  const json findings = json::parse(run({"verify", model, "--json"}).out).at("findings");
+  CHECK(kvant_program({"verify", model}).out.find("error [scale]") != std::string::npos);
+  const json findings = json::parse(kvant_program({"verify", model, "--json"}).out).at("findings");
   REQUIRE(findings.size() == 1);
   CHECK(findings[0].at("message").get<std::string>().find("1 negative scale") != std::string::npos);
-  check_failure({"report", kFp32, model}, 1);
+  check_failure({"report", kFp32Model, model}, 1);
 }
 
 TEST_CASE("kvant program: select proposes, and writes what it proposed") {
   const TempFolder folder;
   const std::string out = (folder.path() / "out").string();
-  const ProcessResult proposal = run({"select", kFp32, "--budget", "150000B"});
+  const ProcessResult proposal = kvant_program({"select", kFp32Model, "--budget", "150000B"});
   CHECK(proposal.exit_code == 0);
   CHECK(proposal.out.find("kvant quantize") != std::string::npos);
   const ProcessResult written =
-      run({"select", kFp32, "--budget", "150000B", "--write", out, "--json"});
+      kvant_program({"select", kFp32Model, "--budget", "150000B", "--write", out, "--json"});
   CHECK(written.exit_code == 0);
   const json plan = json::parse(written.out);
   CHECK(plan.at("bytes_after").get<std::uint64_t>() <= 150000);
-  const json contents = json::parse(run({"inspect", out, "--json"}).out);
+  const json contents = json::parse(kvant_program({"inspect", out, "--json"}).out);
   CHECK(contents.at("footprint").at("stored").at("total") == plan.at("bytes_after"));
-  CHECK(run({"verify", out}).exit_code == 0);
-  check_failure({"select", kFp32, "--budget", "150000B", "--write", out, "--json"}, 1);
-  CHECK(run({"select", kFp32, "--budget", "150000B", "--write", out, "--force"}).exit_code == 0);
+  CHECK(kvant_program({"verify", out}).exit_code == 0);
+  check_failure({"select", kFp32Model, "--budget", "150000B", "--write", out, "--json"}, 1);
+  CHECK(kvant_program({"select", kFp32Model, "--budget", "150000B", "--write", out, "--force"})
+            .exit_code == 0);
 }
 
 TEST_CASE("kvant program: select shows the warnings of what it writes") {
   const TempFolder folder;
   const std::string model = (folder.path() / "model").string();
-  std::filesystem::copy(kFp32, model);
+  std::filesystem::copy(kFp32Model, model);
   {
     const std::string config = model + "/config.json";
     std::ifstream in(config);
@@ -180,7 +179,8 @@ TEST_CASE("kvant program: select shows the warnings of what it writes") {
     std::ofstream(config) << text.dump();
   }
   const std::string out = (folder.path() / "out").string();
-  const ProcessResult written = run({"select", model, "--budget", "40dB", "--write", out});
+  const ProcessResult written =
+      kvant_program({"select", model, "--budget", "40dB", "--write", out});
   CHECK(written.exit_code == 0);
   CHECK(written.err.find("kvant: warning: model_type \"novel\" is not known here") !=
         std::string::npos);

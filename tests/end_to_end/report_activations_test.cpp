@@ -8,12 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "support/browser.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 using Catch::Matchers::Contains;
+using kvant::test::kTinyModel;
+using kvant::test::kTinyText;
 using kvant::test::kvant_failure;
 using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
@@ -23,10 +26,6 @@ using nlohmann::json;
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::string kModel = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
-const std::string kText =
-    std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/eval.txt";
 
 json read_json(const std::string& file) {
   return json::parse(std::ifstream(file));
@@ -106,7 +105,7 @@ picture.src = 'data:image/svg+xml,' + encodeURIComponent(new XMLSerializer().ser
 TEST_CASE("kvant report --activations: a text and its statistics say the same") {
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
-  std::vector<std::string> words{kText, kModel, "--json", path("a.json")};
+  std::vector<std::string> words{kTinyText, kTinyModel, "--json", path("a.json")};
   const ProcessResult from_text = report(words, kFew);
   INFO(from_text.err);
   REQUIRE(from_text.exit_code == 0);
@@ -115,14 +114,14 @@ TEST_CASE("kvant report --activations: a text and its statistics say the same") 
   CHECK_THAT(from_text.out, Contains("warning: only 256 tokens"));
 
   const std::string stats = path("stats.safetensors");
-  REQUIRE(kvant_program({"calibrate", kModel, kText, "--out", stats, "--windows", "2", "--window",
-                         "128", "--quiet"})
+  REQUIRE(kvant_program({"calibrate", kTinyModel, kTinyText, "--out", stats, "--windows", "2",
+                         "--window", "128", "--quiet"})
               .exit_code == 0);
-  const ProcessResult from_file = report({stats, kModel, "--json", "-", "--quiet"});
+  const ProcessResult from_file = report({stats, kTinyModel, "--json", "-", "--quiet"});
   REQUIRE(from_file.exit_code == 0);
   json first = read_json(path("a.json"));
   json second = json::parse(from_file.out);
-  CHECK(first["source"] == kText);
+  CHECK(first["source"] == kTinyText);
   CHECK(second["source"] == stats);
   CHECK(first["inputs"] == second["inputs"]);
   const json& input = first["inputs"][0];
@@ -138,7 +137,7 @@ TEST_CASE("kvant report --activations: a text and its statistics say the same") 
   CHECK(inspected.exit_code == 0);
   CHECK_THAT(inspected.out, Contains("statistics of activations") && !Contains("bits per weight"));
 
-  CHECK_THAT(kvant_failure({"report", "--activations", stats, kModel, "--windows", "3"}, 2),
+  CHECK_THAT(kvant_failure({"report", "--activations", stats, kTinyModel, "--windows", "3"}, 2),
              Contains("--windows is for a text"));
   const std::string other = std::string(KVANT_TEST_DATA) + "/families/llama_bias";
   CHECK_THAT(kvant_failure({"report", "--activations", stats, other}, 1),
@@ -150,18 +149,19 @@ TEST_CASE(
   const TempFolder folder;
   const auto failure = [&](const std::string& text) {
     const std::string file = folder.write("text", text).string();
-    return kvant_failure(
-        {"report", "--activations", file, kModel, "--html", (folder.path() / "page.html").string()},
-        1);
+    return kvant_failure({"report", "--activations", file, kTinyModel, "--html",
+                          (folder.path() / "page.html").string()},
+                         1);
   };
   CHECK_THAT(failure(" \n"), Contains("holds no text"));
   CHECK_THAT(failure("x"), Contains("tokens for this model"));
   CHECK_THAT(failure(std::string("a\0b", 3)), Contains("is no text"));
   CHECK(!fs::exists(folder.path() / "page.html"));
-  CHECK_THAT(kvant_failure({"report", "--activations", "/nonexistent", kModel}, 1),
+  CHECK_THAT(kvant_failure({"report", "--activations", "/nonexistent", kTinyModel}, 1),
              Contains("/nonexistent"));
-  CHECK_THAT(kvant_failure({"report", kModel}, 2), Contains("QUANTIZED"));
-  const ProcessResult compared = kvant_program({"report", kModel, kModel, "--json", "--quiet"});
+  CHECK_THAT(kvant_failure({"report", kTinyModel}, 2), Contains("QUANTIZED"));
+  const ProcessResult compared =
+      kvant_program({"report", kTinyModel, kTinyModel, "--json", "--quiet"});
   CHECK(compared.exit_code == 0);
   CHECK(json::parse(compared.out)["layers"].size() == 16);
 }
@@ -173,9 +173,8 @@ TEST_CASE("kvant report --activations: the page shows in a browser what it says"
   }
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
-  REQUIRE(
-      report({kText, kModel, "--json", path("a.json"), "--html", path("a.html")}, kFew).exit_code ==
-      0);
+  REQUIRE(report({kTinyText, kTinyModel, "--json", path("a.json"), "--html", path("a.html")}, kFew)
+              .exit_code == 0);
   const std::string dom = kvant::test::opened_page(kvant::test::read_text(path("a.html")), kProbe);
   const std::size_t begin = dom.find("<pre id=\"found\">");
   REQUIRE(begin != std::string::npos);
@@ -186,7 +185,7 @@ TEST_CASE("kvant report --activations: the page shows in a browser what it says"
   CHECK(found["errors"] == json::array());
   CHECK(found["clipped"] == json::array());
   CHECK(found["overflow"] <= 0);
-  CHECK(found["title"] == "Activations: " + kModel);
+  CHECK(found["title"] == "Activations: " + kTinyModel);
   CHECK(found["overview"] == said["inputs"].size());
   CHECK(found["figures"][0] == "tokens256");
   CHECK(found["figures"][1] == "linear layers16");

@@ -14,19 +14,20 @@
 #include <thread>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
+using kvant::test::kTinyModel;
 using kvant::test::kvant_run;
 using kvant::test::kvant_run_failure;
 using kvant::test::ProcessResult;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
-const std::string kTiny = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model/model";
 const std::string kFamilies = std::string(KVANT_TEST_DATA) + "/families/";
 
 }  // namespace
@@ -34,7 +35,7 @@ const std::string kFamilies = std::string(KVANT_TEST_DATA) + "/families/";
 TEST_CASE("kvant run: as gpt_bigcode, the same ids and fields") {
   const TempFolder folder;
   const auto both = [&](std::vector<std::string> words) {
-    words.insert(words.begin(), kTiny);
+    words.insert(words.begin(), kTinyModel);
     words.insert(words.end(), {"--json", (folder.path() / "json").string()});
     REQUIRE(kvant_run(words).exit_code == 0);
     json mine = json::parse(kvant::test::read_text(folder.path() / "json"));
@@ -76,11 +77,11 @@ TEST_CASE("kvant run: outliers of int4, and stored layers that had to be expande
     found["err"] = result.err;
     return found;
   };
-  CHECK(report({kTiny, "--scheme", "int4"}).at("threshold") == 6.0);
-  CHECK(report({kTiny, "--scheme", "int4", "--threshold", "0"}).at("threshold") == 0.0);
-  CHECK(report({kTiny, "--scheme", "nf4", "--outliers", "per-row"}).at("threshold") == 6.0);
-  kvant_run_failure({kTiny, "--scheme", "int4", "--outliers", "some", "--ids", "1"}, 2);
-  kvant_run_failure({kTiny, "--outliers", "per-row", "--ids", "1"}, 2);  // fp32 has none
+  CHECK(report({kTinyModel, "--scheme", "int4"}).at("threshold") == 6.0);
+  CHECK(report({kTinyModel, "--scheme", "int4", "--threshold", "0"}).at("threshold") == 0.0);
+  CHECK(report({kTinyModel, "--scheme", "nf4", "--outliers", "per-row"}).at("threshold") == 6.0);
+  kvant_run_failure({kTinyModel, "--scheme", "int4", "--outliers", "some", "--ids", "1"}, 2);
+  kvant_run_failure({kTinyModel, "--outliers", "per-row", "--ids", "1"}, 2);  // fp32 has none
 
   const std::string data = KVANT_TEST_DATA;
   const json expanded = report({data + "/compressed_tensors/w8a8_asym"});
@@ -93,7 +94,7 @@ TEST_CASE("kvant run: outliers of int4, and stored layers that had to be expande
 
 TEST_CASE("kvant run: sampling is told by its seed") {
   const auto drawn = [](const char* seed) {
-    return kvant_run({kTiny, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5",
+    return kvant_run({kTinyModel, "--prompt", "class ", "--tokens", "12", "--temperature", "1.5",
                       "--top-k", "50", "--top-p", "0.95", "--seed", seed})
         .out;
   };
@@ -103,18 +104,20 @@ TEST_CASE("kvant run: sampling is told by its seed") {
 
 TEST_CASE("kvant run: a conversation") {
   using Catch::Matchers::Contains;
-  CHECK_THAT(kvant_run_failure({kTiny, "--chat", "hi"}, 1), Contains("has no chat template"));
-  CHECK(kvant_run({kTiny, "--chat", "hi", "--template", "chatml", "--tokens", "2"}).exit_code == 0);
+  CHECK_THAT(kvant_run_failure({kTinyModel, "--chat", "hi"}, 1), Contains("has no chat template"));
+  CHECK(
+      kvant_run({kTinyModel, "--chat", "hi", "--template", "chatml", "--tokens", "2"}).exit_code ==
+      0);
   // A template beside the model is recognized.
   const TempFolder folder;
   for (const char* name : {"config.json", "model.safetensors", "tokenizer.json"}) {
-    std::filesystem::create_symlink(std::filesystem::path(kTiny) / name, folder.path() / name);
+    std::filesystem::create_symlink(std::filesystem::path(kTinyModel) / name, folder.path() / name);
   }
   folder.write("chat_template.jinja", "<|im_start|>");
   CHECK_THAT(kvant_run_failure({folder.path().string(), "--chat", "hi"}, 1),
              Contains("looks like chatml") && Contains("--template chatml"));
   std::filesystem::remove(folder.path() / "chat_template.jinja");
-  json tokenizer = json::parse(kvant::test::read_text(std::string(kTiny) + "/tokenizer.json"));
+  json tokenizer = json::parse(kvant::test::read_text(std::string(kTinyModel) + "/tokenizer.json"));
   json added = {{"special", true}};
   for (const char* token : {"<end_of_turn>", "<|im_end|>"}) {
     added.update({{"id", 100 + tokenizer["added_tokens"].size()}, {"content", token}});
@@ -143,8 +146,8 @@ TEST_CASE("kvant run: int15 is near exact arithmetic, and the report says which 
   const auto run = [&](const std::string& arithmetic) {
     const std::string report = (folder.path() / "json").string();
     const std::string logits = (folder.path() / "logits.safetensors").string();
-    REQUIRE(kvant_run({kTiny, "--scheme", "int4", "--arithmetic", arithmetic, "--ids", "1,7,42,300",
-                       "--logits", logits, "--json", report})
+    REQUIRE(kvant_run({kTinyModel, "--scheme", "int4", "--arithmetic", arithmetic, "--ids",
+                       "1,7,42,300", "--logits", logits, "--json", report})
                 .exit_code == 0);
     CHECK(json::parse(kvant::test::read_text(report)).at("arithmetic") == arithmetic);
     return kvant::io::SafeTensors(logits).values<float>("logits");
@@ -167,28 +170,28 @@ TEST_CASE("kvant run: int15 is near exact arithmetic, and the report says which 
 TEST_CASE("kvant run: wrong words are one line and 2, wrong files are one line and 1") {
   using Catch::Matchers::Contains;
   kvant_run_failure({}, 2);
-  kvant_run_failure({kTiny}, 2);
-  CHECK_THAT(kvant_run_failure({kTiny, "--ids", "1", "--scheme", "int9"}, 2),
+  kvant_run_failure({kTinyModel}, 2);
+  CHECK_THAT(kvant_run_failure({kTinyModel, "--ids", "1", "--scheme", "int9"}, 2),
              Contains("int8-group"));
-  kvant_run_failure({kTiny, "--ids", "1", "--mode", "fast"}, 2);
-  kvant_run_failure({kTiny, "--ids", "1;2"}, 2);
-  kvant_run_failure({kTiny, "--ids", "1", "--arithmetic", "float"}, 2);
-  kvant_run_failure({kTiny, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
-  CHECK_THAT(kvant_run_failure({kTiny, "--ids", "1", "--arithmetic", "int15"}, 2),
+  kvant_run_failure({kTinyModel, "--ids", "1", "--mode", "fast"}, 2);
+  kvant_run_failure({kTinyModel, "--ids", "1;2"}, 2);
+  kvant_run_failure({kTinyModel, "--ids", "1", "--arithmetic", "float"}, 2);
+  kvant_run_failure({kTinyModel, "--ids", "1", "--scheme", "int8", "--arithmetic", "exact"}, 2);
+  CHECK_THAT(kvant_run_failure({kTinyModel, "--ids", "1", "--arithmetic", "int15"}, 2),
              Contains("int15"));
-  kvant_run_failure({kTiny, "--prompt", "x", "--chat", "x"}, 2);
-  kvant_run_failure({kTiny, "--prompt", "x", "--window", "5"}, 2);
-  kvant_run_failure({kTiny, "--prompt", "x", "--system", "y"}, 2);
-  kvant_run_failure({kTiny, "--chat", "x", "--template", "y"}, 2);
-  kvant_run_failure({kTiny, "--prompt", "x", "--temperature", "-1"}, 2);
-  kvant_run_failure({kTiny, "--prompt", "x", "--top-p", "0"}, 2);
-  kvant_run_failure({kTiny, "--prompt", "x", "--top-k", "-1"}, 2);
-  CHECK_THAT(kvant_run_failure({kTiny, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--chat", "x"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--window", "5"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--system", "y"}, 2);
+  kvant_run_failure({kTinyModel, "--chat", "x", "--template", "y"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--temperature", "-1"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--top-p", "0"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--top-k", "-1"}, 2);
+  CHECK_THAT(kvant_run_failure({kTinyModel, "--prompt", "x", "--seed", "18446744073709551616"}, 2),
              Contains("2^64 - 1"));
-  kvant_run_failure({kTiny, "--prompt", "x", "--seed", "-1"}, 2);
-  kvant_run_failure({kTiny, "--ids", "1", "--logits", "/tmp/x", "--json", "/tmp/x"}, 2);
+  kvant_run_failure({kTinyModel, "--prompt", "x", "--seed", "-1"}, 2);
+  kvant_run_failure({kTinyModel, "--ids", "1", "--logits", "/tmp/x", "--json", "/tmp/x"}, 2);
   kvant_run_failure({"/nonexistent", "--ids", "1"}, 1);
-  kvant_run_failure({kTiny, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
+  kvant_run_failure({kTinyModel, "--ids", "1", "--logits", "/nonexistent/x"}, 1);
   kvant_run_failure({kFamilies + "qwen3", "--prompt", "x"}, 1);  // no tokenizer.json
   kvant_run_failure({kFamilies + "qwen3", "--ids", "100"}, 1);   // outside the vocabulary
   const TempFolder folder;

@@ -8,12 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "end_to_end/model_words.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "support/catch.hpp"
 #include "support/kvant_program.hpp"
 #include "support/temp_folder.hpp"
 
 using Catch::Matchers::Contains;
+using kvant::test::kTinyModel;
+using kvant::test::kTinyText;
 using kvant::test::kvant_failure;
 using kvant::test::kvant_program;
 using kvant::test::ProcessResult;
@@ -23,11 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kModels = std::string(KVANT_SOURCE_DIR) + "/examples/models/tiny-code-model";
-const std::string kModel = kModels + "/model";
-
 /// C++ that the model was not trained on, and that is not what it is judged by: this library's.
-void write_text(const fs::path& file) {
+void write_gemm_text(const fs::path& file) {
   std::ofstream(file)
       << std::ifstream(std::string(KVANT_SOURCE_DIR) + "/src/cpu/micro/gemm.hpp").rdbuf();
 }
@@ -35,7 +35,7 @@ void write_text(const fs::path& file) {
 /// The beginning of another text.
 void write_eval(const fs::path& file) {
   std::string text(4000, ' ');
-  std::ifstream(kModels + "/eval.txt").read(text.data(), static_cast<std::streamsize>(text.size()));
+  std::ifstream(kTinyText).read(text.data(), static_cast<std::streamsize>(text.size()));
   std::ofstream(file) << text;
 }
 
@@ -54,10 +54,10 @@ std::string text_of(const fs::path& file) {
 TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as it was measured") {
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
-  write_text(path("text"));
+  write_gemm_text(path("text"));
   write_eval(path("eval"));
   const std::vector<std::string> selection = {"select",
-                                              kModel,
+                                              kTinyModel,
                                               "--measure",
                                               path("text"),
                                               "--windows",
@@ -101,8 +101,9 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
   CHECK_THAT(text_of(path("mix.html")), Contains("</html>") && Contains("int8-group:128"));
 
   const auto perplexity = [&](const std::vector<std::string>& more) {
-    std::vector<std::string> words = {"run",        "--threads", "1",   kModel,   "--perplexity",
-                                      path("eval"), "--window",  "256", "--json", path("run.json")};
+    std::vector<std::string> words = {"run",          "--threads",     "1",        kTinyModel,
+                                      "--perplexity", path("eval"),    "--window", "256",
+                                      "--json",       path("run.json")};
     words.insert(words.end(), more.begin(), more.end());
     const ProcessResult run = kvant_program(words);
     INFO(run.err);
@@ -113,23 +114,24 @@ TEST_CASE("kvant select --measure: a mix at a size beats one format, and runs as
         Approx(chosen["measured"].get<double>()).epsilon(1e-6));
   CHECK(chosen["measured"] <
         perplexity({"--scheme", "int4", "--group", "64", "--arithmetic", "exact"}));
-  CHECK_THAT(kvant_failure({"quantize", kModel, path("out"), "--plan", path("plan.json")}, 1),
+  CHECK_THAT(kvant_failure({"quantize", kTinyModel, path("out"), "--plan", path("plan.json")}, 1),
              Contains("one quantization") && Contains("kvant run MODEL --plan"));
   CHECK(!fs::exists(path("out")));
-  CHECK_THAT(
-      kvant_failure({"run", kModel, "--plan", path("plan.json"), "--skip", "*", "--ids", "1"}, 2),
-      Contains("--skip '*': the plan has transformer.h.0."));
   CHECK_THAT(kvant_failure(
-                 {"run", "--threads", "1", kModel, "--plan", path("mix.json"), "--prompt", "a"}, 1),
-             Contains("is no plan of formats"));
+                 {"run", kTinyModel, "--plan", path("plan.json"), "--skip", "*", "--ids", "1"}, 2),
+             Contains("--skip '*': the plan has transformer.h.0."));
+  CHECK_THAT(
+      kvant_failure(
+          {"run", "--threads", "1", kTinyModel, "--plan", path("mix.json"), "--prompt", "a"}, 1),
+      Contains("is no plan of formats"));
 }
 
 TEST_CASE("kvant select --measure --write: one quantized format beside floats") {
   const TempFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
-  write_text(path("text"));
+  write_gemm_text(path("text"));
   const std::vector<std::string> words = {
-      "select", kModel,     "--measure",    path("text"),    "--windows", "1",         "--window",
+      "select", kTinyModel, "--measure",    path("text"),    "--windows", "1",         "--window",
       "64",     "--method", "output-error", "--chosen-only", "--quiet",   "--threads", "1"};
   const auto with = [&](const std::vector<std::string>& more) {
     std::vector<std::string> all = words;
@@ -159,14 +161,13 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
   }
   const ProcessResult verified = kvant_program({"verify", path("out")});
   CHECK(verified.exit_code == 0);
-  REQUIRE(
-      kvant_program({"quantize", kModel, path("same"), "--plan", path("plan.json")}).exit_code ==
-      0);
+  REQUIRE(kvant_program({"quantize", kTinyModel, path("same"), "--plan", path("plan.json")})
+              .exit_code == 0);
   CHECK(text_of(path("same") + "/model.safetensors") ==
         text_of(path("out") + "/model.safetensors"));
 
   const auto not_with = [&](const std::vector<std::string>& words_of, const char* says) {
-    std::vector<std::string> all = {"quantize", kModel, path("no")};
+    std::vector<std::string> all = {"quantize", kTinyModel, path("no")};
     all.insert(all.end(), words_of.begin(), words_of.end());
     CHECK_THAT(kvant_failure(all, 2), Contains(says));
   };
@@ -197,14 +198,15 @@ TEST_CASE("kvant select --measure --write: one quantized format beside floats") 
   fails({"--max-perplexity", "1.01"}, 2, "the floats themselves have");
   fails({"--budget", "4bits", "--formats", "int4:64,int5"}, 2, "int5");
   fails({"--budget", "4bits", "--write", path("no")}, 2, "one quantized format");
-  CHECK_THAT(kvant_failure({"select", kModel, "--measure", path("text"), "--budget", "4bits",
+  CHECK_THAT(kvant_failure({"select", kTinyModel, "--measure", path("text"), "--budget", "4bits",
                             "--method", "guess"},
                            2),
              Contains("output-error"));
   fails({"--budget", "4bits", "--plan", path("no/such/plan")}, 1, "no/such");
   std::ofstream(path("empty")) << " \n";
-  CHECK_THAT(kvant_failure({"select", kModel, "--measure", path("empty"), "--budget", "4bits"}, 1),
-             Contains("holds no text"));
-  CHECK_THAT(kvant_failure({"select", kModel, "--budget", "4bits", "--plan", path("p")}, 2),
+  CHECK_THAT(
+      kvant_failure({"select", kTinyModel, "--measure", path("empty"), "--budget", "4bits"}, 1),
+      Contains("holds no text"));
+  CHECK_THAT(kvant_failure({"select", kTinyModel, "--budget", "4bits", "--plan", path("p")}, 2),
              Contains("--measure"));
 }

@@ -9,19 +9,12 @@
 #include "kvant/io/text_file.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folder_contents.hpp"
 #include "support/temp_folder.hpp"
 
 namespace fs = std::filesystem;
 
 namespace kvant::test {
-namespace {
-
-std::ptrdiff_t entries_in(const fs::path& folder) {
-  return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
-}
-
-}  // namespace
-
 TEST_CASE("AtomicFile: replaces, or keeps what came meanwhile") {
   const TempFolder folder;
   const fs::path path = folder.path() / "out.bin";

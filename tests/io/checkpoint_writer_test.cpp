@@ -11,6 +11,7 @@
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folder_contents.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -22,6 +23,7 @@ using kvant::io::CheckpointWriter;
 using kvant::io::SafeTensorsStream;
 using kvant::io::TensorSpec;
 using kvant::test::code_of;
+using kvant::test::entries_in;
 using kvant::test::read_bytes;
 using kvant::test::read_text;
 using kvant::test::TempFolder;
@@ -30,11 +32,6 @@ std::vector<std::byte> pattern(std::size_t size, unsigned seed) {
   std::vector<std::byte> result(size);
   for (std::size_t i = 0; i < size; ++i) result[i] = static_cast<std::byte>(i * 7 + seed);
   return result;
-}
-
-std::size_t entries_in(const fs::path& folder) {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
 const std::vector<TensorSpec> kTensors = {{"b.weight", DType::int8, {3, 5}},

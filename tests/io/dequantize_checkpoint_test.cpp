@@ -10,6 +10,7 @@
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/golden.hpp"
 #include "support/temp_folder.hpp"
 
@@ -22,15 +23,11 @@ using kvant::io::Checkpoint;
 using kvant::io::quantize_checkpoint;
 using kvant::io::QuantizeCheckpointOptions;
 using kvant::test::code_of;
+using kvant::test::config_of;
+using kvant::test::kData;
+using kvant::test::kFp32;
 using kvant::test::read_text;
 using kvant::test::TempFolder;
-
-const fs::path kData = KVANT_TEST_DATA;
-const fs::path kFp32 = kData / "checkpoints/fp32";
-
-nlohmann::json config_of(const fs::path& folder) {
-  return nlohmann::json::parse(read_text(folder / "config.json"));
-}
 
 }  // namespace
 

@@ -16,16 +16,16 @@
 namespace {
 
 std::atomic<bool> armed = false;
-std::atomic<std::int64_t> calls = 0;
-std::atomic<int> failures = 0;
+std::atomic<std::int64_t> calls_made = 0;
+std::atomic<int> calls_failed = 0;
 std::vector<std::int64_t> due;  // constant while armed
 int failure_code = 0;
 
 bool fails() {
   if (!armed) return false;
-  const std::int64_t number = calls++;
+  const std::int64_t number = calls_made++;
   if (std::find(due.begin(), due.end(), number) == due.end()) return false;
-  ++failures;
+  ++calls_failed;
   errno = failure_code;
   return true;
 }
@@ -92,8 +92,8 @@ namespace kvant::test {
 FailingCalls::FailingCalls(std::vector<std::int64_t> numbers, int code) {
   due = std::move(numbers);
   failure_code = code;
-  calls = 0;
-  failures = 0;
+  calls_made = 0;
+  calls_failed = 0;
   armed = true;
 }
 
@@ -102,7 +102,7 @@ FailingCalls::~FailingCalls() {
 }
 
 int FailingCalls::failed() const {
-  return failures;
+  return calls_failed;
 }
 
 }  // namespace kvant::test

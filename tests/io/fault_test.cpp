@@ -3,13 +3,14 @@
 
 #include <atomic>
 #include <cerrno>
-#include <map>
 #include <string>
 
 #include "io/failing_calls.hpp"
 #include "kvant/io/checkpoint.hpp"
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "support/catch.hpp"
+#include "support/folder_contents.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -19,26 +20,12 @@ using kvant::Error;
 using kvant::ErrorCode;
 using kvant::io::quantize_checkpoint;
 using kvant::io::QuantizeCheckpointOptions;
+using kvant::test::Contents;
+using kvant::test::contents_of;
+using kvant::test::entries_in;
 using kvant::test::FailingCalls;
+using kvant::test::kFp32;
 using kvant::test::TempFolder;
-
-const fs::path kModel = fs::path(KVANT_TEST_DATA) / "checkpoints/fp32";
-
-using Contents = std::map<std::string, std::vector<std::byte>>;
-
-Contents contents_of(const fs::path& folder) {
-  Contents result;
-  if (!fs::exists(folder)) return result;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    result[entry.path().filename().string()] = kvant::test::read_bytes(entry.path());
-  }
-  return result;
-}
-
-std::size_t entries_in(const fs::path& folder) {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
 
 /// Lets call n, and with `second` call n + 2 too, fail, for every n until none is left.
 /// @return how many n made the job fail
@@ -48,7 +35,7 @@ int fail_each_call(bool old_output, int code, bool second) {
   options.job.threads = 2;
   options.job.max_shard_size = 60'000;
   const TempFolder reference;
-  quantize_checkpoint(kModel, reference.path() / "new", options);
+  quantize_checkpoint(kFp32, reference.path() / "new", options);
   const Contents wanted = contents_of(reference.path() / "new");
   int failures = 0;
   for (std::int64_t n = 0;; ++n) {
@@ -66,7 +53,7 @@ int fail_each_call(bool old_output, int code, bool second) {
       const FailingCalls calls(
           second ? std::vector<std::int64_t>{n, n + 2} : std::vector<std::int64_t>{n}, code);
       try {
-        quantize_checkpoint(kModel, out, options);
+        quantize_checkpoint(kFp32, out, options);
       } catch (const Error& error) {
         threw = true;
         CHECK(error.code() == ErrorCode::io);
@@ -110,7 +97,7 @@ TEST_CASE("faults: stopping at any piece leaves nothing") {
     };
     ErrorCode code = ErrorCode::ok;
     try {
-      quantize_checkpoint(kModel, folder.path() / "out", options);
+      quantize_checkpoint(kFp32, folder.path() / "out", options);
     } catch (const Error& error) {
       code = error.code();
     }

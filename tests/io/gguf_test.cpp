@@ -12,6 +12,7 @@
 #include "support/byte_order.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -22,7 +23,7 @@ using kvant::test::read_bytes;
 using kvant::test::turned;
 using nlohmann::json;
 
-const std::filesystem::path kFolder = std::filesystem::path(KVANT_TEST_DATA) / "gguf";
+const std::filesystem::path kGgufFolder = kvant::test::kData / "gguf";
 
 /// The same bits; a NaN is a NaN.
 bool same(float a, float b) {
@@ -35,7 +36,7 @@ bool same(float a, float b) {
 TEST_CASE("gguf: golden blocks of every type, bit for bit") {
   int types = 0;
   for (const char* name : {"golden.safetensors", "golden_ggml.safetensors"}) {
-    const kvant::io::SafeTensors golden(kFolder / name);
+    const kvant::io::SafeTensors golden(kGgufFolder / name);
     for (const kvant::io::GgufType& type : kvant::io::gguf_types()) {
       const std::string raw = std::string(type.name) + ".raw";
       if (!golden.contains(raw) || type.dequantize == nullptr) continue;
@@ -59,8 +60,8 @@ TEST_CASE("gguf: golden blocks of every type, bit for bit") {
 }
 
 TEST_CASE("gguf: every type of value, and the tensors") {
-  const Gguf file(kFolder / "tiny.gguf");
-  const json expected = json::parse(kvant::test::read_text(kFolder / "tiny.json"));
+  const Gguf file(kGgufFolder / "tiny.gguf");
+  const json expected = json::parse(kvant::test::read_text(kGgufFolder / "tiny.json"));
   std::vector<std::string> keys;
   for (const json& pair : expected.at("kv")) {
     const auto key = pair.at("key").get<std::string>();
@@ -110,12 +111,12 @@ TEST_CASE("gguf: every type of value, and the tensors") {
 }
 
 TEST_CASE("gguf: malformed files") {
-  const json verdicts = json::parse(kvant::test::read_text(kFolder / "verdicts.json"));
+  const json verdicts = json::parse(kvant::test::read_text(kGgufFolder / "verdicts.json"));
   int files = 0;
   for (const json& verdict : verdicts.at("files")) {
     const auto name = verdict.at("file").get<std::string>();
     INFO(name << ": " << verdict.at("defect").get<std::string>());
-    const bool accepted = code_of([&] { Gguf file(kFolder / name); }) == kvant::ErrorCode::ok;
+    const bool accepted = code_of([&] { Gguf file(kGgufFolder / name); }) == kvant::ErrorCode::ok;
     CHECK(accepted == (verdict.at("kvant") == "accept"));
     ++files;
   }
@@ -123,7 +124,7 @@ TEST_CASE("gguf: malformed files") {
 }
 
 TEST_CASE("gguf: cut anywhere, and with any byte changed, it is a file or an error") {
-  const std::vector<std::byte> whole = read_bytes(kFolder / "tiny.gguf");
+  const std::vector<std::byte> whole = read_bytes(kGgufFolder / "tiny.gguf");
   std::size_t accepted = 0;
   for (std::size_t size = 0; size < whole.size(); ++size) {
     const std::vector<std::byte> part(whole.begin(),

@@ -14,6 +14,7 @@
 #include "support/byte_order.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -24,8 +25,6 @@ using kvant::io::GgufType;
 using kvant::io::GgufWriter;
 using kvant::test::code_of;
 using kvant::test::turned;
-
-const std::filesystem::path kFolder = std::filesystem::path(KVANT_TEST_DATA) / "gguf";
 
 std::vector<std::byte> quantized(const GgufType& type, const std::vector<float>& values) {
   std::vector<std::byte> blocks(values.size() / type.elements * type.bytes);
@@ -58,7 +57,7 @@ double relative_error(const GgufType& type, const std::vector<float>& values) {
 }  // namespace
 
 TEST_CASE("gguf quantizers: the bits of ggml's reference") {
-  const kvant::io::SafeTensors golden(kFolder / "quantize.safetensors");
+  const kvant::io::SafeTensors golden(kvant::test::kData / "gguf/quantize.safetensors");
   int types = 0;
   for (const GgufType& type : kvant::io::gguf_types()) {
     const std::string raw = std::string(type.name) + ".raw";

@@ -13,6 +13,7 @@
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/byte_order.hpp"
 #include "support/catch.hpp"
+#include "support/folders.hpp"
 #include "support/sha256.hpp"
 #include "support/temp_folder.hpp"
 
@@ -21,11 +22,11 @@ namespace {
 using kvant::io::SafeTensors;
 using kvant::test::read_bytes;
 
-const std::filesystem::path kFolder = std::filesystem::path(KVANT_TEST_DATA) / "safetensors";
+const std::filesystem::path kGoldenFolder = kvant::test::kData / "safetensors";
 
 const nlohmann::json& verdicts() {
   static const nlohmann::json all =
-      nlohmann::json::parse(kvant::test::read_text(kFolder / "verdicts.json"));
+      nlohmann::json::parse(kvant::test::read_text(kGoldenFolder / "verdicts.json"));
   return all;
 }
 
@@ -94,7 +95,7 @@ TEST_CASE("every golden safetensors file gets its verdict") {
   int good = 0;
   int bad = 0;
   for (const nlohmann::json& entry : verdicts().at("files")) {
-    const auto path = kFolder / entry.at("file").get<std::string>();
+    const auto path = kGoldenFolder / entry.at("file").get<std::string>();
     const bool accept = entry.at("kvant") == "accept";
     const std::string expected = accept ? "none" : entry.at("kvant_kind").get<std::string>();
     INFO(path.string() << ": " << entry.at("defect").get<std::string>());
@@ -127,8 +128,9 @@ TEST_CASE("every golden safetensors file gets its verdict") {
 TEST_CASE("messages name the tensor and the rule") {
   const auto message_of = [](const char* name) {
     std::string message;
-    outcome([&] { (void)SafeTensors(kFolder / "bad" / (std::string(name) + ".safetensors")); },
-            message);
+    outcome(
+        [&] { (void)SafeTensors(kGoldenFolder / "bad" / (std::string(name) + ".safetensors")); },
+        message);
     return message;
   };
   using Catch::Matchers::Contains;
@@ -145,7 +147,7 @@ TEST_CASE("messages name the tensor and the rule") {
 }
 
 TEST_CASE("half and float8 tables come back as the types say") {
-  const SafeTensors half(kFolder / "good/half_specials.safetensors");
+  const SafeTensors half(kGoldenFolder / "good/half_specials.safetensors");
   const auto compare = [&]<class T>(const std::string& name, T) {
     const auto codes = half.values<T>(name + ".code");
     const auto floats = half.values<float>(name + ".f32");
@@ -165,7 +167,7 @@ TEST_CASE("half and float8 tables come back as the types say") {
 
 TEST_CASE("every golden index gets its verdict") {
   for (const nlohmann::json& entry : verdicts().at("indexes")) {
-    const auto path = kFolder / entry.at("file").get<std::string>();
+    const auto path = kGoldenFolder / entry.at("file").get<std::string>();
     INFO(path.string() << ": " << entry.at("defect").get<std::string>());
     const std::string expected = entry.at("kvant_kind").get<std::string>();
     std::string message;
@@ -187,13 +189,13 @@ TEST_CASE("every golden index gets its verdict") {
 TEST_CASE("checkpoint options: strict and allow_missing") {
   const auto open = [](const char* file, kvant::io::CheckpointOptions options) {
     std::string message;
-    return outcome([&] { (void)kvant::io::Checkpoint(kFolder / "sharded" / file, options); },
+    return outcome([&] { (void)kvant::io::Checkpoint(kGoldenFolder / "sharded" / file, options); },
                    message);
   };
   CHECK(open("ok_unmapped_tensor.index.json", {.strict = true}) == "structure");
   CHECK(open("bad_tensor_missing.index.json", {.allow_missing = true}) == "none");
   CHECK(open("bad_tensor_wrong_shard.index.json", {.allow_missing = true}) == "missing_tensor");
-  const kvant::io::Checkpoint folder(kFolder / "sharded");
+  const kvant::io::Checkpoint folder(kGoldenFolder / "sharded");
   CHECK(folder.files().size() == 3);
   CHECK(folder.matrix<float>("embed.weight").rows() == 4);
 }
@@ -203,7 +205,7 @@ TEST_CASE("writing what was read gives the reference writer's bytes") {
   for (const char* name :
        {"dtypes_torch", "dtypes_numpy", "fp8_tables", "half_specials", "empty"}) {
     const std::vector<std::byte> bytes =
-        read_bytes(kFolder / "good" / (std::string(name) + ".safetensors"));
+        read_bytes(kGoldenFolder / "good" / (std::string(name) + ".safetensors"));
     const SafeTensors file = SafeTensors::from_bytes(bytes);
     kvant::io::SafeTensorsWriter writer;
     for (const auto& info : file.tensors()) {

@@ -14,6 +14,7 @@
 #include "kvant/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/golden.hpp"
 #include "support/temp_folder.hpp"
 
@@ -29,19 +30,15 @@ using kvant::io::quantize_checkpoint;
 using kvant::io::QuantizeCheckpointOptions;
 using kvant::io::WeightScheme;
 using kvant::test::code_of;
+using kvant::test::config_of;
+using kvant::test::kData;
+using kvant::test::kFp32;
 using kvant::test::read_bytes;
 using kvant::test::read_text;
 using kvant::test::TempFolder;
 using nlohmann::json;
 
-const fs::path kData = KVANT_TEST_DATA;
-const fs::path kFp32 = kData / "checkpoints/fp32";
-
-json config_of(const fs::path& folder) {
-  return json::parse(read_text(folder / "config.json"));
-}
-
-std::set<std::string> int8_layers(const CheckpointSummary& summary) {
+std::set<std::string> llm_int8_layers(const CheckpointSummary& summary) {
   std::set<std::string> result;
   for (const auto& layer : summary.layers) {
     if (layer.scheme == WeightScheme::llm_int8) result.insert(layer.name);
@@ -140,7 +137,7 @@ TEST_CASE("quantize_checkpoint: the layers that transformers chose, their codes 
     const CheckpointSummary summary =
         quantize_checkpoint(kData / "architectures" / name / "float", out);
     const auto quantized = all.at(name).at("quantized_modules").get<std::set<std::string>>();
-    CHECK(int8_layers(summary) == quantized);
+    CHECK(llm_int8_layers(summary) == quantized);
     CHECK(summary.skip_modules == all.at(name).at("kept_linears").get<std::vector<std::string>>());
     CHECK(config_of(out)["quantization_config"]["llm_int8_skip_modules"] ==
           all.at(name).at("kept_linears"));
@@ -300,7 +297,7 @@ TEST_CASE("quantize_checkpoint: an unknown model_type is guessed, with a warning
   model.add("net.0.norm.weight", {2}, {1, 1});
   model.add("net.out.weight", {6, 2}, std::vector<float>(12, 1));  // a row per token
   const CheckpointSummary summary = quantize_checkpoint(model.write(), "unused", {.dry_run = true});
-  CHECK(int8_layers(summary) == std::set<std::string>{"net.0.proj"});
+  CHECK(llm_int8_layers(summary) == std::set<std::string>{"net.0.proj"});
   REQUIRE(summary.warnings.size() == 1);
   CHECK(summary.warnings[0].kind == kvant::io::WarningKind::unknown_model);
   CHECK(summary.warnings[0].text.find("novel") != std::string::npos);

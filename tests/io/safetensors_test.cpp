@@ -30,12 +30,12 @@ std::vector<std::byte> to_bytes(const std::string& text) {
 }
 
 /// A file of this header and as many data bytes.
-std::string make_file(const std::string& json, std::size_t data_bytes) {
+std::string make_file(const std::string& header, std::size_t data_bytes) {
   std::string result(8, '\0');
   for (std::size_t i = 0; i < 8; ++i) {
-    result[i] = static_cast<char>(static_cast<unsigned char>((json.size() >> (8 * i)) & 0xFF));
+    result[i] = static_cast<char>(static_cast<unsigned char>((header.size() >> (8 * i)) & 0xFF));
   }
-  return result + json + std::string(data_bytes, 'd');
+  return result + header + std::string(data_bytes, 'd');
 }
 
 std::string kind_of(const std::string& file) {
@@ -49,8 +49,8 @@ std::string kind_of(const std::string& file) {
   }
 }
 
-std::string header_kind(const std::string& json, std::size_t data_bytes = 0) {
-  const std::string file = make_file(json, data_bytes);
+std::string header_kind(const std::string& header, std::size_t data_bytes = 0) {
+  const std::string file = make_file(header, data_bytes);
   const std::string kind = kind_of(file);
   CHECK(kvant::test::largest_allocation() <= 8 * file.size() + 65536);
   return kind;

@@ -44,7 +44,7 @@ using kvant::test::Shape;
 using kvant::test::small_llama;
 using kvant::test::warning;
 
-Names int8_layers(const CheckpointSummary& summary) {
+Names quantized_layers(const CheckpointSummary& summary) {
   Names result;
   for (const auto& layer : summary.layers) {
     if (layer.scheme.quantizes()) result.insert(layer.name);
@@ -70,13 +70,13 @@ TEST_CASE("user models: \"embed\" in a path is no embedding") {
             {"lm_head.weight", {30, 8}},
             {"model.embed_tokens_extend.image_embed.layers.0.mlp.fc1.weight", {6, 4}},
             {"model.embed_tokens_extend.image_embed.img_projection.0.weight", {8, 4}}});
-  CHECK(int8_layers(phi) == Names{"model.embed_tokens_extend.image_embed.layers.0.mlp.fc1",
-                                  "model.embed_tokens_extend.image_embed.img_projection.0"});
+  CHECK(quantized_layers(phi) == Names{"model.embed_tokens_extend.image_embed.layers.0.mlp.fc1",
+                                       "model.embed_tokens_extend.image_embed.img_projection.0"});
   const auto albert = plan(R"({"model_type": "albert", "vocab_size": 30})",
                            {{"albert.embeddings.word_embeddings.weight", {30, 4}},
                             {"albert.encoder.embedding_hidden_mapping_in.weight", {8, 4}},
                             {"albert.pooler.weight", {8, 8}}});
-  CHECK(int8_layers(albert) ==
+  CHECK(quantized_layers(albert) ==
         Names{"albert.encoder.embedding_hidden_mapping_in", "albert.pooler"});
   CHECK(albert.warnings.empty());
 }
@@ -92,7 +92,7 @@ TEST_CASE("user models: the head is found in configs with sections, and dtypes a
   const std::string model = builder.write();
   const TempFolder folder;
   const auto summary = quantize_checkpoint(model, folder.path() / "int8");
-  CHECK(int8_layers(summary) == Names{"language_model.model.layers.0.attention.wqkv"});
+  CHECK(quantized_layers(summary) == Names{"language_model.model.layers.0.attention.wqkv"});
   quantize_checkpoint(model, folder.path() / "half", {.scheme = WeightScheme::fp16});
   const json half = json::parse(read_text(folder.path() / "half/config.json"));
   CHECK(half["torch_dtype"] == "float16");
@@ -157,7 +157,7 @@ TEST_CASE("user models: routers and experts stay, and experts are named with the
                             {{"model.layers.0.self_attn.q_proj.weight", {8, 8}},
                              {"model.layers.0.block_sparse_moe.experts.0.w1.weight", {16, 8}},
                              {"model.layers.0.block_sparse_moe.gate.weight", {4, 8}}});
-  CHECK(int8_layers(unfused) == Names{"model.layers.0.self_attn.q_proj"});
+  CHECK(quantized_layers(unfused) == Names{"model.layers.0.self_attn.q_proj"});
   CHECK(has(warning(unfused, WarningKind::experts_stay), "57%"));  // 128 of 224 elements
   CHECK(std::count(unfused.skip_modules.begin(), unfused.skip_modules.end(),
                    "model.layers.0.block_sparse_moe.experts") == 1);
@@ -167,7 +167,7 @@ TEST_CASE("user models: routers and experts stay, and experts are named with the
                           {{"model.layers.0.self_attn.q_proj.weight", {8, 8}},
                            {"model.layers.0.mlp.experts.gate_up_proj", {2, 8, 4}},
                            {"model.layers.0.mlp.gate.weight", {2, 8}}});
-  CHECK(int8_layers(fused) == Names{"model.layers.0.self_attn.q_proj"});
+  CHECK(quantized_layers(fused) == Names{"model.layers.0.self_attn.q_proj"});
   CHECK(has(warning(fused, WarningKind::experts_stay), "44%"));
 }
 
@@ -179,7 +179,7 @@ TEST_CASE("user models: a layer is kept without keeping others") {
   }
   const auto summary = quantize_checkpoint(
       builder.write(), "unused", {.rules = {{"proj", WeightScheme::keep}}, .dry_run = true});
-  CHECK(int8_layers(summary) == Names{"blocks.0.attn.proj", "blocks.0.mlp.fc1"});
+  CHECK(quantized_layers(summary) == Names{"blocks.0.attn.proj", "blocks.0.mlp.fc1"});
   CHECK(summary.skip_modules == std::vector<std::string>{"^proj$", "lm_head"});
 }
 
@@ -371,7 +371,7 @@ TEST_CASE("user models: what looks odd is said, and what is not understood stays
     const auto summary =
         plan(std::string(R"({"model_type": ")") + type + "\"}",
              {{"h.0.attn.c_attn.weight", {8, 24}}, {"h.0.attn.c_attn.bias", {24}}});
-    CHECK(int8_layers(summary).size() == (std::string(type) == "gpt2" ? 1 : 0));
+    CHECK(quantized_layers(summary).size() == (std::string(type) == "gpt2" ? 1 : 0));
   }
   std::string message;
   CheckpointBuilder marked;

@@ -2,18 +2,16 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "kernels/kernel_sets.hpp"
 #include "support/catch.hpp"
 #include "support/guarded_buffer.hpp"
 #include "support/random.hpp"
+#include "support/special_floats.hpp"
 
 namespace kvant::test {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr DType kFloats[] = {DType::float32, DType::float16, DType::bfloat16};
 
 /// Values in dtype, ending at an unmapped page.

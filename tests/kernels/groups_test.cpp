@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "kernels/bit_difference.hpp"
 #include "kernels/group_weights.hpp"
 #include "kernels/kernel_sets.hpp"
 #include "kvant/isa.hpp"
@@ -65,16 +66,6 @@ std::vector<float> defined_product(const PackedWeights::State& w, const std::vec
     }
   }
   return y;
-}
-
-std::string difference(const std::vector<float>& got, const std::vector<float>& want) {
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    if (std::memcmp(&got[i], &want[i], sizeof(float)) != 0) {
-      return "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", not " +
-             std::to_string(want[i]);
-    }
-  }
-  return "";
 }
 
 /// make(context) packs the weights; every set multiplies them as the definition says.

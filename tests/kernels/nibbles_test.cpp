@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <tuple>
 
+#include "kernels/bit_difference.hpp"
 #include "kernels/kernel_sets.hpp"
 #include "kvant/activations.hpp"
 #include "kvant/codebook.hpp"
@@ -68,16 +68,6 @@ std::vector<float> defined_product(const NibbleCase& c, const PackedWeights::Sta
     }
   }
   return y;
-}
-
-std::string difference(const std::vector<float>& got, const std::vector<float>& want) {
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    if (std::memcmp(&got[i], &want[i], sizeof(float)) != 0) {
-      return "element " + std::to_string(i) + " is " + std::to_string(got[i]) + ", not " +
-             std::to_string(want[i]);
-    }
-  }
-  return {};
 }
 
 void check_case(const NibbleCase& c) {

@@ -10,12 +10,10 @@
 #include "support/catch.hpp"
 #include "support/guarded_buffer.hpp"
 #include "support/random.hpp"
+#include "support/special_floats.hpp"
 
 namespace kvant::test {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 struct Result {
   std::vector<std::int8_t> codes;

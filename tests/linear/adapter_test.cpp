@@ -16,23 +16,25 @@
 namespace kvant::test {
 namespace {
 
-constexpr std::int64_t kN = 70;
-constexpr std::int64_t kK = 96;
+constexpr std::int64_t kAdapterN = 70;
+constexpr std::int64_t kAdapterK = 96;
 constexpr std::int64_t kRank = 5;
 constexpr float kScale = 0.75f;
 
 struct Data {
   std::mt19937_64 generator{test_seed()};
-  std::vector<float> w = random_floats(generator, kN* kK);
-  std::vector<float> bias = random_floats(generator, kN);
-  std::vector<float> a = random_floats(generator, kRank* kK);
-  std::vector<float> b = random_floats(generator, kN* kRank);
+  std::vector<float> w = random_floats(generator, kAdapterN* kAdapterK);
+  std::vector<float> bias = random_floats(generator, kAdapterN);
+  std::vector<float> a = random_floats(generator, kRank* kAdapterK);
+  std::vector<float> b = random_floats(generator, kAdapterN* kRank);
 
   [[nodiscard]] Linear layer(Context& context, WeightFormat format) const {
-    return Linear::quantize(context, view(w, kN, kK), format, view(bias, 1, kN));
+    return Linear::quantize(context, view(w, kAdapterN, kAdapterK), format,
+                            view(bias, 1, kAdapterN));
   }
   [[nodiscard]] Linear adapted(Context& context, const Linear& layer) const {
-    return layer.with_adapter(context, view(a, kRank, kK), view(b, kN, kRank), kScale);
+    return layer.with_adapter(context, view(a, kRank, kAdapterK), view(b, kAdapterN, kRank),
+                              kScale);
   }
 };
 
@@ -42,16 +44,16 @@ TEST_CASE("adapter: y is the layer's plus scale * (x A^T) B^T, for every format"
   Data data;
   Context context;
   for (const std::int64_t m : {1, 3, 20}) {
-    const std::vector<float> x = random_floats(data.generator, m * kK);
-    Matrix<double> change(m, kN);
+    const std::vector<float> x = random_floats(data.generator, m * kAdapterK);
+    Matrix<double> change(m, kAdapterN);
     double largest = 0;
     for (std::int64_t r = 0; r < m; ++r) {
-      for (std::int64_t n = 0; n < kN; ++n) {
+      for (std::int64_t n = 0; n < kAdapterN; ++n) {
         for (std::int64_t k = 0; k < kRank; ++k) {
           double inner = 0;
-          for (std::int64_t c = 0; c < kK; ++c) {
-            inner += static_cast<double>(x[static_cast<std::size_t>(r * kK + c)]) *
-                     static_cast<double>(data.a[static_cast<std::size_t>(k * kK + c)]);
+          for (std::int64_t c = 0; c < kAdapterK; ++c) {
+            inner += static_cast<double>(x[static_cast<std::size_t>(r * kAdapterK + c)]) *
+                     static_cast<double>(data.a[static_cast<std::size_t>(k * kAdapterK + c)]);
           }
           change(r, n) += static_cast<double>(kScale) * inner *
                           static_cast<double>(data.b[static_cast<std::size_t>(n * kRank + k)]);
@@ -66,25 +68,26 @@ TEST_CASE("adapter: y is the layer's plus scale * (x A^T) B^T, for every format"
       const Linear adapted = data.adapted(context, layer);
       CHECK(adapted.adapter()->rank() == kRank);
       CHECK(layer.adapter() == nullptr);
-      CHECK(adapted.weight_bytes() == layer.weight_bytes() + kRank * (kK + kN) * sizeof(float));
-      Matrix<float> plain(m, kN);
-      Matrix<float> y(m, kN);
-      layer.forward(context, view(x, m, kK), MatrixView<float>(plain));
-      adapted.forward(context, view(x, m, kK), MatrixView<float>(y));
+      CHECK(adapted.weight_bytes() ==
+            layer.weight_bytes() + kRank * (kAdapterK + kAdapterN) * sizeof(float));
+      Matrix<float> plain(m, kAdapterN);
+      Matrix<float> y(m, kAdapterN);
+      layer.forward(context, view(x, m, kAdapterK), MatrixView<float>(plain));
+      adapted.forward(context, view(x, m, kAdapterK), MatrixView<float>(y));
       double worst = 0;
       for (std::int64_t r = 0; r < m; ++r) {
-        for (std::int64_t n = 0; n < kN; ++n) {
+        for (std::int64_t n = 0; n < kAdapterN; ++n) {
           worst = std::max(worst, std::fabs(static_cast<double>(y(r, n)) -
                                             static_cast<double>(plain(r, n)) - change(r, n)));
         }
       }
       CHECK(worst <= 2e-6 * largest);
       // Rounded once, with the correction in it.
-      Matrix<float16> narrow(m, kN);
-      adapted.forward(context, view(x, m, kK), MatrixView<float16>(narrow));
+      Matrix<float16> narrow(m, kAdapterN);
+      adapted.forward(context, view(x, m, kAdapterK), MatrixView<float16>(narrow));
       bool same = true;
       for (std::int64_t r = 0; r < m; ++r) {
-        for (std::int64_t n = 0; n < kN; ++n) {
+        for (std::int64_t n = 0; n < kAdapterN; ++n) {
           same = same && static_cast<float>(narrow(r, n)) ==
                              static_cast<float>(static_cast<float16>(y(r, n)));
         }
@@ -97,13 +100,13 @@ TEST_CASE("adapter: y is the layer's plus scale * (x A^T) B^T, for every format"
 TEST_CASE("adapter: the same bits for any number of threads") {
   Data data;
   const std::int64_t m = 33;
-  const std::vector<float> x = random_floats(data.generator, m * kK);
+  const std::vector<float> x = random_floats(data.generator, m * kAdapterK);
   std::vector<float> first;
   for (const int threads : {1, 2, 5}) {
     Context context({.threads = threads});
     const Linear adapted = data.adapted(context, data.layer(context, WeightFormat::int8_row));
-    std::vector<float> y(static_cast<std::size_t>(m * kN));
-    adapted.forward(context, view(x, m, kK), MatrixView<float>(y.data(), m, kN));
+    std::vector<float> y(static_cast<std::size_t>(m * kAdapterN));
+    adapted.forward(context, view(x, m, kAdapterK), MatrixView<float>(y.data(), m, kAdapterN));
     if (first.empty()) first = y;
     CHECK(std::memcmp(first.data(), y.data(), y.size() * sizeof(float)) == 0);
   }
@@ -120,24 +123,26 @@ TEST_CASE("adapter: what does not fit is refused") {
                                scale);
     });
   };
-  CHECK(code(kK, kN, kRank, 1.0f) == ErrorCode::ok);
-  CHECK(code(kK - 1, kN, kRank, 1.0f) == ErrorCode::shape_mismatch);
-  CHECK(code(kK, kN - 1, kRank, 1.0f) == ErrorCode::shape_mismatch);
-  CHECK(code(kK, kN, kRank - 1, 1.0f) == ErrorCode::shape_mismatch);
-  CHECK(code(kK, kN, kRank, NAN) == ErrorCode::invalid_argument);
+  CHECK(code(kAdapterK, kAdapterN, kRank, 1.0f) == ErrorCode::ok);
+  CHECK(code(kAdapterK - 1, kAdapterN, kRank, 1.0f) == ErrorCode::shape_mismatch);
+  CHECK(code(kAdapterK, kAdapterN - 1, kRank, 1.0f) == ErrorCode::shape_mismatch);
+  CHECK(code(kAdapterK, kAdapterN, kRank - 1, 1.0f) == ErrorCode::shape_mismatch);
+  CHECK(code(kAdapterK, kAdapterN, kRank, NAN) == ErrorCode::invalid_argument);
   const Linear adapted = data.adapted(context, layer);
   QuantizedActivations activations;
-  const std::vector<float> x(kK, 1.0f);
-  Matrix<float> y(1, kN);
-  adapted.quantize_activations(context, view(x, 1, kK), activations);
+  const std::vector<float> x(kAdapterK, 1.0f);
+  Matrix<float> y(1, kAdapterN);
+  adapted.quantize_activations(context, view(x, 1, kAdapterK), activations);
   CHECK(code_of([&] { adapted.forward(context, activations, MatrixView<float>(y)); }) ==
         ErrorCode::invalid_argument);
   CHECK_FALSE(adapted.shares_activations_with(layer));
-  CHECK(code_of([&] { adapted.forward(context, view(x, 1, kK - 1), MatrixView<float>(y)); }) ==
-        ErrorCode::shape_mismatch);
-  Matrix<float16> wrong(1, kN - 1);
-  CHECK(code_of([&] { adapted.forward(context, view(x, 1, kK), MatrixView<float16>(wrong)); }) ==
-        ErrorCode::shape_mismatch);
+  CHECK(code_of([&] {
+          adapted.forward(context, view(x, 1, kAdapterK - 1), MatrixView<float>(y));
+        }) == ErrorCode::shape_mismatch);
+  Matrix<float16> wrong(1, kAdapterN - 1);
+  CHECK(code_of([&] {
+          adapted.forward(context, view(x, 1, kAdapterK), MatrixView<float16>(wrong));
+        }) == ErrorCode::shape_mismatch);
 }
 
 }  // namespace kvant::test

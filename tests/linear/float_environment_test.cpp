@@ -49,9 +49,9 @@ class Bytes {
   std::vector<unsigned char> bytes_;
 };
 
-constexpr std::int64_t kM = 5;
-constexpr std::int64_t kN = 37;
-constexpr std::int64_t kK = 70;
+constexpr std::int64_t kEnvironmentM = 5;
+constexpr std::int64_t kEnvironmentN = 37;
+constexpr std::int64_t kEnvironmentK = 70;
 
 struct Call {
   const char* name;
@@ -60,20 +60,22 @@ struct Call {
 
 std::vector<Call> calls() {
   std::mt19937_64 generator(test_seed());
-  std::vector<float> x = random_floats(generator, kM * kK);
+  std::vector<float> x = random_floats(generator, kEnvironmentM * kEnvironmentK);
   x[3] = 50.0f;
-  for (std::int64_t k = 0; k < kK; ++k) x[static_cast<std::size_t>(2 * kK + k)] *= 1e-39f;
-  const std::vector<float> w = random_floats(generator, kN * kK);
-  const std::vector<float> bias = random_floats(generator, kN);
+  for (std::int64_t k = 0; k < kEnvironmentK; ++k)
+    x[static_cast<std::size_t>(2 * kEnvironmentK + k)] *= 1e-39f;
+  const std::vector<float> w = random_floats(generator, kEnvironmentN * kEnvironmentK);
+  const std::vector<float> bias = random_floats(generator, kEnvironmentN);
   std::vector<Call> all;
   const auto add = [&all](const char* name, std::function<Bytes()> run) {
     all.push_back({name, std::move(run)});
   };
   const auto forward = [=](const Linear& layer) {
-    std::vector<float> y(kM * kN);
-    layer.forward(view(x, kM, kK), MatrixView<float>(y.data(), kM, kN));
-    std::vector<float> back(kN * kK);
-    layer.dequantize(MatrixView<float>(back.data(), kN, kK));
+    std::vector<float> y(kEnvironmentM * kEnvironmentN);
+    layer.forward(view(x, kEnvironmentM, kEnvironmentK),
+                  MatrixView<float>(y.data(), kEnvironmentM, kEnvironmentN));
+    std::vector<float> back(kEnvironmentN * kEnvironmentK);
+    layer.dequantize(MatrixView<float>(back.data(), kEnvironmentN, kEnvironmentK));
     Bytes bytes;
     bytes.add(y);
     bytes.add(back);
@@ -82,25 +84,30 @@ std::vector<Call> calls() {
   for (const WeightFormat format :
        {WeightFormat::int4_group, WeightFormat::nf4, WeightFormat::int8_row,
         WeightFormat::int8_group, WeightFormat::float16, WeightFormat::bfloat16}) {
-    add("Linear::quantize, forward, dequantize",
-        [=] { return forward(Linear::quantize(view(w, kN, kK), format, view(bias, 1, kN))); });
+    add("Linear::quantize, forward, dequantize", [=] {
+      return forward(Linear::quantize(view(w, kEnvironmentN, kEnvironmentK), format,
+                                      view(bias, 1, kEnvironmentN)));
+    });
   }
   add("Int8Linear as bitsandbytes, dequantize", [=] {
-    const auto layer = Int8Linear::quantize(view(w, kN, kK), view(bias, 1, kN),
-                                            {.arithmetic = Arithmetic::bitsandbytes});
+    const auto layer =
+        Int8Linear::quantize(view(w, kEnvironmentN, kEnvironmentK), view(bias, 1, kEnvironmentN),
+                             {.arithmetic = Arithmetic::bitsandbytes});
     Bytes bytes = forward(layer);
-    std::vector<float> back(kN * kK);
-    layer.dequantize(MatrixView<float>(back.data(), kN, kK));
+    std::vector<float> back(kEnvironmentN * kEnvironmentK);
+    layer.dequantize(MatrixView<float>(back.data(), kEnvironmentN, kEnvironmentK));
     bytes.add(back);
     return bytes;
   });
   add("Linear in int15 arithmetic", [=] {
-    return forward(Linear::quantize(view(w, kN, kK), WeightFormat::int4_group, view(bias, 1, kN),
+    return forward(Linear::quantize(view(w, kEnvironmentN, kEnvironmentK), WeightFormat::int4_group,
+                                    view(bias, 1, kEnvironmentN),
                                     {.arithmetic = Arithmetic::int15}));
   });
   add("llm_int8_matmul", [=] {
-    std::vector<float> y(kM * kN);
-    llm_int8_matmul(view(x, kM, kK), view(w, kN, kK), MatrixView<float>(y.data(), kM, kN));
+    std::vector<float> y(kEnvironmentM * kEnvironmentN);
+    llm_int8_matmul(view(x, kEnvironmentM, kEnvironmentK), view(w, kEnvironmentN, kEnvironmentK),
+                    MatrixView<float>(y.data(), kEnvironmentM, kEnvironmentN));
     Bytes bytes;
     bytes.add(y);
     return bytes;
@@ -109,14 +116,15 @@ std::vector<Call> calls() {
                                     quanto_qint8, quanto_qint4}) {
     for (const BlockShape block : {per_tensor, per_row, per_group(16)}) {
       add("choose_params, quantize, dequantize, requantize, fake_quantize", [=] {
-        const QuantParams params = choose_params(view(x, kM, kK), scheme, block);
-        const QuantizedMatrix q = quantize(view(x, kM, kK), params);
+        const QuantParams params =
+            choose_params(view(x, kEnvironmentM, kEnvironmentK), scheme, block);
+        const QuantizedMatrix q = quantize(view(x, kEnvironmentM, kEnvironmentK), params);
         Bytes bytes;
         bytes.add(params);
         bytes.add(q.bytes());
         bytes.add(dequantize<float>(q).values());
         bytes.add(requantize(q, params).bytes());
-        bytes.add(fake_quantize<float>(view(x, kM, kK), params).values());
+        bytes.add(fake_quantize<float>(view(x, kEnvironmentM, kEnvironmentK), params).values());
         return bytes;
       });
     }
@@ -124,16 +132,18 @@ std::vector<Call> calls() {
   add("kvant::core", [=] {
     Bytes bytes;
     for (const QuantScheme& scheme : {int8_affine, quanto_qint4, float8_e4m3fn_symmetric}) {
-      const QuantParams params = core::choose_params(view(x, kM, kK), scheme, per_row);
-      const QuantizedMatrix q = core::quantize(view(x, kM, kK), params);
+      const QuantParams params =
+          core::choose_params(view(x, kEnvironmentM, kEnvironmentK), scheme, per_row);
+      const QuantizedMatrix q = core::quantize(view(x, kEnvironmentM, kEnvironmentK), params);
       bytes.add(params);
       bytes.add(q.bytes());
       bytes.add(core::dequantize<float>(q).values());
       bytes.add(core::requantize(q, params).bytes());
-      bytes.add(core::fake_quantize<float>(view(x, kM, kK), params).values());
+      bytes.add(core::fake_quantize<float>(view(x, kEnvironmentM, kEnvironmentK), params).values());
     }
-    Matrix<float> y(kM, kN);
-    core::llm_int8_matmul(view(x, kM, kK), view(w, kN, kK), y);
+    Matrix<float> y(kEnvironmentM, kEnvironmentN);
+    core::llm_int8_matmul(view(x, kEnvironmentM, kEnvironmentK),
+                          view(w, kEnvironmentN, kEnvironmentK), y);
     bytes.add(y.values());
     return bytes;
   });
@@ -141,8 +151,8 @@ std::vector<Call> calls() {
     MinMaxObserver extremes(per_row);
     MovingAverageObserver average(0.3f, per_row);
     for (int i = 0; i < 2; ++i) {
-      extremes.observe(view(x, kM, kK));
-      average.observe(view(x, kM, kK));
+      extremes.observe(view(x, kEnvironmentM, kEnvironmentK));
+      average.observe(view(x, kEnvironmentM, kEnvironmentK));
     }
     Bytes bytes;
     bytes.add(extremes.params(int8_affine));
@@ -151,26 +161,28 @@ std::vector<Call> calls() {
     return bytes;
   });
   add("compare", [=] {
-    const ErrorMetrics m =
-        compare(view(x, kM, kK),
-                fake_quantize<float>(view(x, kM, kK),
-                                     choose_params(view(x, kM, kK), int8_symmetric, per_tensor)));
+    const ErrorMetrics m = compare(
+        view(x, kEnvironmentM, kEnvironmentK),
+        fake_quantize<float>(
+            view(x, kEnvironmentM, kEnvironmentK),
+            choose_params(view(x, kEnvironmentM, kEnvironmentK), int8_symmetric, per_tensor)));
     Bytes bytes;
     for (const double value : {m.max, m.mean, m.mse, m.sqnr_db, m.cosine}) bytes.add(value);
     return bytes;
   });
   add("torch::choose_dynamic_params", [=] {
-    const auto p = torch::choose_dynamic_params(view(x, kM, kK), DType::uint8, false);
+    const auto p =
+        torch::choose_dynamic_params(view(x, kEnvironmentM, kEnvironmentK), DType::uint8, false);
     Bytes bytes;
     bytes.add(static_cast<double>(p.scale));
     bytes.add(static_cast<double>(p.zero_point));
     return bytes;
   });
   add("bitsandbytes::vectorwise_quant", [=] {
-    const auto q = bitsandbytes::vectorwise_quant(view(x, kM, kK), 6.0f);
+    const auto q = bitsandbytes::vectorwise_quant(view(x, kEnvironmentM, kEnvironmentK), 6.0f);
     Bytes bytes;
-    bytes.add(q.codes.data(), static_cast<std::size_t>(kM * kK));
-    bytes.add(q.row_stats.data(), static_cast<std::size_t>(kM));
+    bytes.add(q.codes.data(), static_cast<std::size_t>(kEnvironmentM * kEnvironmentK));
+    bytes.add(q.row_stats.data(), static_cast<std::size_t>(kEnvironmentM));
     return bytes;
   });
   return all;

@@ -11,19 +11,20 @@
 namespace kvant::test {
 namespace {
 
-constexpr std::int64_t kN = 50;
-constexpr std::int64_t kK = 192;
+constexpr std::int64_t kQuantizedN = 50;
+constexpr std::int64_t kQuantizedK = 192;
 
 QuantizedMatrix quantized(const std::vector<float>& w, const QuantScheme& scheme,
                           BlockShape block) {
-  return quantize(view(w, kN, kK), choose_params(view(w, kN, kK), scheme, block));
+  return quantize(view(w, kQuantizedN, kQuantizedK),
+                  choose_params(view(w, kQuantizedN, kQuantizedK), scheme, block));
 }
 
 }  // namespace
 
 TEST_CASE("from a linear quantizer: values are the same, bit for bit") {
   std::mt19937_64 generator(test_seed());
-  const std::vector<float> w = random_floats(generator, kN * kK);
+  const std::vector<float> w = random_floats(generator, kQuantizedN * kQuantizedK);
   struct Case {
     QuantScheme scheme;
     BlockShape block;
@@ -31,7 +32,7 @@ TEST_CASE("from a linear quantizer: values are the same, bit for bit") {
   };
   for (const Case& c : {Case{int8_symmetric, per_tensor, WeightFormat::int8_row},
                         {int8_symmetric, per_row, WeightFormat::int8_row},
-                        {int8_symmetric, per_block(7, kK), WeightFormat::int8_row},
+                        {int8_symmetric, per_block(7, kQuantizedK), WeightFormat::int8_row},
                         {int8_symmetric, BlockShape{16, 0}, WeightFormat::int8_row},
                         {int8_symmetric, per_group(32), WeightFormat::int8_group},
                         {int8_symmetric, per_group(128), WeightFormat::int8_group},
@@ -46,27 +47,28 @@ TEST_CASE("from a linear quantizer: values are the same, bit for bit") {
     INFO(c.scheme.name << " in blocks of " << c.block.rows << " x " << c.block.cols);
     CHECK(layer.format() == c.format);
     std::vector<float> values(w.size());
-    layer.dequantize(MatrixView<float>(values.data(), kN, kK));
+    layer.dequantize(MatrixView<float>(values.data(), kQuantizedN, kQuantizedK));
     CHECK(values == dequantize<float>(q).values());
     if (c.format == WeightFormat::int8_row) {
       const Int8Linear int8 = Int8Linear::from(q, {}, {.threshold = 0.0f});
-      int8.dequantize(MatrixView<float>(values.data(), kN, kK));
+      int8.dequantize(MatrixView<float>(values.data(), kQuantizedN, kQuantizedK));
       CHECK(values == dequantize<float>(q).values());
-      const std::vector<float> x = random_floats(generator, 2 * kK);
-      std::vector<float> y(2 * kN);
-      int8.forward(view(x, 2, kK), MatrixView<float>(y.data(), 2, kN));
+      const std::vector<float> x = random_floats(generator, 2 * kQuantizedK);
+      std::vector<float> y(2 * kQuantizedN);
+      int8.forward(view(x, 2, kQuantizedK), MatrixView<float>(y.data(), 2, kQuantizedN));
       for (std::int64_t m = 0; m < 2; ++m) {
-        for (std::int64_t n = 0; n < kN; ++n) {
+        for (std::int64_t n = 0; n < kQuantizedN; ++n) {
           double want = 0;
           double size = 0;
-          for (std::int64_t k = 0; k < kK; ++k) {
-            const double product = double{x[static_cast<std::size_t>(m * kK + k)]} *
-                                   values[static_cast<std::size_t>(n * kK + k)];
+          for (std::int64_t k = 0; k < kQuantizedK; ++k) {
+            const double product = double{x[static_cast<std::size_t>(m * kQuantizedK + k)]} *
+                                   values[static_cast<std::size_t>(n * kQuantizedK + k)];
             want += product;
             size += product * product;
           }
           // The activations' rounding: half a step of 127 per element.
-          CHECK(std::abs(y[static_cast<std::size_t>(m * kN + n)] - want) <= 0.1 * std::sqrt(size));
+          CHECK(std::abs(y[static_cast<std::size_t>(m * kQuantizedN + n)] - want) <=
+                0.1 * std::sqrt(size));
         }
       }
     }
@@ -75,7 +77,7 @@ TEST_CASE("from a linear quantizer: values are the same, bit for bit") {
 
 TEST_CASE("from a linear quantizer: what no format holds is refused by name") {
   std::mt19937_64 generator(test_seed());
-  const std::vector<float> w = random_floats(generator, kN * kK);
+  const std::vector<float> w = random_floats(generator, kQuantizedN * kQuantizedK);
   const auto refused = [&](const QuantScheme& scheme, BlockShape block) {
     const QuantizedMatrix q = quantized(w, scheme, block);
     return message_of([&] { (void)Linear::from(default_context(), q); }, ErrorCode::unsupported);
@@ -86,8 +88,9 @@ TEST_CASE("from a linear quantizer: what no format holds is refused by name") {
   CHECK(refused(float8_e4m3fn_symmetric, per_row).find("fp8_row") != std::string::npos);
   std::vector<float> lopsided(w.size());
   for (std::size_t i = 0; i < w.size(); ++i) lopsided[i] = std::abs(w[i]);
-  const QuantizedMatrix affine = quantize(
-      view(lopsided, kN, kK), choose_params(view(lopsided, kN, kK), uint8_affine, per_row));
+  const QuantizedMatrix affine =
+      quantize(view(lopsided, kQuantizedN, kQuantizedK),
+               choose_params(view(lopsided, kQuantizedN, kQuantizedK), uint8_affine, per_row));
   CHECK(message_of([&] { (void)Linear::from(default_context(), affine); }, ErrorCode::unsupported)
             .find("less its zero point is") != std::string::npos);
   // Int8Linear has one scale a row.

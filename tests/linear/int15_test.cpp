@@ -17,14 +17,13 @@
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
 #include "support/random.hpp"
+#include "support/special_floats.hpp"
 #include "support/views.hpp"
 
 namespace kvant::test {
 namespace {
 
 constexpr ActivationOptions kInt15{.arithmetic = Arithmetic::int15};
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
@@ -34,7 +33,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 float absmax_of(const float* x, std::int64_t k) {
   float absmax = 0;
   for (std::int64_t i = 0; i < k; ++i) {
-    if (!std::isfinite(x[i])) return kNan;
+    if (!std::isfinite(x[i])) return kNaN;
     absmax = std::max(absmax, std::fabs(x[i]));
   }
   return absmax;
@@ -154,12 +153,12 @@ TEST_CASE("int15: rows of zeros, of the smallest floats and of what is not finit
     CHECK(scale.high > 0.0f);
     CHECK(std::abs(int{int15_code(absmax, scale.inverse).high}) <= 127);
   }
-  const Int15Scale none = int15_scale(kNan);
+  const Int15Scale none = int15_scale(kNaN);
   CHECK(none.inverse == 0.0f);
   CHECK(std::isnan(none.high));
   CHECK(std::isnan(none.low));
-  CHECK(int15_code(kNan, none.inverse).high == 0);
-  CHECK(int15_code(kInfinity, none.inverse).low == 0);
+  CHECK(int15_code(kNaN, none.inverse).high == 0);
+  CHECK(int15_code(kInf, none.inverse).low == 0);
 }
 
 TEST_CASE("int15: products are those of the two codes, bit for bit, on every set and any threads") {
@@ -267,8 +266,8 @@ TEST_CASE("int15: NaN and infinities are their row's, zeros give the bias") {
   const std::vector<float> w = random_floats(generator, n * k);
   const std::vector<float> bias = random_floats(generator, n);
   std::vector<float> x = random_floats(generator, 4 * k);
-  x[3] = kNan;
-  x[static_cast<std::size_t>(k + 9)] = -kInfinity;
+  x[3] = kNaN;
+  x[static_cast<std::size_t>(k + 9)] = -kInf;
   std::fill_n(x.begin() + 2 * k, k, 0.0f);
   for (const WeightFormat format : {WeightFormat::int8_row, WeightFormat::int4_group}) {
     const Linear layer = Linear::quantize(view(w, n, k), format, view(bias, 1, n), kInt15);

@@ -1,7 +1,6 @@
 // What a layer, its Context and its executor say to bad input: the code, the values, nothing
 // changed.
 
-#include <limits>
 #include <string>
 
 #include "kvant/isa.hpp"
@@ -10,16 +9,10 @@
 #include "kvant/packed_matrix.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/special_floats.hpp"
 #include "support/views.hpp"
 
 namespace kvant::test {
-namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-}  // namespace
-
 TEST_CASE("Int8Linear: errors carry the values and change nothing") {
   const std::vector<float> w(12, 1.0f);
   const std::vector<float> x(12, 1.0f);

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "kvant/isa.hpp"
 #include "kvant/linear.hpp"
@@ -12,13 +11,11 @@
 #include "support/error_code.hpp"
 #include "support/guarded_buffer.hpp"
 #include "support/random.hpp"
+#include "support/special_floats.hpp"
 #include "support/views.hpp"
 
 namespace kvant::test {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 std::vector<float> run(Context& context, const Int8Linear& layer, const std::vector<float>& x,
                        std::int64_t rows) {

@@ -14,13 +14,13 @@
 namespace kvant::test {
 namespace {
 
-constexpr std::int64_t kN = 70;
-constexpr std::int64_t kK = 130;
+constexpr std::int64_t kStagesN = 70;
+constexpr std::int64_t kStagesK = 130;
 
 std::vector<float> with_outliers(std::mt19937_64& generator, std::int64_t m) {
-  std::vector<float> x = random_floats(generator, m * kK);
-  for (std::int64_t r = 0; r < m; ++r) x[static_cast<std::size_t>(r * kK + 5)] = 30.0f;
-  if (m > 1) x[static_cast<std::size_t>(kK + 77)] = -9.0f;
+  std::vector<float> x = random_floats(generator, m * kStagesK);
+  for (std::int64_t r = 0; r < m; ++r) x[static_cast<std::size_t>(r * kStagesK + 5)] = 30.0f;
+  if (m > 1) x[static_cast<std::size_t>(kStagesK + 77)] = -9.0f;
   return x;
 }
 
@@ -33,8 +33,8 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 TEST_CASE("stages: quantize_activations and forward are forward, for every option and format") {
   std::mt19937_64 generator(test_seed());
-  const std::vector<float> w = random_floats(generator, kN * kK);
-  const std::vector<float> bias = random_floats(generator, kN);
+  const std::vector<float> w = random_floats(generator, kStagesN * kStagesK);
+  const std::vector<float> bias = random_floats(generator, kStagesN);
   const std::vector<std::int64_t> keep = {5, 64};
   QuantParams one;
   one.scale = {0.05f};
@@ -65,17 +65,17 @@ TEST_CASE("stages: quantize_activations and forward are forward, for every optio
           WeightFormat::float16, WeightFormat::int4_group, WeightFormat::nf4,
           WeightFormat::int3_group, WeightFormat::fp8_block, WeightFormat::mxfp4}) {
       for (std::size_t o = 0; o < options.size(); ++o) {
-        const Linear layer =
-            Linear::quantize(context, view(w, kN, kK), format, view(bias, 1, kN), options[o]);
+        const Linear layer = Linear::quantize(context, view(w, kStagesN, kStagesK), format,
+                                              view(bias, 1, kStagesN), options[o]);
         for (const std::int64_t m : {0, 1, 2, 9}) {
           const std::vector<float> x = with_outliers(generator, m);
-          std::vector<float> want(static_cast<std::size_t>(m * kN));
+          std::vector<float> want(static_cast<std::size_t>(m * kStagesN));
           std::vector<float> got(want.size(), -1.0f);
-          layer.forward(context, view(x, m, kK), MatrixView<float>(want.data(), m, kN));
-          layer.quantize_activations(context, view(x, m, kK), activations);
+          layer.forward(context, view(x, m, kStagesK), MatrixView<float>(want.data(), m, kStagesN));
+          layer.quantize_activations(context, view(x, m, kStagesK), activations);
           CHECK(activations.rows() == m);
-          CHECK(activations.cols() == kK);
-          layer.forward(context, activations, MatrixView<float>(got.data(), m, kN));
+          CHECK(activations.cols() == kStagesK);
+          layer.forward(context, activations, MatrixView<float>(got.data(), m, kStagesN));
           INFO(isa.name << " " << to_string(format) << " options " << o << " m " << m);
           CHECK(same_bits(got, want));
         }
@@ -89,11 +89,11 @@ TEST_CASE("stages: one quantization serves every layer with the same options") {
   Context context;
   const std::vector<float> x = with_outliers(generator, 4);
   std::vector<Linear> layers;
-  for (const std::int64_t n : {kN, std::int64_t{3}, std::int64_t{129}}) {
-    const std::vector<float> w = random_floats(generator, n * kK);
-    layers.push_back(Linear::quantize(context, view(w, n, kK), WeightFormat::int8_row));
+  for (const std::int64_t n : {kStagesN, std::int64_t{3}, std::int64_t{129}}) {
+    const std::vector<float> w = random_floats(generator, n * kStagesK);
+    layers.push_back(Linear::quantize(context, view(w, n, kStagesK), WeightFormat::int8_row));
   }
-  const QuantizedActivations shared = quantize_activations(context, view(x, 4, kK));
+  const QuantizedActivations shared = quantize_activations(context, view(x, 4, kStagesK));
   CHECK(
       std::vector<std::int64_t>(shared.outlier_columns().begin(), shared.outlier_columns().end()) ==
       std::vector<std::int64_t>{5, 77});
@@ -103,7 +103,7 @@ TEST_CASE("stages: one quantization serves every layer with the same options") {
     const std::int64_t n = layer.out_features();
     std::vector<float> want(static_cast<std::size_t>(4 * n));
     std::vector<float> got(want.size());
-    layer.forward(context, view(x, 4, kK), MatrixView<float>(want.data(), 4, n));
+    layer.forward(context, view(x, 4, kStagesK), MatrixView<float>(want.data(), 4, n));
     layer.forward(context, shared, MatrixView<float>(got.data(), 4, n));
     CHECK(same_bits(got, want));
   }
@@ -112,35 +112,38 @@ TEST_CASE("stages: one quantization serves every layer with the same options") {
 TEST_CASE("stages: activations of other options, shapes or kernels are refused") {
   std::mt19937_64 generator(test_seed());
   Context context;
-  const std::vector<float> w = random_floats(generator, kN * kK);
+  const std::vector<float> w = random_floats(generator, kStagesN * kStagesK);
   const std::vector<float> x = with_outliers(generator, 2);
-  std::vector<float> y(2 * kN, 7.0f);
-  const MatrixView<float> out(y.data(), 2, kN);
-  const Linear layer = Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row);
-  const Linear other =
-      Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, {.threshold = 5.0f});
-  const Linear half = Linear::quantize(context, view(w, kN, kK), WeightFormat::bfloat16);
+  std::vector<float> y(2 * kStagesN, 7.0f);
+  const MatrixView<float> out(y.data(), 2, kStagesN);
+  const Linear layer =
+      Linear::quantize(context, view(w, kStagesN, kStagesK), WeightFormat::int8_row);
+  const Linear other = Linear::quantize(context, view(w, kStagesN, kStagesK),
+                                        WeightFormat::int8_row, {}, {.threshold = 5.0f});
+  const Linear half =
+      Linear::quantize(context, view(w, kStagesN, kStagesK), WeightFormat::bfloat16);
   CHECK_FALSE(layer.shares_activations_with(other));
   CHECK_FALSE(layer.shares_activations_with(half));
-  QuantizedActivations a = quantize_activations(context, view(x, 2, kK));
+  QuantizedActivations a = quantize_activations(context, view(x, 2, kStagesK));
   CHECK(message_of([&] { other.forward(context, a, out); }, ErrorCode::invalid_argument)
             .find("threshold 5") != std::string::npos);
   message_of([&] { half.forward(context, a, out); }, ErrorCode::unsupported);
-  message_of([&] { layer.forward(context, a, MatrixView<float>(y.data(), 1, kN)); },
+  message_of([&] { layer.forward(context, a, MatrixView<float>(y.data(), 1, kStagesN)); },
              ErrorCode::shape_mismatch);
-  const QuantizedActivations narrow = quantize_activations(context, view(x, 2, kK - 1));
+  const QuantizedActivations narrow = quantize_activations(context, view(x, 2, kStagesK - 1));
   message_of([&] { layer.forward(context, narrow, out); }, ErrorCode::shape_mismatch);
   message_of([&] { layer.forward(context, QuantizedActivations(), out); },
              ErrorCode::shape_mismatch);
-  message_of([&] { (void)quantize_activations(context, view(x, 2, kK), {.threshold = -1.0f}); },
-             ErrorCode::invalid_argument);
+  message_of(
+      [&] { (void)quantize_activations(context, view(x, 2, kStagesK), {.threshold = -1.0f}); },
+      ErrorCode::invalid_argument);
   if (context.isa() != "scalar") {
     Context scalar({.isa = "scalar"});
-    const QuantizedActivations plain = quantize_activations(scalar, view(x, 2, kK));
+    const QuantizedActivations plain = quantize_activations(scalar, view(x, 2, kStagesK));
     message_of([&] { layer.forward(context, plain, out); }, ErrorCode::unsupported);
     message_of([&] { layer.forward(scalar, a, out); }, ErrorCode::unsupported);
   }
-  CHECK(y == std::vector<float>(2 * kN, 7.0f));
+  CHECK(y == std::vector<float>(2 * kStagesN, 7.0f));
   const QuantizedActivations taken = std::move(a);
   CHECK(taken.rows() == 2);
   CHECK(a.rows() == 0);  // NOLINT: that is the question
@@ -151,11 +154,11 @@ TEST_CASE("stages: memory is kept from batch to batch") {
   Context context({.executor = inline_executor()});
   QuantizedActivations a;
   const std::vector<float> x = with_outliers(generator, 32);
-  quantize_activations(context, view(x, 32, kK), {}, a);
+  quantize_activations(context, view(x, 32, kStagesK), {}, a);
   const std::size_t bytes = a.memory_footprint();
-  CHECK(bytes >= 32 * kK);
+  CHECK(bytes >= 32 * kStagesK);
   for (const std::int64_t m : {1, 7, 32}) {
-    quantize_activations(context, view(x, m, kK), {}, a);
+    quantize_activations(context, view(x, m, kStagesK), {}, a);
     CHECK(a.memory_footprint() == bytes);
   }
 }

@@ -17,8 +17,8 @@
 namespace kvant::test {
 namespace {
 
-constexpr std::int64_t kN = 35;
-constexpr std::int64_t kK = 139;
+constexpr std::int64_t kStaticN = 35;
+constexpr std::int64_t kStaticK = 139;
 constexpr std::int64_t kBlocks = 192;  // inputs that blocks of 64 divide
 
 QuantParams params_of(const QuantScheme& scheme, std::vector<float> scale,
@@ -32,7 +32,7 @@ QuantParams params_of(const QuantScheme& scheme, std::vector<float> scale,
 }
 
 /// Positive on the whole, as behind a ReLU; some beyond every range.
-std::vector<float> activations(std::int64_t m, std::int64_t k = kK) {
+std::vector<float> activations(std::int64_t m, std::int64_t k = kStaticK) {
   std::mt19937_64 generator(test_seed());
   std::vector<float> x = random_floats(generator, m * k);
   for (float& value : x) value += 0.7f;
@@ -50,7 +50,7 @@ std::vector<QuantParams> all_params() {
       params_of(torch_quint8_affine.with_order(RoundOrder::kvant), {0.021f}, {128}),
       params_of(quanto_qint8, {0.031f}),
       params_of(int8_affine, {0.02f, 0.04f, 0.01f, 0.03f, 0.025f}, {3, -5, 0, 127, -128}, {0, 32}),
-      params_of(int8_symmetric, std::vector<float>(kK, 0.02f), {}, {0, 1})};
+      params_of(int8_symmetric, std::vector<float>(kStaticK, 0.02f), {}, {0, 1})};
 }
 
 template <class T>
@@ -64,14 +64,16 @@ template <class X, class Y>
 void compare(Context& context, const std::vector<float>& x_values, std::int64_t m,
              const ActivationOptions& options) {
   std::mt19937_64 generator(test_seed() + 1);
-  const std::vector<float> w = random_floats(generator, kN * kK, 0.1f);
-  const std::vector<float> bias = random_floats(generator, kN);
+  const std::vector<float> w = random_floats(generator, kStaticN * kStaticK, 0.1f);
+  const std::vector<float> bias = random_floats(generator, kStaticN);
   const std::vector<X> x = narrow<X>(x_values);
-  Matrix<Y> want(m, kN);
-  Matrix<Y> got(m, kN);
-  core::llm_int8_matmul(view(x, m, kK), view(w, kN, kK), want, view(bias, 1, kN), options);
-  Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, view(bias, 1, kN), options)
-      .forward(context, view(x, m, kK), got);
+  Matrix<Y> want(m, kStaticN);
+  Matrix<Y> got(m, kStaticN);
+  core::llm_int8_matmul(view(x, m, kStaticK), view(w, kStaticN, kStaticK), want,
+                        view(bias, 1, kStaticN), options);
+  Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row,
+                   view(bias, 1, kStaticN), options)
+      .forward(context, view(x, m, kStaticK), got);
   for (std::size_t i = 0; i < want.values().size(); ++i) {
     const auto a = static_cast<float>(want.values()[i]);
     const auto b = static_cast<float>(got.values()[i]);
@@ -118,23 +120,23 @@ TEST_CASE("static activations: NaN counts as 0, infinities saturate, unless they
   const QuantParams params = params_of(int8_affine, {0.02f}, {-20});
   std::vector<float> x = activations(2);
   x[5] = std::numeric_limits<float>::quiet_NaN();
-  x[kK + 9] = -std::numeric_limits<float>::infinity();
+  x[kStaticK + 9] = -std::numeric_limits<float>::infinity();
   Context context;
   compare<float, float>(context, x, 2, {.static_params = &params});
   const ActivationOptions strict{.static_params = &params, .check_finite = true};
-  const std::vector<float> w(kN * kK, 0.5f);
+  const std::vector<float> w(kStaticN * kStaticK, 0.5f);
   const Linear layer =
-      Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, strict);
-  Matrix<float> y(1, kN);
-  CHECK(message_of([&] { layer.forward(context, view(x, 1, kK), y); }, ErrorCode::not_finite)
+      Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row, {}, strict);
+  Matrix<float> y(1, kStaticN);
+  CHECK(message_of([&] { layer.forward(context, view(x, 1, kStaticK), y); }, ErrorCode::not_finite)
             .find("row 0 of x has NaN or Inf") != std::string::npos);
 }
 
 TEST_CASE("static activations: every format multiplies what the codes stand for") {
-  const std::int64_t k = GENERATE(kBlocks, kK);
+  const std::int64_t k = GENERATE(kBlocks, kStaticK);
   std::mt19937_64 generator(test_seed() + 2);
-  const std::vector<float> w = random_floats(generator, kN * k, 0.1f);
-  const std::vector<float> bias = random_floats(generator, kN);
+  const std::vector<float> w = random_floats(generator, kStaticN * k, 0.1f);
+  const std::vector<float> bias = random_floats(generator, kStaticN);
   const std::int64_t m = 5;
   const std::vector<float> x = activations(m, k);
   const QuantScheme affine = int8_affine.with_range(-127, 127);
@@ -156,19 +158,19 @@ TEST_CASE("static activations: every format multiplies what the codes stand for"
           if (table && p > 0 && arithmetic == Arithmetic::kvant) continue;  // below
           INFO(isa.name << " " << to_string(format) << " params " << p);
           const ActivationOptions options{.arithmetic = arithmetic, .static_params = &all[p]};
-          const Linear layer =
-              Linear::quantize(context, view(w, kN, k), format, view(bias, 1, kN), options);
-          Matrix<float> got(m, kN);
+          const Linear layer = Linear::quantize(context, view(w, kStaticN, k), format,
+                                                view(bias, 1, kStaticN), options);
+          Matrix<float> got(m, kStaticN);
           layer.forward(context, view(x, m, k), got);
-          Matrix<float> weights(kN, k);
+          Matrix<float> weights(kStaticN, k);
           layer.dequantize(weights);
           const Matrix<float> rounded = fake_quantize(view(x, m, k), all[p]);
           const std::vector<double> want = product(rounded, weights);
           // Codebooks are rounded to integers in integer arithmetic.
           const double most = format == WeightFormat::nf4 ? 0.5 : 2e-3;
-          for (std::int64_t i = 0; i < m * kN; ++i) {
+          for (std::int64_t i = 0; i < m * kStaticN; ++i) {
             const double y = want[static_cast<std::size_t>(i)] +
-                             static_cast<double>(bias[static_cast<std::size_t>(i % kN)]);
+                             static_cast<double>(bias[static_cast<std::size_t>(i % kStaticN)]);
             REQUIRE(std::fabs(got.values()[static_cast<std::size_t>(i)] - y) < most);
           }
           CHECK(layer.has_bias());
@@ -180,7 +182,7 @@ TEST_CASE("static activations: every format multiplies what the codes stand for"
 
 TEST_CASE("activations in 8-bit floats: rounded by each row's absmax, or by the call's") {
   std::mt19937_64 generator(test_seed() + 3);
-  const std::vector<float> w = random_floats(generator, kN * kK, 0.1f);
+  const std::vector<float> w = random_floats(generator, kStaticN * kStaticK, 0.1f);
   const std::int64_t m = 3;
   const std::vector<float> x = activations(m);
   Context context;
@@ -189,15 +191,15 @@ TEST_CASE("activations in 8-bit floats: rounded by each row's absmax, or by the 
         .activation_scale = by_tensor ? ActivationScale::per_tensor : ActivationScale::per_row,
         .activation_type = DType::float8_e4m3fn};
     const Linear layer =
-        Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, options);
+        Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row, {}, options);
     CHECK(layer.options().arithmetic == Arithmetic::exact);
-    Matrix<float> got(m, kN);
-    layer.forward(context, view(x, m, kK), got);
-    Matrix<float> weights(kN, kK);
+    Matrix<float> got(m, kStaticN);
+    layer.forward(context, view(x, m, kStaticK), got);
+    Matrix<float> weights(kStaticN, kStaticK);
     layer.dequantize(weights);
-    const QuantParams params =
-        choose_params(view(x, m, kK), float8_e4m3fn_symmetric, by_tensor ? per_tensor : per_row);
-    const Matrix<float> rounded = fake_quantize(view(x, m, kK), params);
+    const QuantParams params = choose_params(view(x, m, kStaticK), float8_e4m3fn_symmetric,
+                                             by_tensor ? per_tensor : per_row);
+    const Matrix<float> rounded = fake_quantize(view(x, m, kStaticK), params);
     const std::vector<double> want = product(rounded, weights);
     for (std::size_t i = 0; i < want.size(); ++i) {
       CHECK(std::fabs(got.values()[i] - want[i]) < 1e-4);
@@ -207,27 +209,29 @@ TEST_CASE("activations in 8-bit floats: rounded by each row's absmax, or by the 
 
 TEST_CASE("static activations: an observer's params, and layers that share a batch") {
   std::mt19937_64 generator(test_seed() + 4);
-  const std::vector<float> w = random_floats(generator, kN * kK, 0.1f);
+  const std::vector<float> w = random_floats(generator, kStaticN * kStaticK, 0.1f);
   const std::vector<float> x = activations(16);
   MinMaxObserver observer;
-  observer.observe(view(x, 16, kK));
+  observer.observe(view(x, 16, kStaticK));
   const QuantParams params = observer.params(int8_affine);
   Context context;
   const ActivationOptions options{.static_params = &params};
-  const Linear q = Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, options);
-  const Linear k = Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {}, options);
+  const Linear q =
+      Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row, {}, options);
+  const Linear k =
+      Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row, {}, options);
   QuantParams others = params;
   others.scale[0] *= 2;
-  const Linear v = Linear::quantize(context, view(w, kN, kK), WeightFormat::int8_row, {},
-                                    {.static_params = &others});
+  const Linear v = Linear::quantize(context, view(w, kStaticN, kStaticK), WeightFormat::int8_row,
+                                    {}, {.static_params = &others});
   CHECK(q.shares_activations_with(k));
   CHECK_FALSE(q.shares_activations_with(v));
   CHECK(q.options().static_params != &params);  // a copy
   CHECK(q.options().static_params->scale == params.scale);
   QuantizedActivations batch;
-  q.quantize_activations(context, view(x, 16, kK), batch);
+  q.quantize_activations(context, view(x, 16, kStaticK), batch);
   CHECK(batch.absmax().empty());
-  Matrix<float> y(16, kN);
+  Matrix<float> y(16, kStaticN);
   k.forward(context, batch, y);
   CHECK(message_of([&] { v.forward(context, batch, y); }, ErrorCode::invalid_argument)
             .find("1 static scales, the first ") != std::string::npos);
@@ -235,13 +239,14 @@ TEST_CASE("static activations: an observer's params, and layers that share a bat
 
 TEST_CASE("static activations: what is refused, with the values") {
   Context context;
-  const std::vector<float> w(kN * kBlocks, 0.5f);
+  const std::vector<float> w(kStaticN * kBlocks, 0.5f);
   const std::vector<std::int64_t> keep = {1};
   const auto refuses = [&](const QuantParams& params, ErrorCode code, WeightFormat format,
                            ActivationOptions options = {}) {
     options.static_params = &params;
     return message_of(
-        [&] { (void)Linear::quantize(context, view(w, kN, kBlocks), format, {}, options); }, code);
+        [&] { (void)Linear::quantize(context, view(w, kStaticN, kBlocks), format, {}, options); },
+        code);
   };
   const auto has = [](const std::string& text, const char* part) {
     CAPTURE(text);
@@ -269,7 +274,7 @@ TEST_CASE("static activations: what is refused, with the values") {
               {.keep_columns = keep}),
       "kept columns");
   const QuantParams groups = params_of(int8_symmetric, {0.1f, 0.2f}, {}, {0, 100});
-  const PackedWeights packed = PackedWeights::quantize(context, view(w, kN, kBlocks), int8);
+  const PackedWeights packed = PackedWeights::quantize(context, view(w, kStaticN, kBlocks), int8);
   has(message_of([&] { (void)Linear::from(packed, {}, {.static_params = &groups}); },
                  ErrorCode::unsupported),
       "Linear::quantize from floats");

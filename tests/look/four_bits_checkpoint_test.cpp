@@ -31,16 +31,13 @@ using kvant::WeightFormat;
 using kvant::io::Checkpoint;
 using kvant::io::QuantizeCheckpointOptions;
 using kvant::test::code_of;
+using kvant::test::config_of;
 using kvant::test::data_path;
 using kvant::test::read_bytes;
 using kvant::test::TempFolder;
 
 std::string text_of(const kvant::io::TensorView& view) {
   return {reinterpret_cast<const char*>(view.data.data()), view.data.size()};
-}
-
-nlohmann::json config_of(const fs::path& folder) {
-  return nlohmann::json::parse(kvant::test::read_text(folder / "config.json"));
 }
 
 /// A llama layer of these weights, [outputs, inputs].

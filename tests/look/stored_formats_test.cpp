@@ -29,13 +29,13 @@ using kvant::test::data_path;
 using kvant::test::TempFolder;
 
 /// [outputs, inputs], whichever way the layer is stored.
-std::vector<float> weights_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
+std::vector<float> values_of(const Checkpoint& checkpoint, const StoredLayer& layer) {
   std::vector<float> values(static_cast<std::size_t>(layer.elements()));
   kvant::io::LayerReader(checkpoint, layer).read(0, layer.outputs, values.data());
   return values;
 }
 
-std::vector<StoredLayer> layers_of(const fs::path& model, const Checkpoint& checkpoint) {
+std::vector<StoredLayer> quantizable_layers(const fs::path& model, const Checkpoint& checkpoint) {
   std::vector<StoredLayer> layers =
       kvant::io::find_linear_layers(checkpoint, kvant::io::model_hints_of(model));
   std::erase_if(layers, [](const StoredLayer& layer) { return layer.stays_float; });
@@ -50,8 +50,8 @@ void check(const fs::path& model, WeightScheme scheme) {
   const auto summary = kvant::io::quantize_checkpoint(model, out, {.scheme = scheme});
 
   const Checkpoint stored(out);
-  const std::vector<StoredLayer> layers = layers_of(out, stored);
-  REQUIRE(layers.size() == layers_of(model, Checkpoint(model)).size());
+  const std::vector<StoredLayer> layers = quantizable_layers(out, stored);
+  REQUIRE(layers.size() == quantizable_layers(model, Checkpoint(model)).size());
   for (const StoredLayer& layer : layers) {
     CHECK(layer.format == scheme.format);
     CHECK(layer.scales > 0);
@@ -88,12 +88,12 @@ void check(const fs::path& model, WeightScheme scheme) {
   kvant::io::dequantize_checkpoint(out, back, {.dtype = kvant::DType::float32});
   CHECK(kvant::look::verify_checkpoint(back).findings.empty());
   const Checkpoint floats(back);
-  const std::vector<StoredLayer> float_layers = layers_of(back, floats);
+  const std::vector<StoredLayer> float_layers = quantizable_layers(back, floats);
   REQUIRE(float_layers.size() == layers.size());
   for (std::size_t i = 0; i < layers.size(); ++i) {
     CHECK(float_layers[i].name == layers[i].name);
     CHECK(float_layers[i].format == kvant::WeightFormat::float32);
-    CHECK(weights_of(floats, float_layers[i]) == weights_of(stored, layers[i]));
+    CHECK(values_of(floats, float_layers[i]) == values_of(stored, layers[i]));
   }
   // Quantized already, with the layer in the message.
   CHECK(kvant::test::code_of([&] {
@@ -150,7 +150,7 @@ TEST_CASE("int8-group: groups of 32, 64 and 128, told by the number of scales") 
     INFO(to_text(verdict));
     CHECK(verdict.findings.empty());
     const Checkpoint stored(out);
-    for (const StoredLayer& layer : layers_of(out, stored)) {
+    for (const StoredLayer& layer : quantizable_layers(out, stored)) {
       const auto codes = kvant::io::LayerReader(stored, layer).codes();
       REQUIRE(codes);
       CHECK(static_cast<std::int64_t>(codes->scales.size()) ==
@@ -209,7 +209,7 @@ TEST_CASE("codes of few bits with one group for each output (a block of -1)") {
     INFO(to_text(verdict));
     CHECK(verdict.findings.empty());
     const Checkpoint file(out);
-    for (const StoredLayer& layer : layers_of(out, file)) {
+    for (const StoredLayer& layer : quantizable_layers(out, file)) {
       const auto outputs = static_cast<std::uint64_t>(layer.outputs);
       CHECK(file.find(layer.name + ".scales")->shape == std::vector<std::uint64_t>{1, outputs});
       const auto codes = kvant::io::LayerReader(file, layer).codes();

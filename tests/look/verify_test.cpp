@@ -31,7 +31,7 @@ const std::string kConfig =
         "llm_int8_skip_modules": ["lm_head"]}})";
 
 /// What an 8-bit layer of two outputs consists of, to be spoiled.
-struct Layer {
+struct Int8Layer {
   std::vector<std::int8_t> codes = {1, -127, 3, 127, 5, -6};
   bool has_scales = true;
   std::vector<float> scales = {0.5f, 0.0f};
@@ -39,7 +39,7 @@ struct Layer {
   std::string config = kConfig;
 };
 
-VerifyResult verify(const Layer& layer) {
+VerifyResult verify(const Int8Layer& layer) {
   CheckpointBuilder builder;
   builder.config(layer.config);
   builder.add("q_proj.weight", {2, 3}, layer.codes);
@@ -49,7 +49,7 @@ VerifyResult verify(const Layer& layer) {
 }
 
 /// The one finding of a spoiled layer, as "error kind" or "warning kind".
-std::string only(const Layer& layer) {
+std::string only(const Int8Layer& layer) {
   const VerifyResult result = verify(layer);
   INFO(kvant::look::to_text(result));
   CHECK(result.findings.size() == 1);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "kvant/io/safetensors.hpp"
@@ -26,16 +25,13 @@ using kvant::methods::OutputError;
 using kvant::methods::RangeSearch;
 using kvant::methods::round_to_nearest;
 using kvant::test::code_of;
+using kvant::test::normals;
 using View = MatrixView<const float>;
 
-std::vector<float> normals(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 generator(seed);
-  return kvant::test::random_floats(generator, count);
-}
-
 /// 300 rows of 128 features, a few of which are large; and 40 outputs.
-struct Layer {
-  Layer() : x(normals(300 * 128, 11)), w(normals(40 * 128, 12)), gram(128), statistics(128) {
+struct LayerWithOutliers {
+  LayerWithOutliers()
+      : x(normals(300 * 128, 11)), w(normals(40 * 128, 12)), gram(128), statistics(128) {
     for (std::size_t r = 0; r < 300; ++r) {
       for (const std::size_t c : {3u, 40u, 77u}) x[r * 128 + c] *= 30.0f;
     }
@@ -59,7 +55,7 @@ struct Layer {
 }  // namespace
 
 TEST_CASE("second moments: what errors of weights cost is what errors of outputs are") {
-  Layer layer;
+  LayerWithOutliers layer;
   const GroupCodes codes = round_to_nearest(layer.weights(), {.group = 32});
   std::vector<float> values(layer.w.size());
   codes.dequantize(MatrixView<float>(values.data(), 40, 128));
@@ -109,7 +105,7 @@ TEST_CASE("second moments: of more features than a panel has, over batches of an
 }
 
 TEST_CASE("AWQ: scaled inputs and clipped ranges each lose less, power 0 is rounding to nearest") {
-  Layer layer;
+  LayerWithOutliers layer;
   const GroupScheme scheme{.group = 32};
   const auto found =
       search_scales(layer.context, {layer.weights()}, layer.statistics, layer.gram, scheme);
@@ -166,7 +162,7 @@ TEST_CASE("rounding with a search: the norm that is searched gets smaller") {
 }
 
 TEST_CASE("SmoothQuant: the factors of the paper") {
-  Layer layer;
+  LayerWithOutliers layer;
   const auto scales = smooth_scales({layer.weights()}, layer.statistics, 0.5);
   for (const std::int64_t c : {0, 3, 100}) {
     float weight = 0;
@@ -181,7 +177,7 @@ TEST_CASE("SmoothQuant: the factors of the paper") {
 }
 
 TEST_CASE("statistics of inputs: the same bits in any order, percentiles to a bin") {
-  Layer layer;
+  LayerWithOutliers layer;
   InputStatistics first(128);
   InputStatistics second(128);
   second.observe(layer.context, View(layer.x.data(), 123, 128));

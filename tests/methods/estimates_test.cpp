@@ -34,9 +34,9 @@ constexpr std::int64_t kFeatures = 192;
 constexpr std::int64_t kOutputs = 80;
 
 /// Activations that share a part, so that features tell of each other, and what a layer makes.
-struct Layer {
+struct EstimatedLayer {
   /// @param large  factors of features 3, 40 and 77, in every `every`th row
-  explicit Layer(float large, std::int64_t every = 1)
+  explicit EstimatedLayer(float large, std::int64_t every = 1)
       : x(static_cast<std::size_t>(kRows * kFeatures)), gram(kFeatures), statistics(kFeatures) {
     std::mt19937_64 generator(7);
     w = kvant::test::random_floats(generator, kOutputs * kFeatures);
@@ -129,7 +129,7 @@ TEST_CASE("estimates: int8 with outliers in all rows, in few, and without") {
   };
   for (const Case& c :
        {Case{"none", 1.0f, 1}, Case{"all rows", 40.0f, 1}, Case{"few", 60.0f, 25}}) {
-    Layer layer(c.large, c.every);
+    EstimatedLayer layer(c.large, c.every);
     const MethodEstimates estimates = layer.estimates();
     const double plain = layer.int8(0.0f);
     const double apart = layer.int8(6.0f);
@@ -145,7 +145,7 @@ TEST_CASE("estimates: int8 with outliers in all rows, in few, and without") {
 
 TEST_CASE("estimates: 4 bits rounded, by AWQ and by GPTQ") {
   for (const float large : {1.0f, 20.0f}) {
-    Layer layer(large);
+    EstimatedLayer layer(large);
     const MethodEstimates estimates = layer.estimates();
     const EstimateOptions options;
     const auto found = kvant::methods::search_scales(layer.context, {layer.weights()},
@@ -173,7 +173,7 @@ TEST_CASE("estimates: 4 bits rounded, by AWQ and by GPTQ") {
 }
 
 TEST_CASE("estimates: a part of the weights says what all say; layers that share an input") {
-  Layer layer(20.0f);
+  EstimatedLayer layer(20.0f);
   const MethodEstimates all = layer.estimates();
   const MethodEstimates some = layer.estimates({.rows = 20});
   CHECK(near(all.nearest, some.nearest, 1.0));
@@ -188,7 +188,7 @@ TEST_CASE("estimates: a part of the weights says what all say; layers that share
 }
 
 TEST_CASE("estimates: what is not known is NaN, what does not fit is an error") {
-  Layer layer(1.0f);
+  EstimatedLayer layer(1.0f);
   const MethodEstimates none =
       estimate_methods(layer.context, {layer.weights()}, InputStatistics(kFeatures), nullptr);
   CHECK(std::isnan(none.int8));

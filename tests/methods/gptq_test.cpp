@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -29,6 +28,7 @@ using kvant::methods::GroupCodes;
 using kvant::methods::OutputError;
 using kvant::test::code_of;
 using kvant::test::data_path;
+using kvant::test::normals;
 
 struct Golden {
   Golden()
@@ -57,11 +57,6 @@ GptqOptions options_of(const nlohmann::json& golden) {
   options.static_groups = golden["static_groups"];
   options.damp = golden["percdamp"];
   return options;
-}
-
-std::vector<float> normals(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 generator(seed);
-  return kvant::test::random_floats(generator, count);
 }
 
 double error_of(Golden& golden, const GroupCodes& codes) {

@@ -11,9 +11,11 @@
 
 #include "kvant/io/safetensors.hpp"
 #include "kvant/models/model_files.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -24,22 +26,24 @@ using kvant::models::Model;
 using kvant::models::ModelKind;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::ids_in;
+using kvant::test::kData;
+using kvant::test::largest;
 using kvant::test::largest_difference;
+using kvant::test::relative_error;
 using kvant::test::TempFolder;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Path = std::filesystem::path;
 
-const Path kData = KVANT_TEST_DATA;
-
-struct Case {
+struct AdapterCase {
   const char* adapter;
   const char* model;
 };
-constexpr Case kCases[] = {{"llama", "families/llama_bias"},
-                           {"gpt2", "families/gpt2_inverse_layer"},
-                           {"t5", "encoders/t5"},
-                           {"bert", "encoders/bert_masked"}};
+constexpr AdapterCase kAdapterCases[] = {{"llama", "families/llama_bias"},
+                                         {"gpt2", "families/gpt2_inverse_layer"},
+                                         {"t5", "encoders/t5"},
+                                         {"bert", "encoders/bert_masked"}};
 
 Model load_with(kvant::Context& context, const Path& folder, const Path& adapter,
                 const char* scheme) {
@@ -52,12 +56,8 @@ Model load_with(kvant::Context& context, const Path& folder, const Path& adapter
   return load_model(context, folder, config, options);
 }
 
-Ids ids_in(const SafeTensors& file, const char* name) {
-  const auto values = file.values<std::int64_t>(name);
-  return {values.begin(), values.end()};
-}
-
-std::vector<float> logits_of(kvant::Context& context, const Model& model, const SafeTensors& file) {
+std::vector<float> golden_logits(kvant::Context& context, const Model& model,
+                                 const SafeTensors& file) {
   const Ids ids = ids_in(file, "input_ids");
   std::vector<float> hidden;
   kvant::models::Cache cache;
@@ -78,50 +78,33 @@ std::vector<float> logits_of(kvant::Context& context, const Model& model, const 
   return logits;
 }
 
-double largest(const std::vector<float>& values) {
-  double result = 0;
-  for (const float v : values) result = std::max(result, std::fabs(static_cast<double>(v)));
-  return result;
-}
-
-double relative_error(const std::vector<float>& values, const std::vector<float>& exact) {
-  double error = 0;
-  double power = 0;
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    const double difference = static_cast<double>(values[i]) - static_cast<double>(exact[i]);
-    error += difference * difference;
-    power += static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
-  }
-  return std::sqrt(error / power);
-}
-
 }  // namespace
 
 TEST_CASE("adapters: logits of PEFT, in float and beside quantized layers") {
   kvant::Context context;
-  for (const Case& each : kCases) {
+  for (const AdapterCase& each : kAdapterCases) {
     const Path adapter = kData / "adapters" / each.adapter;
     const SafeTensors expected(adapter / "expected.safetensors");
     const auto logits = expected.values<float>("logits");
     const Model exact = load_with(context, kData / each.model, adapter, "fp32");
     INFO(each.adapter);
-    CHECK(largest_difference(logits_of(context, exact, expected), logits) <=
+    CHECK(largest_difference(golden_logits(context, exact, expected), logits) <=
           1e-5 * largest(logits));
     for (const char* scheme : {"bf16", "int8", "llm-int8", "int8-group", "nf4", "fp8"}) {
       INFO(scheme);
       const Model model = load_with(context, kData / each.model, adapter, scheme);
       const Model plain = load_with(context, kData / each.model, {}, scheme);
       CHECK(model.weight_bytes() > plain.weight_bytes());
-      const double with = relative_error(logits_of(context, model, expected), logits);
+      const double with = relative_error(golden_logits(context, model, expected), logits);
       CHECK(with < (std::string(scheme) == "nf4" ? 0.6 : 0.25));
-      CHECK(with < relative_error(logits_of(context, plain, expected), logits));
+      CHECK(with < relative_error(golden_logits(context, plain, expected), logits));
     }
   }
 }
 
 TEST_CASE("adapters: merged as PEFT merges, and the same logits") {
   kvant::Context context;
-  for (const Case& each : kCases) {
+  for (const AdapterCase& each : kAdapterCases) {
     INFO(each.adapter);
     const TempFolder folder;
     const Path adapter = kData / "adapters" / each.adapter;
@@ -144,7 +127,7 @@ TEST_CASE("adapters: merged as PEFT merges, and the same logits") {
     CHECK(near);
     const Model model = load_with(context, out, {}, "fp32");
     const auto logits = expected.values<float>("logits");
-    CHECK(relative_error(logits_of(context, model, expected), logits) < 0.02);
+    CHECK(relative_error(golden_logits(context, model, expected), logits) < 0.02);
     // Everything else is what it was.
     const SafeTensors before(kData / each.model / "model.safetensors");
     CHECK(before.tensors().size() == merged.tensors().size());

@@ -19,6 +19,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 #include "support/thread_ranks.hpp"
 
@@ -34,15 +35,12 @@ using kvant::models::MethodOptions;
 using kvant::models::StatisticsFile;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::config_in;
+using kvant::test::kData;
 using kvant::test::message_of;
+using kvant::test::prompt_logits;
 using kvant::test::TempFolder;
 using Windows = std::vector<std::vector<TokenId>>;
-
-const fs::path kData = KVANT_TEST_DATA;
-
-Config config_in(const fs::path& folder) {
-  return kvant::models::load_config(folder / "config.json");
-}
 
 Windows windows_for(const Config& config, std::size_t count, std::size_t length) {
   std::mt19937 random(5);
@@ -67,11 +65,6 @@ StatisticsFile calibrated(Context& context, const fs::path& model, const fs::pat
   const Config config = config_in(model);
   kvant::models::calibrate_model(context, model, config, windows_for(config, 4, 24), out, options);
   return StatisticsFile(out);
-}
-
-std::vector<float> logits_of(Context& context, const fs::path& folder, const std::string& scheme) {
-  const auto model = kvant::test::load(context, folder, scheme);
-  return kvant::test::logits_of(context, model, {1, 5, 9, 13, 2, 7});
 }
 
 }  // namespace
@@ -226,8 +219,8 @@ TEST_CASE("methods: factors folded into norms and layers leave the model's float
     keep.rules = {{"*", kvant::io::WeightScheme::keep}};
     quantize_by_method(context, model, temp.path() / "out", {.method = Method::smoothquant},
                        &statistics, keep);
-    const auto before = logits_of(context, model, "fp32");
-    const auto after = logits_of(context, temp.path() / "out", "fp32");
+    const auto before = prompt_logits(context, model, "fp32");
+    const auto after = prompt_logits(context, temp.path() / "out", "fp32");
     // Norms stored in 16 bits round their factors.
     CHECK(kvant::test::relative_error(after, before) <
           (layers[0].dtype == kvant::DType::float32 ? 1e-5 : 3e-2));
@@ -243,7 +236,7 @@ TEST_CASE("methods: less error than rounding to nearest, in folders that run") {
   for (const char* name : {"architectures/llama/float", "families/gpt2_inverse_layer"}) {
     const fs::path model = kData / name;
     const StatisticsFile statistics = calibrated(context, model, temp.path() / "s.safetensors");
-    const auto exact = logits_of(context, model, "fp32");
+    const auto exact = prompt_logits(context, model, "fp32");
     const fs::path out = temp.path() / "out";
     const auto check = [&](const MethodOptions& options, bool better) {
       CAPTURE(name, to_string(options.method), options.bits, options.act_order,
@@ -259,7 +252,7 @@ TEST_CASE("methods: less error than rounding to nearest, in folders that run") {
       const auto verdict = kvant::look::verify_checkpoint(out);
       INFO(to_text(verdict));
       CHECK(verdict.ok());
-      const auto logits = logits_of(context, out, "");
+      const auto logits = prompt_logits(context, out, "");
       CHECK(kvant::test::relative_error(logits, exact) < (options.bits > 3 ? 0.9 : 3.0));
       fs::remove_all(out);
     };

@@ -8,21 +8,22 @@
 
 #include "kvant/io/safetensors.hpp"
 #include "kvant/models/tokenizer.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
+using kvant::test::ids_in;
+using kvant::test::kData;
+using kvant::test::kTinyCode;
 using kvant::test::largest_difference;
 using kvant::test::load;
 using kvant::test::logits_of;
 using nlohmann::json;
 using Ids = std::vector<kvant::models::TokenId>;
-
-const std::filesystem::path kData = KVANT_TEST_DATA;
-const std::filesystem::path kTiny =
-    std::filesystem::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model";
 
 // Sanitizers and unoptimised builds run a part of the text: the same code, without its figures.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
@@ -30,14 +31,6 @@ constexpr bool kShort = true;
 #else
 constexpr bool kShort = false;
 #endif
-
-Ids ids_in(const kvant::io::SafeTensors& file, const char* name) {
-  Ids ids;
-  for (const std::int64_t id : file.values<std::int64_t>(name)) {
-    ids.push_back(static_cast<kvant::models::TokenId>(id));
-  }
-  return ids;
-}
 
 /// Logits stored in any float type.
 std::vector<float> logits_in(const kvant::io::SafeTensors& file) {
@@ -72,7 +65,7 @@ void check_checkpoint(const std::string& name, const std::string& scheme,
 }
 
 const json& reference() {
-  static const json all = json::parse(kvant::test::read_text(kTiny / "reference.json"));
+  static const json all = json::parse(kvant::test::read_text(kTinyCode / "reference.json"));
   return all;
 }
 
@@ -84,9 +77,9 @@ struct Outcome {
 /// The whole text, or its first two windows.
 Outcome run_tiny(const std::string& scheme, std::optional<kvant::Arithmetic> mode = {}) {
   kvant::Context context;
-  const kvant::models::Model model = load(context, kTiny / "model", scheme, mode);
-  const kvant::models::Tokenizer tokenizer(kTiny / "model/tokenizer.json");
-  Ids ids = tokenizer.encode(kvant::test::read_text(kTiny / "eval.txt"));
+  const kvant::models::Model model = load(context, kTinyCode / "model", scheme, mode);
+  const kvant::models::Tokenizer tokenizer(kTinyCode / "model/tokenizer.json");
+  Ids ids = tokenizer.encode(kvant::test::read_text(kTinyCode / "eval.txt"));
   ids.insert(ids.begin(), 0);
   if (kShort) ids.resize(512);
   Outcome outcome;
@@ -167,10 +160,10 @@ TEST_CASE("checkpoints: 4-bit ones of bitsandbytes, expanded to floats on reques
 
 TEST_CASE("tiny-code-model: logits in fp32") {
   kvant::Context context;
-  const kvant::io::SafeTensors expected(kTiny / "logits.safetensors");
+  const kvant::io::SafeTensors expected(kTinyCode / "logits.safetensors");
   Ids ids = ids_in(expected, "input_ids");
   std::vector<float> wanted = expected.values<float>("logits");
-  const kvant::models::Model model = load(context, kTiny / "model");
+  const kvant::models::Model model = load(context, kTinyCode / "model");
   CHECK(largest_difference(logits_of(context, model, ids), wanted) <= 2e-4);
 }
 

@@ -15,6 +15,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -30,13 +31,13 @@ using kvant::models::ModelKind;
 using kvant::models::TokenId;
 using kvant::test::code_of;
 using kvant::test::copy_with;
+using kvant::test::kData;
+using kvant::test::kEncoders;
+using kvant::test::load_files;
 using kvant::test::message_of;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Path = std::filesystem::path;
-
-const Path kData = KVANT_TEST_DATA;
-const Path kEncoders = kData / "encoders";
 
 /// llama.cpp knows one distance alone.
 void copy_t5(const char* name, const Path& to) {
@@ -55,15 +56,6 @@ void change_tensor(const Path& folder, const std::string& from, const std::strin
     if (info.name == from && !to.empty()) writer.add(to, info.dtype, info.shape, data);
   }
   writer.write(file);
-}
-
-Model load(kvant::Context& context, const Path& path, const char* scheme = "fp32") {
-  const ModelFiles files(path);
-  kvant::models::Request request;
-  request.scheme = kvant::models::scheme_from_name(scheme);
-  kvant::models::LoadOptions options;
-  options.plan = make_plan(files.config(), request);
-  return load_model(context, files.path(), files.config(), options);
 }
 
 struct Results {
@@ -116,12 +108,12 @@ void check_round_trip(const Path& folder) {
   const kvant::test::TempFolder temporary;
   const Path file = temporary.path() / "model.gguf";
   const Path back = temporary.path() / "back";
-  const Results wanted = results_of(context, load(context, folder));
+  const Results wanted = results_of(context, load_files(context, folder));
   const auto summary = convert_to_gguf(context, folder, file, {.type = "f32"});
   CHECK(summary.tensors == Gguf(file).tensors().size());
   (void)convert_from_gguf(context, file, back);
   for (const Path& path : {file, back}) {
-    const Results got = results_of(context, load(context, path));
+    const Results got = results_of(context, load_files(context, path));
     CHECK(got.rows == wanted.rows);
     CHECK(got.logits == wanted.logits);
     CHECK(got.greedy == wanted.greedy);
@@ -132,7 +124,7 @@ void check_round_trip(const Path& folder) {
        {std::tuple("f16", "fp32", 0.01), {"q8_0", "stored", 0.25}, {"q4_0", "stored", 0.9}}) {
     INFO(type);
     (void)convert_to_gguf(context, folder, file, {.type = type, .job = {.force = true}});
-    const Results got = results_of(context, load(context, file, scheme));
+    const Results got = results_of(context, load_files(context, file, scheme));
     CHECK(kvant::test::relative_error(got.rows, wanted.rows) < bound);
     CHECK(got.greedy.size() == wanted.greedy.size());
   }
@@ -171,12 +163,12 @@ TEST_CASE("convert: T5 as its files are, the table more than once and a table th
   const Path folder = temporary.path() / "folder";
   const Path file = temporary.path() / "model.gguf";
   copy_t5("t5", folder);
-  const Results wanted = results_of(context, load(context, folder));
+  const Results wanted = results_of(context, load_files(context, folder));
   change_tensor(folder, "shared.weight", "encoder.embed_tokens.weight");
   change_tensor(folder, "shared.weight", "lm_head.weight");
   change_tensor(folder, "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                 "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
-  CHECK(results_of(context, load(context, folder)).logits == wanted.logits);
+  CHECK(results_of(context, load_files(context, folder)).logits == wanted.logits);
   const auto summary = convert_to_gguf(context, folder, file, {.type = "f32"});
   REQUIRE(summary.warnings.size() == 2);  // and that there is no tokenizer
   CHECK(std::any_of(summary.warnings.begin(), summary.warnings.end(), [](const auto& warning) {
@@ -184,24 +176,24 @@ TEST_CASE("convert: T5 as its files are, the table more than once and a table th
            warning.text.find("EncDecAttention.relative_attention_bias") != std::string::npos;
   }));
   CHECK_FALSE(Gguf(file).contains("output.weight"));
-  CHECK(results_of(context, load(context, file)).logits == wanted.logits);
+  CHECK(results_of(context, load_files(context, file)).logits == wanted.logits);
   // As transformers 5 saves a FLAN-T5 whose head it has tied: the table is the head, not scaled.
   copy_with(kEncoders / "t5", folder,
             {{"relative_attention_max_distance", 128}, {"scale_decoder_outputs", false}});
-  const Results plain = results_of(context, load(context, folder));
+  const Results plain = results_of(context, load_files(context, folder));
   CHECK(plain.logits != wanted.logits);
   CHECK(plain.greedy == wanted.greedy);
   (void)convert_to_gguf(context, folder, file, {.type = "f32", .job = {.force = true}});
   CHECK(Gguf(file).contains("output.weight"));
-  CHECK(results_of(context, load(context, file)).logits == plain.logits);
+  CHECK(results_of(context, load_files(context, file)).logits == plain.logits);
   (void)convert_from_gguf(context, file, temporary.path() / "back");
-  CHECK(results_of(context, load(context, temporary.path() / "back")).logits == plain.logits);
+  CHECK(results_of(context, load_files(context, temporary.path() / "back")).logits == plain.logits);
   // From codes of 8 bits, the values that they stand for.
   const Path codes = kData / "architectures" / "t5" / "bnb_int8";
   (void)convert_to_gguf(context, codes, file, {.type = "f32", .job = {.force = true}});
-  const Results exact = results_of(context, load(context, kData / "architectures/t5/float"));
-  CHECK(kvant::test::relative_error(results_of(context, load(context, file)).rows, exact.rows) <
-        0.1);
+  const Results exact = results_of(context, load_files(context, kData / "architectures/t5/float"));
+  CHECK(kvant::test::relative_error(results_of(context, load_files(context, file)).rows,
+                                    exact.rows) < 0.1);
 }
 
 TEST_CASE("convert: BERT's hidden states and tensors stay") {
@@ -243,7 +235,7 @@ TEST_CASE("convert: RoBERTa becomes a BERT whose table of positions begins where
   const Path file = temporary.path() / "model.gguf";
   const Path back = temporary.path() / "back";
   copy_with(kEncoders / "roberta", folder, json::object());
-  const Results wanted = results_of(context, load(context, folder));
+  const Results wanted = results_of(context, load_files(context, folder));
   for (const char* name :
        {"dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias"}) {
     change_tensor(folder, std::string("lm_head.") + name, "");
@@ -260,10 +252,10 @@ TEST_CASE("convert: RoBERTa becomes a BERT whose table of positions begins where
   CHECK(ModelFiles(back).config().model_type == "bert");
   CHECK(ModelFiles(back).config().n_positions == 38);
   for (const Path& path : {file, back}) {
-    CHECK(results_of(context, load(context, path)).rows == wanted.rows);
+    CHECK(results_of(context, load_files(context, path)).rows == wanted.rows);
   }
   (void)convert_to_gguf(context, folder, file, {.type = "q8_0", .job = {.force = true}});
-  CHECK(kvant::test::relative_error(results_of(context, load(context, file, "stored")).rows,
+  CHECK(kvant::test::relative_error(results_of(context, load_files(context, file, "stored")).rows,
                                     wanted.rows) < 0.25);
   // A table without the rows of the padding is none of RoBERTa's.
   copy_with(Path(folder), temporary.path() / "short", {{"max_position_embeddings", 42}});

@@ -19,6 +19,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -32,13 +33,12 @@ using kvant::models::ModelFiles;
 using kvant::models::TokenId;
 using kvant::test::code_of;
 using kvant::test::copy_with;
+using kvant::test::kData;
 using kvant::test::largest_difference;
 using kvant::test::message_of;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Path = std::filesystem::path;
-
-const Path kData = KVANT_TEST_DATA;
 
 /// Logits of some ids, the linear layers in float32, whatever form they are stored in.
 std::vector<float> logits(kvant::Context& context, const Path& model) {

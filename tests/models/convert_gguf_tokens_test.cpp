@@ -17,6 +17,7 @@
 #include "models/gguf/gguf_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -31,13 +32,12 @@ using kvant::models::TokenId;
 using kvant::models::Tokenizer;
 using kvant::test::code_of;
 using kvant::test::copy_with;
+using kvant::test::kData;
+using kvant::test::kEncoders;
 using kvant::test::message_of;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Path = std::filesystem::path;
-
-const Path kData = KVANT_TEST_DATA;
-const Path kEncoders = kData / "encoders";
 
 /// The small BERT with a table of `size` tokens.
 void copy_bert(const Path& folder, std::uint64_t size) {

@@ -10,9 +10,11 @@
 #include "kvant/io/safetensors.hpp"
 #include "kvant/models/calibration.hpp"
 #include "models/decoder/positions.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -24,25 +26,15 @@ using kvant::models::Model;
 using kvant::models::ModelKind;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::ids_in;
+using kvant::test::kData;
+using kvant::test::kEncoders;
+using kvant::test::largest;
 using kvant::test::largest_difference;
 using kvant::test::load;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Path = std::filesystem::path;
-
-const Path kData = KVANT_TEST_DATA;
-const Path kEncoders = kData / "encoders";
-
-Ids ids_in(const SafeTensors& file, const char* name) {
-  const auto values = file.values<std::int64_t>(name);
-  return {values.begin(), values.end()};
-}
-
-double largest(const std::vector<float>& values) {
-  double result = 0;
-  for (const float v : values) result = std::max(result, std::fabs(static_cast<double>(v)));
-  return result;
-}
 
 std::vector<float> logits_from(kvant::Context& context, const Model& model,
                                const std::vector<float>& hidden) {
@@ -81,7 +73,7 @@ std::vector<float> result_of(kvant::Context& context, const Model& model, const 
   return file.contains("logits") ? logits_from(context, model, hidden) : hidden;
 }
 
-void copy_with(const Path& from, const Path& to, const json& changes) {
+void copy_changed(const Path& from, const Path& to, const json& changes) {
   std::filesystem::create_directories(to);
   std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
   json config = json::parse(kvant::test::read_text(from / "config.json"));
@@ -152,11 +144,11 @@ TEST_CASE("encoders: configs as transformers 4 wrote them") {
   const kvant::test::TempFolder folder;
   const SafeTensors expected(kEncoders / "t5_gated" / "expected.safetensors");
   // FLAN-T5's: not tied, and so not scaled; the words of transformers 5 are missing.
-  copy_with(kEncoders / "t5_gated", folder.path(),
-            {{"tie_word_embeddings", false},
-             {"scale_decoder_outputs", nullptr},
-             {"dense_act_fn", nullptr},
-             {"is_gated_act", nullptr}});
+  copy_changed(kEncoders / "t5_gated", folder.path(),
+               {{"tie_word_embeddings", false},
+                {"scale_decoder_outputs", nullptr},
+                {"dense_act_fn", nullptr},
+                {"is_gated_act", nullptr}});
   const Model model = load(context, folder.path());
   const auto logits = expected.values<float>("logits");
   CHECK(largest_difference(result_of(context, model, expected), logits) <= 1e-5 * largest(logits));
@@ -165,7 +157,7 @@ TEST_CASE("encoders: configs as transformers 4 wrote them") {
 TEST_CASE("encoders: norms as old files call them") {
   kvant::Context context;
   const kvant::test::TempFolder folder;
-  copy_with(kEncoders / "bert_masked", folder.path(), json::object());
+  copy_changed(kEncoders / "bert_masked", folder.path(), json::object());
   std::string bytes = kvant::test::read_text(folder.path() / "model.safetensors");
   // The same number of bytes, so that the header keeps its length.
   for (const auto& [from, to] :

@@ -10,39 +10,31 @@
 
 #include "kvant/io/safetensors.hpp"
 #include "kvant/kernel_table.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::ids_in;
+using kvant::test::kFamilies;
+using kvant::test::largest;
 using kvant::test::largest_difference;
 using kvant::test::load;
 using kvant::test::logits_of;
 using Ids = std::vector<TokenId>;
 
-const std::filesystem::path kFamilies = std::filesystem::path(KVANT_TEST_DATA) / "families";
-
-std::vector<std::filesystem::path> folders() {
+std::vector<std::filesystem::path> model_families() {
   std::vector<std::filesystem::path> result;
   for (const auto& entry : std::filesystem::directory_iterator(kFamilies)) {
     if (entry.is_directory()) result.push_back(entry.path());
   }
   std::sort(result.begin(), result.end());
-  return result;
-}
-
-Ids ids_in(const kvant::io::SafeTensors& file, const char* name) {
-  const auto values = file.values<std::int64_t>(name);
-  return {values.begin(), values.end()};
-}
-
-double largest(const std::vector<float>& values) {
-  double result = 0;
-  for (const float v : values) result = std::max(result, std::fabs(static_cast<double>(v)));
   return result;
 }
 
@@ -77,7 +69,7 @@ TEST_CASE("families: logits and greedy ids of transformers, all at once and step
   kvant::Context context;
   // checkpoints_test.cpp, encoders_test.cpp
   std::set<std::string_view> seen = {"gpt_bigcode", "bert", "roberta", "t5"};
-  for (const auto& folder : folders()) {
+  for (const auto& folder : model_families()) {
     INFO(folder.filename().string());
     const kvant::io::SafeTensors expected(folder / "expected.safetensors");
     const kvant::models::Model model = load(context, folder);
@@ -118,7 +110,7 @@ TEST_CASE("GPTQ and AWQ folders run as they are: logits and greedy ids of transf
 
 TEST_CASE("families: every scheme runs every family, near its floats") {
   kvant::Context context;
-  for (const auto& folder : folders()) {
+  for (const auto& folder : model_families()) {
     const kvant::io::SafeTensors expected(folder / "expected.safetensors");
     const Ids ids = ids_in(expected, "input_ids");
     const std::vector<float> exact = expected.values<float>("logits");

@@ -31,7 +31,7 @@ using kvant::test::wave;
 
 constexpr std::uint64_t kWidth = 256;
 constexpr std::uint64_t kVocabulary = 90;
-const std::vector<TokenId> kIds = {3, 4, 5, 60, 7, 8, 9, 10, 11, 12, 13, 2};
+const std::vector<TokenId> kBlockIds = {3, 4, 5, 60, 7, 8, 9, 10, 11, 12, 13, 2};
 
 /// A llama, or a mixtral with two experts, of random weights; K is whole blocks of 256.
 class RandomModel {
@@ -89,7 +89,7 @@ class RandomModel {
   unsigned seed_ = 1;
 };
 
-Model load(Context& context, const std::filesystem::path& path, const Request& request) {
+Model load_as(Context& context, const std::filesystem::path& path, const Request& request) {
   const ModelFiles files(path);
   kvant::models::LoadOptions options;
   options.plan = make_plan(files.config(), request);
@@ -106,16 +106,16 @@ TEST_CASE("gguf blocks: as stored, exactly what their floats give, and near it i
     INFO(type);
     (void)kvant::models::convert_to_gguf(
         context, model.folder(), file, {.type = type, .tokenizer = false, .job = {.force = true}});
-    const Model floats = load(context, file, {.scheme = Scheme::fp32});
-    const std::vector<float> wanted = logits_of(context, floats, kIds);
-    const Model exact = load(context, file, {.arithmetic = kvant::Arithmetic::exact});
+    const Model floats = load_as(context, file, {.scheme = Scheme::fp32});
+    const std::vector<float> wanted = logits_of(context, floats, kBlockIds);
+    const Model exact = load_as(context, file, {.arithmetic = kvant::Arithmetic::exact});
     CHECK(exact.wte.is_coded());
-    CHECK(relative_error(logits_of(context, exact, kIds), wanted) <= 1e-6);
-    const Model int15 = load(context, file, {.arithmetic = kvant::Arithmetic::int15});
-    CHECK(relative_error(logits_of(context, int15, kIds), wanted) <= 0.0005);
+    CHECK(relative_error(logits_of(context, exact, kBlockIds), wanted) <= 1e-6);
+    const Model int15 = load_as(context, file, {.arithmetic = kvant::Arithmetic::int15});
+    CHECK(relative_error(logits_of(context, int15, kBlockIds), wanted) <= 0.0005);
     CHECK(int15.rows_are_independent);
-    const Model stored = load(context, file, {});  // the default
-    const std::vector<float> got = logits_of(context, stored, kIds);
+    const Model stored = load_as(context, file, {});  // the default
+    const std::vector<float> got = logits_of(context, stored, kBlockIds);
     CHECK(relative_error(got, wanted) <= 0.03);
     CHECK_FALSE(stored.rows_are_independent);
     CHECK_FALSE(stored.table_sqnr_db.has_value());  // nothing was lost here
@@ -129,7 +129,7 @@ TEST_CASE("gguf blocks: as stored, exactly what their floats give, and near it i
       if (!isa.available) continue;
       Context other({.isa = isa.name, .threads = 3});
       INFO(isa.name);
-      CHECK(logits_of(other, load(other, file, {}), kIds) == got);
+      CHECK(logits_of(other, load_as(other, file, {}), kBlockIds) == got);
     }
   };
   const RandomModel llama(false, true);
@@ -165,12 +165,12 @@ TEST_CASE("gguf blocks: a scale that is no number is an error that names the ten
   temporary.write("broken.gguf", bytes);
   const auto broken = temporary.path() / "broken.gguf";
   std::string message;
-  CHECK(kvant::test::code_of([&] { (void)load(context, broken, {}); }, &message) ==
+  CHECK(kvant::test::code_of([&] { (void)load_as(context, broken, {}); }, &message) ==
         kvant::ErrorCode::invalid_file);
   INFO(message);
   CHECK(message.find("blk.0.ffn_down.weight") != std::string::npos);
   CHECK(message.find("block 0 of row 0") != std::string::npos);
-  CHECK_NOTHROW(load(context, broken, {.scheme = Scheme::fp32}));
+  CHECK_NOTHROW(load_as(context, broken, {.scheme = Scheme::fp32}));
 }
 
 TEST_CASE("embeddings: in every format, looked up and multiplied as what the codes stand for") {
@@ -188,12 +188,12 @@ TEST_CASE("embeddings: in every format, looked up and multiplied as what the cod
   CHECK(all.size() == 8);
   for (const bool tied : {true, false}) {
     const RandomModel llama(false, tied);
-    const Model floats = load(context, llama.folder(), {});
+    const Model floats = load_as(context, llama.folder(), {});
     CHECK_FALSE(floats.wte.is_coded());
-    const std::vector<float> wanted = logits_of(context, floats, kIds);
+    const std::vector<float> wanted = logits_of(context, floats, kBlockIds);
     for (const Embeddings& embeddings : all) {
       INFO(to_string(embeddings) << (tied ? " tied" : " apart"));
-      const Model model = load(context, llama.folder(), {.embeddings = embeddings});
+      const Model model = load_as(context, llama.folder(), {.embeddings = embeddings});
       REQUIRE(model.wte.is_coded());
       CHECK(model.wte.format() == embeddings.format);
       CHECK(model.lm_head().is_coded());
@@ -215,11 +215,11 @@ TEST_CASE("embeddings: in every format, looked up and multiplied as what the cod
       CHECK(std::abs(*model.table_sqnr_db - 10 * std::log10(signal / error)) < 1e-6);
       const int bits = describe(embeddings.format).bits;
       CHECK(*model.table_sqnr_db > (bits == 8 ? 40.0 : bits == 4 ? 16.0 : bits == 3 ? 12.0 : 5.0));
-      if (bits == 8) CHECK(relative_error(logits_of(context, model, kIds), wanted) < 0.02);
+      if (bits == 8) CHECK(relative_error(logits_of(context, model, kBlockIds), wanted) < 0.02);
       // A row's logits do not depend on the rows beside it.
       kvant::models::Cache cache;
-      const std::vector<float> hidden = forward(context, model, kIds, cache);
-      const auto rows = static_cast<std::int64_t>(kIds.size());
+      const std::vector<float> hidden = forward(context, model, kBlockIds, cache);
+      const auto rows = static_cast<std::int64_t>(kBlockIds.size());
       const auto vocabulary = static_cast<std::int64_t>(kVocabulary);
       std::vector<float> together(static_cast<std::size_t>(rows * vocabulary));
       std::vector<float> alone(together.size());
@@ -233,8 +233,9 @@ TEST_CASE("embeddings: in every format, looked up and multiplied as what the cod
       }
       CHECK(alone == together);
       // In exact arithmetic the head is a float product with the codes' values.
-      const Model exact = load(context, llama.folder(),
-                               {.arithmetic = kvant::Arithmetic::exact, .embeddings = embeddings});
+      const Model exact =
+          load_as(context, llama.folder(),
+                  {.arithmetic = kvant::Arithmetic::exact, .embeddings = embeddings});
       std::vector<float> got(static_cast<std::size_t>(vocabulary));
       compute_logits(context, exact, {hidden.data(), 1, static_cast<std::int64_t>(kWidth)},
                      {got.data(), 1, vocabulary});
@@ -266,12 +267,12 @@ TEST_CASE("embeddings: what a table cannot be held in is refused") {
   std::string message;
   CHECK(kvant::test::code_of(
             [&] {
-              (void)load(context, llama.folder(),
-                         {.embeddings = Embeddings{.kind = Embeddings::Kind::stored}});
+              (void)load_as(context, llama.folder(),
+                            {.embeddings = Embeddings{.kind = Embeddings::Kind::stored}});
             },
             &message) == kvant::ErrorCode::invalid_argument);
   CHECK(message.find("GGUF") != std::string::npos);
   CHECK(kvant::test::code_of([&] {
-          (void)load(context, llama.folder(), {.arithmetic = kvant::Arithmetic::exact});
+          (void)load_as(context, llama.folder(), {.arithmetic = kvant::Arithmetic::exact});
         }) == kvant::ErrorCode::invalid_argument);
 }

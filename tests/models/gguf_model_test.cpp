@@ -8,35 +8,25 @@
 #include "kvant/io/safetensors.hpp"
 #include "kvant/models/chat.hpp"
 #include "kvant/models/model_files.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 using kvant::models::ModelFiles;
 using kvant::models::TokenId;
+using kvant::test::ids_in;
+using kvant::test::kFamilies;
 using kvant::test::largest_difference;
+using kvant::test::load_files;
 using kvant::test::logits_of;
 using Ids = std::vector<TokenId>;
 
-const std::filesystem::path kModels = std::filesystem::path(KVANT_TEST_DATA) / "gguf/models";
-const std::filesystem::path kFamilies = std::filesystem::path(KVANT_TEST_DATA) / "families";
-
-kvant::models::Model load_file(kvant::Context& context, const ModelFiles& files,
-                               const char* scheme = "fp32") {
-  kvant::models::Request request;
-  request.scheme = kvant::models::scheme_from_name(scheme);
-  kvant::models::LoadOptions options;
-  options.plan = make_plan(files.config(), request);
-  return load_model(context, files.path(), files.config(), options);
-}
-
-Ids ids_in(const kvant::io::SafeTensors& file, const char* name) {
-  const auto values = file.values<std::int64_t>(name);
-  return {values.begin(), values.end()};
-}
+const std::filesystem::path kModels = kvant::test::kData / "gguf/models";
 
 }  // namespace
 
@@ -46,7 +36,7 @@ TEST_CASE("gguf models: logits and greedy ids of transformers on the dequantized
     INFO(name);
     const ModelFiles files(kModels / (std::string(name) + ".gguf"));
     const kvant::io::SafeTensors expected(kModels / (std::string(name) + ".expected.safetensors"));
-    const kvant::models::Model model = load_file(context, files);
+    const kvant::models::Model model = load_files(context, files);
     const Ids ids = ids_in(expected, "input_ids");
     CHECK(largest_difference(logits_of(context, model, ids), expected.values<float>("logits")) <=
           1e-5);
@@ -58,7 +48,7 @@ TEST_CASE("gguf models: logits and greedy ids of transformers on the dequantized
     const Ids more = kvant::models::generate(context, model, greedy, options);
     greedy.insert(greedy.end(), more.begin(), more.end());
     CHECK(greedy == wanted);
-    CHECK_NOTHROW(logits_of(context, load_file(context, files, "llm-int8"), ids));
+    CHECK_NOTHROW(logits_of(context, load_files(context, files, "llm-int8"), ids));
   }
 }
 
@@ -66,7 +56,7 @@ TEST_CASE("gguf models: the folder's logits: reordered q and k, rope_freqs, anot
   kvant::Context context;
   const auto logits = [&](const char* file, const char* folder) {
     const kvant::io::SafeTensors expected(kFamilies / folder / "expected.safetensors");
-    const kvant::models::Model model = load_file(context, ModelFiles(kModels / file));
+    const kvant::models::Model model = load_files(context, ModelFiles(kModels / file));
     return largest_difference(logits_of(context, model, ids_in(expected, "input_ids")),
                               expected.values<float>("logits"));
   };
@@ -108,7 +98,7 @@ TEST_CASE("gguf models: any byte of the header may be changed, and it is a model
     std::ofstream(path, std::ios::binary) << changed;
     try {
       const ModelFiles files(path);
-      (void)load_file(context, files);
+      (void)load_files(context, files);
     } catch (const kvant::Error&) {
       continue;
     }

@@ -11,6 +11,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -22,9 +23,8 @@ using kvant::io::GgufWriter;
 using kvant::models::convert_to_gguf;
 using kvant::models::ModelFiles;
 using kvant::test::code_of;
+using kvant::test::kFamilies;
 using Path = std::filesystem::path;
-
-const Path kFamilies = Path(KVANT_TEST_DATA) / "families";
 
 /// A tensor of floats that a copy has beside the others.
 struct MoreTensor {
@@ -40,7 +40,7 @@ GgufValue value_of(const Gguf& file, std::string_view key) {
 }
 
 /// A copy whose metadata says something else, and with another tensor.
-void copy_with(const Path& from, const Path& to, const std::string& changed, const GgufValue& value,
+void copy_gguf(const Path& from, const Path& to, const std::string& changed, const GgufValue& value,
                const MoreTensor& more = {}) {
   const Gguf file(from);
   GgufWriter writer(to);
@@ -74,7 +74,7 @@ class Changed {
 
   /// The error of loading a changed copy; ok: it is a model.
   ErrorCode load(const std::string& key, const GgufValue& value, const MoreTensor& more = {}) {
-    copy_with(file_, copy_, key, value, more);
+    copy_gguf(file_, copy_, key, value, more);
     return code_of([&] { (void)logits(copy_); }, &message);
   }
   /// Whether a changed copy computes what the file does.

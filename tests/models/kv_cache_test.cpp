@@ -7,6 +7,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 
 namespace {
 
@@ -14,12 +15,11 @@ using kvant::models::Cache;
 using kvant::models::KvFormat;
 using kvant::models::LayerCache;
 using kvant::models::TokenId;
+using kvant::test::kFamilies;
 using kvant::test::largest_difference;
 using kvant::test::load;
 using kvant::test::logits_of;
 using Ids = std::vector<TokenId>;
-
-const std::filesystem::path kFamilies = std::filesystem::path(KVANT_TEST_DATA) / "families";
 
 /// Keys of a cache of two heads of four, token by token.
 std::vector<float> keys_of(const LayerCache& cache) {

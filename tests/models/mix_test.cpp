@@ -14,6 +14,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -34,20 +35,17 @@ using kvant::models::Sensitivities;
 using kvant::models::SensitivityMethod;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::config_in;
 using kvant::test::message_of;
 using kvant::test::TempFolder;
 using Windows = std::vector<std::vector<TokenId>>;
 
-const fs::path kModel = fs::path(KVANT_TEST_DATA) / "families/llama_bias";
+const fs::path kLlamaBias = kvant::test::kFamilies / "llama_bias";
 const LayerFormat kInt4{WeightFormat::int4_group, 32};
 const LayerFormat kInt2{WeightFormat::int2_group, 32};
 const LayerFormat kHalf{WeightFormat::float16, 0};
 
-Config config_of(const fs::path& model) {
-  return kvant::models::load_config(model / "config.json");
-}
-
-Windows windows_for(const Config& config) {
+Windows mix_windows(const Config& config) {
   std::mt19937 random(11);
   Windows windows(3, std::vector<TokenId>(20));
   for (auto& window : windows) {
@@ -137,11 +135,11 @@ TEST_CASE("format plans: files, and what a checkpoint holds of them") {
 
 TEST_CASE("sensitivities: what a model loses with one layer in another format, by every method") {
   Context context;
-  const Config config = config_of(kModel);
-  FormatTrials trials(context, kModel, config);
+  const Config config = config_in(kLlamaBias);
+  FormatTrials trials(context, kLlamaBias, config);
   const std::vector<std::string> names = trials.layers();
   REQUIRE(names.size() == 7 * static_cast<std::size_t>(config.n_layer));
-  const Windows windows = windows_for(config);
+  const Windows windows = mix_windows(config);
   const std::vector<TokenId> ids = joined(windows);
   MeasureOptions options;
   options.formats = {kInt2, kInt4, kHalf};
@@ -190,9 +188,9 @@ TEST_CASE("sensitivities: what a model loses with one layer in another format, b
 TEST_CASE("mixes: what kvant run holds by the plan is what was measured; budgets are kept") {
   Context context;
   const TempFolder temp;
-  const Config config = config_of(kModel);
-  FormatTrials trials(context, kModel, config);
-  const Windows windows = windows_for(config);
+  const Config config = config_in(kLlamaBias);
+  FormatTrials trials(context, kLlamaBias, config);
+  const Windows windows = mix_windows(config);
   const std::vector<TokenId> ids = joined(windows);
   MeasureOptions options;
   options.formats = {
@@ -222,11 +220,11 @@ TEST_CASE("mixes: what kvant run holds by the plan is what was measured; budgets
   kvant::models::LoadOptions load;
   load.formats = plan.layers;
   load.plan = make_plan(config, {.layer_formats = true, .arithmetic = plan.arithmetic});
-  const auto model = load_model(context, kModel, config, load);
+  const auto model = load_model(context, kLlamaBias, config, load);
   CHECK(kvant::models::evaluate(context, model, ids, 20).nll ==
         Approx(trials.evaluate(ids, 20, formats).nll).margin(1e-6));
   load.formats["model.layers.9.mlp.up_proj"] = kInt4;
-  CHECK_THAT(message_of([&] { (void)load_model(context, kModel, config, load); },
+  CHECK_THAT(message_of([&] { (void)load_model(context, kLlamaBias, config, load); },
                         ErrorCode::invalid_argument),
              Contains("model.layers.9.mlp.up_proj") && Contains("of another model"));
 
@@ -244,8 +242,8 @@ TEST_CASE("mixes: what kvant run holds by the plan is what was measured; budgets
 
 TEST_CASE("sensitivities: what cannot be measured says so") {
   Context context;
-  const Config config = config_of(kModel);
-  FormatTrials trials(context, kModel, config);
+  const Config config = config_in(kLlamaBias);
+  FormatTrials trials(context, kLlamaBias, config);
   const auto code = [&](const Windows& windows, const MeasureOptions& options = {}) {
     return code_of([&] { (void)trials.measure(windows, options); });
   };
@@ -257,6 +255,6 @@ TEST_CASE("sensitivities: what cannot be measured says so") {
   CHECK(code({{1, 2}}, {.cancel = &cancelled}) == ErrorCode::cancelled);
   CHECK(code_of([&] { (void)trials.evaluate({}, 20, {}); }) == ErrorCode::invalid_argument);
   const fs::path encoder = fs::path(KVANT_TEST_DATA) / "encoders/bert_masked";
-  CHECK(code_of([&] { FormatTrials(context, encoder, config_of(encoder)); }) ==
+  CHECK(code_of([&] { FormatTrials(context, encoder, config_in(encoder)); }) ==
         ErrorCode::unsupported);
 }

@@ -22,7 +22,7 @@ using kvant::test::TempFolder;
 using kvant::test::TestModel;
 using Ids = std::vector<kvant::models::TokenId>;
 
-const Ids kIds = {1, 7, 42, 98, 3, 3, 0, 55, 12, 97, 6};  // an odd number
+const Ids kModelIds = {1, 7, 42, 98, 3, 3, 0, 55, 12, 97, 6};  // an odd number
 
 TestModel random_model(unsigned seed = 1) {
   TestModel model;
@@ -46,8 +46,8 @@ TEST_CASE("model: float64 reference, both attention layouts, tied and untied") {
       }
       const TempFolder folder;
       model.save(folder.path());
-      const auto logits = logits_of(context, load(context, folder.path()), kIds);
-      CHECK(largest_difference(logits, kvant::test::reference_logits(model, kIds)) < 2e-5);
+      const auto logits = logits_of(context, load(context, folder.path()), kModelIds);
+      CHECK(largest_difference(logits, kvant::test::reference_logits(model, kModelIds)) < 2e-5);
     }
   }
 }
@@ -60,10 +60,10 @@ TEST_CASE("model: one prefill, single steps, and chunks give the same") {
     INFO(scheme);
     const kvant::models::Model model = load(context, folder.path(), scheme);
     CHECK(model.rows_are_independent);
-    const std::vector<float> whole = logits_of(context, model, kIds);
+    const std::vector<float> whole = logits_of(context, model, kModelIds);
     kvant::models::Cache cache;
     std::vector<float> steps;
-    for (const auto id : kIds) {
+    for (const auto id : kModelIds) {
       const std::vector<float> row = logits_of(context, model, {id}, cache);
       steps.insert(steps.end(), row.begin(), row.end());
     }
@@ -72,8 +72,8 @@ TEST_CASE("model: one prefill, single steps, and chunks give the same") {
     CHECK(largest_difference(whole, steps) < tolerance);
     kvant::models::Cache at_once;
     kvant::models::Cache in_chunks;
-    const auto a = kvant::models::prefill(context, model, kIds, at_once);
-    const auto b = kvant::models::prefill(context, model, kIds, in_chunks, 4);
+    const auto a = kvant::models::prefill(context, model, kModelIds, at_once);
+    const auto b = kvant::models::prefill(context, model, kModelIds, in_chunks, 4);
     CHECK(largest_difference(a, b) < tolerance);
     CHECK(at_once.length == in_chunks.length);
   }
@@ -113,8 +113,8 @@ TEST_CASE("model: multi-head weights that repeat one K/V head equal multi-query"
   const TempFolder b;
   mqa.save(a.path());
   mha.save(b.path());
-  CHECK(largest_difference(logits_of(context, load(context, a.path()), kIds),
-                           logits_of(context, load(context, b.path()), kIds)) < 1e-5);
+  CHECK(largest_difference(logits_of(context, load(context, a.path()), kModelIds),
+                           logits_of(context, load(context, b.path()), kModelIds)) < 1e-5);
 }
 
 TEST_CASE("model: tied by config or by a copy, with and without the prefix") {
@@ -122,7 +122,7 @@ TEST_CASE("model: tied by config or by a copy, with and without the prefix") {
   const TestModel tied = random_model();
   const TempFolder first;
   tied.save(first.path());
-  const std::vector<float> expected = logits_of(context, load(context, first.path()), kIds);
+  const std::vector<float> expected = logits_of(context, load(context, first.path()), kModelIds);
 
   TestModel copied = tied;
   copied.config["tie_word_embeddings"] = false;
@@ -139,7 +139,7 @@ TEST_CASE("model: tied by config or by a copy, with and without the prefix") {
   for (const TestModel& variant : {copied, only_head, base}) {
     const TempFolder folder;
     variant.save(folder.path());
-    CHECK(logits_of(context, load(context, folder.path()), kIds) == expected);
+    CHECK(logits_of(context, load(context, folder.path()), kModelIds) == expected);
   }
 }
 
@@ -169,7 +169,8 @@ TEST_CASE("model: skipped layers stay in float") {
   const TempFolder folder;
   random_model().save(folder.path());
   const auto logits = [&](const char* scheme, std::vector<std::string> skip) {
-    return logits_of(context, load(context, folder.path(), scheme, {}, {}, std::move(skip)), kIds);
+    return logits_of(context, load(context, folder.path(), scheme, {}, {}, std::move(skip)),
+                     kModelIds);
   };
   CHECK(logits("int8", {"*"}) == logits("fp32", {}));
   CHECK(logits("int8", {"transformer.h.0.*"}) != logits("int8", {}));
@@ -194,10 +195,10 @@ TEST_CASE("model: outlier columns keep their weights after calibration") {
   const TempFolder folder;
   model.save(folder.path());
   kvant::Context context;
-  const std::vector<float> exact = logits_of(context, load(context, folder.path()), kIds);
+  const std::vector<float> exact = logits_of(context, load(context, folder.path()), kModelIds);
   const auto error = [&](const char* scheme, std::optional<kvant::Arithmetic> mode) {
-    return largest_difference(logits_of(context, load(context, folder.path(), scheme, mode), kIds),
-                              exact);
+    return largest_difference(
+        logits_of(context, load(context, folder.path(), scheme, mode), kModelIds), exact);
   };
   const double plain = error("int8", {});
   const double bitsandbytes = error("llm-int8", kvant::Arithmetic::bitsandbytes);

@@ -6,6 +6,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 
 namespace {
 
@@ -21,9 +22,8 @@ using kvant::test::relative_error;
 using Ids = std::vector<kvant::models::TokenId>;
 
 /// Trained: it has features of 6 and more.
-const std::filesystem::path kTrained =
-    std::filesystem::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model/model";
-const Ids kIds = {5, 17, 300, 42, 9, 77, 250, 3, 11, 64, 128, 7};
+const std::filesystem::path kTrained = kvant::test::kTinyCode / "model";
+const Ids kTrainedIds = {5, 17, 300, 42, 9, 77, 250, 3, 11, 64, 128, 7};
 
 Request request_of(const char* scheme) {
   Request request;
@@ -31,7 +31,7 @@ Request request_of(const char* scheme) {
   return request;
 }
 
-Model load(Context& context, const Request& request, const Ids& calibration = {}) {
+Model load_trained(Context& context, const Request& request, const Ids& calibration = {}) {
   const kvant::models::Config config = kvant::models::load_config(kTrained / "config.json");
   kvant::models::LoadOptions options;
   options.plan = make_plan(config, request);
@@ -47,15 +47,15 @@ TEST_CASE("outliers: int8 products of other formats lose what no threshold keeps
     INFO(scheme);
     Request request = request_of(scheme);
     request.arithmetic = Arithmetic::exact;
-    const auto exact = logits_of(context, load(context, request), kIds);
+    const auto exact = logits_of(context, load_trained(context, request), kTrainedIds);
     request = request_of(scheme);
-    const Model with = load(context, request);
+    const Model with = load_trained(context, request);
     CHECK_FALSE(with.rows_are_independent);
     request.threshold = 0.0f;
-    const Model without = load(context, request);
+    const Model without = load_trained(context, request);
     CHECK(without.rows_are_independent);
-    const double kept = relative_error(logits_of(context, with, kIds), exact);
-    const double lost = relative_error(logits_of(context, without, kIds), exact);
+    const double kept = relative_error(logits_of(context, with, kTrainedIds), exact);
+    const double lost = relative_error(logits_of(context, without, kTrainedIds), exact);
     INFO(kept << " with, " << lost << " without");
     CHECK(kept < 0.7 * lost);
   }
@@ -67,10 +67,10 @@ TEST_CASE("outliers by rows: a row's result does not depend on the others of its
     INFO(scheme);
     Request request = request_of(scheme);
     request.outliers = Outliers::per_row;
-    const Model model = load(context, request);
+    const Model model = load_trained(context, request);
     CHECK(model.rows_are_independent);
-    const auto all = logits_of(context, model, kIds);
-    const auto few = logits_of(context, model, {kIds.begin(), kIds.begin() + 5});
+    const auto all = logits_of(context, model, kTrainedIds);
+    const auto few = logits_of(context, model, {kTrainedIds.begin(), kTrainedIds.begin() + 5});
     CHECK(std::equal(few.begin(), few.end(), all.begin()));
   }
 }
@@ -79,14 +79,14 @@ TEST_CASE("outliers: a text that shows them keeps their weights beside the codes
   Context context;
   for (const char* scheme : {"int4", "nf4"}) {
     INFO(scheme);
-    const Model plain = load(context, request_of(scheme));
+    const Model plain = load_trained(context, request_of(scheme));
     Request request = request_of(scheme);
     request.calibration_text = true;
-    const Model kept = load(context, request, kIds);
+    const Model kept = load_trained(context, request, kTrainedIds);
     CHECK(kept.weight_bytes() > plain.weight_bytes());
-    const auto floats = logits_of(context, load(context, request_of("fp32")), kIds);
-    const double before = relative_error(logits_of(context, plain, kIds), floats);
-    const double after = relative_error(logits_of(context, kept, kIds), floats);
+    const auto floats = logits_of(context, load_trained(context, request_of("fp32")), kTrainedIds);
+    const double before = relative_error(logits_of(context, plain, kTrainedIds), floats);
+    const double after = relative_error(logits_of(context, kept, kTrainedIds), floats);
     INFO(after << " with kept weights, " << before << " without");
     CHECK(after < before);
   }

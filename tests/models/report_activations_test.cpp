@@ -17,6 +17,7 @@
 #include "kvant/models/model_files.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -35,20 +36,19 @@ using kvant::models::ReportActivationsOptions;
 using kvant::models::StatisticsFile;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::kData;
 using kvant::test::message_of;
 using kvant::test::TempFolder;
 
-const fs::path kData = KVANT_TEST_DATA;
-
-Config config_of(const fs::path& model) {
+Config config_of_model(const fs::path& model) {
   return fs::is_directory(model) ? kvant::models::load_config(model / "config.json")
                                  : ModelFiles(model.string()).config();
 }
 
 /// Statistics over 40 random ids.
-StatisticsFile calibrated(Context& context, const fs::path& model, const fs::path& out,
-                          const CalibrateOptions& options = {.threshold = 1.5f}) {
-  const Config config = config_of(model);
+StatisticsFile statistics_of(Context& context, const fs::path& model, const fs::path& out,
+                             const CalibrateOptions& options = {.threshold = 1.5f}) {
+  const Config config = config_of_model(model);
   std::mt19937 random(5);
   std::vector<std::vector<TokenId>> windows(2, std::vector<TokenId>(20));
   for (auto& window : windows) {
@@ -64,7 +64,7 @@ StatisticsFile calibrated(Context& context, const fs::path& model, const fs::pat
 ActivationReport report_of(Context& context, const fs::path& model,
                            const StatisticsFile& statistics,
                            const ReportActivationsOptions& options = {.group = 32}) {
-  return report_activations(context, model, config_of(model), statistics, options);
+  return report_activations(context, model, config_of_model(model), statistics, options);
 }
 
 /// The same file without some tensors, with others of nonsense, and with other metadata.
@@ -101,7 +101,7 @@ TEST_CASE("report of activations: every family; the figures are those of the sta
       CAPTURE(entry.path().filename().string());
       ++families;
       const StatisticsFile statistics =
-          calibrated(context, entry.path(), temp.path() / "s.safetensors");
+          statistics_of(context, entry.path(), temp.path() / "s.safetensors");
       const ActivationReport report = report_of(context, entry.path(), statistics);
       std::size_t layers = 0;
       for (const ActivationInput& input : report.inputs) {
@@ -139,8 +139,8 @@ TEST_CASE("report of activations: a GGUF file says what its folder says") {
   const fs::path folder = kData / "families/llama_bias";
   const fs::path gguf = temp.path() / "model.gguf";
   kvant::models::convert_to_gguf(context, folder, gguf, {.type = "f32", .tokenizer = false});
-  const auto first = report_of(context, folder, calibrated(context, folder, temp.path() / "a"));
-  const auto second = report_of(context, gguf, calibrated(context, gguf, temp.path() / "b"));
+  const auto first = report_of(context, folder, statistics_of(context, folder, temp.path() / "a"));
+  const auto second = report_of(context, gguf, statistics_of(context, gguf, temp.path() / "b"));
   REQUIRE(first.inputs.size() == second.inputs.size());
   for (std::size_t i = 0; i < first.inputs.size(); ++i) {
     CHECK(first.inputs[i].features == second.inputs[i].features);
@@ -156,7 +156,7 @@ TEST_CASE(
   const fs::path model = kData / "families/llama_bias";
   const fs::path whole = temp.path() / "whole.safetensors";
   const fs::path part = temp.path() / "part.safetensors";
-  const ActivationReport all = report_of(context, model, calibrated(context, model, whole));
+  const ActivationReport all = report_of(context, model, statistics_of(context, model, whole));
 
   CHECK_THAT(all.warnings.back(), Contains("40 tokens for inputs of up to"));
 
@@ -210,7 +210,7 @@ TEST_CASE("report of activations: progress, and a stop between two inputs") {
   Context context;
   const TempFolder temp;
   const fs::path model = kData / "families/llama_bias";
-  const StatisticsFile statistics = calibrated(context, model, temp.path() / "s");
+  const StatisticsFile statistics = statistics_of(context, model, temp.path() / "s");
   std::atomic<bool> stop = false;
   std::int64_t calls = 0;
   ReportActivationsOptions options{.group = 32};
@@ -248,7 +248,7 @@ TEST_CASE("report of activations: NaN in what a layer reads is an error that nam
   fs::remove(model / "model.safetensors");
   writer.write(model / "model.safetensors");
   CHECK_THAT(
-      message_of([&] { calibrated(context, model, temp.path() / "s"); }, ErrorCode::not_finite),
+      message_of([&] { statistics_of(context, model, temp.path() / "s"); }, ErrorCode::not_finite),
       Contains("model.layers.1.self_attn.q_proj") && Contains("NaN"));
   CHECK(!fs::exists(temp.path() / "s"));
 }

@@ -10,6 +10,7 @@
 
 #include "kvant/models/generate.hpp"
 #include "kvant/models/load.hpp"
+#include "kvant/models/model_files.hpp"
 
 namespace kvant::test {
 
@@ -29,6 +30,24 @@ inline kvant::models::Model load(Context& context, const std::filesystem::path& 
   return kvant::models::load_model(context, folder, config, options);
 }
 
+inline kvant::models::Config config_in(const std::filesystem::path& folder) {
+  return kvant::models::load_config(folder / "config.json");
+}
+
+/// The model of a folder or a GGUF file.
+inline kvant::models::Model load_files(Context& context, const kvant::models::ModelFiles& files,
+                                       const char* scheme = "fp32") {
+  kvant::models::Request request;
+  request.scheme = kvant::models::scheme_from_name(scheme);
+  kvant::models::LoadOptions options;
+  options.plan = make_plan(files.config(), request);
+  return load_model(context, files.path(), files.config(), options);
+}
+inline kvant::models::Model load_files(Context& context, const std::filesystem::path& path,
+                                       const char* scheme = "fp32") {
+  return load_files(context, kvant::models::ModelFiles(path), scheme);
+}
+
 /// Logits [T, vocab] of ids after what the cache holds.
 inline std::vector<float> logits_of(Context& context, const kvant::models::Model& model,
                                     const std::vector<kvant::models::TokenId>& ids,
@@ -46,6 +65,12 @@ inline std::vector<float> logits_of(Context& context, const kvant::models::Model
                                     const std::vector<kvant::models::TokenId>& ids) {
   kvant::models::Cache cache;
   return logits_of(context, model, ids, cache);
+}
+
+/// Logits of a short prompt.
+inline std::vector<float> prompt_logits(Context& context, const std::filesystem::path& folder,
+                                        const std::string& scheme) {
+  return logits_of(context, load(context, folder, scheme), {1, 5, 9, 13, 2, 7});
 }
 
 /// |got - exact| / |exact|.

@@ -9,6 +9,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 #include "support/thread_ranks.hpp"
 
@@ -19,12 +20,11 @@ using kvant::models::Config;
 using kvant::models::Model;
 using kvant::models::TokenId;
 using kvant::test::code_of;
+using kvant::test::kData;
 using kvant::test::run_ranks;
 using Ids = std::vector<TokenId>;
 
-const std::filesystem::path kData = KVANT_TEST_DATA;
-const std::filesystem::path kCodeModel =
-    std::filesystem::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model/model";
+const std::filesystem::path kCodeModel = kvant::test::kTinyCode / "model";
 
 Model load_for(kvant::Context& context, const std::filesystem::path& folder,
                std::optional<kvant::models::Scheme> scheme, Ranks* ranks) {

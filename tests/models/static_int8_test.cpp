@@ -16,6 +16,7 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/golden.hpp"
 #include "support/temp_folder.hpp"
 
@@ -29,11 +30,12 @@ using kvant::models::MethodOptions;
 using kvant::models::StatisticsFile;
 using kvant::models::TokenId;
 using kvant::test::message_of;
+using kvant::test::prompt_logits;
 
-const fs::path kModel = fs::path(KVANT_TEST_DATA) / "architectures/llama/float";
+const fs::path kFloatLlama = kvant::test::kData / "architectures/llama/float";
 
-StatisticsFile calibrated(Context& context, const fs::path& out) {
-  const auto config = kvant::models::load_config(kModel / "config.json");
+StatisticsFile static_statistics(Context& context, const fs::path& out) {
+  const auto config = kvant::models::load_config(kFloatLlama / "config.json");
   std::vector<std::vector<TokenId>> windows(3);
   for (int w = 0; w < 3; ++w) {
     for (int i = 0; i < 24; ++i) {
@@ -41,13 +43,8 @@ StatisticsFile calibrated(Context& context, const fs::path& out) {
           static_cast<TokenId>((i * i * 7 + w * 31 + i * 3) % config.vocab_size));
     }
   }
-  kvant::models::calibrate_model(context, kModel, config, windows, out, {.moments = false});
+  kvant::models::calibrate_model(context, kFloatLlama, config, windows, out, {.moments = false});
   return StatisticsFile(out);
-}
-
-std::vector<float> logits_of(Context& context, const fs::path& folder, const char* scheme) {
-  const auto model = kvant::test::load(context, folder, scheme);
-  return kvant::test::logits_of(context, model, {1, 5, 9, 13, 2, 7});
 }
 
 /// input_activations.dynamic of a folder's config.json.
@@ -76,12 +73,12 @@ void overwrite(const fs::path& folder, const std::string& tensor, float value) {
 TEST_CASE("smoothquant in compressed-tensors' form: what transformers makes of it") {
   Context context;
   const kvant::test::TempFolder temp;
-  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  const StatisticsFile statistics = static_statistics(context, temp.path() / "s.safetensors");
   const fs::path out = temp.path() / "static";
   MethodOptions options{
       .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
-  quantize_by_method(context, kModel, out, options, &statistics);
-  const auto logits = logits_of(context, out, "stored");
+  quantize_by_method(context, kFloatLlama, out, options, &statistics);
+  const auto logits = prompt_logits(context, out, "stored");
   // By compressed-tensors 0.20 in transformers 5.24, of this folder: the first of the first token,
   // the last of the last.
   const std::vector<float> first = {0.225160f, -0.158699f, 0.106106f, -0.532523f, -0.048540f};
@@ -91,46 +88,48 @@ TEST_CASE("smoothquant in compressed-tensors' form: what transformers makes of i
     CHECK(std::fabs(logits[i] - first[i]) < 2e-5f);
     CHECK(std::fabs(logits[logits.size() - 5 + i] - last[i]) < 2e-5f);
   }
-  const auto exact = logits_of(context, kModel, "fp32");
+  const auto exact = prompt_logits(context, kFloatLlama, "fp32");
   const double with_one_scale = kvant::test::relative_error(logits, exact);
   CHECK(with_one_scale < 0.1);
 
   options.static_activations = false;
   const fs::path by_row = temp.path() / "by_row";
-  quantize_by_method(context, kModel, by_row, options, &statistics);
+  quantize_by_method(context, kFloatLlama, by_row, options, &statistics);
   CHECK(!kvant::io::Checkpoint(by_row).contains("model.layers.0.mlp.up_proj.input_scale"));
-  CHECK(kvant::test::relative_error(logits_of(context, by_row, "stored"), exact) < with_one_scale);
+  CHECK(kvant::test::relative_error(prompt_logits(context, by_row, "stored"), exact) <
+        with_one_scale);
 }
 
 TEST_CASE("static scales of activations: config.json says whether they hold") {
   Context context;
   const kvant::test::TempFolder temp;
-  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  const StatisticsFile statistics = static_statistics(context, temp.path() / "s.safetensors");
   MethodOptions options{
       .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
   const fs::path with_scales = temp.path() / "static";
-  quantize_by_method(context, kModel, with_scales, options, &statistics);
+  quantize_by_method(context, kFloatLlama, with_scales, options, &statistics);
   options.static_activations = false;
   const fs::path by_row = temp.path() / "by_row";
-  quantize_by_method(context, kModel, by_row, options, &statistics);
-  const auto fixed = logits_of(context, with_scales, "stored");
-  const auto at_run = logits_of(context, by_row, "stored");
+  quantize_by_method(context, kFloatLlama, by_row, options, &statistics);
+  const auto fixed = prompt_logits(context, with_scales, "stored");
+  const auto at_run = prompt_logits(context, by_row, "stored");
   CHECK(fixed != at_run);
 
   // The scales are there, and not meant.
   for (const nlohmann::json& dynamic : {nlohmann::json(true), nlohmann::json("local")}) {
     say_dynamic(with_scales, dynamic);
-    CHECK(logits_of(context, with_scales, "stored") == at_run);
+    CHECK(prompt_logits(context, with_scales, "stored") == at_run);
     CHECK(kvant::look::verify_checkpoint(with_scales).ok());
   }
   for (const nlohmann::json& odd : {nlohmann::json(0), nlohmann::json("false")}) {
     say_dynamic(with_scales, odd);
-    CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
-              .find("dynamic false") != std::string::npos);
+    CHECK(
+        message_of([&] { prompt_logits(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+            .find("dynamic false") != std::string::npos);
     CHECK(!kvant::look::verify_checkpoint(with_scales).ok());
   }
   say_dynamic(with_scales, false);
-  CHECK(logits_of(context, with_scales, "stored") == fixed);
+  CHECK(prompt_logits(context, with_scales, "stored") == fixed);
   CHECK(kvant::look::verify_checkpoint(with_scales).ok());
 
   // Groups that differ: which of them means a layer is not asked. And other codes than int8.
@@ -146,19 +145,19 @@ TEST_CASE("static scales of activations: config.json says whether they hold") {
   groups["group_1"]["targets"] = {"re:.*self_attn.*"};
   groups["group_1"]["input_activations"]["dynamic"] = true;
   std::ofstream(with_scales / "config.json") << other;
-  CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+  CHECK(message_of([&] { prompt_logits(context, with_scales, "stored"); }, ErrorCode::invalid_file)
             .find("differ in input_activations") != std::string::npos);
   CHECK(!kvant::look::verify_checkpoint(with_scales).ok());
   other = config;
   other["quantization_config"]["config_groups"]["group_0"]["input_activations"]["num_bits"] = 4;
   std::ofstream(with_scales / "config.json") << other;
-  CHECK(message_of([&] { logits_of(context, with_scales, "stored"); }, ErrorCode::invalid_file)
+  CHECK(message_of([&] { prompt_logits(context, with_scales, "stored"); }, ErrorCode::invalid_file)
             .find("num_bits 8") != std::string::npos);
 
   // They are meant, and not there.
   say_dynamic(by_row, false);
   const std::string message =
-      message_of([&] { logits_of(context, by_row, "stored"); }, ErrorCode::invalid_file);
+      message_of([&] { prompt_logits(context, by_row, "stored"); }, ErrorCode::invalid_file);
   CHECK(message.find("dynamic false") != std::string::npos);
   CHECK(message.find("model.layers.0.self_attn.q_proj.input_scale") != std::string::npos);
   const auto verified = kvant::look::verify_checkpoint(by_row);
@@ -170,16 +169,16 @@ TEST_CASE("static scales of activations: config.json says whether they hold") {
 TEST_CASE("static scales of activations in a file: numbers that cannot be are errors") {
   Context context;
   const kvant::test::TempFolder temp;
-  const StatisticsFile statistics = calibrated(context, temp.path() / "s.safetensors");
+  const StatisticsFile statistics = static_statistics(context, temp.path() / "s.safetensors");
   const fs::path out = temp.path() / "out";
   const MethodOptions options{
       .method = Method::smoothquant, .compressed_tensors = true, .static_activations = true};
-  quantize_by_method(context, kModel, out, options, &statistics);
+  quantize_by_method(context, kFloatLlama, out, options, &statistics);
   const std::string scale = "model.layers.1.self_attn.q_proj.input_scale";
   for (const float value : {0.0f, -1.0f, std::nanf(""), INFINITY}) {
     overwrite(out, scale, value);
     const std::string message =
-        message_of([&] { logits_of(context, out, "stored"); }, ErrorCode::invalid_file);
+        message_of([&] { prompt_logits(context, out, "stored"); }, ErrorCode::invalid_file);
     CHECK(message.find(scale) != std::string::npos);
     CHECK(message.find("not a number above 0") != std::string::npos);
     const auto verified = kvant::look::verify_checkpoint(out);
@@ -191,18 +190,19 @@ TEST_CASE("static scales of activations in a file: numbers that cannot be are er
   }
   MethodOptions other = options;
   other.compressed_tensors = false;
-  CHECK(message_of(
-            [&] { quantize_by_method(context, kModel, temp.path() / "no", other, &statistics); },
-            ErrorCode::invalid_argument)
-            .find("in the form of compressed-tensors") != std::string::npos);
+  CHECK(
+      message_of(
+          [&] { quantize_by_method(context, kFloatLlama, temp.path() / "no", other, &statistics); },
+          ErrorCode::invalid_argument)
+          .find("in the form of compressed-tensors") != std::string::npos);
   kvant::io::QuantizeCheckpointOptions direct;
   direct.quant_method = "compressed-tensors";
-  CHECK(message_of([&] { quantize_checkpoint(kModel, temp.path() / "no", direct); },
+  CHECK(message_of([&] { quantize_checkpoint(kFloatLlama, temp.path() / "no", direct); },
                    ErrorCode::invalid_argument)
             .find("choose int8 instead of llm-int8") != std::string::npos);
   direct.scheme = kvant::io::WeightScheme::int8;
   direct.input_scales = {{"model.layers.0.mlp.up_proj", 0.1f}};
-  CHECK(message_of([&] { quantize_checkpoint(kModel, temp.path() / "no", direct); },
+  CHECK(message_of([&] { quantize_checkpoint(kFloatLlama, temp.path() / "no", direct); },
                    ErrorCode::invalid_argument)
             .find("has no static scale of its activations") != std::string::npos);
   CHECK(!fs::exists(temp.path() / "no"));

@@ -10,10 +10,12 @@
 #include "kvant/io/quantize_checkpoint.hpp"
 #include "kvant/io/safetensors.hpp"
 #include "kvant/look/verify.hpp"
+#include "models/golden_values.hpp"
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/changed_model.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -23,11 +25,12 @@ using kvant::Arithmetic;
 using kvant::WeightFormat;
 using kvant::models::LinearLayer;
 using kvant::models::Model;
+using kvant::test::ids_in;
+using kvant::test::kData;
 using kvant::test::largest_difference;
 using kvant::test::logits_of;
+using kvant::test::relative_error;
 using Ids = std::vector<kvant::models::TokenId>;
-
-const fs::path kData = KVANT_TEST_DATA;
 
 Model load_stored(kvant::Context& context, const fs::path& folder, Arithmetic arithmetic,
                   std::vector<std::string> skip = {}) {
@@ -41,7 +44,7 @@ Model load_stored(kvant::Context& context, const fs::path& folder, Arithmetic ar
   return kvant::models::load_model(context, folder, config, options);
 }
 
-std::vector<const LinearLayer*> layers_of(const Model& model) {
+std::vector<const LinearLayer*> linear_layers(const Model& model) {
   std::vector<const LinearLayer*> layers;
   for (const kvant::models::Block& block : model.blocks) {
     for (const auto& part : block.qkv.parts) layers.push_back(part.get());
@@ -63,36 +66,20 @@ const LinearLayer* in_order(const LinearLayer* layer) {
 /// The formats that a model's layers are held in; "float" for those that are expanded.
 std::set<std::string> formats_of(const Model& model) {
   std::set<std::string> names;
-  for (const LinearLayer* layer : layers_of(model)) {
+  for (const LinearLayer* layer : linear_layers(model)) {
     const auto* packed = dynamic_cast<const kvant::models::QuantizedLinear*>(in_order(layer));
     names.insert(packed == nullptr ? "float" : std::string(to_string(packed->linear().format())));
   }
   return names;
 }
 
-Ids ids_in(const kvant::io::SafeTensors& file, const char* name) {
-  const auto values = file.values<std::int64_t>(name);
-  return {values.begin(), values.end()};
-}
-
-double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
-  double error = 0;
-  double power = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    error += (static_cast<double>(a[i]) - static_cast<double>(b[i])) *
-             (static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    power += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return std::sqrt(error / power);
-}
-
-struct Folder {
+struct StoredFolder {
   const char* path;
   std::set<std::string> formats;
 };
 
-const std::vector<Folder>& folders() {
-  static const std::vector<Folder> all = {
+const std::vector<StoredFolder>& stored_folders() {
+  static const std::vector<StoredFolder> all = {
       {"gptq_awq/awq_4bit_g32", {"int4"}},
       {"gptq_awq/gptq_4bit_g32_sym", {"int4"}},
       {"gptq_awq/gptq_4bit_g32_asym_act", {"int4"}},  // act order: groups are not of neighbours
@@ -119,7 +106,7 @@ const std::vector<Folder>& folders() {
 
 TEST_CASE("stored layers are packed as they are: logits of transformers, bytes of the codes") {
   kvant::Context context;
-  for (const Folder& folder : folders()) {
+  for (const StoredFolder& folder : stored_folders()) {
     INFO(folder.path);
     const kvant::io::SafeTensors expected(kData / folder.path / "expected.safetensors");
     const Ids ids = ids_in(expected, "input_ids");
@@ -150,10 +137,10 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
       if (layer.quantized()) elements += static_cast<std::uint64_t>(layer.elements());
     }
     std::size_t held = 0;
-    for (const LinearLayer* layer : layers_of(exact)) held += in_order(layer)->weight_bytes();
+    for (const LinearLayer* layer : linear_layers(exact)) held += in_order(layer)->weight_bytes();
     if (folder.formats == std::set<std::string>{"float"}) {
       CHECK(held == elements * 4);
-      CHECK(exact.expanded.size() == layers_of(exact).size());
+      CHECK(exact.expanded.size() == linear_layers(exact).size());
     } else {
       CHECK(exact.expanded.empty());
       const auto format = kvant::weight_format_from_name(*folder.formats.begin());

@@ -13,6 +13,7 @@
 #include "models/text/charsmap.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -24,10 +25,9 @@ using kvant::models::to_base64;
 using kvant::models::TokenId;
 using kvant::models::Tokenizer;
 using kvant::test::code_of;
+using kvant::test::kData;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
-
-const std::filesystem::path kData = KVANT_TEST_DATA;
 
 json tokenizer_json(const char* name) {
   return json::parse(kvant::test::read_text(kData / "tokenizers" / name));

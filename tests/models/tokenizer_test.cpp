@@ -12,6 +12,7 @@
 #include "models/text/pre_tokenizer.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -19,15 +20,13 @@ namespace {
 using kvant::models::PreTokenizer;
 using kvant::models::TokenId;
 using kvant::models::Tokenizer;
+using kvant::test::kTinyCode;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 using Pieces = std::vector<std::string>;
 
-const std::filesystem::path kModel =
-    std::filesystem::path(KVANT_SOURCE_DIR) / "examples/models/tiny-code-model";
-
 const Tokenizer& tiny() {
-  static const Tokenizer tokenizer(kModel / "model/tokenizer.json");
+  static const Tokenizer tokenizer(kTinyCode / "model/tokenizer.json");
   return tokenizer;
 }
 
@@ -60,14 +59,14 @@ Tokenizer made_of(const json& description) {
   return Tokenizer(description.dump(), "toy");
 }
 
-kvant::ErrorCode code_of(const json& description) {
+kvant::ErrorCode code_of_toy(const json& description) {
   return kvant::test::code_of([&] { made_of(description); });
 }
 
 }  // namespace
 
 TEST_CASE("tokenizer: the reference's ids") {
-  const json reference = json::parse(kvant::test::read_text(kModel / "reference.json"));
+  const json reference = json::parse(kvant::test::read_text(kTinyCode / "reference.json"));
   for (const json& entry : reference.at("tokenizer")) {
     const auto text = entry.at("text").get<std::string>();
     INFO(text);
@@ -76,7 +75,7 @@ TEST_CASE("tokenizer: the reference's ids") {
   }
   CHECK(tiny().encode(reference.at("prompt").get<std::string>()) ==
         reference.at("prompt_ids").get<Ids>());
-  Ids eval = tiny().encode(kvant::test::read_text(kModel / "eval.txt"));
+  Ids eval = tiny().encode(kvant::test::read_text(kTinyCode / "eval.txt"));
   eval.insert(eval.begin(), 0);
   CHECK(eval.size() == reference.at("eval_token_count").get<std::size_t>());
   eval.resize(50);
@@ -169,11 +168,11 @@ TEST_CASE("tokenizer: added tokens") {
 TEST_CASE("tokenizer: what it cannot do is refused") {
   using kvant::ErrorCode;
   const json merges = json::array();
-  CHECK(code_of(toy(merges)) == ErrorCode::ok);
+  CHECK(code_of_toy(toy(merges)) == ErrorCode::ok);
   const auto changed = [&](const char* pointer, const json& value) {
     json description = toy(merges);
     description[json::json_pointer(pointer)] = value;
-    return code_of(description);
+    return code_of_toy(description);
   };
   CHECK(changed("/normalizer", {{"type", "Nmt"}}) == ErrorCode::unsupported);
   CHECK(changed("/model/type", "WordPiece") == ErrorCode::unsupported);

@@ -7,6 +7,7 @@
 #include "kvant/models/tokenizer.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -16,7 +17,7 @@ using kvant::models::Tokenizer;
 using nlohmann::json;
 using Ids = std::vector<TokenId>;
 
-const std::filesystem::path kFolder = std::filesystem::path(KVANT_TEST_DATA) / "tokenizers";
+const std::filesystem::path kFolder = kvant::test::kData / "tokenizers";
 
 }  // namespace
 

@@ -12,18 +12,18 @@
 #include "models/run_model.hpp"
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/folders.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
 
 using kvant::Context;
 using kvant::ErrorCode;
-
-const std::filesystem::path kFamilies = std::filesystem::path(KVANT_TEST_DATA) / "families";
+using kvant::test::kFamilies;
 
 /// A copy of a family whose config.json says something else, and with one more tensor.
-void copy_with(const char* family, const std::filesystem::path& to, const nlohmann::json& changes,
-               const std::string& more, const std::vector<float>& values) {
+void copy_family(const char* family, const std::filesystem::path& to, const nlohmann::json& changes,
+                 const std::string& more, const std::vector<float>& values) {
   std::filesystem::create_directories(to);
   nlohmann::json config =
       nlohmann::json::parse(kvant::test::read_text(kFamilies / family / "config.json"));
@@ -46,29 +46,29 @@ TEST_CASE("loading: weights of blocks that nobody reads are an error that names 
   const auto folder = temporary.path() / "model";
   const auto load = [&] { (void)kvant::test::load(context, folder); };
   // A qwen3 that is called a llama: its norms of queries and keys would be left out.
-  copy_with("qwen3", folder, {{"model_type", "llama"}}, "", {});
+  copy_family("qwen3", folder, {{"model_type", "llama"}}, "", {});
   std::string message;
   CHECK(kvant::test::code_of(load, &message) == ErrorCode::unsupported);
   INFO(message);
   CHECK(message.find("_norm.weight") != std::string::npos);
   CHECK(message.find("llama") != std::string::npos);
   // Biases that config.json does not have.
-  copy_with("qwen3", folder, {{"attention_bias", false}}, "", {});
+  copy_family("qwen3", folder, {{"attention_bias", false}}, "", {});
   CHECK(kvant::test::code_of(load, &message) == ErrorCode::unsupported);
   CHECK(message.find("_proj.bias") != std::string::npos);
   // Zeros change nothing, and neither do tables that are computed.
   const std::string block = "model.layers.0.";
   const std::vector<float> zeros(40, 0.0f);
-  copy_with("mistral_window", folder, nlohmann::json::object(), block + "mlp.gate_proj.bias",
-            zeros);
+  copy_family("mistral_window", folder, nlohmann::json::object(), block + "mlp.gate_proj.bias",
+              zeros);
   CHECK(kvant::test::code_of(load, &message) == ErrorCode::ok);
   std::vector<float> other = zeros;
   other[3] = 1.0f;
-  copy_with("mistral_window", folder, nlohmann::json::object(), block + "mlp.gate_proj.bias",
-            other);
+  copy_family("mistral_window", folder, nlohmann::json::object(), block + "mlp.gate_proj.bias",
+              other);
   CHECK(kvant::test::code_of(load, &message) == ErrorCode::unsupported);
-  copy_with("mistral_window", folder, nlohmann::json::object(),
-            block + "self_attn.rotary_emb.inv_freq.weight", other);
+  copy_family("mistral_window", folder, nlohmann::json::object(),
+              block + "self_attn.rotary_emb.inv_freq.weight", other);
   CHECK(kvant::test::code_of(load, &message) == ErrorCode::ok);
 }
 

@@ -4,13 +4,12 @@
 #include <cstring>
 
 #include "offload/offloaded_model.hpp"
+#include "support/folders.hpp"
 
 namespace kvant::test {
 namespace {
 
 using models::Model;
-
-const std::filesystem::path kData = KVANT_TEST_DATA;
 
 /// The device's memory as it was before a test.
 struct SameMemory {

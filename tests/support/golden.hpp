@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -20,6 +21,13 @@ inline std::string data_path(const std::string& name) {
 inline nlohmann::json read_json(const std::string& name) {
   std::ifstream file(data_path(name));
   if (!file) throw std::runtime_error("cannot open " + data_path(name));
+  return nlohmann::json::parse(file);
+}
+
+/// A folder's config.json.
+inline nlohmann::json config_of(const std::filesystem::path& folder) {
+  std::ifstream file(folder / "config.json");
+  if (!file) throw std::runtime_error("no config.json in " + folder.string());
   return nlohmann::json::parse(file);
 }
 

@@ -11,8 +11,10 @@
 
 namespace kvant::test {
 
+inline const std::string kKvantProgram = std::string(KVANT_PROGRAM_DIR) + "/kvant";
+
 inline ProcessResult kvant_program(std::vector<std::string> words) {
-  words.insert(words.begin(), std::string(KVANT_PROGRAM_DIR) + "/kvant");
+  words.insert(words.begin(), kKvantProgram);
   return run_process(words);
 }
 

@@ -24,6 +24,12 @@ inline std::vector<float> random_floats(std::mt19937_64& generator, std::int64_t
   return values;
 }
 
+/// Floats of a generator of their own.
+inline std::vector<float> normals(std::int64_t count, std::uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  return random_floats(generator, count);
+}
+
 inline std::vector<std::int8_t> random_codes(std::mt19937_64& generator, std::int64_t count,
                                              int lowest = -128, int highest = 127) {
   std::uniform_int_distribution<int> uniform(lowest, highest);

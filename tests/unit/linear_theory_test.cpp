@@ -10,6 +10,7 @@
 #include "kvant/linear_quantizer.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
+#include "support/special_floats.hpp"
 
 namespace {
 
@@ -20,9 +21,9 @@ using kvant::RoundOrder;
 using kvant::test::float_number;
 using kvant::test::floats;
 using kvant::test::ints;
+using kvant::test::kInf;
+using kvant::test::kNaN;
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kMax = std::numeric_limits<float>::max();
 
 const nlohmann::json& examples() {
@@ -250,7 +251,7 @@ TEST_CASE("NaN takes the zero point, infinities saturate, with parameters given"
     const kvant::Matrix<float> x = matrix_of(e["x"]);
     CHECK(kvant::quantize(x, params).unpack() == ints(e["q"]));
   }
-  const std::vector<float> x{kNan, kInf, -kInf, 1.0f, -kNan};
+  const std::vector<float> x{kNaN, kInf, -kInf, 1.0f, -kNaN};
   const MatrixView<const float> view{std::span<const float>(x)};
   for (const RoundOrder order : {RoundOrder::kvant, RoundOrder::divide, RoundOrder::torch_channel,
                                  RoundOrder::torch_tensor}) {
@@ -275,7 +276,7 @@ TEST_CASE("NaN takes the zero point, infinities saturate, with parameters given"
 }
 
 TEST_CASE("no scale is chosen from NaN or infinities unless they are to be ignored") {
-  for (const float bad : {kNan, kInf, -kInf}) {
+  for (const float bad : {kNaN, kInf, -kInf}) {
     std::vector<float> x(5 * 7, 0.25f);
     x[3 * 7 + 2] = bad;
     x[4] = -2;
@@ -292,7 +293,7 @@ TEST_CASE("no scale is chosen from NaN or infinities unless they are to be ignor
       if (block != kvant::per_block(2, 2)) CHECK(got.scale == want.scale);
     }
   }
-  const std::vector<float> x(4, kNan);  // nothing left: as if empty
+  const std::vector<float> x(4, kNaN);  // nothing left: as if empty
   const MatrixView<const float> view{std::span<const float>(x)};
   const auto params =
       kvant::choose_params(view, kvant::uint8_affine, kvant::per_tensor, kvant::NonFinite::ignore);

@@ -3,7 +3,6 @@
 #include <kvant/kvant.hpp>
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <thread>
 #include <utility>
@@ -11,6 +10,7 @@
 
 #include "support/catch.hpp"
 #include "support/error_code.hpp"
+#include "support/special_floats.hpp"
 
 using kvant::Context;
 using kvant::DType;
@@ -18,6 +18,7 @@ using kvant::ErrorCode;
 using kvant::Matrix;
 using kvant::MatrixView;
 using kvant::test::code_of;
+using kvant::test::kInf;
 
 TEST_CASE("moved-from objects are empty, and can be used and filled again") {
   std::vector<float> x(8 * 64);
@@ -141,7 +142,6 @@ TEST_CASE("codes unpack into the caller's bytes") {
 }
 
 TEST_CASE("outlier features are found over batches") {
-  constexpr float kInf = std::numeric_limits<float>::infinity();
   kvant::OutlierFinder finder(4);
   const std::vector<float> first = {1, -6, 0, 5.99f, 1, 2, 3, 4};
   const std::vector<kvant::bfloat16> second = {kvant::bfloat16(7.0f), kvant::bfloat16(-8.0f),

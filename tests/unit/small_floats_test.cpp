@@ -11,14 +11,14 @@
 #include "kvant/tf32.hpp"
 #include "kvant/visit_dtype.hpp"
 #include "support/catch.hpp"
+#include "support/special_floats.hpp"
 
 namespace {
 
 using kvant::bfloat16;
 using kvant::float16;
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-const float kNan = std::numeric_limits<float>::quiet_NaN();
+using kvant::test::kInf;
+using kvant::test::kNaN;
 
 // Every code decodes and encodes to itself, and the midpoint between neighbours goes to the even
 // one, a float's breadth beside it to the nearer one.
@@ -111,7 +111,7 @@ TEST_CASE("float8 beyond its range: torch's cast, saturating, special") {
   CHECK(E4::from_float(464.0f, Float8Overflow::special).bits == 0x7E);
   CHECK(std::isnan(static_cast<float>(E4::from_float(465.0f, Float8Overflow::special))));
   CHECK(std::isnan(static_cast<float>(E4::from_float(-kInf, Float8Overflow::special))));
-  CHECK(std::isnan(static_cast<float>(E4::from_float(kNan, Float8Overflow::saturate))));
+  CHECK(std::isnan(static_cast<float>(E4::from_float(kNaN, Float8Overflow::saturate))));
   CHECK(E5(61439.996f).bits == 0x7B);
   CHECK(E5(61440.0f).bits == 0x7C);
   CHECK(E5(-kInf).bits == 0xFC);

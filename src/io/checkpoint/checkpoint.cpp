@@ -13,8 +13,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
 /// Files beyond that many are mapped only.
 constexpr std::size_t kOpenShards = 32;
 /// The index of a model of 10^5 tensors is about 10 MB.

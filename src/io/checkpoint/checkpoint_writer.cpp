@@ -9,6 +9,7 @@
 
 #include "io/file/atomic_folder.hpp"
 #include "io/file/checked.hpp"
+#include "io/file/checkpoint_layout.hpp"
 #include "io/file/open_file.hpp"
 #include "io/file/os_error.hpp"
 #include "io/text/quoting.hpp"
@@ -18,10 +19,9 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kCopyBytes = 1 << 20;
 /// Files beyond that many are opened for each write.
-constexpr std::size_t kOpenShards = 32;
+constexpr std::size_t kShardsOpenToWrite = 32;
 
 /// Folders inside the temporary one, durable with their parents.
 void make_folders(const std::filesystem::path& root, const std::filesystem::path& shown,
@@ -69,7 +69,7 @@ ShardPlan plan_shards(std::vector<TensorSpec> tensors, std::uint64_t max_shard_s
   }
   const std::size_t count = plan.tensors.size();
   for (std::size_t i = 0; i < count; ++i) {
-    plan.names.push_back(count == 1 ? "model.safetensors" : shard_name(i, count));
+    plan.names.push_back(count == 1 ? kSingleFile : shard_name(i, count));
   }
   return plan;
 }
@@ -111,7 +111,7 @@ CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder,
                                 std::move(plan.tensors[i]), options.metadata,
                                 (folder / plan.names[i]).string());
     // A checkpoint may have more shards than a process may have descriptors.
-    if (i >= kOpenShards) state_->shards.back().close_between_writes();
+    if (i >= kShardsOpenToWrite) state_->shards.back().close_between_writes();
   }
 }
 

@@ -79,8 +79,7 @@ constexpr std::array<std::string_view, 15> kWeightKinds = {
 FileRole role_of(const fs::path& name) {
   const std::string file = name.filename().string();
   const bool top = !name.has_parent_path();
-  if (top &&
-      (file == "model.safetensors" || file == "model.safetensors.index.json" || is_shard(file))) {
+  if (top && (file == kSingleFile || file == kIndexFile || is_shard(file))) {
     return FileRole::weights;
   }
   if (top && file == "config.json") return FileRole::config;
@@ -98,8 +97,7 @@ FileRole role_of(const fs::path& name) {
 
 bool holds_checkpoint(const fs::path& folder) {
   std::error_code error;
-  return fs::exists(folder / "model.safetensors", error) ||
-         fs::exists(folder / "model.safetensors.index.json", error);
+  return fs::exists(folder / kSingleFile, error) || fs::exists(folder / kIndexFile, error);
 }
 
 std::optional<fs::path> find_strange_file(const fs::path& folder,

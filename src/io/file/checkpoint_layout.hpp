@@ -9,6 +9,9 @@
 
 namespace kvant::io {
 
+inline constexpr const char* kSingleFile = "model.safetensors";
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+
 /// What a file of a model folder is for.
 enum class FileRole : unsigned char {
   weights,             ///< model.safetensors, its shards and index: what a conversion writes anew

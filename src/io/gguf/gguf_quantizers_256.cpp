@@ -19,7 +19,7 @@
 namespace kvant::io {
 namespace {
 
-constexpr int kBlock = 256;
+constexpr int kSuperBlock = 256;
 
 /// Half to even, within a range of codes, without a call.
 inline float nearest(float x, float low, float high) noexcept {
@@ -53,7 +53,7 @@ struct Lanes {
 /// A block with its groups side by side.
 template <int Groups>
 struct Grouped {
-  static constexpr int kSize = kBlock / Groups;
+  static constexpr int kSize = kSuperBlock / Groups;
 
   explicit Grouped(const float* values) noexcept {
     for (int g = 0; g < Groups; ++g) {
@@ -71,7 +71,7 @@ constexpr int kAffineGroups = 8;
 using AffineLanes = Lanes<kAffineGroups>;
 using AffineBlock = Grouped<kAffineGroups>;
 
-struct Affine {
+struct AffineForm {
   AffineLanes scale;
   AffineLanes offset;  ///< from 0 up
 };
@@ -79,7 +79,7 @@ struct Affine {
 /// The weighted squared errors that codes leave.
 template <int Top>
 AffineLanes affine_errors(const AffineBlock& x, const AffineBlock& weights,
-                          const Affine& form) noexcept {
+                          const AffineForm& form) noexcept {
   AffineLanes by;
   AffineLanes errors;
   for (int g = 0; g < kAffineGroups; ++g) by[g] = ratio(1.0f, form.scale[g]);
@@ -97,7 +97,8 @@ AffineLanes affine_errors(const AffineBlock& x, const AffineBlock& weights,
 /// The best scales and offsets for the codes that a form gives: weighted least squares. A group
 /// whose codes are all the same keeps its form.
 template <int Top>
-Affine fit_affine(const AffineBlock& x, const AffineBlock& weights, const Affine& form) noexcept {
+AffineForm fit_affine(const AffineBlock& x, const AffineBlock& weights,
+                      const AffineForm& form) noexcept {
   AffineLanes by, w, wx, wq, wqq, wqx;
   for (int g = 0; g < kAffineGroups; ++g) by[g] = ratio(1.0f, form.scale[g]);
   for (int i = 0; i < AffineBlock::kSize; ++i) {
@@ -112,7 +113,7 @@ Affine fit_affine(const AffineBlock& x, const AffineBlock& weights, const Affine
       wqx[g] += weight * code * value;
     }
   }
-  Affine result = form;
+  AffineForm result = form;
   for (int g = 0; g < kAffineGroups; ++g) {
     const float determinant = w[g] * wqq[g] - wq[g] * wq[g];
     if (!(determinant > 0)) continue;
@@ -131,9 +132,9 @@ Affine fit_affine(const AffineBlock& x, const AffineBlock& weights, const Affine
 
 /// From the range of the values on: stretched and shrunk a little, each time fitted to the codes.
 template <int Top>
-Affine search_affine(const AffineBlock& x, const AffineBlock& weights) noexcept {
+AffineForm search_affine(const AffineBlock& x, const AffineBlock& weights) noexcept {
   AffineLanes range;
-  Affine best;
+  AffineForm best;
   for (int g = 0; g < kAffineGroups; ++g) {
     float low = 0.0f;  // where all are above: an offset below 0 cannot be stored
     float high = x.rows[0][g];
@@ -149,7 +150,7 @@ Affine search_affine(const AffineBlock& x, const AffineBlock& weights) noexcept 
   AffineLanes least = affine_errors<Top>(x, weights, best);
   constexpr int kSteps = 10;
   for (int step = -kSteps; step <= kSteps; ++step) {
-    Affine form{{}, offset};
+    AffineForm form{{}, offset};
     for (int g = 0; g < kAffineGroups; ++g) {
       form.scale[g] = range[g] / (static_cast<float>(Top) + 0.1f * static_cast<float>(step));
     }
@@ -184,7 +185,7 @@ AffineBlock affine_weights(const AffineBlock& x) noexcept {
 struct AffineCodes {
   int scales[kAffineGroups];   ///< 6 bits
   int offsets[kAffineGroups];  ///< 6 bits
-  int codes[kBlock];
+  int codes[kSuperBlock];
 };
 
 /// @param halves where the block has the halves of scales and of offsets
@@ -193,18 +194,18 @@ AffineCodes quantize_affine(const float* values, std::byte* halves) noexcept {
   constexpr float kTopScale = 63.0f;
   const AffineBlock x(values);
   const AffineBlock weights = affine_weights(x);
-  const Affine wanted = search_affine<Top>(x, weights);
+  const AffineForm wanted = search_affine<Top>(x, weights);
   const float scale_unit = as_half(
       halves, *std::max_element(wanted.scale.at, wanted.scale.at + kAffineGroups) / kTopScale);
   const float offset_unit =
       as_half(halves + 2,
               *std::max_element(wanted.offset.at, wanted.offset.at + kAffineGroups) / kTopScale);
   AffineLanes least;
-  Affine best;  // in units
+  AffineForm best;  // in units
   for (const float scale_step : {0.0f, -1.0f, 1.0f}) {
     for (const float offset_step : {0.0f, -1.0f, 1.0f}) {
-      Affine units;
-      Affine form;
+      AffineForm units;
+      AffineForm form;
       for (int g = 0; g < kAffineGroups; ++g) {
         units.scale[g] = nearest(ratio(wanted.scale[g], scale_unit), 0.0f, kTopScale) + scale_step;
         units.offset[g] =
@@ -250,7 +251,7 @@ void pack_six_bits(const AffineCodes& block, std::byte* out) noexcept {
 
 /// Four bits of each code: groups 0 and 1 share the first 32 bytes, and so on.
 void pack_nibbles(const AffineCodes& block, std::byte* out) noexcept {
-  for (int i = 0; i < kBlock / 2; ++i) {
+  for (int i = 0; i < kSuperBlock / 2; ++i) {
     const int at = i / 32 * 64 + i % 32;
     out[i] = static_cast<std::byte>((block.codes[at] & 15) | (block.codes[at + 32] & 15) << 4);
   }
@@ -363,7 +364,7 @@ void quantize_q6_k(const float* values, std::byte* block) noexcept {
       best[g] = units[g];
     }
   }
-  int codes[kBlock];  // from 0 up
+  int codes[kSuperBlock];  // from 0 up
   for (int g = 0; g < kSymmetricGroups; ++g) {
     block[192 + g] = static_cast<std::byte>(static_cast<std::int8_t>(best[g]));
     const float by = ratio(1.0f, unit * best[g]);

@@ -14,8 +14,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true}};
-
 bool is_read(const nlohmann::json& version) {
   if (!version.is_string()) return false;
   std::string name = version.get<std::string>();
@@ -24,6 +22,8 @@ bool is_read(const nlohmann::json& version) {
 }
 
 class Awq final : public PackedGroupsFormat {
+  static constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true}};
+
  public:
   Awq() : PackedGroupsFormat(GroupPacking::awq_gemm) {}
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }

@@ -22,11 +22,12 @@ namespace kvant::io {
 namespace {
 
 constexpr std::int64_t kNestedBlock = 256;
-constexpr std::array kParts{LayerPart{kAbsmax, true},       LayerPart{kTable, true},
-                            LayerPart{kNestedAbsmax, true}, LayerPart{kNestedTable, true},
-                            LayerPart{kStates[0]},          LayerPart{kStates[1]}};
 
 class Bitsandbytes4bit final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kAbsmax, true},       LayerPart{kTable, true},
+                                     LayerPart{kNestedAbsmax, true}, LayerPart{kNestedTable, true},
+                                     LayerPart{kStates[0]},          LayerPart{kStates[1]}};
+
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 

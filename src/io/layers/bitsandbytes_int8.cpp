@@ -24,10 +24,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr std::array kParts{LayerPart{int8_names::kScales, true}, LayerPart{int8_names::kFormat},
-                            LayerPart{int8_names::kKeptColumns},
-                            LayerPart{int8_names::kKeptWeights}};
-
 /// The codes of NAME.weight, whose scales are right.
 class Int8Rows final : public RowDecoder {
  public:
@@ -71,10 +67,6 @@ class Int8Rows final : public RowDecoder {
   Int8Layer layer_;
 };
 
-std::string describe_info(const TensorInfo& info) {
-  return describe_tensor(info.dtype, info.shape);
-}
-
 /// The double whose shortest text is that of the float: 0.1f is written as 0.1.
 double as_written(float value) {
   char text[64];
@@ -94,6 +86,10 @@ std::string count_text(std::uint64_t count, const char* noun) {
 }
 
 class BitsandbytesInt8 final : public StoredFormat {
+  static constexpr std::array kParts{
+      LayerPart{int8_names::kScales, true}, LayerPart{int8_names::kFormat},
+      LayerPart{int8_names::kKeptColumns}, LayerPart{int8_names::kKeptWeights}};
+
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
@@ -127,7 +123,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     const std::string name = layer_of(info);
     if (info.shape.size() != 2) {
       add(Severity::error, "codes",
-          named(info) + " is " + describe_info(info) +
+          named(info) + " is " + type_and_shape(info) +
               "; int8 codes of a linear layer have two dimensions");
     }
     if (info.shape.size() == 2 && info.shape[1] > static_cast<std::uint64_t>(kMaxInnerDimension)) {
@@ -143,7 +139,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     } else if (info.shape.size() == 2 &&
                (scales.info->shape.size() != 1 || scales.info->shape[0] != info.shape[0])) {
       add(Severity::error, "scale",
-          named(*scales.info) + " is " + describe_info(*scales.info) + ", but " +
+          named(*scales.info) + " is " + type_and_shape(*scales.info) + ", but " +
               in_quotes(info.name) + " has " + std::to_string(info.shape[0]) +
               " outputs, which need one scale each");
     }
@@ -168,7 +164,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     };
     if (info.name.ends_with(int8_names::kFormat)) {
       if (info.dtype != DType::uint8 || part.data.size() != 1) {
-        error("weight_format", named(info) + " is " + describe_info(info) + "; one U8 is known");
+        error("weight_format", named(info) + " is " + type_and_shape(info) + "; one U8 is known");
       } else if (part.data[0] != std::byte{0}) {
         error("weight_format",
               named(info) + " is " + std::to_string(std::to_integer<unsigned>(part.data[0])) +
@@ -179,7 +175,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     }
     if (!info.name.ends_with(int8_names::kScales)) return false;
     if (info.dtype != DType::float32) {
-      error("scale", named(info) + " is " + describe_info(info) + "; scales are F32");
+      error("scale", named(info) + " is " + type_and_shape(info) + "; scales are F32");
     }
     const OddValues odd = count_odd(part);
     if (!odd.finite()) error("scale", named(info) + " holds " + odd.text() + " scales");

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "io/layers/compressed_inputs.hpp"
+#include "io/layers/compressed_names.hpp"
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/scaled_elements.hpp"
@@ -17,12 +18,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kScale = ".weight_scale";
-constexpr const char* kZeroPoint = ".weight_zero_point";
-constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint},
-                            LayerPart{kInputScale, true, true},
-                            LayerPart{kInputZeroPoint, false, true}};
-
 /// Kept beside kvant's own groups of int8: F16 scales [N, ceil(K / 128)].
 bool is_int8_group(const TensorInfo& weight, const TensorInfo& scales) {
   if (scales.dtype != DType::float16 || scales.shape.size() != 2 || weight.shape.size() != 2) {
@@ -32,16 +27,21 @@ bool is_int8_group(const TensorInfo& weight, const TensorInfo& scales) {
 }
 
 class CompressedElements final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kWeightScale, true}, LayerPart{kWeightZeroPoint},
+                                     LayerPart{kInputScale, true, true},
+                                     LayerPart{kInputZeroPoint, false, true}};
+
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    const TensorView scales = find(layer_of(weight) + kScale);
+    const TensorView scales = find(layer_of(weight) + kWeightScale);
     if (scales.info == nullptr) return false;
     if (weight.dtype == DType::float8_e4m3fn) return true;
     // kvant's groups have no zero points.
-    return weight.dtype == DType::int8 && (find(layer_of(weight) + kZeroPoint).info != nullptr ||
-                                           !is_int8_group(weight, *scales.info));
+    return weight.dtype == DType::int8 &&
+           (find(layer_of(weight) + kWeightZeroPoint).info != nullptr ||
+            !is_int8_group(weight, *scales.info));
   }
 
   [[nodiscard]] bool needs_scales(const TensorInfo& weight) const override {
@@ -67,8 +67,8 @@ class CompressedElements final : public StoredFormat {
     const TensorInfo& weight = *find(layer.tensor).info;
     const CompressedWeights said = compressed_weights_of(group_config(checkpoint), layer.name);
     ScaleGrid grid = grid_of(find, weight, said.blocks);
-    read_scales(grid, find(layer.name + kScale));
-    if (const TensorView zeros = find(layer.name + kZeroPoint); zeros.info != nullptr) {
+    read_scales(grid, find(layer.name + kWeightScale));
+    if (const TensorView zeros = find(layer.name + kWeightZeroPoint); zeros.info != nullptr) {
       if (weight.dtype != DType::int8) {
         throw FormatError(FormatErrorKind::bad_scales,
                           "tensor " + in_quotes(zeros.info->name) +
@@ -88,7 +88,7 @@ class CompressedElements final : public StoredFormat {
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     try {
-      const TensorView scales = find(layer_of(*weight.info) + kScale);
+      const TensorView scales = find(layer_of(*weight.info) + kWeightScale);
       ScaleGrid grid;
       try {
         grid = grid_of(find, *weight.info, {});
@@ -99,7 +99,7 @@ class CompressedElements final : public StoredFormat {
                           static_cast<std::int64_t>(weight.info->shape[1]));
       }
       read_scales(grid, scales);
-      const TensorView zeros = find(layer_of(*weight.info) + kZeroPoint);
+      const TensorView zeros = find(layer_of(*weight.info) + kWeightZeroPoint);
       if (zeros.info != nullptr) read_zeros(grid, zeros);
     } catch (const FormatError& error) {
       findings.push_back({Severity::error, "scale", error.what()});
@@ -114,7 +114,7 @@ class CompressedElements final : public StoredFormat {
   bool verify_part(const FindTensor& find, const TensorView& part,
                    Findings& findings) const override {
     const std::string& name = part.info->name;
-    if (name.ends_with(kScale)) return true;  // its weight has said it
+    if (name.ends_with(kWeightScale)) return true;  // its weight has said it
     if (!name.ends_with(kInputScale)) return false;
     const std::string layer = name.substr(0, name.size() - std::string_view(kInputScale).size());
     const TensorView weight = find(layer + std::string(kWeightSuffix));
@@ -149,7 +149,7 @@ class CompressedElements final : public StoredFormat {
   [[nodiscard]] bool keeps_input_scales() const override { return true; }
   void check_new(const NewLayer& layer) const override { check_new_elements(layer); }
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
-    std::vector<TensorSpec> specs = element_specs(layer, kScale, layer.dtype);
+    std::vector<TensorSpec> specs = element_specs(layer, kWeightScale, layer.dtype);
     if (layer.input_scale) specs.push_back({layer.name + kInputScale, DType::float32, {1}});
     return specs;
   }
@@ -160,7 +160,7 @@ class CompressedElements final : public StoredFormat {
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
                   const ConstAnyMatrix& rows, std::span<float> /*collected*/,
                   const TensorSink& out) const override {
-    write_element_rows(kernels, layer, kScale, layer.dtype, first, rows, out);
+    write_element_rows(kernels, layer, kWeightScale, layer.dtype, first, rows, out);
   }
   void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t /*first*/,
                   MatrixView<const float> rows, std::span<const float> /*settled*/,
@@ -197,7 +197,7 @@ class CompressedElements final : public StoredFormat {
                             describe_tensor(weight.dtype, weight.shape) +
                             "; elements of a linear layer have two dimensions");
     }
-    return scale_grid_of(*find(layer_of(weight) + kScale).info,
+    return scale_grid_of(*find(layer_of(weight) + kWeightScale).info,
                          static_cast<std::int64_t>(weight.shape[0]),
                          static_cast<std::int64_t>(weight.shape[1]), said);
   }

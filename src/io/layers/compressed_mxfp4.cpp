@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "io/layers/compressed_names.hpp"
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
@@ -19,30 +20,22 @@
 namespace kvant::io {
 namespace {
 
-constexpr std::string_view kCodes = ".weight_packed";
-constexpr const char* kScale = ".weight_scale";
 constexpr const char* kGlobalScale = ".weight_global_scale";  // nvfp4's, which is not read
-constexpr std::array kParts{LayerPart{kScale}};
 constexpr std::int64_t kBlock = describe(WeightFormat::mxfp4).block;
-
-[[noreturn]] void refuse(FormatErrorKind kind, const TensorInfo& info, const std::string& what) {
-  throw FormatError(kind, "tensor " + in_quotes(info.name) + " is " +
-                              describe_tensor(info.dtype, info.shape) + what);
-}
 
 /// Inputs of a layer whose tensors fit. @throws FormatError size, bad_scales
 std::int64_t inputs_of(const FindTensor& find, const TensorInfo& weight) {
   const auto bytes = static_cast<std::uint64_t>(kBlock / 2);
   if (!is_weight_matrix(weight) || weight.shape[1] % bytes != 0) {
-    refuse(FormatErrorKind::size, weight,
-           ", not a matrix of e2m1 elements in blocks of " + std::to_string(kBlock));
+    refuse_tensor(FormatErrorKind::size, weight,
+                  ", not a matrix of e2m1 elements in blocks of " + std::to_string(kBlock));
   }
-  const TensorInfo& scales = *find(layer_of(weight, kCodes) + kScale).info;
+  const TensorInfo& scales = *find(layer_of(weight, kPackedWeight) + kWeightScale).info;
   const std::vector<std::uint64_t> shape = {weight.shape[0], weight.shape[1] / bytes};
   if (scales.dtype != DType::uint8 || scales.shape != shape) {
-    refuse(FormatErrorKind::bad_scales, scales,
-           ", not U8 [" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) +
-               "]: an exponent for " + std::to_string(kBlock) + " inputs");
+    refuse_tensor(FormatErrorKind::bad_scales, scales,
+                  ", not U8 [" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) +
+                      "]: an exponent for " + std::to_string(kBlock) + " inputs");
   }
   return static_cast<std::int64_t>(weight.shape[1]) * 2;
 }
@@ -110,13 +103,15 @@ class PackedElements final : public RowDecoder {
 };
 
 class CompressedMxfp4 final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kWeightScale}};
+
  public:
-  [[nodiscard]] std::string_view codes() const override { return kCodes; }
+  [[nodiscard]] std::string_view codes() const override { return kPackedWeight; }
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    const std::string layer = layer_of(weight, kCodes);
-    return weight.dtype == DType::uint8 && find(layer + kScale).info != nullptr &&
+    const std::string layer = layer_of(weight, kPackedWeight);
+    return weight.dtype == DType::uint8 && find(layer + kWeightScale).info != nullptr &&
            find(layer + kGlobalScale).info == nullptr;
   }
 
@@ -128,7 +123,7 @@ class CompressedMxfp4 final : public StoredFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     try {
-      StoredLayer layer = start_layer(weight, WeightFormat::mxfp4, kCodes);
+      StoredLayer layer = start_layer(weight, WeightFormat::mxfp4, kPackedWeight);
       layer.inputs = inputs_of(find, weight);
       layer.outputs = static_cast<std::int64_t>(weight.shape[0]);
       add_parts(layer, find, kParts);
@@ -142,14 +137,15 @@ class CompressedMxfp4 final : public StoredFormat {
                                                  const StoredLayer& layer) const override {
     const FindTensor find = find_in(checkpoint);
     const std::int64_t inputs = inputs_of(find, *find(layer.tensor).info);
-    return std::make_unique<PackedElements>(inputs, read_exponents(find(layer.name + kScale)));
+    return std::make_unique<PackedElements>(inputs,
+                                            read_exponents(find(layer.name + kWeightScale)));
   }
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     try {
       static_cast<void>(inputs_of(find, *weight.info));
-      static_cast<void>(read_exponents(find(layer_of(*weight.info, kCodes) + kScale)));
+      static_cast<void>(read_exponents(find(layer_of(*weight.info, kPackedWeight) + kWeightScale)));
     } catch (const FormatError& error) {
       findings.push_back({Severity::error, "scale", error.what()});
     }
@@ -183,8 +179,10 @@ class CompressedMxfp4 final : public StoredFormat {
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
     const auto block = static_cast<std::uint64_t>(kBlock);
     return {
-        {layer.name + std::string(kCodes), DType::uint8, {layer.outputs, layer.inputs / 2}},
-        {layer.name + kScale, DType::uint8, {layer.outputs, (layer.inputs + block - 1) / block}}};
+        {layer.name + std::string(kPackedWeight), DType::uint8, {layer.outputs, layer.inputs / 2}},
+        {layer.name + kWeightScale,
+         DType::uint8,
+         {layer.outputs, (layer.inputs + block - 1) / block}}};
   }
 
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
@@ -213,8 +211,9 @@ class CompressedMxfp4 final : public StoredFormat {
       packed[i] = static_cast<std::uint8_t>(codes[2 * i] | codes[2 * i + 1] << 4);
     }
     const auto at = static_cast<std::uint64_t>(first);
-    out(layer.name + std::string(kCodes), at * layer.inputs / 2, std::as_bytes(std::span(packed)));
-    out(layer.name + kScale, at * (layer.inputs / static_cast<std::uint64_t>(kBlock)),
+    out(layer.name + std::string(kPackedWeight), at * layer.inputs / 2,
+        std::as_bytes(std::span(packed)));
+    out(layer.name + kWeightScale, at * (layer.inputs / static_cast<std::uint64_t>(kBlock)),
         std::as_bytes(std::span(exponents)));
   }
 

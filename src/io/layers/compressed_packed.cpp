@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "io/layers/compressed_names.hpp"
 #include "io/layers/compressed_tensors_config.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/start_layer.hpp"
@@ -18,24 +19,14 @@
 namespace kvant::io {
 namespace {
 
-constexpr std::string_view kCodes = ".weight_packed";
-constexpr const char* kScale = ".weight_scale";
-constexpr const char* kZeroPoint = ".weight_zero_point";
 constexpr const char* kShape = ".weight_shape";
 constexpr const char* kIndex = ".weight_g_idx";
-constexpr std::array kParts{LayerPart{kScale, true}, LayerPart{kZeroPoint}, LayerPart{kShape},
-                            LayerPart{kIndex}};
 
-[[noreturn]] void refuse(FormatErrorKind kind, const TensorInfo& info, const std::string& what) {
-  throw FormatError(kind, "tensor " + in_quotes(info.name) + " is " +
-                              describe_tensor(info.dtype, info.shape) + what);
-}
-
-const TensorView need(const FindTensor& find, const std::string& layer, const char* suffix) {
+TensorView view_of(const FindTensor& find, const std::string& layer, const char* suffix) {
   TensorView view = find(layer + suffix);
   if (view.info == nullptr) {
     throw FormatError(FormatErrorKind::missing_scales,
-                      "layer " + in_quotes(layer) + " has " + std::string(kCodes.substr(1)) +
+                      "layer " + in_quotes(layer) + " has " + std::string(kPackedWeight.substr(1)) +
                           ", but the tensor " + in_quotes(layer + suffix) + " is missing");
   }
   return view;
@@ -50,54 +41,57 @@ std::pair<std::int64_t, std::int64_t> sizes_of(const TensorView& view) {
   }
   const auto sane = [](std::int64_t size) { return size > 0 && size <= std::int64_t{1} << 31; };
   if (sizes.size() != 2 || !sane(sizes[0]) || !sane(sizes[1])) {
-    refuse(FormatErrorKind::size, *view.info, "; two sizes of a weight are needed, I64 or I32");
+    refuse_tensor(FormatErrorKind::size, *view.info,
+                  "; two sizes of a weight are needed, I64 or I32");
   }
   return {sizes[0], sizes[1]};
 }
 
 /// Everything but the values.
-PackedGroups shape_of(const FindTensor& find, const TensorInfo& weight, const std::string& layer) {
+PackedGroups packed_shape(const FindTensor& find, const TensorInfo& weight,
+                          const std::string& layer) {
   PackedGroups shape{.packing = GroupPacking::by_rows};
   if (weight.dtype != DType::int32 || !is_weight_matrix(weight)) {
-    refuse(FormatErrorKind::size, weight, ", not a matrix of I32 words");
+    refuse_tensor(FormatErrorKind::size, weight, ", not a matrix of I32 words");
   }
-  std::tie(shape.outputs, shape.inputs) = sizes_of(need(find, layer, kShape));
+  std::tie(shape.outputs, shape.inputs) = sizes_of(view_of(find, layer, kShape));
   shape.bits = 0;
   for (const int bits : {2, 3, 4, 8}) {
     const PackedGroups tried{.bits = bits, .inputs = shape.inputs};
     if (tried.row_words() == static_cast<std::int64_t>(weight.shape[1])) shape.bits = bits;
   }
   if (shape.bits == 0 || static_cast<std::int64_t>(weight.shape[0]) != shape.outputs) {
-    refuse(FormatErrorKind::size, weight,
-           "; its weight_shape says [" + std::to_string(shape.outputs) + ", " +
-               std::to_string(shape.inputs) + "], whose codes of 2, 3, 4 or 8 bits do not fit it");
+    refuse_tensor(FormatErrorKind::size, weight,
+                  "; its weight_shape says [" + std::to_string(shape.outputs) + ", " +
+                      std::to_string(shape.inputs) +
+                      "], whose codes of 2, 3, 4 or 8 bits do not fit it");
   }
-  const TensorInfo& scales = *need(find, layer, kScale).info;
+  const TensorInfo& scales = *view_of(find, layer, kWeightScale).info;
   check_scale_type(scales);
   const bool matrix = scales.shape.size() == 2 && scales.shape[0] == weight.shape[0] &&
                       scales.shape[1] > 0 &&
                       scales.shape[1] <= static_cast<std::uint64_t>(shape.inputs);
   if (!matrix) {
-    refuse(FormatErrorKind::bad_scales, scales,
-           "; " + std::to_string(shape.outputs) + " outputs need a row of scales each");
+    refuse_tensor(FormatErrorKind::bad_scales, scales,
+                  "; " + std::to_string(shape.outputs) + " outputs need a row of scales each");
   }
   shape.groups = static_cast<std::int64_t>(scales.shape[1]);
   return shape;
 }
 
 GroupValues values_in(const FindTensor& find, const std::string& layer, const PackedGroups& shape) {
-  const TensorView scales = need(find, layer, kScale);
+  const TensorView scales = view_of(find, layer, kWeightScale);
   ScaleGrid stored;  // as they lie: [N][groups]
   read_scales(stored, scales);
-  const TensorView zeros = find(layer + kZeroPoint);
+  const TensorView zeros = find(layer + kWeightZeroPoint);
   if (zeros.info != nullptr) {
     const PackedGroups down{.bits = shape.bits, .inputs = shape.outputs};
     const std::vector<std::uint64_t> wanted = {static_cast<std::uint64_t>(down.row_words()),
                                                static_cast<std::uint64_t>(shape.groups)};
     if (zeros.info->dtype != DType::int32 || zeros.info->shape != wanted) {
-      refuse(FormatErrorKind::bad_scales, *zeros.info,
-             ", not I32 [" + std::to_string(wanted[0]) + ", " + std::to_string(wanted[1]) +
-                 "]: a zero point for each scale, packed down the outputs");
+      refuse_tensor(FormatErrorKind::bad_scales, *zeros.info,
+                    ", not I32 [" + std::to_string(wanted[0]) + ", " + std::to_string(wanted[1]) +
+                        "]: a zero point for each scale, packed down the outputs");
     }
   }
   GroupValues values;
@@ -134,8 +128,11 @@ std::vector<std::int32_t> groups_in(const FindTensor& find, const std::string& l
 }
 
 class CompressedPacked final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kWeightScale, true}, LayerPart{kWeightZeroPoint},
+                                     LayerPart{kShape}, LayerPart{kIndex}};
+
  public:
-  [[nodiscard]] std::string_view codes() const override { return kCodes; }
+  [[nodiscard]] std::string_view codes() const override { return kPackedWeight; }
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor&, const TensorInfo& weight) const override {
@@ -146,8 +143,8 @@ class CompressedPacked final : public StoredFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     try {
-      const PackedGroups shape = shape_of(find, weight, layer_of(weight, kCodes));
-      StoredLayer layer = start_layer(weight, group_format(shape.bits), kCodes);
+      const PackedGroups shape = packed_shape(find, weight, layer_of(weight, kPackedWeight));
+      StoredLayer layer = start_layer(weight, group_format(shape.bits), kPackedWeight);
       layer.outputs = shape.outputs;
       layer.inputs = shape.inputs;
       add_parts(layer, find, kParts);
@@ -160,7 +157,7 @@ class CompressedPacked final : public StoredFormat {
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                  const StoredLayer& layer) const override {
     const FindTensor find = find_in(checkpoint);
-    const PackedGroups shape = shape_of(find, *find(layer.tensor).info, layer.name);
+    const PackedGroups shape = packed_shape(find, *find(layer.tensor).info, layer.name);
     const CompressedWeights said = compressed_weights_of(group_config(checkpoint), layer.name);
     if (said.bits != 0 && said.bits != shape.bits) {
       throw FormatError(FormatErrorKind::size, "layer " + in_quotes(layer.name) + " has codes of " +
@@ -175,9 +172,9 @@ class CompressedPacked final : public StoredFormat {
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
-    const std::string layer = layer_of(*weight.info, kCodes);
+    const std::string layer = layer_of(*weight.info, kPackedWeight);
     try {
-      const PackedGroups shape = shape_of(find, *weight.info, layer);
+      const PackedGroups shape = packed_shape(find, *weight.info, layer);
       static_cast<void>(values_in(find, layer, shape));
       static_cast<void>(groups_in(find, layer, shape, 0));
     } catch (const FormatError& error) {
@@ -186,7 +183,7 @@ class CompressedPacked final : public StoredFormat {
   }
 
   bool verify_part(const FindTensor&, const TensorView& part, Findings&) const override {
-    return part.info->name.ends_with(kScale);  // its weight has said it
+    return part.info->name.ends_with(kWeightScale);  // its weight has said it
   }
 
   [[nodiscard]] std::string_view quant_method() const override { return "compressed-tensors"; }

@@ -15,11 +15,10 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kScale = ".weight_scale_inv";
-constexpr std::array kParts{LayerPart{kScale, true}};
+constexpr const char* kScaleInverse = ".weight_scale_inv";
 
 /// weight_block_size; zeros where it is not said, and where it makes no sense.
-SaidBlocks blocks_in(const nlohmann::json& section) {
+SaidBlocks block_size_in(const nlohmann::json& section) {
   const auto it = section.is_object() ? section.find("weight_block_size") : section.end();
   if (!section.is_object() || it == section.end() || !it->is_array() || it->size() != 2) return {};
   const auto size = [](const nlohmann::json& value) {
@@ -31,11 +30,14 @@ SaidBlocks blocks_in(const nlohmann::json& section) {
 }
 
 class Fp8Blocks final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kScaleInverse, true}};
+
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    return weight.dtype == DType::float8_e4m3fn && find(layer_of(weight) + kScale).info != nullptr;
+    return weight.dtype == DType::float8_e4m3fn &&
+           find(layer_of(weight) + kScaleInverse).info != nullptr;
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
@@ -47,20 +49,20 @@ class Fp8Blocks final : public StoredFormat {
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                  const StoredLayer& layer) const override {
-    const TensorView scales = checkpoint.tensor(layer.name + kScale);
+    const TensorView scales = checkpoint.tensor(layer.name + kScaleInverse);
     if (layer.outputs == 0 || layer.inputs == 0) {
       throw FormatError(FormatErrorKind::size,
                         "tensor " + in_quotes(layer.tensor) + " is no matrix of a linear layer");
     }
     ScaleGrid grid = scale_grid_of(*scales.info, layer.outputs, layer.inputs,
-                                   blocks_in(group_config(checkpoint)));
+                                   block_size_in(group_config(checkpoint)));
     read_scales(grid, scales);
     return std::make_unique<ScaledElements>(layer, std::move(grid));
   }
 
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
-    const TensorView scales = find(layer_of(*weight.info) + kScale);
+    const TensorView scales = find(layer_of(*weight.info) + kScaleInverse);
     try {
       if (!is_weight_matrix(*weight.info)) {
         throw FormatError(FormatErrorKind::size,
@@ -91,7 +93,7 @@ class Fp8Blocks final : public StoredFormat {
   void check_config(const nlohmann::json& section, const std::set<std::string>&,
                     const ConfigErrors& error) const override {
     if (const auto it = section.find("weight_block_size"); it != section.end() && !it->is_null()) {
-      const SaidBlocks blocks = blocks_in(section);
+      const SaidBlocks blocks = block_size_in(section);
       if (blocks.rows == 0 || blocks.cols == 0) {
         error("weight_block_size is " + it->dump(-1, ' ', true).substr(0, 60) +
               ", not two sizes above 0");
@@ -107,7 +109,7 @@ class Fp8Blocks final : public StoredFormat {
   }
   void check_new(const NewLayer& layer) const override { check_new_elements(layer); }
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
-    return element_specs(layer, kScale, DType::float32);
+    return element_specs(layer, kScaleInverse, DType::float32);
   }
   [[nodiscard]] std::uint64_t rows_together(const NewLayer& layer) const override {
     return static_cast<std::uint64_t>(describe(layer.format).block_rows);
@@ -115,7 +117,7 @@ class Fp8Blocks final : public StoredFormat {
   void write_rows(const KernelTable& kernels, const NewLayer& layer, std::int64_t first,
                   const ConstAnyMatrix& rows, std::span<float> /*collected*/,
                   const TensorSink& out) const override {
-    write_element_rows(kernels, layer, kScale, DType::float32, first, rows, out);
+    write_element_rows(kernels, layer, kScaleInverse, DType::float32, first, rows, out);
   }
   void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t /*first*/,
                   MatrixView<const float> rows, std::span<const float> /*settled*/,

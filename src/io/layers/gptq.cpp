@@ -17,9 +17,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true},
-                            LayerPart{kGroupIndex}};
-
 /// checkpoint_format, or what older files have for it; "" where it is not said.
 std::string version_of(const nlohmann::json& section) {
   if (!section.is_object()) return {};
@@ -92,7 +89,8 @@ void check_inputs(const FindTensor& find, const std::string& layer, const Packed
 }
 
 /// Shapes and types, of codes that the index of groups agrees with.
-PackedGroups shape_of(const FindTensor& find, const TensorInfo& weight, const std::string& layer) {
+PackedGroups gptq_shape(const FindTensor& find, const TensorInfo& weight,
+                        const std::string& layer) {
   const PackedGroups shape = packed_groups_of(find, weight, layer, GroupPacking::gptq);
   check_inputs(find, layer, shape);
   return shape;
@@ -133,6 +131,9 @@ std::vector<std::int32_t> groups_of_inputs(const FindTensor& find, const std::st
 }
 
 class Gptq final : public PackedGroupsFormat {
+  static constexpr std::array kParts{LayerPart{kPackedZeros}, LayerPart{kGroupScales, true, true},
+                                     LayerPart{kGroupIndex}};
+
  public:
   Gptq() : PackedGroupsFormat(GroupPacking::gptq) {}
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
@@ -146,7 +147,7 @@ class Gptq final : public PackedGroupsFormat {
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     try {
-      StoredLayer layer = packed_groups_layer(shape_of(find, weight, layer_of(weight)), weight);
+      StoredLayer layer = packed_groups_layer(gptq_shape(find, weight, layer_of(weight)), weight);
       add_parts(layer, find, kParts);
       return layer;
     } catch (const FormatError&) {
@@ -157,7 +158,7 @@ class Gptq final : public PackedGroupsFormat {
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                  const StoredLayer& layer) const override {
     const FindTensor find = find_in(checkpoint);
-    const PackedGroups shape = shape_of(find, *find(layer.tensor).info, layer.name);
+    const PackedGroups shape = gptq_shape(find, *find(layer.tensor).info, layer.name);
     const nlohmann::json section = group_config(checkpoint);
     const std::string version = version_of(section);
     if (!is_known_version(version)) {
@@ -177,7 +178,7 @@ class Gptq final : public PackedGroupsFormat {
                      Findings& findings) const override {
     const std::string layer = layer_of(*weight.info);
     try {
-      const PackedGroups shape = shape_of(find, *weight.info, layer);
+      const PackedGroups shape = gptq_shape(find, *weight.info, layer);
       static_cast<void>(read_group_values(find, layer, shape));
       if (const TensorView index = find(layer + kGroupIndex); index.info != nullptr) {
         static_cast<void>(read_group_index(index, shape));
@@ -230,7 +231,7 @@ class Gptq final : public PackedGroupsFormat {
     for (const TensorInfo* weight : weights) {
       const std::string layer = layer_of(*weight);
       try {
-        const PackedGroups shape = shape_of(find, *weight, layer);
+        const PackedGroups shape = gptq_shape(find, *weight, layer);
         const std::int64_t groups = size == -1  ? 1
                                     : size == 0 ? 0
                                                 : (shape.inputs + size - 1) / size;

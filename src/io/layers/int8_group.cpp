@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "io/layers/compressed_names.hpp"
 #include "io/layers/packed_groups.hpp"
 #include "io/layers/start_layer.hpp"
 #include "io/layers/stored_format.hpp"
@@ -20,8 +21,6 @@
 namespace kvant::io {
 namespace {
 
-constexpr const char* kScales = ".weight_scale";
-constexpr std::array kParts{LayerPart{kScales, true}};
 constexpr std::int64_t kGroup = describe(WeightFormat::int8_group).block;
 constexpr std::int64_t kMostGroup = std::int64_t{1} << 20;
 
@@ -45,10 +44,6 @@ std::int64_t group_of(std::uint64_t inputs, std::uint64_t groups) {
     if (groups_of(inputs, size) == groups && is_row_group(inputs, size)) return size;
   }
   return 0;
-}
-
-std::string described(const TensorInfo& info) {
-  return "tensor " + in_quotes(info.name) + " is " + describe_tensor(info.dtype, info.shape);
 }
 
 /// What is wrong with the shapes of a weight and its scales; empty: nothing.
@@ -111,18 +106,20 @@ class GroupedRows final : public RowDecoder {
 };
 
 class Int8Group final : public StoredFormat {
+  static constexpr std::array kParts{LayerPart{kWeightScale, true}};
+
  public:
   [[nodiscard]] std::span<const LayerPart> parts() const override { return kParts; }
 
   [[nodiscard]] bool claims(const FindTensor& find, const TensorInfo& weight) const override {
-    return weight.dtype == DType::int8 && find(layer_of(weight) + kScales).info != nullptr;
+    return weight.dtype == DType::int8 && find(layer_of(weight) + kWeightScale).info != nullptr;
   }
 
   [[nodiscard]] std::optional<StoredLayer> recognise(const FindTensor& find,
                                                      const TensorInfo& weight,
                                                      const LinearRules&) const override {
     if (!is_weight_matrix(weight) ||
-        !wrong_scales(weight, find(layer_of(weight) + kScales).info).empty()) {
+        !wrong_scales(weight, find(layer_of(weight) + kWeightScale).info).empty()) {
       return std::nullopt;
     }
     return matrix_layer(weight, WeightFormat::int8_group, find, kParts);
@@ -130,7 +127,7 @@ class Int8Group final : public StoredFormat {
 
   [[nodiscard]] std::unique_ptr<RowDecoder> open(const Checkpoint& checkpoint,
                                                  const StoredLayer& layer) const override {
-    const std::string name = layer.name + kScales;
+    const std::string name = layer.name + kWeightScale;
     const TensorInfo* weight = checkpoint.find(layer.name + std::string(kWeightSuffix));
     const std::string wrong = wrong_scales(*weight, checkpoint.find(name));
     if (!wrong.empty()) throw FormatError(FormatErrorKind::bad_scales, wrong);
@@ -161,7 +158,7 @@ class Int8Group final : public StoredFormat {
   void verify_weight(const FindTensor& find, const TensorView& weight,
                      Findings& findings) const override {
     const TensorInfo& info = *weight.info;
-    const std::string wrong = wrong_scales(info, find(layer_of(info) + kScales).info);
+    const std::string wrong = wrong_scales(info, find(layer_of(info) + kWeightScale).info);
     if (wrong.empty()) return;
     findings.push_back({Severity::error, info.shape.size() != 2 ? "codes" : "scale", wrong});
   }
@@ -231,7 +228,7 @@ class Int8Group final : public StoredFormat {
 
   [[nodiscard]] std::vector<TensorSpec> specs(const NewLayer& layer) const override {
     return {{layer.name + std::string(kWeightSuffix), DType::int8, {layer.outputs, layer.inputs}},
-            {layer.name + kScales,
+            {layer.name + kWeightScale,
              DType::float16,
              {layer.outputs, groups_of(layer.inputs, group_size(layer))}}};
   }
@@ -258,7 +255,7 @@ class Int8Group final : public StoredFormat {
     const auto at = static_cast<std::uint64_t>(first);
     out(layer.name + std::string(kWeightSuffix), at * layer.inputs,
         std::as_bytes(std::span(codes)));
-    out(layer.name + kScales, at * groups * sizeof(float16), std::as_bytes(std::span(scales)));
+    out(layer.name + kWeightScale, at * groups * sizeof(float16), std::as_bytes(std::span(scales)));
   }
 
   void round_trip(const KernelTable& kernels, const NewLayer& layer, std::int64_t,

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
 #include "kvant/io/tensor.hpp"
@@ -18,10 +19,6 @@ using namespace int8_names;
 
 namespace {
 
-std::string describe_info(const TensorInfo& info) {
-  return describe_tensor(info.dtype, info.shape);
-}
-
 std::vector<float> read_scales(const Checkpoint& checkpoint, const std::string& layer,
                                std::uint64_t rows) {
   const std::string name = layer + kScales;
@@ -32,7 +29,7 @@ std::vector<float> read_scales(const Checkpoint& checkpoint, const std::string& 
   }
   if (info->dtype != DType::float32 || info->shape != std::vector<std::uint64_t>{rows}) {
     refuse_int8(FormatErrorKind::bad_scales, layer,
-                "SCB is " + describe_info(*info) + ", not F32 [" + std::to_string(rows) + "]");
+                "SCB is " + type_and_shape(*info) + ", not F32 [" + std::to_string(rows) + "]");
   }
   std::vector<float> scales = checkpoint.values<float>(name);
   for (std::size_t i = 0; i < scales.size(); ++i) {
@@ -51,7 +48,7 @@ void check_format(const Checkpoint& checkpoint, const std::string& layer) {
   if (info == nullptr) return;  // row by row
   if (info->dtype != DType::uint8 || info->bytes != 1) {
     refuse_int8(FormatErrorKind::weight_format, layer,
-                "weight_format is " + describe_info(*info) + ", not one byte");
+                "weight_format is " + type_and_shape(*info) + ", not one byte");
   }
   const int format = checkpoint.values<std::uint8_t>(name).front();
   if (format != 0) {
@@ -74,7 +71,7 @@ std::vector<std::int64_t> check_kept_columns(const FindTensor& find, const std::
   }
   if (columns.info->dtype != DType::int64 || columns.info->shape.size() != 1) {
     refuse_int8(FormatErrorKind::structure, layer,
-                "kvant_keep_columns is " + describe_info(*columns.info) + ", not I64 [n]");
+                "kvant_keep_columns is " + type_and_shape(*columns.info) + ", not I64 [n]");
   }
   std::vector<std::int64_t> kept = values_of<std::int64_t>(columns);
   std::int64_t last = -1;
@@ -90,7 +87,7 @@ std::vector<std::int64_t> check_kept_columns(const FindTensor& find, const std::
   const DType dtype = weights.info->dtype;
   if ((dtype != DType::float16 && dtype != DType::bfloat16) || weights.info->shape != shape) {
     refuse_int8(FormatErrorKind::structure, layer,
-                "kvant_keep_weights is " + describe_info(*weights.info) + ", not F16 or BF16 [" +
+                "kvant_keep_weights is " + type_and_shape(*weights.info) + ", not F16 or BF16 [" +
                     std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + "]");
   }
   return kept;
@@ -100,7 +97,7 @@ Int8Layer read_int8_layer(const Checkpoint& checkpoint, const std::string& layer
   const TensorInfo& info = *checkpoint.tensor(layer + ".weight").info;
   if (info.dtype != DType::int8 || info.shape.size() != 2) {
     refuse_int8(FormatErrorKind::structure, layer,
-                "its weight is " + describe_info(info) + ", not I8 [out, in]");
+                "its weight is " + type_and_shape(info) + ", not I8 [out, in]");
   }
   Int8Layer result;
   result.name = layer;

@@ -11,10 +11,6 @@
 namespace kvant::io {
 namespace {
 
-std::string described(const TensorInfo& info) {
-  return "tensor " + in_quotes(info.name) + " is " + describe_tensor(info.dtype, info.shape);
-}
-
 [[noreturn]] void refuse(FormatErrorKind kind, const std::string& what) {
   throw FormatError(kind, what);
 }

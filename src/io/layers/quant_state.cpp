@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 
 #include "io/json/json_tree.hpp"
+#include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/io/format_error.hpp"
 
 namespace kvant::io {
 namespace {
 
-constexpr std::int64_t kMaxDimension = std::int64_t{1} << 31;  // products of two fit 63 bits
 /// Of a float as Python writes it: 17 digits, a point and "e-45", or "0.000" before the digits.
 constexpr std::size_t kLongestNumber = 22;
 

@@ -1,15 +1,26 @@
 #include "io/layers/start_layer.hpp"
 
+#include "io/text/quoting.hpp"
+#include "kvant/io/format_error.hpp"
+
 namespace kvant::io {
-namespace {
 
-constexpr std::uint64_t kMaxDimension = std::uint64_t{1} << 31;
+std::string type_and_shape(const TensorInfo& info) {
+  return describe_tensor(info.dtype, info.shape);
+}
 
-}  // namespace
+std::string described(const TensorInfo& info) {
+  return "tensor " + in_quotes(info.name) + " is " + type_and_shape(info);
+}
+
+void refuse_tensor(FormatErrorKind kind, const TensorInfo& info, const std::string& what) {
+  throw FormatError(kind, described(info) + what);
+}
 
 bool is_weight_matrix(const TensorInfo& weight) noexcept {
+  constexpr auto kMost = static_cast<std::uint64_t>(kMaxDimension);
   return weight.shape.size() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
-         weight.shape[0] <= kMaxDimension && weight.shape[1] <= kMaxDimension;
+         weight.shape[0] <= kMost && weight.shape[1] <= kMost;
 }
 
 std::string layer_of(const TensorInfo& weight, std::string_view suffix) {

@@ -11,6 +11,19 @@
 
 namespace kvant::io {
 
+/// Rows and columns beyond that are of no layer: their product must fit 63 bits.
+inline constexpr std::int64_t kMaxDimension = std::int64_t{1} << 31;
+
+/// "F32 [2, 3]"
+[[nodiscard]] std::string type_and_shape(const TensorInfo& info);
+
+/// "tensor 'x.weight' is F32 [2, 3]"
+[[nodiscard]] std::string described(const TensorInfo& info);
+
+/// @throws FormatError of that kind: described(info) and what is wrong with it
+[[noreturn]] void refuse_tensor(FormatErrorKind kind, const TensorInfo& info,
+                                const std::string& what);
+
 /// A weight with two dimensions, neither 0 nor so large that products overflow.
 [[nodiscard]] bool is_weight_matrix(const TensorInfo& weight) noexcept;
 

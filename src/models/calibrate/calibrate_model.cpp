@@ -22,11 +22,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Calibration {
+class CalibrateJob {
  public:
-  Calibration(Context& context, const fs::path& path, const Config& config,
-              const std::vector<std::vector<TokenId>>& windows, const fs::path& out,
-              const CalibrateOptions& options)
+  CalibrateJob(Context& context, const fs::path& path, const Config& config,
+               const std::vector<std::vector<TokenId>>& windows, const fs::path& out,
+               const CalibrateOptions& options)
       : context_(context),
         path_(path),
         config_(config),
@@ -202,7 +202,7 @@ class Calibration {
   /// Runs a block over this rank's windows.
   class BlockRun {
    public:
-    BlockRun(const Calibration& job, const Stack& stack, std::int64_t n, std::int64_t number,
+    BlockRun(const CalibrateJob& job, const Stack& stack, std::int64_t n, std::int64_t number,
              bool beside)
         : job_(job),
           n_(n),
@@ -237,7 +237,7 @@ class Calibration {
     void remove_input() noexcept { in_.remove(); }
 
    private:
-    const Calibration& job_;
+    const CalibrateJob& job_;
     std::int64_t n_;
     bool sees_all_;
     bool crosses_;
@@ -402,7 +402,7 @@ class Calibration {
 CalibrateSummary calibrate_model(Context& context, const fs::path& path, const Config& config,
                                  const std::vector<std::vector<TokenId>>& windows,
                                  const fs::path& out, const CalibrateOptions& options) {
-  CalibrateSummary summary = Calibration(context, path, config, windows, out, options).run();
+  CalibrateSummary summary = CalibrateJob(context, path, config, windows, out, options).run();
   if (options.moments && summary.rows < config.n_embd) {
     summary.warnings.push_back("only " + std::to_string(summary.rows) + " tokens for layers of " +
                                std::to_string(config.n_embd) +

@@ -21,7 +21,6 @@ namespace {
 using nlohmann::json;
 
 /// Floats that are read, converted and written at a time.
-constexpr std::int64_t kSliceElements = 2 << 20;
 
 /// What transformers calls the classes of the families.
 std::string model_class(std::string_view model_type) {

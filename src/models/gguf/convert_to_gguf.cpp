@@ -24,7 +24,6 @@ namespace kvant::models {
 namespace {
 
 /// Floats that are read, quantized and written at a time.
-constexpr std::int64_t kSliceElements = 2 << 20;
 
 /// A type that linear layers may become.
 struct OutputType {

@@ -12,6 +12,9 @@
 
 namespace kvant::models {
 
+/// Elements that are converted at a time.
+inline constexpr std::int64_t kSliceElements = 2 << 20;
+
 /// The order of rows (of a vector: of elements).
 struct RowOrder {
   enum class Kind : std::uint8_t {

@@ -10,14 +10,13 @@
 #include "kvant/error.hpp"
 #include "models/gguf/token_types.hpp"
 #include "models/text/base64.hpp"
+#include "models/text/subword.hpp"
 
 namespace kvant::models {
 namespace {
 
 using nlohmann::json;
 
-/// SentencePiece's sign for a space.
-constexpr std::string_view kMetaspace = "\u2581";
 constexpr const char* kScores = "tokenizer.ggml.scores";
 constexpr const char* kUnknown = "tokenizer.ggml.unknown_token_id";
 constexpr const char* kCharsmap = "tokenizer.ggml.precompiled_charsmap";

@@ -116,7 +116,6 @@ class GgufWeights final : public WeightSource {
   }
 
   [[nodiscard]] std::uint64_t bytes_beside(const std::set<std::string>& layers) const override {
-    constexpr std::string_view kWeight = ".weight";
     std::set<std::string> of_weights;
     for (const MappedTensor& tensor : tensors_) {
       for (std::string layer : tensor.sources) {

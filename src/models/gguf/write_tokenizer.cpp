@@ -12,14 +12,13 @@
 #include "models/gguf/token_types.hpp"
 #include "models/gguf/unigram_tokens.hpp"
 #include "models/gguf/word_pieces.hpp"
+#include "models/text/subword.hpp"
 
 namespace kvant::models {
 namespace {
 
 using nlohmann::json;
 
-/// SentencePiece's sign for a space.
-constexpr std::string_view kMetaspace = "\u2581";
 /// Of tokens that no merge makes: joined last.
 constexpr float kLowestScore = -1e6f;
 

@@ -19,7 +19,6 @@
 namespace kvant::models {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
 /// Codes may lie input by input: few enough rows that each has a cache line at hand, and whole
 /// words of the forms that hold several outputs in one.
 constexpr std::int64_t kRowsTogether = 64;

@@ -6,11 +6,11 @@
 
 #include "io/text/quoting.hpp"
 #include "kvant/error.hpp"
+#include "models/load/weight_source.hpp"
 
 namespace kvant::models {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kBias = ".bias";
 
 /// What transformers saved along in some of its versions, though it is computed, or, of T5's cross

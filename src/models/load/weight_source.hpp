@@ -21,6 +21,9 @@
 
 namespace kvant::models {
 
+/// What the name of a layer's weight ends with.
+inline constexpr std::string_view kWeight = ".weight";
+
 /// A tensor as it is read.
 struct SourceTensor {
   std::vector<std::uint64_t> shape;

@@ -5,7 +5,7 @@
 namespace kvant::models {
 namespace {
 
-constexpr std::string_view kDigits =
+constexpr std::string_view kBase64Digits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
@@ -19,7 +19,7 @@ std::string to_base64(std::string_view bytes) {
       group = group << 8 | (at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0u);
     }
     for (std::size_t i = 0; i < 4; ++i) {
-      result += at + i > bytes.size() ? '=' : kDigits[group >> (18 - 6 * i) & 63];
+      result += at + i > bytes.size() ? '=' : kBase64Digits[group >> (18 - 6 * i) & 63];
     }
   }
   return result;
@@ -37,7 +37,7 @@ std::optional<std::string> from_base64(std::string_view text) {
   unsigned group = 0;
   unsigned bits = 0;
   for (const char c : text) {
-    const std::size_t digit = kDigits.find(c);
+    const std::size_t digit = kBase64Digits.find(c);
     if (digit == std::string_view::npos) return std::nullopt;
     group = (group << 6 | static_cast<unsigned>(digit)) & 0xFFFFFF;
     bits += 6;

@@ -12,10 +12,6 @@
 namespace kvant::models {
 namespace {
 
-[[noreturn]] void fail(ErrorCode code, const std::string& file, const std::string& what) {
-  throw Error(code, file + ": " + what);
-}
-
 constexpr std::uint64_t pair_key(TokenId left, TokenId right) {
   return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) |
          static_cast<std::uint32_t>(right);
@@ -29,8 +25,9 @@ void require_unset(const nlohmann::json& model, const char* key, const std::stri
                      (it->is_string() && it->get_ref<const std::string&>().empty()) ||
                      (it->is_number() && it->get<double>() == 0.0);
   if (!unset) {
-    fail(ErrorCode::unsupported, file,
-         std::string("model.") + key + " is " + it->dump().substr(0, 60) + ", not supported here");
+    refuse_tokenizer(
+        ErrorCode::unsupported, file,
+        std::string("model.") + key + " is " + it->dump().substr(0, 60) + ", not supported here");
   }
 }
 
@@ -56,9 +53,9 @@ Bpe::Bpe(const nlohmann::json& model, bool bytes, const std::string& file)
   if (unknown != model.end() && unknown->is_string()) {
     unknown_ = find(unknown->get<std::string>());
     if (unknown_ < 0) {
-      fail(ErrorCode::invalid_file, file,
-           "model.unk_token " + shortened(unknown->get<std::string>()) +
-               " is not in the vocabulary");
+      refuse_tokenizer(ErrorCode::invalid_file, file,
+                       "model.unk_token " + shortened(unknown->get<std::string>()) +
+                           " is not in the vocabulary");
     }
   }
 }
@@ -66,7 +63,7 @@ Bpe::Bpe(const nlohmann::json& model, bool bytes, const std::string& file)
 void Bpe::read_merges(const nlohmann::json& model, const std::string& file) {
   const auto merges = model.find("merges");
   if (merges == model.end() || !merges->is_array()) {
-    fail(ErrorCode::invalid_file, file, "model.merges is not an array");
+    refuse_tokenizer(ErrorCode::invalid_file, file, "model.merges is not an array");
   }
   std::int32_t rank = 0;
   for (const nlohmann::json& merge : *merges) {
@@ -85,9 +82,9 @@ void Bpe::read_merges(const nlohmann::json& model, const std::string& file) {
     const TokenId b = find(right);
     const TokenId merged = find(left + right);
     if (a < 0 || b < 0 || merged < 0) {
-      fail(ErrorCode::invalid_file, file,
-           "model.merges[" + std::to_string(rank) + "]: " + merge.dump().substr(0, 80) +
-               " does not join two tokens of the vocabulary to a third");
+      refuse_tokenizer(ErrorCode::invalid_file, file,
+                       "model.merges[" + std::to_string(rank) + "]: " + merge.dump().substr(0, 80) +
+                           " does not join two tokens of the vocabulary to a third");
     }
     merges_.try_emplace(pair_key(a, b), Merge{rank, merged});
     ++rank;

@@ -9,6 +9,10 @@
 #include "models/text/word_piece.hpp"
 
 namespace kvant::models {
+
+void refuse_tokenizer(ErrorCode code, const std::string& file, const std::string& what) {
+  throw Error(code, file + ": " + what);
+}
 namespace {
 
 /// Old files do not say it.

@@ -9,9 +9,17 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kvant/error.hpp"
 #include "kvant/models/tokenizer.hpp"
 
 namespace kvant::models {
+
+/// SentencePiece's sign for a space.
+inline constexpr std::string_view kMetaspace = "\u2581";
+
+/// @throws Error of that code: the file and what is wrong with it
+[[noreturn]] void refuse_tokenizer(ErrorCode code, const std::string& file,
+                                   const std::string& what);
 
 /// Ids beyond any vocabulary: tables are sized by the largest one.
 inline constexpr TokenId kMaxTokenId = 1 << 24;

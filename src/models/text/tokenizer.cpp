@@ -20,13 +20,6 @@
 namespace kvant::models {
 namespace {
 
-[[noreturn]] void fail(ErrorCode code, const std::string& file, const std::string& what) {
-  throw Error(code, file + ": " + what);
-}
-
-/// SentencePiece's sign for a space.
-constexpr std::string_view kMetaspace = "\u2581";
-
 const nlohmann::json& null_json() {
   static const nlohmann::json null;
   return null;
@@ -84,13 +77,14 @@ Tokenizer::State::State(const nlohmann::json& json, const std::string& file) try
   read_added_tokens(json, file);
   read_post_processor(member(json, "post_processor"), file);
 } catch (const nlohmann::json::exception& error) {
-  fail(ErrorCode::invalid_file, file, error.what());
+  refuse_tokenizer(ErrorCode::invalid_file, file, error.what());
 }
 
 void Tokenizer::State::set_token(TokenId id, Token token, const std::string& file) {
   if (id < 0 || id > kMaxTokenId) {
-    fail(ErrorCode::invalid_file, file,
-         "the id " + std::to_string(id) + " is not between 0 and " + std::to_string(kMaxTokenId));
+    refuse_tokenizer(
+        ErrorCode::invalid_file, file,
+        "the id " + std::to_string(id) + " is not between 0 and " + std::to_string(kMaxTokenId));
   }
   const auto index = static_cast<std::size_t>(id);
   if (index >= tokens_.size()) tokens_.resize(index + 1);
@@ -128,8 +122,8 @@ void Tokenizer::State::read_post_processor(const nlohmann::json& json, const std
     const auto id_in = [&](const char* name) {  // ["[SEP]", 102]
       const auto id = member(json, name).at(1).get<std::int64_t>();
       if (id < 0 || id > kMaxTokenId) {
-        fail(ErrorCode::invalid_file, file,
-             "post_processor: the id " + std::to_string(id) + " of " + name);
+        refuse_tokenizer(ErrorCode::invalid_file, file,
+                         "post_processor: the id " + std::to_string(id) + " of " + name);
       }
       return static_cast<TokenId>(id);
     };
@@ -145,7 +139,8 @@ void Tokenizer::State::read_post_processor(const nlohmann::json& json, const std
     for (const nlohmann::json& id : token.at("ids")) {
       const auto value = id.get<std::int64_t>();
       if (value < 0 || value > kMaxTokenId) {
-        fail(ErrorCode::invalid_file, file, "post_processor: the id " + std::to_string(value));
+        refuse_tokenizer(ErrorCode::invalid_file, file,
+                         "post_processor: the id " + std::to_string(value));
       }
       side->push_back(static_cast<TokenId>(value));
     }
@@ -156,7 +151,7 @@ void Tokenizer::State::read_added_tokens(const nlohmann::json& json, const std::
   const nlohmann::json& list = member(json, "added_tokens");
   if (list.is_null()) return;
   if (!list.is_array()) {
-    fail(ErrorCode::invalid_file, file, "added_tokens is not an array");
+    refuse_tokenizer(ErrorCode::invalid_file, file, "added_tokens is not an array");
   }
   for (const nlohmann::json& entry : list) {
     AddedToken token;

@@ -13,23 +13,21 @@
 namespace kvant::models {
 namespace {
 
-using nlohmann::json;
-
 /// A token's spelling, alone or in an object.
-std::string token_in(const json& config, const char* key, const char* fallback) {
+std::string token_in(const nlohmann::json& config, const char* key, const char* fallback) {
   const auto it = config.find(key);
   if (it == config.end() || it->is_null()) return fallback;
   if (it->is_string()) return it->get<std::string>();
   return it->is_object() ? it->value("content", fallback) : fallback;
 }
 
-json read_vocabulary_lines(const std::filesystem::path& path) {
+nlohmann::json read_vocabulary_lines(const std::filesystem::path& path) {
   const std::string text = io::read_text_file(path);
   if (io::find_invalid_utf8(text) != text.size()) {
     throw Error(ErrorCode::invalid_file, path.string() + ": not UTF-8 from byte " +
                                              std::to_string(io::find_invalid_utf8(text)) + " on");
   }
-  json vocabulary = json::object();
+  nlohmann::json vocabulary = nlohmann::json::object();
   std::int64_t id = 0;
   for (std::size_t at = 0; at < text.size(); ++id) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
@@ -43,21 +41,21 @@ json read_vocabulary_lines(const std::filesystem::path& path) {
 
 }  // namespace
 
-json word_piece_tokenizer(const std::filesystem::path& folder) {
+nlohmann::json word_piece_tokenizer(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "vocab.txt";
   const std::filesystem::path config_path = folder / "tokenizer_config.json";
   std::error_code ignored;
-  json config = json::object();
+  nlohmann::json config = nlohmann::json::object();
   if (std::filesystem::exists(config_path, ignored)) config = io::read_json_tree(config_path);
   if (!config.is_object()) {
     throw Error(ErrorCode::invalid_file, config_path.string() + ": not an object");
   }
   try {
-    json vocabulary = read_vocabulary_lines(path);
+    nlohmann::json vocabulary = read_vocabulary_lines(path);
     const std::string unknown = token_in(config, "unk_token", "[UNK]");
     const std::string begin = token_in(config, "cls_token", "[CLS]");
     const std::string end = token_in(config, "sep_token", "[SEP]");
-    json added = json::array();
+    nlohmann::json added = nlohmann::json::array();
     for (const std::string& token : {unknown, begin, end, token_in(config, "pad_token", "[PAD]"),
                                      token_in(config, "mask_token", "[MASK]")}) {
       if (!vocabulary.contains(token)) continue;
@@ -75,7 +73,7 @@ json word_piece_tokenizer(const std::filesystem::path& folder) {
              {{"type", "BertNormalizer"},
               {"clean_text", true},
               {"handle_chinese_chars", config.value("tokenize_chinese_chars", true)},
-              {"strip_accents", accents == config.end() ? json() : *accents},
+              {"strip_accents", accents == config.end() ? nlohmann::json() : *accents},
               {"lowercase", lower}}},
             {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
             {"post_processor",
@@ -89,7 +87,7 @@ json word_piece_tokenizer(const std::filesystem::path& folder) {
               {"continuing_subword_prefix", "##"},
               {"max_input_chars_per_word", 100},
               {"vocab", std::move(vocabulary)}}}};
-  } catch (const json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     throw Error(ErrorCode::invalid_file, config_path.string() + ": " + error.what());
   }
 }

@@ -13,12 +13,12 @@ namespace {
 using Catch::Matchers::Contains;
 using nlohmann::json;
 
-const std::string kLlama = std::string(KVANT_TEST_DATA) + "/families/llama_rope3";
+const std::string kLlamaFolder = std::string(KVANT_TEST_DATA) + "/families/llama_rope3";
 
 /// kvant run with the emulated device.
 ProcessResult run_emulated(std::vector<std::string> words) {
   words.insert(words.begin(),
-               {std::string(KVANT_PROGRAM_DIR) + "/kvant_emulated_device", "run", kLlama});
+               {std::string(KVANT_PROGRAM_DIR) + "/kvant_emulated_device", "run", kLlamaFolder});
   return run_process(words);
 }
 
@@ -136,10 +136,10 @@ TEST_CASE("kvant run --device: the program as it is names the devices that there
   bool here = false;
   for (const IsaInfo& device : device_kernel_sets()) here = here || device.available;
   if (here) return;
-  CHECK_THAT(kvant_run_failure({kLlama, "--ids", "1", "--device", "cuda"}, 1),
+  CHECK_THAT(kvant_run_failure({kLlamaFolder, "--ids", "1", "--device", "cuda"}, 1),
              Contains("--device cuda: ") && Contains("there are: cpu"));
-  const ProcessResult result =
-      kvant_run({kLlama, "--ids", "1", "--tokens", "2", "--device", "auto", "--scheme", "int8"});
+  const ProcessResult result = kvant_run(
+      {kLlamaFolder, "--ids", "1", "--tokens", "2", "--device", "auto", "--scheme", "int8"});
   CHECK(result.exit_code == 0);
   CHECK(result.err == "[no device here: all on the CPU]\n");
 }
