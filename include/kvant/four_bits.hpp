@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 #include "kvant/config.hpp"
@@ -24,18 +25,26 @@
 
 namespace kvant {
 
-/// How a layer of 4-bit weights is made and multiplied.
+/// How a layer of 4-bit weights is made and multiplied. Of the arguments of bitsandbytes'
+/// Linear4bit, quant_type is the layer's name, blocksize is block, compress_statistics is
+/// nested_absmax; compute_dtype has no counterpart but arithmetic (products are exact integers or
+/// sums in fp32; x and y say their own types), and quant_storage is a matter of files.
 struct Linear4bitOptions {
   /// Weights that share a scale, a multiple of 32; 0: 64 (bitsandbytes' default).
   std::int64_t block = 0;
   /// int4: a zero point for each scale (affine); false: symmetric.
   bool zero_points = true;
+  /// nf4, fp4: each absmax as double quantization leaves it, as in bitsandbytes' checkpoints.
+  bool nested_absmax = false;
   /// exact: real weights and activations, as bitsandbytes and AutoGPTQ multiply; kvant: int8
   /// products of activations quantized per row, outliers apart: several times faster where rows are
   /// few. int15: activations of 15 bits, for int4 nearly exact.
   Arithmetic arithmetic = Arithmetic::kvant;
   float threshold = 6.0f;  ///< of outliers, as ActivationOptions
   Outliers outliers = Outliers::per_call;
+  /// Outlier features known beforehand, as ActivationOptions; not with from_codes, which has no
+  /// weights for them.
+  std::span<const std::int64_t> keep_columns = {};
 };
 
 /// A linear layer whose weights have 4 bits. Any number of threads may use one, each with a context
@@ -50,14 +59,15 @@ class FourBitLinear {
 
   /// Quantizes weights [out, in] (fp32, fp16 or bf16).
   /// @param bias  [1, out] in fp32, fp16 or bf16, or empty (rows = 0) for none.
-  /// @throws Error shape_mismatch, invalid_argument, out_of_range (in > 131071), out_of_memory
+  /// @throws Error shape_mismatch, invalid_argument, out_of_range (in > 131071), not_finite (nested
+  ///         absmax of weights that are not), out_of_memory
   static FourBitLinear quantize(ConstAnyMatrix weights, ConstAnyMatrix bias = {},
                                 const Linear4bitOptions& options = {}) {
     return quantize(default_context(), weights, bias, options);
   }
   static FourBitLinear quantize(Context& context, ConstAnyMatrix weights, ConstAnyMatrix bias = {},
                                 const Linear4bitOptions& options = {}) {
-    PackOptions packing{.block = options.block};
+    PackOptions packing{.block = options.block, .nested_absmax = options.nested_absmax};
     if (describe(kFormat).zero_points) packing.zero_points = options.zero_points;
     return FourBitLinear(
         Linear::quantize(context, weights, kFormat, bias, activations(options), packing));
@@ -96,7 +106,8 @@ class FourBitLinear {
   static ActivationOptions activations(const Linear4bitOptions& options) noexcept {
     return {.threshold = options.threshold,
             .outliers = options.outliers,
-            .arithmetic = options.arithmetic};
+            .arithmetic = options.arithmetic,
+            .keep_columns = options.keep_columns};
   }
   Linear linear_;
 };

@@ -41,6 +41,10 @@ struct PackOptions {
   Arithmetic arithmetic = Arithmetic::kvant;
   /// fp8: one scale for the whole weight, not one for each output.
   bool one_scale = false;
+  /// nf4, fp4: each absmax as bitsandbytes' double quantization leaves it (compress_statistics, its
+  /// default; bitsandbytes::nest_absmax): the weights are those of its checkpoints. They are held,
+  /// and counted by weight_bytes, as the floats that they come back as.
+  bool nested_absmax = false;
   /// fp8, fp8-block: scales are rounded to this type (float32, float16, bfloat16) before they are
   /// used, as a file will hold them.
   DType scale_type = DType::float32;
@@ -79,7 +83,8 @@ class KVANT_API PackedWeights {
 
   /// Quantizes weights [n, k] (fp32, fp16 or bf16) and packs them for the context's kernels.
   /// @throws Error unsupported (dtype, a format that is not packed), invalid_argument, out_of_range
-  ///         (k > 131071 in an integer format), out_of_memory
+  ///         (k > 131071 in an integer format), not_finite (nested_absmax of such weights),
+  ///         out_of_memory
   [[nodiscard]] static PackedWeights quantize(ConstAnyMatrix weights, WeightFormat format,
                                               const PackOptions& options = {});
   [[nodiscard]] static PackedWeights quantize(Context& context, ConstAnyMatrix weights,

@@ -113,6 +113,11 @@ TEST_CASE("four bits: codes, absmax and values are bitsandbytes', on every kerne
       from_codes.dequantize(MatrixView<float>(values.data(), c.n, c.k));
       for (float& value : values) value = detail::round_to(c.dtype, value);
       CHECK((values == floats_of(file, c.name + ".dequantized")));
+      if (!c.nested) continue;
+      PackedWeights::quantize(context, view, c.format, {.block = c.block, .nested_absmax = true})
+          .dequantize(MatrixView<float>(values.data(), c.n, c.k));
+      for (float& value : values) value = detail::round_to(c.dtype, value);
+      CHECK((values == floats_of(file, c.name + ".dequantized")));
     }
   }
 }
@@ -219,6 +224,53 @@ TEST_CASE("four bits: layers by their names") {
   check(Int4Linear::quantize(view(w, 48, 128), view(bias, 1, 48),
                              {.block = 32, .zero_points = false}),
         WeightFormat::int4_group, {.block = 32, .zero_points = false});
+  check(Fp4Linear::quantize(view(w, 48, 128), view(bias, 1, 48), {.nested_absmax = true}),
+        WeightFormat::fp4, {.nested_absmax = true});
+  CHECK(code_of([&] {
+          (void)Int4Linear::quantize(view(w, 48, 128), {}, {.nested_absmax = true});
+        }) == ErrorCode::invalid_argument);
+  const std::vector<std::int64_t> columns = {3, 70};
+  const auto kept = Nf4Linear::quantize(view(w, 48, 128), {}, {.keep_columns = columns});
+  CHECK(kept.linear().kept_weights().size() == 2 * 48);
+}
+
+TEST_CASE("four bits: blocks of zeros whose nested absmax comes back below 0 are multiplied so") {
+  constexpr std::int64_t kRows = 42;
+  constexpr std::int64_t kInner = 224;  // blocks cross rows
+  std::mt19937_64 generator(test_seed());
+  // Of three blocks two are zeros and one has an absmax of 1: the mean is 1/3, and -1/3 comes back
+  // as -0.50078 * 2/3.
+  std::vector<float> w = random_floats(generator, kRows * kInner, 0.1f);
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    w[i] = i / 64 % 3 != 0 ? 0.0f : i % 64 == 0 ? 1.0f : std::clamp(w[i], -0.9f, 0.9f);
+  }
+  const std::vector<float> x = random_floats(generator, 3 * kInner);
+  std::vector<float> first;
+  for (const IsaInfo& isa : instruction_sets()) {
+    if (!isa.available) continue;
+    Context context({.isa = isa.name});
+    const auto layer =
+        Nf4Linear::quantize(context, view(w, kRows, kInner), {}, {.nested_absmax = true});
+    std::vector<float> scales;
+    std::vector<std::uint8_t> zeros;
+    layer.linear().weights().unpack_scales(0, scales, zeros);
+    REQUIRE(scales[1] < 0.0f);
+    std::vector<float> y(3 * kRows);
+    layer.forward(context, view(x, 3, kInner), MatrixView<float>(y.data(), 3, kRows));
+    if (first.empty()) first = y;
+    CHECK(y == first);
+    // Within the error of 8 bits, the product of the values that dequantize gives.
+    std::vector<float> values(w.size());
+    layer.dequantize(MatrixView<float>(values.data(), kRows, kInner));
+    for (std::int64_t i = 0; i < 3 * kRows; ++i) {
+      double sum = 0;
+      for (std::int64_t k = 0; k < kInner; ++k) {
+        sum += double{x[static_cast<std::size_t>(i / kRows * kInner + k)]} *
+               double{values[static_cast<std::size_t>(i % kRows * kInner + k)]};
+      }
+      CHECK(std::fabs(sum - double{y[static_cast<std::size_t>(i)]}) < 0.1);
+    }
+  }
 }
 
 TEST_CASE("four bits: codes, scales and zero points that cannot be are refused") {
@@ -248,7 +300,8 @@ TEST_CASE("four bits: codes, scales and zero points that cannot be are refused")
   CHECK(with(codes, {0.5f, INFINITY}, zeros, 64) == ErrorCode::invalid_argument);
   CHECK(with(codes, {0.5f, 0.1f}, zeros, 64) == ErrorCode::invalid_argument);  // not fp16
   CHECK(with(codes, {0.5f, 0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::ok);
-  CHECK(with(codes, {0.5f, -0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
+  CHECK(with(codes, {0.5f, -0.1f}, {}, 64, WeightFormat::nf4) == ErrorCode::ok);  // nested ones
+  CHECK(with(codes, {0.5f, -INFINITY}, {}, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
   CHECK(with(codes, scales, zeros, 64, WeightFormat::nf4) == ErrorCode::invalid_argument);
   CHECK(with(codes, scales, zeros, 64, WeightFormat::float16) == ErrorCode::unsupported);
   std::vector<std::uint8_t> large = codes;

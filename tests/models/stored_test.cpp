@@ -152,6 +152,26 @@ TEST_CASE("stored layers are packed as they are: logits of transformers, bytes o
   }
 }
 
+TEST_CASE("stored nf4 layers whose nested absmax comes back below 0 run on their codes") {
+  kvant::Context context;
+  kvant::test::ChangedModel model("checkpoints/bnb_nf4_double");
+  const std::string weight = "transformer.h.0.attn.c_attn.weight";
+  model.tensors.at(weight + ".nested_absmax").set(0, 0.3f);  // beside an offset of 0.21
+  model.tensors.at(weight + ".absmax").set<std::uint8_t>(7, 0);
+  const fs::path folder = model.write();
+  const Ids ids = {1, 7, 42, 3};
+  const Model exact = load_stored(context, folder, Arithmetic::exact);
+  CHECK(formats_of(exact) == std::set<std::string>{"nf4"});
+  const auto* layer = dynamic_cast<const kvant::models::QuantizedLinear*>(linear_layers(exact)[0]);
+  std::vector<float> scales;
+  std::vector<std::uint8_t> zeros;
+  layer->linear().weights().unpack_scales(7, scales, zeros);
+  CHECK(scales.at(0) < 0.0f);
+  const std::vector<float> logits = logits_of(context, exact, ids);
+  const Model expanded = kvant::test::load(context, folder, "fp32");
+  CHECK(largest_difference(logits, logits_of(context, expanded, ids)) <= 1e-5);
+}
+
 TEST_CASE("stored layers: GPTQ and AWQ models described as older tools did it run the same") {
   kvant::Context context;
   for (const auto& [name, file] : {std::pair{"gptq_4bit_g32_sym", "quantize_config.json"},

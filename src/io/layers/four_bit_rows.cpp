@@ -131,9 +131,7 @@ std::optional<LayerCodes> FourBitRows::codes() const {
   const bool possible = state_.blocksize % 32 == 0 && state_.blocksize <= (1 << 20) &&
                         state_.inputs <= kMaxInnerDimension &&
                         table_ == codebook_values(state_.format);
-  const bool negative =
-      std::any_of(scales_.begin(), scales_.end(), [](float absmax) { return absmax < 0; });
-  if (!possible || negative) return std::nullopt;
+  if (!possible) return std::nullopt;
   return LayerCodes{.format = state_.format, .block = state_.blocksize, .scales = scales_};
 }
 

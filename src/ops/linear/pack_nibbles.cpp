@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <vector>
 
 #include "formats/rules.hpp"
+#include "kvant/bitsandbytes.hpp"
 #include "kvant/float_element.hpp"
 #include "ops/linear/packed_state.hpp"
 
@@ -92,6 +94,22 @@ void PackedWeightsBuilder::set_scales(std::int64_t row, const float* scales,
     store_element(panel + w.scale_at(row % w.nr, k), info.scale, 0, scales[of.at(k)]);
     if (w.zero_points) panel[w.zero_at(row % w.nr, k)] = static_cast<std::byte>(zeros[of.at(k)]);
   }
+}
+
+void PackedWeightsBuilder::nest_absmax() {
+  const PackedWeights::State& s = *state_;
+  if (s.n == 0 || s.k == 0) return;
+  const auto row_scales = static_cast<std::size_t>(s.row_scales());
+  const auto count = static_cast<std::size_t>(describe(s.format).scales(s.n, s.k, s.block));
+  // Rows share the blocks that cross them; the last ones have room for more than there are.
+  std::vector<float> absmax(count + row_scales);
+  std::vector<std::uint8_t> zeros(row_scales);
+  const auto of_row = [&](std::int64_t row) { return absmax.data() + row * s.k / s.block; };
+  for (std::int64_t r = 0; r < s.n; ++r) s.unpack_scales(r, of_row(r), zeros.data());
+  absmax.resize(count);
+  absmax = bitsandbytes::unnest_absmax(bitsandbytes::nest_absmax(absmax));
+  absmax.resize(count + row_scales);
+  for (std::int64_t r = 0; r < s.n; ++r) set_scales(r, of_row(r), zeros.data());
 }
 
 }  // namespace detail

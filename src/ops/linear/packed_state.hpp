@@ -179,6 +179,9 @@ class PackedWeightsBuilder {
     state_->scales = {};
     state_->absmax = {};
   }
+  /// The absmax of all blocks as double quantization leaves them (PackOptions::nested_absmax).
+  /// @throws Error not_finite; std::bad_alloc
+  void nest_absmax();
   [[nodiscard]] float* absmax() noexcept { return absmax_; }
   [[nodiscard]] const PackedWeights::State& state() const noexcept { return *state_; }
   [[nodiscard]] std::shared_ptr<const PackedWeights::State> finish() noexcept {

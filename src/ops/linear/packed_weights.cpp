@@ -96,9 +96,8 @@ void check_coded(const char* who, const CodedWeights& w, std::int64_t scales) {
   if (zeros != 0) check_zero_points(who, info, true);
   check_codes(who, w);
   for (std::size_t i = 0; i < w.scales.size(); ++i) {
-    const bool is_absmax =
-        info.codebook != Codebook::linear || info.format == WeightFormat::int8_row;
-    if (!std::isfinite(w.scales[i]) || (is_absmax && w.scales[i] < 0.0f)) {
+    const bool negative = info.format == WeightFormat::int8_row && w.scales[i] < 0.0f;
+    if (!std::isfinite(w.scales[i]) || negative) {
       wrong(ErrorCode::invalid_argument,
             "scale " + std::to_string(i) + " is " + std::to_string(w.scales[i]));
     }
@@ -149,10 +148,14 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     }
     const WeightFormatInfo& info = describe(format);
     check_zero_points(kWho, info, options.zero_points.value_or(false));
+    const auto only_for = [&](const char* what, const char* formats) {
+      fail(ErrorCode::invalid_argument, std::string(kWho) + ": " + what + " for " + formats +
+                                            ", not for " + std::string(info.name));
+    };
     if (options.one_scale && format != WeightFormat::fp8_row) {
-      fail(ErrorCode::invalid_argument, std::string(kWho) + ": one scale for the whole weight is " +
-                                            "for fp8, not for " + std::string(info.name));
+      only_for("one scale for the whole weight is", "fp8");
     }
+    if (options.nested_absmax && !info.nested) only_for("nested absmax are", "nf4 and fp4");
     EncodeOptions encode{.block = checked_block(kWho, info, options.block),
                          .bitsandbytes = options.arithmetic == Arithmetic::bitsandbytes,
                          .zero_points = options.zero_points.value_or(info.zero_points),
@@ -163,9 +166,8 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
     PackedWeightsBuilder builder(kWho, context.kernels(), format, n, k, encode.block,
                                  encode.zero_points || info.needs_zero_points());
     const State& state = builder.state();
-
-    // Panel by panel (small ones together): the only copy of the codes beside the packed ones are
-    // those of each thread. (Rows that share scales are encoded together.)
+    // Panel by panel (small ones together): the only other codes are those of each thread. (Rows
+    // that share scales are encoded together.)
     const std::int64_t together = std::lcm(std::int64_t{state.layout().nr}, info.block_rows);
     const std::int64_t rows_at_once = (16 + together - 1) / together * together;
     const std::int64_t blocks = (n + rows_at_once - 1) / rows_at_once;
@@ -207,6 +209,7 @@ PackedWeights PackedWeights::quantize(Context& context, ConstAnyMatrix weights, 
         }
       }
     });
+    if (options.nested_absmax) builder.nest_absmax();
     return PackedWeights(State::placed(context, builder.finish()));
   });
 }
