@@ -18,7 +18,7 @@ namespace kvant::models {
 /// The known forms.
 enum class ChatForm : std::uint8_t {
   chatml,    ///< <|im_start|>user ... <|im_end|> (Qwen, SmolLM)
-  llama2,    ///< [INST] <<SYS>> ... <</SYS>> ... [/INST]
+  llama2,    ///< `[INST] <<SYS>> ... <</SYS>> ... [/INST]`
   llama3,    ///< <|start_header_id|>user<|end_header_id|> ... <|eot_id|>
   zephyr,    ///< `<|user|> ... </s>`
   phi3,      ///< <|user|> ... <|end|>
