@@ -15,11 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_inside(const fs::path& inner, const fs::path& outer) {
-  const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
-  return o == outer.end();
-}
-
 /// HUB/models--NAME/blobs/HASH, which the snapshots of the Hugging Face cache link to.
 bool is_blob(const fs::path& file) {
   const fs::path blobs = file.parent_path();

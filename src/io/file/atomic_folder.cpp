@@ -31,11 +31,6 @@ fs::path resolve(const fs::path& path) {
   return result;
 }
 
-bool is_inside(const fs::path& inner, const fs::path& outer) {
-  const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
-  return o == outer.end();
-}
-
 enum class Exchange { done, unsupported, failed };
 
 /// Swaps two names in one step.

@@ -100,6 +100,11 @@ bool holds_checkpoint(const fs::path& folder) {
   return fs::exists(folder / kSingleFile, error) || fs::exists(folder / kIndexFile, error);
 }
 
+bool is_inside(const fs::path& inner, const fs::path& outer) {
+  const auto [o, i] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
+  return o == outer.end();
+}
+
 std::optional<fs::path> find_strange_file(const fs::path& folder,
                                           const std::vector<fs::path>& known) {
   std::error_code error;

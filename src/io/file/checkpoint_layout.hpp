@@ -28,6 +28,10 @@ enum class FileRole : unsigned char {
 /// Whether a folder has a model.safetensors or its index.
 [[nodiscard]] bool holds_checkpoint(const std::filesystem::path& folder);
 
+/// Whether a path is a folder or lies below it, by their parts alone.
+[[nodiscard]] bool is_inside(const std::filesystem::path& inner,
+                             const std::filesystem::path& outer);
+
 /// The first file in a folder (or anywhere below it) that is neither of the layout by its name nor
 /// one of those that are given; relative to the folder. Nothing: there is none.
 [[nodiscard]] std::optional<std::filesystem::path> find_strange_file(

@@ -81,9 +81,7 @@ class Bitsandbytes4bit final : public StoredFormat {
     }
     if (weight.data.size() != state->packed_bytes()) {
       findings.push_back({Severity::error, "codes",
-                          "tensor " + in_quotes(weight.info->name) + " is " +
-                              describe_tensor(weight.info->dtype, weight.info->shape) + ", " +
-                              std::to_string(weight.data.size()) +
+                          described(*weight.info) + ", " + std::to_string(weight.data.size()) +
                               " bytes; its quant_state says [" + std::to_string(state->outputs) +
                               ", " + std::to_string(state->inputs) + "], " +
                               std::to_string(state->packed_bytes()) + " bytes"});

@@ -123,8 +123,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     const std::string name = layer_of(info);
     if (info.shape.size() != 2) {
       add(Severity::error, "codes",
-          named(info) + " is " + type_and_shape(info) +
-              "; int8 codes of a linear layer have two dimensions");
+          described(info) + "; int8 codes of a linear layer have two dimensions");
     }
     if (info.shape.size() == 2 && info.shape[1] > static_cast<std::uint64_t>(kMaxInnerDimension)) {
       add(Severity::warning, "codes",
@@ -139,9 +138,8 @@ class BitsandbytesInt8 final : public StoredFormat {
     } else if (info.shape.size() == 2 &&
                (scales.info->shape.size() != 1 || scales.info->shape[0] != info.shape[0])) {
       add(Severity::error, "scale",
-          named(*scales.info) + " is " + type_and_shape(*scales.info) + ", but " +
-              in_quotes(info.name) + " has " + std::to_string(info.shape[0]) +
-              " outputs, which need one scale each");
+          described(*scales.info) + ", but " + in_quotes(info.name) + " has " +
+              std::to_string(info.shape[0]) + " outputs, which need one scale each");
     }
     const auto lowest = std::count(weight.data.begin(), weight.data.end(), std::byte{0x80});
     if (lowest > 0) {
@@ -164,7 +162,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     };
     if (info.name.ends_with(int8_names::kFormat)) {
       if (info.dtype != DType::uint8 || part.data.size() != 1) {
-        error("weight_format", named(info) + " is " + type_and_shape(info) + "; one U8 is known");
+        error("weight_format", described(info) + "; one U8 is known");
       } else if (part.data[0] != std::byte{0}) {
         error("weight_format",
               named(info) + " is " + std::to_string(std::to_integer<unsigned>(part.data[0])) +
@@ -175,7 +173,7 @@ class BitsandbytesInt8 final : public StoredFormat {
     }
     if (!info.name.ends_with(int8_names::kScales)) return false;
     if (info.dtype != DType::float32) {
-      error("scale", named(info) + " is " + type_and_shape(info) + "; scales are F32");
+      error("scale", described(info) + "; scales are F32");
     }
     const OddValues odd = count_odd(part);
     if (!odd.finite()) error("scale", named(info) + " holds " + odd.text() + " scales");

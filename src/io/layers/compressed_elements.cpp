@@ -192,10 +192,8 @@ class CompressedElements final : public StoredFormat {
   static ScaleGrid grid_of(const FindTensor& find, const TensorInfo& weight,
                            const SaidBlocks& said) {
     if (!is_weight_matrix(weight)) {
-      throw FormatError(FormatErrorKind::size,
-                        "tensor " + in_quotes(weight.name) + " is " +
-                            describe_tensor(weight.dtype, weight.shape) +
-                            "; elements of a linear layer have two dimensions");
+      refuse_tensor(FormatErrorKind::size, weight,
+                    "; elements of a linear layer have two dimensions");
     }
     return scale_grid_of(*find(layer_of(weight) + kWeightScale).info,
                          static_cast<std::int64_t>(weight.shape[0]),

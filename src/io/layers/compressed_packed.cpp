@@ -39,7 +39,7 @@ std::pair<std::int64_t, std::int64_t> sizes_of(const TensorView& view) {
   if (view.info->dtype == DType::int32) {
     for (const std::int32_t size : values_of<std::int32_t>(view)) sizes.push_back(size);
   }
-  const auto sane = [](std::int64_t size) { return size > 0 && size <= std::int64_t{1} << 31; };
+  const auto sane = [](std::int64_t size) { return size > 0 && size <= kMaxDimension; };
   if (sizes.size() != 2 || !sane(sizes[0]) || !sane(sizes[1])) {
     refuse_tensor(FormatErrorKind::size, *view.info,
                   "; two sizes of a weight are needed, I64 or I32");

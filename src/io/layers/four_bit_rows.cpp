@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/codebook.hpp"
 #include "kvant/float16.hpp"
@@ -47,7 +48,7 @@ std::optional<QuantState> find_state(const FindTensor& find, const std::string& 
 }
 
 std::string missing_state(const TensorInfo& weight) {
-  return "tensor " + in_quotes(weight.name) + " is " + describe_tensor(weight.dtype, weight.shape) +
+  return described(weight) +
          " with absmax and quant_map beside it, codes of bitsandbytes in 4 bits, but their "
          "quant_state is missing: the tensor " +
          in_quotes(weight.name + ".quant_state.bitsandbytes__nf4") + " (or __fp4)";

@@ -23,7 +23,7 @@ SaidBlocks block_size_in(const nlohmann::json& section) {
   if (!section.is_object() || it == section.end() || !it->is_array() || it->size() != 2) return {};
   const auto size = [](const nlohmann::json& value) {
     const bool sane = value.is_number_unsigned() && value.get<std::uint64_t>() > 0 &&
-                      value.get<std::uint64_t>() <= (std::uint64_t{1} << 31);
+                      value.get<std::uint64_t>() <= static_cast<std::uint64_t>(kMaxDimension);
     return sane ? value.get<std::int64_t>() : std::int64_t{0};
   };
   return {size((*it)[0]), size((*it)[1])};
@@ -65,10 +65,8 @@ class Fp8Blocks final : public StoredFormat {
     const TensorView scales = find(layer_of(*weight.info) + kScaleInverse);
     try {
       if (!is_weight_matrix(*weight.info)) {
-        throw FormatError(FormatErrorKind::size,
-                          "tensor " + in_quotes(weight.info->name) + " is " +
-                              describe_tensor(weight.info->dtype, weight.info->shape) +
-                              "; elements of a linear layer have two dimensions");
+        refuse_tensor(FormatErrorKind::size, *weight.info,
+                      "; elements of a linear layer have two dimensions");
       }
       check_scale_shape(*scales.info, static_cast<std::int64_t>(weight.info->shape[0]),
                         static_cast<std::int64_t>(weight.info->shape[1]));

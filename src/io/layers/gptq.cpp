@@ -81,11 +81,10 @@ void check_inputs(const FindTensor& find, const std::string& layer, const Packed
     return;
   }
   const TensorInfo& weight = *find(layer + std::string(kPackedCodes)).info;
-  throw FormatError(
-      FormatErrorKind::size,
-      "tensor " + in_quotes(weight.name) + " is " + describe_tensor(weight.dtype, weight.shape) +
-          ", codes of " + std::to_string(shape.bits) + " bits for " + std::to_string(shape.inputs) +
-          " inputs; " + in_quotes(info.name) + " is of " + std::to_string(info.shape[0]));
+  refuse_tensor(FormatErrorKind::size, weight,
+                ", codes of " + std::to_string(shape.bits) + " bits for " +
+                    std::to_string(shape.inputs) + " inputs; " + in_quotes(info.name) + " is of " +
+                    std::to_string(info.shape[0]));
 }
 
 /// Shapes and types, of codes that the index of groups agrees with.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "io/layers/start_layer.hpp"
 #include "io/text/quoting.hpp"
 #include "kvant/float16.hpp"
 #include "kvant/float8.hpp"
@@ -16,9 +17,7 @@ namespace {
 constexpr std::int64_t kSquare = describe(WeightFormat::fp8_block).block;
 
 [[noreturn]] void refuse(const TensorInfo& info, const std::string& what) {
-  throw FormatError(
-      FormatErrorKind::bad_scales,
-      "tensor " + in_quotes(info.name) + " is " + describe_tensor(info.dtype, info.shape) + what);
+  refuse_tensor(FormatErrorKind::bad_scales, info, what);
 }
 
 /// [], [N] and [N, M] as two sizes.
