@@ -7,6 +7,7 @@ std::int64_t ceiling_avx2(std::int64_t steps);
 std::int64_t ceiling_avxvnni(std::int64_t steps);
 std::int64_t ceiling_avx512(std::int64_t steps);
 std::int64_t ceiling_avx512vnni(std::int64_t steps);
+std::int64_t ceiling_amx(std::int64_t steps);
 #elif KVANT_BENCH_ARM
 std::int64_t ceiling_neon(std::int64_t steps);
 std::int64_t ceiling_neon_dotprod(std::int64_t steps);
@@ -29,6 +30,7 @@ constexpr Ceiling kCeilings[] = {
     {"avxvnni", "vpdpbusd (256 bits)", 12 * 32 * 2, &ceiling_avxvnni},
     {"avx512", "vpmaddubsw + vpmaddwd + vpaddd (512 bits)", 10 * 64 * 2, &ceiling_avx512},
     {"avx512vnni", "vpdpbusd", 24 * 64 * 2, &ceiling_avx512vnni},
+    {"amx", "tdpbssd", 4 * 16 * 16 * 64 * 2, &ceiling_amx},
 #elif KVANT_BENCH_ARM
     {"neon", "smull + smull2 + addp + sadalp", 6 * 16 * 2, &ceiling_neon},
     {"neon_dotprod", "sdot", 24 * 16 * 2, &ceiling_neon_dotprod},

@@ -4,12 +4,13 @@
 set(kvant_processors_x86 "x86_64|AMD64")
 set(kvant_processors_arm "aarch64|arm64")
 
-set(kvant_isa_names_x86 avx2 avxvnni avx512 avx512vnni avx512bf16)
+set(kvant_isa_names_x86 avx2 avxvnni avx512 avx512vnni avx512bf16 amx)
 set(kvant_isa_flags_avx2 -mavx2 -mfma -mf16c)
 set(kvant_isa_flags_avxvnni ${kvant_isa_flags_avx2} -mavxvnni)
 set(kvant_isa_flags_avx512 ${kvant_isa_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 set(kvant_isa_flags_avx512vnni ${kvant_isa_flags_avx512} -mavx512vnni)
 set(kvant_isa_flags_avx512bf16 ${kvant_isa_flags_avx512} -mavx512bf16)
+set(kvant_isa_flags_amx ${kvant_isa_flags_avx512vnni} -mamx-tile -mamx-int8)
 
 set(kvant_isa_names_arm neon neon_dotprod neon_i8mm)
 # (g++ would move loads of operands forward, and then keep sums in memory for want of registers.)

@@ -29,6 +29,7 @@ extern const KernelTable kernels_avxvnni;
 extern const KernelTable kernels_avx512;
 extern const KernelTable kernels_avx512vnni;
 extern const KernelTable kernels_avx512bf16;
+extern const KernelTable kernels_amx;
 extern const KernelTable kernels_neon;
 extern const KernelTable kernels_neon_dotprod;
 extern const KernelTable kernels_neon_i8mm;

@@ -4,6 +4,9 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 #define KVANT_X86 1
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -31,6 +34,8 @@ const char* feature_name(CpuFeature feature) noexcept {
     case kNeon: return "asimd";
     case kDotprod: return "asimddp";
     case kI8mm: return "i8mm";
+    case kAmxTile: return "amx_tile";
+    case kAmxInt8: return "amx_int8";
   }
   return "?";
 }
@@ -46,6 +51,18 @@ std::uint64_t saved_register_sets() noexcept {
   return (std::uint64_t{high} << 32) | low;
 }
 
+/// Linux saves AMX's registers, 8 KiB, for the processes that ask. It refuses where a thread has an
+/// alternate signal stack that is too small for them.
+bool may_use_amx() noexcept {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kAmxRegisters = 18;           // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kAmxRegisters) == 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::uint32_t detect_cpu_features() noexcept {
@@ -59,6 +76,7 @@ std::uint32_t detect_cpu_features() noexcept {
   const std::uint64_t saved = saved_register_sets();
   const bool ymm = (saved & 0x6u) == 0x6u;    // SSE and AVX state
   const bool zmm = (saved & 0xE6u) == 0xE6u;  // and opmask, ZMM_Hi256, Hi16_ZMM
+  const bool amx = (saved & 0x60000u) == 0x60000u;
   std::uint32_t features = 0;
   const auto add = [&features](unsigned bit, bool usable, CpuFeature feature) {
     if (bit != 0 && usable) features |= feature;
@@ -73,6 +91,10 @@ std::uint32_t detect_cpu_features() noexcept {
     add(ebx >> 30 & 1u, zmm, kAvx512bw);
     add(ebx >> 31 & 1u, zmm, kAvx512vl);
     add(ecx >> 11 & 1u, zmm, kAvx512vnni);
+    if ((edx >> 24 & 1u) != 0 && amx && may_use_amx()) {
+      add(1, true, kAmxTile);
+      add(edx >> 25 & 1u, true, kAmxInt8);
+    }
     if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
       add(eax >> 4 & 1u, ymm && avx, kAvxvnni);
       add(eax >> 5 & 1u, zmm, kAvx512bf16);

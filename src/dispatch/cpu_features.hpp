@@ -20,6 +20,8 @@ enum CpuFeature : std::uint32_t {
   kNeon = 1u << 10,
   kDotprod = 1u << 11,
   kI8mm = 1u << 12,
+  kAmxTile = 1u << 13,
+  kAmxInt8 = 1u << 14,
 };
 
 /// The name of one feature, as /proc/cpuinfo and compilers spell it.

@@ -62,6 +62,18 @@ TEST_CASE("gemm: every K that leaves a remainder, deep K, odd M and N") {
   }
 }
 
+TEST_CASE("gemm: many row blocks, by chunks of K where a set has them") {
+  for (const KernelTable* kernels : kernel_sets()) {
+    std::mt19937_64 generator(test_seed());
+    const std::int64_t mr = int8_of(*kernels).mr;
+    const std::int64_t n = int8_of(*kernels).layout.nr + 3;
+    for (const auto& [m, k] : {std::pair{10 * mr - 3, std::int64_t{600}}, {5 * mr - 1, 8300}}) {
+      check_exact(*kernels,
+                  {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)});
+    }
+  }
+}
+
 TEST_CASE("gemm: extremes do not saturate") {
   for (const KernelTable* kernels : kernel_sets()) {
     for (const std::int64_t k : {1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 1024, 4096}) {

@@ -8,8 +8,10 @@
 #include "kvant/isa.hpp"
 #if !KVANT_TEST_NO_EMULATION
 #include "cpu/micro/gemm_pairs.hpp"
+#include "cpu/micro/gemm_squares.hpp"
 #include "cpu/micro/make_table.hpp"
 #include "kernels/emulated_simd.hpp"
+#include "kernels/emulated_squares.hpp"
 #endif
 
 namespace kvant::test {
@@ -48,11 +50,20 @@ constexpr KernelTable make_pairs_table(const char* name) noexcept {
   return table;
 }
 
+/// As amx: products of squares alone.
+template <SimdSquares S>
+constexpr KernelTable make_squares_table(const char* name) noexcept {
+  KernelTable table = detail::empty_table(name);
+  give(table, WeightFormat::int8_row, square_kernels<S>());
+  return table;
+}
+
 constexpr KernelTable kEmulated[] = {
     make_table<EmulatedAvx2>("emulated avx2"),
     make_product_table<EmulatedAvxVnni>("emulated avxvnni"),
     make_table<EmulatedAvx512>("emulated avx512"),
     with_bf16_pairs<EmulatedAvx512Vnni>(make_table<EmulatedAvx512Vnni>("emulated avx512vnni")),
+    make_squares_table<EmulatedAmx>("emulated amx"),
     make_table<EmulatedNeon>("emulated neon"),
     make_product_table<EmulatedNeonDotprod>("emulated neon_dotprod"),
     make_pairs_table<EmulatedNeonI8mm>("emulated neon_i8mm"),

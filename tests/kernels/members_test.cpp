@@ -15,6 +15,7 @@ const char* compare_avxvnni_evex_members();
 const char* compare_avx512_members();
 const char* compare_avx512vnni_members();
 const char* compare_avx512bf16_members();
+const char* compare_amx_members();
 #elif KVANT_TEST_ARM
 const char* compare_neon_members();
 const char* compare_neon_dotprod_members();
@@ -52,6 +53,7 @@ TEST_CASE("simd members mean what their emulation says") {
 #endif
   check("avx512", &compare_avx512_members);
   check("avx512vnni", &compare_avx512vnni_members);
+  check("amx", &compare_amx_members);
   if (kernels_for().gemm_for(WeightFormat::bfloat16).activations ==
       ActivationFormat::bf16) {  // chosen only where the CPU has it
     CHECK(compare_avx512bf16_members() == nullptr);

@@ -149,6 +149,17 @@ concept SimdPairs = requires(typename S::I i) {
   { S::second_row(i, i) } -> Is<typename S::I>;
 };
 
+/// Registers of 16 rows of 64 bytes, and sums of products of two of them (gemm_squares.hpp).
+template <class S>
+concept SimdSquares = requires(const unsigned char* from, std::int32_t* to) {
+  S::shape_squares(17);
+  S::template zero_square<0>();
+  S::template load_square<4>(from, std::ptrdiff_t{64});
+  S::template dot_squares<0, 4, 6>();
+  S::template store_square<0>(to, std::ptrdiff_t{16});
+  S::release_squares();
+};
+
 template <class S>
 concept Simd = SimdVectors<S> && SimdScan<S> && SimdProduct<S> && SimdNibbles<S>;
 

@@ -54,6 +54,8 @@ inline void interleave_rows(const std::byte* from, std::ptrdiff_t stride, std::i
         std::memcpy(at, bytes, 4);
       } else if (group == 8) {
         std::memcpy(at, bytes, 8);
+      } else if (group == 64) {
+        std::memcpy(at, bytes, 64);
       } else {
         std::memcpy(at, bytes, static_cast<std::size_t>(group));
       }

@@ -1,0 +1,61 @@
+#pragma once
+
+// AMX: registers of 16 rows of 64 bytes and their product, tdpbssd, which sums signed by signed
+// bytes exactly (gemm_squares.hpp); all else is AVX-512 VNNI's. In assembly, since the intrinsics
+// of g++ take literal numbers of registers only.
+
+#include "cpu/x86/simd_avx512.hpp"
+
+namespace kvant {
+namespace {
+
+struct Amx : Avx512Vnni {
+  static constexpr int kRows = 32;
+  static constexpr int kVectors = 2;
+  static constexpr int kMaxAccumulators = kRows * kVectors;
+  static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows <= 16 ? 2 : 1; }
+
+  /// Squares 0 to 3 are sums and 4, 5 activations of `rows` rows, at most 16 of them in each: of up
+  /// to 16 rows 0 to 4, of more 0, 1, 4 and, the others, 2, 3, 5. The rest are weights.
+  static void shape_squares(int rows) noexcept {
+    struct alignas(64) Shapes {
+      std::uint8_t palette = 1;
+      std::uint8_t start_row = 0;
+      std::uint8_t reserved[14] = {};
+      std::uint16_t row_bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } shapes;
+    for (int i = 0; i < 8; ++i) {
+      shapes.row_bytes[i] = 64;
+      shapes.rows[i] = static_cast<std::uint8_t>(i >= 5 ? 16 : rows < 16 ? rows : 16);
+    }
+    if (rows > 16) {
+      shapes.rows[2] = shapes.rows[3] = shapes.rows[5] = static_cast<std::uint8_t>(rows - 16);
+    }
+    asm volatile("ldtilecfg %0" : : "m"(shapes));
+  }
+  /// What the registers hold needs no more saving.
+  static void release_squares() noexcept { asm volatile("tilerelease"); }
+  template <int kTo>
+  static void zero_square() noexcept {
+    asm volatile("tilezero %%tmm%c0" : : "i"(kTo));
+  }
+  /// Rows of 64 bytes, `stride` bytes apart.
+  template <int kTo>
+  static void load_square(const unsigned char* from, std::ptrdiff_t stride) noexcept {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(kTo) : "memory");
+  }
+  /// Rows of 16 sums, `stride` sums apart.
+  template <int kFrom>
+  static void store_square(std::int32_t* to, std::ptrdiff_t stride) noexcept {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,4)" : : "r"(to), "r"(stride), "i"(kFrom) : "memory");
+  }
+  /// sums[i][j] += the products of the four bytes of a[i][k], b[k][j], over the 16 fours of k.
+  template <int kSums, int kA, int kB>
+  static void dot_squares() noexcept {
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kA), "i"(kB));
+  }
+};
+
+}  // namespace
+}  // namespace kvant
