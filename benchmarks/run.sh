@@ -103,10 +103,11 @@ for question in "${questions[@]}"; do targets+=("bench_$question"); done
 cmake --build build-benchmarks -j "$(nproc)" --target "${targets[@]}" -- --quiet
 
 # Peers at their best: OpenBLAS does not know every processor by its model number, and falls back to
-# something from 2004; with KVANT_ISA=avx2 all are held to AVX2.
+# something from 2004; with KVANT_ISA=avx2 all are held to AVX2, with avx512vnni to what that has (no AMX).
 if [ "${KVANT_ISA:-}" = avx2 ]; then
   export ONEDNN_MAX_CPU_ISA=${ONEDNN_MAX_CPU_ISA:-AVX2} OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-Haswell}
 elif grep -qs avx512vl /proc/cpuinfo; then
+  [ "${KVANT_ISA:-}" != avx512vnni ] || export ONEDNN_MAX_CPU_ISA=${ONEDNN_MAX_CPU_ISA:-AVX512_CORE_BF16}
   export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
 elif grep -qs avx2 /proc/cpuinfo; then
   export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-Haswell}

@@ -7,6 +7,7 @@
 #include "dispatch/completed.hpp"
 #include "kvant/isa.hpp"
 #if !KVANT_TEST_NO_EMULATION
+#include "cpu/micro/gemm_nibble_squares.hpp"
 #include "cpu/micro/gemm_pairs.hpp"
 #include "cpu/micro/gemm_squares.hpp"
 #include "cpu/micro/make_table.hpp"
@@ -55,6 +56,8 @@ template <SimdSquares S>
 constexpr KernelTable make_squares_table(const char* name) noexcept {
   KernelTable table = detail::empty_table(name);
   give(table, WeightFormat::int8_row, square_kernels<S>());
+  give(table, WeightFormat::int4_group, nibble_square_kernels<S, LinearNibbles<S>>());
+  give(table, WeightFormat::nf4, nibble_square_kernels<S, BookNibbles<S, kOwnNf4>>());
   return table;
 }
 

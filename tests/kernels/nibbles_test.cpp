@@ -102,7 +102,7 @@ TEST_CASE("nibbles: every kernel set equals the definition, rows and outputs at 
 }
 
 TEST_CASE("nibbles: groups of every kind: short last ones, one for the row, across rows") {
-  for (const std::int64_t m : {1, 7}) {
+  for (const std::int64_t m : {1, 7, 35}) {
     for (const bool zero_points : {false, true}) {
       for (const auto& [k, block] : {std::pair<std::int64_t, std::int64_t>{1, 32},
                                      {31, 32},
@@ -127,6 +127,13 @@ TEST_CASE("nibbles: groups of every kind: short last ones, one for the row, acro
       }
     }
   }
+}
+
+TEST_CASE("nibbles: many rows, by chunks of K where a set has them") {
+  check_case({WeightFormat::int4_group, 290, 35, 1152, 128, true});
+  check_case({WeightFormat::int4_group, 65, 33, 1100, 96, false});
+  check_case({WeightFormat::int4_group, 70, 17, 8400, 32, false});
+  check_case({WeightFormat::nf4, 97, 33, 640, 64, false});
 }
 
 TEST_CASE("nibbles: the largest sums of a group stay exact") {
@@ -269,7 +276,9 @@ TEST_CASE("sum_codes: pairs and running sums, of 32 and 16 codes, of every block
     std::mt19937_64 generator(test_seed());
     for (const std::int64_t m : {1, 5, 6, 8, 13, 17}) {
       const std::int64_t k = 192;
-      const std::int32_t mr = kernels->gemm_for(WeightFormat::int4_group).mr;
+      // (A set's products of 4 bits may want no sums, and have larger blocks.)
+      const std::int32_t mr = std::min(kernels->gemm_for(WeightFormat::int4_group).mr,
+                                       kernels->gemm_for(WeightFormat::int8_group).mr);
       const RowBlocks blocks{m, mr};
       std::vector<std::int8_t> codes = random_codes(generator, m * k + kActivationSlack, -127);
       for (const ActivationSums kind :

@@ -99,7 +99,8 @@ template <class S, class P, int kRows, int kColumns>
 }
 
 /// Eight k: the low codes, then the high ones.
-template <class S, class P, int kRows, int kColumns>
+/// @tparam kGroup  of RowBlocks: kGroupBytes, or whole steps
+template <class S, class P, int kGroup, int kRows, int kColumns>
 [[gnu::always_inline]] inline void nibble_step(const unsigned char* a, const unsigned char* codes,
                                                std::ptrdiff_t stride, typename S::I table,
                                                typename S::I (&c)[kRows][kColumns]) noexcept {
@@ -107,6 +108,7 @@ template <class S, class P, int kRows, int kColumns>
     return S::load_b(reinterpret_cast<const std::int8_t*>(codes + (j / S::kVectors) * stride +
                                                           (j % S::kVectors) * S::kBytesB));
   };
+  constexpr int kHigh = kGroup == kGroupBytes ? kRows * kGroupBytes : kGroupBytes;
   const auto dot = [](typename S::I sum, typename S::I w, typename S::I x) noexcept {
     if constexpr (P::kNarrow) {
       return S::keep(S::dot16(sum, w, x));
@@ -115,16 +117,16 @@ template <class S, class P, int kRows, int kColumns>
     }
   };
   if constexpr (kRows < kColumns) {  // the fewer operands are held, the others pass through
-    const auto broadcast = [&](int r) noexcept {
-      const typename S::I x = S::broadcast_a(a + r * kGroupBytes);
+    const auto broadcast = [&](std::ptrdiff_t at) noexcept {
+      const typename S::I x = S::broadcast_a(a + at);
       return kRows == 1 ? S::keep(x) : x;  // g++ would read one of the two from the stack
     };
     typename S::I low_a[kRows];
     typename S::I high_a[kRows];
     KVANT_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      low_a[r] = broadcast(r);
-      high_a[r] = broadcast(kRows + r);
+      low_a[r] = broadcast(r * kGroup);
+      high_a[r] = broadcast(kHigh + r * kGroup);
     }
     KVANT_UNROLL
     for (int j = 0; j < kColumns; ++j) {
@@ -144,7 +146,7 @@ template <class S, class P, int kRows, int kColumns>
       }
       KVANT_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const typename S::I x = S::broadcast_a(a + (half * kRows + r) * kGroupBytes);
+        const typename S::I x = S::broadcast_a(a + half * kHigh + r * kGroup);
         KVANT_UNROLL
         for (int j = 0; j < kColumns; ++j) c[r][j] = dot(c[r][j], w[j], x);
       }
@@ -156,7 +158,7 @@ template <class S, class P, int kRows, int kColumns>
 /// kPanels panels. A function of its own, never inlined, so that the accumulators stay in
 /// registers; and one for all groups, with what their chains begin at prepared for many at once: a
 /// call for each chain took a sixth of the time of groups of 32.
-template <class S, class P, int kRows, int kPanels>
+template <class S, class P, int kRows, int kPanels, int kGroup = kGroupBytes>
 [[gnu::noinline]] void nibble_tile(const NibbleTile& t, float* acc) noexcept {
   constexpr int kColumns = kPanels * S::kVectors;
   constexpr int kLine = S::kVectors * S::kBytesB;  // of a panel and step
@@ -174,6 +176,7 @@ template <class S, class P, int kRows, int kPanels>
   const unsigned char* codes = header + w.header_bytes();
   Ahead ahead = t.ahead;
   std::int64_t in_group = 0;  // k of this group that are done
+  [[maybe_unused]] std::int64_t at = 0;
   const std::int32_t* start = starts;
   const std::int32_t* prepared = starts;
   for (std::int64_t k = 0; k < w.k_padded; k += part) {
@@ -189,7 +192,7 @@ template <class S, class P, int kRows, int kPanels>
     start += row_lanes<S>(kRows);
     const std::int64_t left = w.k_padded - k;
     for (std::int64_t step = (left < part ? left : part) / 8; step > 0; --step) {
-      nibble_step<S, P, kRows, kColumns>(a, codes, stride, table, c);
+      nibble_step<S, P, kGroup, kRows, kColumns>(a, codes, stride, table, c);
       if constexpr (kRows > kFewRows) {  // from the second-level cache; the next panel into it
         KVANT_UNROLL
         for (int line = 0; line < kLine; line += 64) {
@@ -200,7 +203,13 @@ template <class S, class P, int kRows, int kPanels>
       } else {
         fetch_streams<S, kPanels, kLine>(codes, stride);
       }
-      a += 2 * kRows * kGroupBytes;
+      if constexpr (kGroup == kGroupBytes || kRows == 1) {
+        a += 2 * kRows * kGroupBytes;
+      } else {
+        a += 2 * kGroupBytes;
+        at += 2 * kGroupBytes;
+        if (at % kGroup == 0) a += (kRows - 1) * kGroup;
+      }
       codes += kLine;
     }
     typename S::I d[kRows][kColumns];  // g++ would keep c in memory if it were used on

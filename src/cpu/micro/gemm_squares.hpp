@@ -39,16 +39,23 @@ constexpr std::int64_t blocks_together(std::int64_t block_bytes) noexcept {
   return fit < 2 ? 2 : fit > kMostTogether ? kMostTogether : fit;
 }
 
+/// The most rows of a block. Blocks differ by one row at most. The squares of one that has less
+/// take the 64 bytes behind its rows too (kActivationSlack), and the sums of that row are dropped.
+constexpr int most_rows(const RowBlocks& blocks) noexcept {
+  return static_cast<int>((blocks.m + blocks.count() - 1) / blocks.count());
+}
+
 /// The operands of one tile.
 struct SquareTile {
   const unsigned char* a;
   std::ptrdiff_t step_a;  ///< bytes of 64 k of all rows
   const unsigned char* b;
-  std::ptrdiff_t stride;  ///< from one panel to the next
   std::int64_t steps;
+  std::ptrdiff_t stride = 0;             ///< from one panel to the next
   bool goes_on = false;                  ///< with the sums that are in acc
   const unsigned char* ahead = nullptr;  ///< what the second-level cache is asked for meanwhile
   std::int64_t lines = 0;                ///< of that, in each step
+  bool half = false;                     ///< steps of 32 k: the first is the second half of 64
 };
 
 /// Bytes of 64 k of a panel, and from one group of four k to the next.
@@ -72,34 +79,50 @@ template <class S, int kTo>
   }
 }
 
-/// acc[17..32][32] = the sums of two squares of rows times one panel.
-template <class S>
+/// acc[rows][32] = the sums of two squares of rows, or of one, times one panel.
+/// @tparam kStep  k of a step: 64, or 32
+/// @tparam kRows  32, or 16
+template <class S, int kStep, int kRows>
 [[gnu::noinline]] void square_tile(SquareTile t, std::int32_t* acc) noexcept {
   constexpr std::ptrdiff_t kRow = 2 * kSquare;
+  constexpr bool kTwo = kRows > kSquare;
   std::int32_t* const below = acc + kSquare * kRow;
   start_sums<S, 0>(acc, kRow, t.goes_on);
   start_sums<S, 1>(acc + kSquare, kRow, t.goes_on);
-  start_sums<S, 2>(below, kRow, t.goes_on);
-  start_sums<S, 3>(below + kSquare, kRow, t.goes_on);
+  if constexpr (kTwo) {
+    start_sums<S, 2>(below, kRow, t.goes_on);
+    start_sums<S, 3>(below + kSquare, kRow, t.goes_on);
+  }
   for (; t.steps > 0; --t.steps) {
     S::template load_square<4>(t.a, kSquareGroup);
     S::template load_square<6>(t.b, panel_row<S>());
     S::template load_square<7>(t.b + S::kBytesB, panel_row<S>());
-    S::template load_square<5>(t.a + kSquare * kSquareGroup, kSquareGroup);
+    if constexpr (kTwo) {
+      S::template load_square<5>(t.a + kSquare * kSquareGroup, kSquareGroup);
+    }
     S::template dot_squares<0, 4, 6>();
     S::template dot_squares<1, 4, 7>();
-    S::template dot_squares<2, 5, 6>();
-    S::template dot_squares<3, 5, 7>();
+    if constexpr (kTwo) {
+      S::template dot_squares<2, 5, 6>();
+      S::template dot_squares<3, 5, 7>();
+    }
     for (std::int64_t line = 0; line < t.lines; ++line, t.ahead += 64) {
       __builtin_prefetch(t.ahead, 0, 2);
     }
-    t.a += t.step_a;
-    t.b += panel_step<S>();
+    if constexpr (kStep == kSquareGroup) {
+      t.a += t.step_a;
+    } else {
+      t.a += t.half ? t.step_a - kStep : kStep;
+      t.half = !t.half;
+    }
+    t.b += panel_step<S>() / kSquareGroup * kStep;
   }
   S::template store_square<0>(acc, kRow);
   S::template store_square<1>(acc + kSquare, kRow);
-  S::template store_square<2>(below, kRow);
-  S::template store_square<3>(below + kSquare, kRow);
+  if constexpr (kTwo) {
+    S::template store_square<2>(below, kRow);
+    S::template store_square<3>(below + kSquare, kRow);
+  }
 }
 
 /// One row by vectors whose first operand is not negative: code + 128, and 128, whose products are
@@ -174,7 +197,7 @@ void walk_few(const GemmArgs& g, std::ptrdiff_t panel_bytes, Finish&& finish) no
           tile(a, b, stride, k_padded / S::kGroup, acc, ahead);
         } else {
           const auto tile = panels.count > 1 ? &flat_tile<S, 2> : &flat_tile<S, 1>;
-          tile({a, std::ptrdiff_t{rows} * kSquareGroup, b, stride, k_padded / kSquareGroup}, acc);
+          tile({a, std::ptrdiff_t{rows} * kSquareGroup, b, k_padded / kSquareGroup, stride}, acc);
         }
       },
       finish);
@@ -204,8 +227,14 @@ void walk_squares(const GemmArgs& g, const RowBlocks& blocks, int most, std::ptr
           const std::int64_t row = blocks.first(first + i);
           const std::ptrdiff_t step_a = std::ptrdiff_t{blocks.rows(first + i)} * kSquareGroup;
           const auto* a = offset_bytes<unsigned char>(g.a, row * range.k_padded + step * step_a);
-          square_tile<S>({a, step_a, b + step * panel_step<S>(), 0, chunk, step > 0, ahead, lines},
-                         sums[i]);
+          square_tile<S, kSquareGroup, S::kRows>({.a = a,
+                                                  .step_a = step_a,
+                                                  .b = b + step * panel_step<S>(),
+                                                  .steps = chunk,
+                                                  .goes_on = step > 0,
+                                                  .ahead = ahead,
+                                                  .lines = lines},
+                                                 sums[i]);
           ahead += chunk * lines * 64;
         }
       }
@@ -228,14 +257,12 @@ void gemm_squares(const GemmArgs& args) noexcept {
     finish_int8<S, S::kGroup>(g, found, acc, acc_stride, row, rows, panel);
   };
   if (g.range.block_begin == g.range.block_end) return;
-  // Blocks differ by one row at most. The squares of one that has less take the 64 bytes behind its
-  // rows too (kActivationSlack), and the sums of that row are dropped.
-  const auto most = static_cast<int>((blocks.m + blocks.count() - 1) / blocks.count());
+  const int most = most_rows(blocks);
   if (most == 1) {
     walk_few<S>(g, panel_bytes, finish);
     return;
   }
-  S::shape_squares(most);
+  S::shape_squares(most, kSquareGroup);
   if (most <= kSquare) {  // then there is one block
     walk_few<S>(g, panel_bytes, finish);
   } else {

@@ -23,6 +23,14 @@ struct LinearNibbles {
   static typename S::I integers(typename S::I codes, typename S::I /*table*/) noexcept {
     return codes;
   }
+  /// As signed bytes, code - zero (gemm_nibble_squares.hpp); zeros: in every byte.
+  static constexpr std::int32_t kUniformZeros = kZero * 0x01010101;
+  static typename S::I signed_table() noexcept { return S::zero_i(); }
+  static typename S::I signed_integers(typename S::I codes, typename S::I /*table*/,
+                                       typename S::I zeros) noexcept {
+    const typename S::I sign = S::set1_i(static_cast<std::int32_t>(0x80808080u));
+    return S::xor_i(S::sub_i(S::xor_i(codes, sign), zeros), sign);  // no byte borrows
+  }
   static typename S::F scale(const unsigned char* p) noexcept {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(p));
   }
@@ -54,6 +62,13 @@ struct BookNibbles {
   static constexpr std::int32_t kScaleBytes = 4;
   static typename S::I table() noexcept { return S::load_table(kIntegers.integer); }
   static typename S::I integers(typename S::I codes, typename S::I table) noexcept {
+    return S::lookup(table, codes);
+  }
+  static constexpr IntegerTable kSigned = IntegerTable::of(kTable, true);
+  static constexpr std::int32_t kUniformZeros = 0;
+  static typename S::I signed_table() noexcept { return S::load_table(kSigned.integer); }
+  static typename S::I signed_integers(typename S::I codes, typename S::I table,
+                                       typename S::I /*zeros*/) noexcept {
     return S::lookup(table, codes);
   }
   static typename S::F scale(const unsigned char* p) noexcept {

@@ -152,7 +152,7 @@ concept SimdPairs = requires(typename S::I i) {
 /// Registers of 16 rows of 64 bytes, and sums of products of two of them (gemm_squares.hpp).
 template <class S>
 concept SimdSquares = requires(const unsigned char* from, std::int32_t* to) {
-  S::shape_squares(17);
+  S::shape_squares(17, 64);
   S::template zero_square<0>();
   S::template load_square<4>(from, std::ptrdiff_t{64});
   S::template dot_squares<0, 4, 6>();

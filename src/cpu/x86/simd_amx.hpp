@@ -16,8 +16,9 @@ struct Amx : Avx512Vnni {
   static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows <= 16 ? 2 : 1; }
 
   /// Squares 0 to 3 are sums and 4, 5 activations of `rows` rows, at most 16 of them in each: of up
-  /// to 16 rows 0 to 4, of more 0, 1, 4 and, the others, 2, 3, 5. The rest are weights.
-  static void shape_squares(int rows) noexcept {
+  /// to 16 rows 0 to 4, of more 0, 1, 4 and, the others, 2, 3, 5. The rest are weights. A product
+  /// is of k codes: 64, or 32.
+  static void shape_squares(int rows, int k) noexcept {
     struct alignas(64) Shapes {
       std::uint8_t palette = 1;
       std::uint8_t start_row = 0;
@@ -25,12 +26,14 @@ struct Amx : Avx512Vnni {
       std::uint16_t row_bytes[16] = {};
       std::uint8_t rows[16] = {};
     } shapes;
+    const auto least = [](int a, int b) { return static_cast<std::uint8_t>(a < b ? a : b); };
     for (int i = 0; i < 8; ++i) {
-      shapes.row_bytes[i] = 64;
-      shapes.rows[i] = static_cast<std::uint8_t>(i >= 5 ? 16 : rows < 16 ? rows : 16);
-    }
-    if (rows > 16) {
-      shapes.rows[2] = shapes.rows[3] = shapes.rows[5] = static_cast<std::uint8_t>(rows - 16);
+      const bool activations = i == 4 || (i == 5 && rows > 16);
+      const bool below = rows > 16 && (i == 2 || i == 3 || i == 5);
+      shapes.row_bytes[i] = activations ? static_cast<std::uint16_t>(k) : 64;
+      shapes.rows[i] = below                  ? least(rows - 16, 16)
+                       : i < 4 || activations ? least(rows, 16)
+                                              : least(k / 4, 16);
     }
     asm volatile("ldtilecfg %0" : : "m"(shapes));
   }

@@ -7,10 +7,12 @@
 namespace kvant::test {
 namespace {
 
-/// The sums of squares 0 to 3 behind two steps of a tile of `rows` rows, in 32 columns.
+/// The sums of squares 0 to 3 behind two steps, of `depth` k each, of a tile of `rows` rows, in 32
+/// columns.
 template <class S>
-void multiply(int rows, const unsigned char* a, const unsigned char* b, std::int32_t* sums) {
-  S::shape_squares(rows);
+void multiply(int rows, int depth, const unsigned char* a, const unsigned char* b,
+              std::int32_t* sums) {
+  S::shape_squares(rows, depth);
   S::template zero_square<0>();
   S::template zero_square<1>();
   S::template zero_square<2>();
@@ -49,15 +51,17 @@ const char* compare_amx_members() {
   for (unsigned char& byte : a) fill(byte);
   for (unsigned char& byte : b) fill(byte);
   for (int i = 0; i < 64; ++i) a[i] = b[i / 4 * 128 + i % 4] = 0x80;  // -128 * -128, 64 times
-  for (int rows = 1; rows <= 32; ++rows) {
+  for (int i = 0; i < 2 * 32; ++i) {
+    const int rows = i % 32 + 1;
+    const int depth = i < 32 ? 64 : 32;
     // (Behind the last row nothing is written: both keep the mark.)
     alignas(64) std::int32_t got[32 * 32];
     alignas(64) std::int32_t want[32 * 32];
-    for (int i = 0; i < 32 * 32; ++i) got[i] = want[i] = 0x5A5A5A5A;
-    multiply<Amx>(rows, a, b, got);
-    multiply<EmulatedAmx>(rows, a, b, want);
-    for (int i = 0; i < 32 * 32; ++i) {
-      if (got[i] != want[i]) return "dot_squares";
+    for (int j = 0; j < 32 * 32; ++j) got[j] = want[j] = 0x5A5A5A5A;
+    multiply<Amx>(rows, depth, a, b, got);
+    multiply<EmulatedAmx>(rows, depth, a, b, want);
+    for (int j = 0; j < 32 * 32; ++j) {
+      if (got[j] != want[j]) return "dot_squares";
     }
     if ((got[rows * 32 - 1] == 0x5A5A5A5A) || (rows < 32 && got[rows * 32] != 0x5A5A5A5A)) {
       return "shape_squares";
