@@ -317,7 +317,7 @@ struct EmulatedSimd {
   static constexpr int panels(int rows) {
     return kWidth == 8 ? (rows == 1 ? 4 : rows == 2 ? 2 : 1) : (rows <= 2 ? 4 : rows <= 4 ? 2 : 1);
   }
-  static constexpr std::ptrdiff_t kStreamAhead = kWidth == 8 ? 2048 : 0;
+  static constexpr std::ptrdiff_t kStreamAhead = kWidth >= 8 ? 2048 : 0;
   static I broadcast_a(const unsigned char* p) {
     std::int32_t group;
     std::memcpy(&group, p, sizeof(group));

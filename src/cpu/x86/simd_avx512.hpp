@@ -173,7 +173,7 @@ struct Avx512 {
   static constexpr int kPairLimit = 128;
   static constexpr bool kSignedCodes = false;
   static constexpr int panels(int rows) noexcept { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
-  static constexpr std::ptrdiff_t kStreamAhead = 0;
+  static constexpr std::ptrdiff_t kStreamAhead = 2048;
   static I broadcast_a(const unsigned char* p) noexcept {
     std::int32_t group;
     __builtin_memcpy(&group, p, sizeof(group));
