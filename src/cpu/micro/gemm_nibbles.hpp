@@ -241,6 +241,8 @@ template <class S, class P, int kRows, int kPanels, int kGroup = kGroupBytes>
       }
       in_group = 0;
     }
+    // g++ would keep a second copy of the floats on the stack, and write both.
+    asm volatile("" : : : "memory");
     KVANT_UNROLL
     for (int j = 0; j < kColumns; ++j) {
       const typename S::F scale = P::product_scale(P::scale(
