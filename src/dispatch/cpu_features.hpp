@@ -28,8 +28,8 @@ enum CpuFeature : std::uint32_t {
 [[nodiscard]] const char* feature_name(CpuFeature feature) noexcept;
 
 /// Features that instructions may use. x86: CPUID reports them and XGETBV says that the operating
-/// system saves their registers. ARM: the operating system says so (HWCAP; sysctl on macOS). Cheap;
-/// not cached here.
+/// system saves their registers (AMX's on Linux: it does once it is asked, here, for the process).
+/// ARM: the operating system says so (HWCAP; sysctl on macOS). Cheap; not cached here.
 [[nodiscard]] std::uint32_t detect_cpu_features() noexcept;
 
 /// Bytes of the second-level cache of a core that blocking may rely on, of what the system reports

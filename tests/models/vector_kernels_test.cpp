@@ -112,6 +112,18 @@ std::vector<float> attend(const VectorKernels& kernels, const Problem& p, bool c
 
 }  // namespace
 
+TEST_CASE("vector kernels: a kernel set with vectors has none of the plain ones") {
+  for (const auto& [name, kernels] : sets()) {
+    INFO(name);
+    if (name == "avx2" || name == "avxvnni") CHECK(kernels == &vector_kernels("avx2"));
+    if (name.find("avx512") == 0 || name == "amx") CHECK(kernels == &vector_kernels("avx512"));
+  }
+  if (kvant::instruction_sets().size() > 1) {
+    CHECK((sets().back().first == "scalar" || sets().back().first.find("neon") == 0 ||
+           sets().back().second != &vector_kernels("scalar")));
+  }
+}
+
 TEST_CASE("vector kernels: attention is right, and the same bits on every set and by any rows") {
   for (const Problem& p : {Problem{1, 64, 40}, Problem{3, 64, 513}, Problem{7, 12, 33},
                            Problem{9, 80, 16}, Problem{6, 8, 5}, Problem{5, 128, 100}}) {

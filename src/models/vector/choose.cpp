@@ -19,7 +19,7 @@ const VectorKernels& vector_kernels(std::string_view isa) {
 #if KVANT_MODELS_VECTOR_X86
   static const bool avx512 = runs("avx512");
   static const bool avx2 = runs("avx2");
-  if (avx512 && isa.starts_with("avx512")) return vector_kernels_avx512;
+  if (avx512 && (isa.starts_with("avx512") || isa == "amx")) return vector_kernels_avx512;
   if (avx2 && isa.starts_with("avx")) return vector_kernels_avx2;
 #endif
   static_cast<void>(isa);
