@@ -19,7 +19,9 @@ struct IsaInfo {
   std::string_view missing;  ///< the first feature that is not there; empty when available
 };
 
-/// All kernel sets of this build that work on the host's data, the plainest first.
+/// All kernel sets of this build that work on the host's data, the plainest first. (To know whether
+/// "amx" runs, Linux is asked for its registers, as when it is chosen; a process that has them can
+/// no longer install an alternate signal stack of less than some 12 KiB.)
 [[nodiscard]] KVANT_API std::vector<IsaInfo> instruction_sets();
 
 /// Kernel sets of devices ("cuda"), whose data lives in a device's memory (kernels/memory.hpp);

@@ -36,6 +36,7 @@ const char* feature_name(CpuFeature feature) noexcept {
     case kI8mm: return "i8mm";
     case kAmxTile: return "amx_tile";
     case kAmxInt8: return "amx_int8";
+    case kAmxGranted: return "leave of the operating system to use AMX's registers";
   }
   return "?";
 }
@@ -49,18 +50,6 @@ std::uint64_t saved_register_sets() noexcept {
   std::uint32_t high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (std::uint64_t{high} << 32) | low;
-}
-
-/// Linux saves AMX's registers, 8 KiB, for the processes that ask. It refuses where a thread has an
-/// alternate signal stack that is too small for them.
-bool may_use_amx() noexcept {
-#if defined(__linux__)
-  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kAmxRegisters = 18;           // XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kAmxRegisters) == 0;
-#else
-  return false;
-#endif
 }
 
 }  // namespace
@@ -91,10 +80,8 @@ std::uint32_t detect_cpu_features() noexcept {
     add(ebx >> 30 & 1u, zmm, kAvx512bw);
     add(ebx >> 31 & 1u, zmm, kAvx512vl);
     add(ecx >> 11 & 1u, zmm, kAvx512vnni);
-    if ((edx >> 24 & 1u) != 0 && amx && may_use_amx()) {
-      add(1, true, kAmxTile);
-      add(edx >> 25 & 1u, true, kAmxInt8);
-    }
+    add(edx >> 24 & 1u, amx, kAmxTile);
+    add(edx >> 25 & 1u, amx, kAmxInt8);
     if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
       add(eax >> 4 & 1u, ymm && avx, kAvxvnni);
       add(eax >> 5 & 1u, zmm, kAvx512bf16);
@@ -144,6 +131,16 @@ std::uint32_t detect_cpu_features() noexcept {
   return 0;
 }
 #endif
+
+bool ask_for_amx() noexcept {
+#if KVANT_X86 && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kAmxRegisters = 18;           // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kAmxRegisters) == 0;
+#else
+  return false;
+#endif
+}
 
 std::int64_t sane_l2_bytes(long reported) noexcept {
   return reported <= 0 ? 512 << 10 : std::clamp<std::int64_t>(reported, 64 << 10, 4 << 20);

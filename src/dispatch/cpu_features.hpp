@@ -22,15 +22,21 @@ enum CpuFeature : std::uint32_t {
   kI8mm = 1u << 12,
   kAmxTile = 1u << 13,
   kAmxInt8 = 1u << 14,
+  kAmxGranted = 1u << 15,  ///< what ask_for_amx() says; not detected
 };
 
 /// The name of one feature, as /proc/cpuinfo and compilers spell it.
 [[nodiscard]] const char* feature_name(CpuFeature feature) noexcept;
 
 /// Features that instructions may use. x86: CPUID reports them and XGETBV says that the operating
-/// system saves their registers (AMX's on Linux: it does once it is asked, here, for the process).
-/// ARM: the operating system says so (HWCAP; sysctl on macOS). Cheap; not cached here.
+/// system saves their registers (AMX's: once ask_for_amx() was granted that). ARM: the operating
+/// system says so (HWCAP; sysctl on macOS). Cheap; not cached here.
 [[nodiscard]] std::uint32_t detect_cpu_features() noexcept;
+
+/// Asks Linux to save AMX's registers, 8 KiB, for this process from now on: it does so for those
+/// that ask. It refuses where a thread has an alternate signal stack too small for them, and where
+/// that is granted it refuses such stacks afterwards (sigaltstack of 8 KiB: ENOMEM).
+[[nodiscard]] bool ask_for_amx() noexcept;
 
 /// Bytes of the second-level cache of a core that blocking may rely on, of what the system reports
 /// (0 or negative: it is silent, then a modest 512 KiB). At least 64 KiB and at most 4 MiB: a

@@ -45,8 +45,13 @@ std::uint32_t cpu_features() noexcept {
   return have;
 }
 
+/// (Asks for AMX's registers where nothing else is missing: when a set that needs them is listed,
+/// named or would be the best.)
 std::uint32_t missing_features(const Entry& entry) noexcept {
-  return entry.needs & ~cpu_features();
+  const std::uint32_t missing = entry.needs & ~cpu_features();
+  if (missing != kAmxGranted) return missing;
+  static const bool granted = ask_for_amx();
+  return granted ? 0 : missing;
 }
 
 /// The tables with what each takes from the set it builds on.

@@ -62,6 +62,7 @@ template <const CodebookTable& kTable>
 void encode(const KernelTable& kernels, const FloatRows& x, std::int64_t first, std::int64_t rows,
             const EncodeOptions& options, const EncodedRows& to) noexcept {
   static constexpr Sorted kSorted(kTable);
+  if (x.cols == 0) return;  // no scales either
   const std::int64_t row_scales = (x.cols + options.block - 1) / options.block + 1;
   std::int64_t known = -1;  // rows are read in order: a block that crosses them is scanned once
   float absmax = 0.0f;

@@ -67,7 +67,8 @@ TEST_CASE("gemm: many row blocks, by chunks of K where a set has them") {
     std::mt19937_64 generator(test_seed());
     const std::int64_t mr = int8_of(*kernels).mr;
     const std::int64_t n = int8_of(*kernels).layout.nr + 3;
-    for (const auto& [m, k] : {std::pair{10 * mr - 3, std::int64_t{600}}, {5 * mr - 1, 8300}}) {
+    for (const auto& [m, k] :
+         {std::pair{10 * mr - 3, std::int64_t{600}}, {5 * mr - 1, 8300}, {2 * mr + 1, 0}}) {
       check_exact(*kernels,
                   {m, n, k, random_codes(generator, m * k), random_codes(generator, n * k)});
     }

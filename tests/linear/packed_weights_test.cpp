@@ -81,6 +81,29 @@ TEST_CASE("packed weights: every format gives its rules' values back, whatever t
   }
 }
 
+TEST_CASE("packed weights: without inputs a layer gives its bias, in every format") {
+  const std::int64_t n = 40;
+  const std::vector<float> nothing(1);
+  const std::vector<float> bias(static_cast<std::size_t>(n), 2.0f);
+  for (const std::string& isa : available_sets()) {
+    Context context({.isa = isa});
+    for (const WeightFormatInfo& info : weight_format_table()) {
+      if (info.is_gguf()) continue;
+      const Linear layer =
+          Linear::from(PackedWeights::quantize(
+                           context, MatrixView<const float>(nothing.data(), n, 0, 0), info.format),
+                       view(bias, 1, n), {});
+      for (const std::int64_t m : {1, 9, 40}) {
+        std::vector<float> y(static_cast<std::size_t>(m * n));
+        layer.forward(context, MatrixView<const float>(nothing.data(), m, 0, 0),
+                      MatrixView<float>(y.data(), m, n));
+        INFO(isa << " " << info.name << ", " << m << " rows");
+        CHECK(std::all_of(y.begin(), y.end(), [](float value) { return value == 2.0f; }));
+      }
+    }
+  }
+}
+
 TEST_CASE(
     "packed weights: a saved file maps back, to the same kernels as it is, to others repacked") {
   std::mt19937_64 generator(test_seed());

@@ -136,7 +136,7 @@ void walk_nibble_squares(const GemmArgs& g, const RowBlocks& blocks, int most,
                   .goes_on = !run.begins,
                   .ahead = ahead,
                   .lines = lines,
-                  .half = at % kSquareGroup != 0},
+                  .second_half = at % kSquareGroup != 0},
                  sums[i]);
             ahead += run.length / kStep * lines * 64;
             if (run.ends) add_group<S, P>(run.header, sums[i], rows, acc[i]);
@@ -165,8 +165,8 @@ struct FewRowsTiles {
 };
 
 /// Words of the running sums (ActivationSums) of few rows that are made here; no other number of
-/// rows wants any. They hold one row of every K (below 2^17), and eight of 32768.
-inline constexpr std::int64_t kMostSums = 8 * (32768 / 32 + 1);
+/// rows wants any. They hold one row of every K (below 2^17), and eight of 16384.
+inline constexpr std::int64_t kMostSums = 8 * (16384 / 32 + 1);
 
 template <class S>
 constexpr bool are_few(const RowBlocks& blocks, std::int64_t k_padded) noexcept {

@@ -31,8 +31,8 @@ inline constexpr int kSquare = 16;
 /// Steps of k of a chunk: with 16 KiB of weights as many bytes of activations pass through the
 /// first level of 48 KiB.
 inline constexpr std::int64_t kChunkSteps = 8;
-/// Row blocks that share a chunk: as many as have their activations in half of the second level,
-/// which is 2 MiB in every processor with AMX.
+/// Row blocks that share a chunk: two, or as many as have their activations in half of the second
+/// level, which is 2 MiB in every processor with AMX.
 inline constexpr std::int64_t kMostTogether = 8;
 constexpr std::int64_t blocks_together(std::int64_t block_bytes) noexcept {
   const std::int64_t fit = (std::int64_t{1} << 20) / (block_bytes > 0 ? block_bytes : 1);
@@ -55,7 +55,7 @@ struct SquareTile {
   bool goes_on = false;                  ///< with the sums that are in acc
   const unsigned char* ahead = nullptr;  ///< what the second-level cache is asked for meanwhile
   std::int64_t lines = 0;                ///< of that, in each step
-  bool half = false;                     ///< steps of 32 k: the first is the second half of 64
+  bool second_half = false;              ///< steps of 32 k: of 64 the second are first
 };
 
 /// Bytes of 64 k of a panel, and from one group of four k to the next.
@@ -112,8 +112,8 @@ template <class S, int kStep, int kRows>
     if constexpr (kStep == kSquareGroup) {
       t.a += t.step_a;
     } else {
-      t.a += t.half ? t.step_a - kStep : kStep;
-      t.half = !t.half;
+      t.a += t.second_half ? t.step_a - kStep : kStep;
+      t.second_half = !t.second_half;
     }
     t.b += panel_step<S>() / kSquareGroup * kStep;
   }
@@ -185,7 +185,7 @@ template <class S, int kPanels>
 
 /// One block of up to 16 rows, by several panels at a time.
 template <class S, class Finish>
-void walk_few(const GemmArgs& g, std::ptrdiff_t panel_bytes, Finish&& finish) noexcept {
+void walk_narrow(const GemmArgs& g, std::ptrdiff_t panel_bytes, Finish&& finish) noexcept {
   const std::int64_t k_padded = g.range.k_padded;
   walk_tiles<S, std::int32_t>(
       g, panel_bytes, k_padded, 0,
@@ -216,12 +216,12 @@ void walk_squares(const GemmArgs& g, const RowBlocks& blocks, int most, std::ptr
     const std::int64_t left = range.block_end - first;
     const std::int64_t count = left < together ? left : together;
     const std::int64_t lines = (panel_step<S>() / 64 + count - 1) / count;
-    const std::int64_t most_steps = count == 1 ? steps : kChunkSteps;
+    const std::int64_t most_steps = count == 1 && steps > 0 ? steps : kChunkSteps;
     for (std::int64_t panel = range.panel_begin; panel < range.panel_end; ++panel) {
       const auto* b = offset_bytes<unsigned char>(g.b, panel * panel_bytes);
       const unsigned char* ahead =
           b + panel_bytes;  // behind the last nothing is read, only asked for
-      for (std::int64_t step = 0; step < steps; step += most_steps) {
+      for (std::int64_t step = 0; step == 0 || step < steps; step += most_steps) {  // K may be 0
         const std::int64_t chunk = steps - step < most_steps ? steps - step : most_steps;
         for (std::int64_t i = 0; i < count; ++i) {
           const std::int64_t row = blocks.first(first + i);
@@ -259,12 +259,12 @@ void gemm_squares(const GemmArgs& args) noexcept {
   if (g.range.block_begin == g.range.block_end) return;
   const int most = most_rows(blocks);
   if (most == 1) {
-    walk_few<S>(g, panel_bytes, finish);
+    walk_narrow<S>(g, panel_bytes, finish);
     return;
   }
   S::shape_squares(most, kSquareGroup);
   if (most <= kSquare) {  // then there is one block
-    walk_few<S>(g, panel_bytes, finish);
+    walk_narrow<S>(g, panel_bytes, finish);
   } else {
     walk_squares<S>(g, blocks, most, panel_bytes, finish);
   }

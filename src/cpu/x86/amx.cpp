@@ -1,4 +1,4 @@
-// AMX: the products of int8 and of 4 bits by squares; all else is avx512vnni's. Compiled with its
+// AMX: the products of int8 and of 4 bits by squares; all else is avx512vnni's (with BF16). Compiled with its
 // own flags (src/cmake/isa_flags.cmake); exports one constant table and nothing else.
 
 #include "cpu/x86/simd_amx.hpp"

@@ -15,9 +15,9 @@ struct Amx : Avx512Vnni {
   static constexpr int kMaxAccumulators = kRows * kVectors;
   static constexpr int panels(int rows) noexcept { return rows == 1 ? 4 : rows <= 16 ? 2 : 1; }
 
-  /// Squares 0 to 3 are sums and 4, 5 activations of `rows` rows, at most 16 of them in each: of up
-  /// to 16 rows 0 to 4, of more 0, 1, 4 and, the others, 2, 3, 5. The rest are weights. A product
-  /// is of k codes: 64, or 32.
+  /// Of up to 16 rows squares 0 to 3 are sums, 4 activations, 5 to 7 weights. Of more rows 0, 1, 4
+  /// belong to the first 16 and 2, 3, 5 to the others; 6, 7 are weights. A product is of k codes:
+  /// 64, or 32.
   static void shape_squares(int rows, int k) noexcept {
     struct alignas(64) Shapes {
       std::uint8_t palette = 1;
@@ -43,7 +43,7 @@ struct Amx : Avx512Vnni {
   static void zero_square() noexcept {
     asm volatile("tilezero %%tmm%c0" : : "i"(kTo));
   }
-  /// Rows of 64 bytes, `stride` bytes apart.
+  /// Rows, of as many bytes as the square's have, `stride` bytes apart.
   template <int kTo>
   static void load_square(const unsigned char* from, std::ptrdiff_t stride) noexcept {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(kTo) : "memory");
@@ -53,7 +53,7 @@ struct Amx : Avx512Vnni {
   static void store_square(std::int32_t* to, std::ptrdiff_t stride) noexcept {
     asm volatile("tilestored %%tmm%c2, (%0,%1,4)" : : "r"(to), "r"(stride), "i"(kFrom) : "memory");
   }
-  /// sums[i][j] += the products of the four bytes of a[i][k], b[k][j], over the 16 fours of k.
+  /// sums[i][j] += the products of the four bytes of a[i][k], b[k][j], over all fours of k.
   template <int kSums, int kA, int kB>
   static void dot_squares() noexcept {
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kA), "i"(kB));

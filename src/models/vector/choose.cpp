@@ -1,16 +1,21 @@
-#include <algorithm>
+#include <string_view>
 
+#include "kvant/error.hpp"
 #include "kvant/isa.hpp"
+#include "kvant/kernel_table.hpp"
 #include "models/vector/kernels.hpp"
 
 namespace kvant::models {
 namespace {
 
-/// Whether this machine runs a set: a table of a caller's own may have any name.
+/// Whether this machine runs a set: a table of a caller's own may have any name. (By name: to list
+/// all sets would ask for AMX's registers.)
 [[maybe_unused]] bool runs(std::string_view name) {
-  const std::vector<IsaInfo> sets = instruction_sets();
-  return std::any_of(sets.begin(), sets.end(),
-                     [&](const IsaInfo& set) { return set.name == name && set.available; });
+  try {
+    return kernels_for(name).name == name;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 }  // namespace
