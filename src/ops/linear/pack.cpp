@@ -100,6 +100,7 @@ void PackedWeightsBuilder::pack_rows(std::int64_t first, const std::byte* elemen
 void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* elements,
                                       std::int64_t rows, std::ptrdiff_t stride) noexcept {
   const PackedWeights::State& s = *state_;
+  if (s.k_padded == 0) return;  // no inputs: there is no memory either
   if (s.is_nibbles()) return pack_nibbles(panel, elements, rows, stride);
   if (s.is_groups()) return pack_groups(panel, elements, rows, stride);
   const std::int64_t size = s.element_bytes();
@@ -111,7 +112,6 @@ void PackedWeightsBuilder::pack_panel(std::int64_t panel, const std::byte* eleme
   std::byte* const to = codes_ + panel * panel_bytes;
   std::int32_t* const sums = offsets_ == nullptr ? nullptr : offsets_ + panel * nr;
 
-  if (panel_bytes == 0) return;  // no inputs: there is no memory either
   if (rows < nr) std::memset(to, 0, static_cast<std::size_t>(panel_bytes));
   const std::int64_t whole = row_bytes / group;
   std::memset(to + whole * step, 0, static_cast<std::size_t>(panel_bytes - whole * step));
